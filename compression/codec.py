@@ -1,0 +1,71 @@
+"""The two interfaces of this room: a stage (streams in, streams out) and a codec (an update in, a frame out)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.compression.layout import Layout, Update
+
+Streams = dict[str, NDArray[np.generic]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
+State = Mapping[str, NDArray[np.generic]]  # what a codec remembers between rounds, as named arrays; {} if nothing
+
+
+class Stage(ABC):
+    """One step of a pipeline, pure both ways. A frozen dataclass: its fields are its whole configuration."""
+
+    @abstractmethod
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        """Return what goes to the next stage."""
+
+    @abstractmethod
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        """Return what `encode` was given, or what stands for it; raise FrameError and nothing else."""
+
+
+class Codec(ABC):
+    """An update in, a frame of bytes out, and back: optax's shape, state goes in and comes out.
+
+    `side` is an update that both ends know (the last broadcast delta) and may condition the coder; `base` is the hash
+    of the model that the update starts from, carried by the frame.
+    """
+
+    @abstractmethod
+    def init(self, layout: Layout) -> State:
+        """Return the state before the first update; {} for a codec without memory."""
+
+    @abstractmethod
+    def encode(
+        self,
+        update: Update,
+        state: State,
+        rng: np.random.Generator,
+        *,
+        side: Update | None = None,
+        base: bytes = b"",
+    ) -> tuple[bytes, State]:
+        """Return `update` as a frame, and the state after it; raise UpdateError if it cannot be sent."""
+
+    @abstractmethod
+    def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
+        """Return the update that `frame` stands for; raise FrameError and nothing else.
+
+        A `base` other than None must be the frame's own.
+        """
+
+    @abstractmethod
+    def lost(self, before: State, update: Update) -> State:
+        """Return the state of a sender whose frame was not accepted.
+
+        `before` is the state that went into `encode`, and `update` the update: nothing of either may be lost.
+        """
+
+    @property
+    @abstractmethod
+    def stateful(self) -> bool:
+        """Whether `encode` carries anything from one update to the next."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """Return the spec string that `codec` reads back to an equal codec."""

@@ -1,0 +1,44 @@
+"""The exceptions of fedpress, one tree.
+
+    FedpressError
+    +-- FrameError            bytes from outside that are not a frame we asked for; the only one decoding raises
+    +-- UpdateError           tensors that cannot be sent: NaN, infinity, another layout
+    +-- SettingError          a setting that cannot work: the value, and what would be right
+    |   +-- SpecError         a codec's spec string
+    +-- DataError             a file of data that is missing, cut short or not what it claims to be
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FedpressError(Exception):
+    """Root of every error that fedpress raises on purpose."""
+
+
+class FrameError(FedpressError):
+    """Bytes from outside are not a valid frame of the codec and layout that were asked for."""
+
+
+class UpdateError(FedpressError, ValueError):
+    """An update cannot be sent: it holds NaN or infinity, or is not of the layout agreed on."""
+
+
+class SettingError(FedpressError, ValueError):
+    """A setting cannot work. The message is one line: the value, and what would be right."""
+
+
+class SpecError(SettingError):
+    """A codec's spec string does not name a codec."""
+
+
+class DataError(FedpressError):
+    """A file of data is missing, cut short, or not what it claims to be."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return one line on a name that is not known: the name, its near misses, else all that there are."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names)}"
+    return f"unknown {kind} {name!r}: {hint}"

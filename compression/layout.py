@@ -1,0 +1,137 @@
+"""The layout: names, shapes and dtypes of a model's tensors, agreed once between both ends."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.compression.errors import SettingError, UpdateError
+
+Update = dict[str, NDArray[np.generic]]  # a model's change, or a model: tensor by name
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor's place in a layout."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str  # numpy's name, e.g. "float32"
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor as it is."""
+        return self.size * np.dtype(self.dtype).itemsize
+
+    @property
+    def lossy(self) -> bool:
+        """Whether codecs may approximate it: floats only; counters and masks go through losslessly."""
+        return np.dtype(self.dtype).kind == "f"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names, shapes and dtypes of the tensors of an update, in order.
+
+    Floating-point tensors of any width travel as one float32 vector, the concatenation in C order ("values"); all
+    others (integer counters, boolean masks) travel as their exact little-endian bytes ("exact").
+    """
+
+    tensors: tuple[Tensor, ...]
+
+    def __post_init__(self) -> None:
+        names = [tensor.name for tensor in self.tensors]
+        if len(set(names)) != len(names):
+            raise SettingError(f"a layout names each tensor once, got {names}")
+        for tensor in self.tensors:
+            if np.dtype(tensor.dtype).kind not in "fiub":
+                raise SettingError(f"tensor {tensor.name!r} has dtype {tensor.dtype}: only floats, integers and booleans can be sent")
+
+    @classmethod
+    def of(cls, update: Mapping[str, NDArray[np.generic]]) -> "Layout":
+        """Return the layout of `update`, a mapping from names to arrays of any shape."""
+        return cls(tuple(Tensor(name, tuple(array.shape), array.dtype.name) for name, array in update.items()))
+
+    @cached_property
+    def lossy(self) -> tuple[Tensor, ...]:
+        """The floating-point tensors, whose elements make up "values"."""
+        return tuple(tensor for tensor in self.tensors if tensor.lossy)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of floating-point elements: the length of "values"."""
+        return sum(tensor.size for tensor in self.lossy)
+
+    @cached_property
+    def exact_nbytes(self) -> int:
+        """Bytes of the tensors that go through losslessly."""
+        return sum(tensor.nbytes for tensor in self.tensors if not tensor.lossy)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the update uncompressed: 4 for every float, whatever its width, and the rest as it is."""
+        return 4 * self.size + self.exact_nbytes
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Hash of the whole layout, 8 bytes."""
+        text = json.dumps([[t.name, list(t.shape), t.dtype] for t in self.tensors], separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+    def flatten(self, update: Mapping[str, NDArray[np.generic]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Return `update` as ("values" float32 (size,), "exact" uint8 (exact_nbytes,)).
+
+        Raises
+        ------
+        UpdateError
+            If a tensor is missing, extra, of another shape or dtype, or holds NaN or infinity (in float32).
+        """
+        if update.keys() != {tensor.name for tensor in self.tensors}:
+            odd = sorted(update.keys() ^ {tensor.name for tensor in self.tensors})
+            raise UpdateError(f"the update's tensors are not the layout's: {', '.join(odd)}")
+        values = np.empty(self.size, np.float32)
+        exact = bytearray()
+        at = 0
+        for tensor in self.tensors:
+            array = update[tensor.name]
+            if tuple(array.shape) != tensor.shape or array.dtype.name != tensor.dtype:
+                raise UpdateError(
+                    f"tensor {tensor.name!r} is {array.dtype.name}{list(array.shape)}, "
+                    f"the layout says {tensor.dtype}{list(tensor.shape)}"
+                )
+            if not tensor.lossy:
+                exact += np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+                continue
+            part = values[at : at + tensor.size]
+            with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is refused below
+                part[:] = array.reshape(-1)
+            if not np.isfinite(part).all():
+                raise UpdateError(f"tensor {tensor.name!r} holds {int((~np.isfinite(part)).sum())} values that are NaN or infinite")
+            at += tensor.size
+        return values, np.frombuffer(bytes(exact), np.uint8)
+
+    def unflatten(self, values: NDArray[np.float32], exact: NDArray[np.uint8]) -> Update:
+        """Return the update whose `flatten` is (`values`, `exact`); floats narrower than float32 are rounded."""
+        update: Update = {}
+        at, byte = 0, 0
+        for tensor in self.tensors:
+            dtype = np.dtype(tensor.dtype)
+            if tensor.lossy:
+                array = values[at : at + tensor.size].astype(dtype, copy=False)
+                at += tensor.size
+            else:
+                raw = exact[byte : byte + tensor.nbytes].tobytes()
+                array = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
+                byte += tensor.nbytes
+            update[tensor.name] = array.reshape(tensor.shape)
+        return update

@@ -1,0 +1,21 @@
+"""Randomness: the one place that makes generators, all from a run's one seed."""
+
+import hashlib
+
+import numpy as np
+
+
+def derive(seed: int, *path: str | int) -> np.random.Generator:
+    """Return the generator that belongs to `path` under `seed`, the same one on every machine.
+
+    Different paths give independent streams: the path is hashed (BLAKE2b) into the key of a counter-based
+    generator (Philox, Salmon et al. 2011), so no stream is reached by running another one on.
+
+    Examples
+    --------
+    >>> int(derive(0, "train", 3, 17).integers(1000)) == int(derive(0, "train", 3, 17).integers(1000))
+    True
+    """
+    text = "\x1f".join(f"{type(step).__name__}:{step}" for step in (int(seed), *path))
+    key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+    return np.random.Generator(np.random.Philox(key=key))
