@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import SettingError, UpdateError
+from fedpress.compression.errors import FrameError, SettingError, UpdateError
 
 Update = dict[str, NDArray[np.generic]]  # a model's change, or a model: tensor by name
 
@@ -83,10 +83,26 @@ class Layout:
         return 4 * self.size + self.exact_nbytes
 
     @cached_property
+    def text(self) -> str:
+        """The layout as JSON, to be sent: a list of [name, shape, dtype]."""
+        return json.dumps([[t.name, list(t.shape), t.dtype] for t in self.tensors], separators=(",", ":"))
+
+    @classmethod
+    def read(cls, text: str) -> "Layout":
+        """Return the layout whose `text` this is; raise FrameError if it is none."""
+        try:
+            rows = json.loads(text)
+            tensors = tuple(Tensor(str(name), tuple(map(int, shape)), np.dtype(dtype).name) for name, shape, dtype in rows)
+            if any(size < 0 for tensor in tensors for size in tensor.shape):
+                raise FrameError("a layout's sizes cannot be negative")
+            return cls(tensors)
+        except (TypeError, ValueError) as error:
+            raise FrameError(f"not a layout: {error}") from error
+
+    @cached_property
     def digest(self) -> bytes:
         """Hash of the whole layout, 8 bytes."""
-        text = json.dumps([[t.name, list(t.shape), t.dtype] for t in self.tensors], separators=(",", ":"))
-        return hashlib.blake2b(text.encode(), digest_size=8).digest()
+        return hashlib.blake2b(self.text.encode(), digest_size=8).digest()
 
     def flatten(self, update: Mapping[str, NDArray[np.generic]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return `update` as ("values" float32 (size,), "exact" uint8 (exact_nbytes,)).

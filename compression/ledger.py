@@ -1,0 +1,90 @@
+"""The ledger: bytes of real frames and real messages, by round, node and direction."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+Direction = Literal["up", "down"]
+Purpose = Literal["train", "evaluate"]
+_DIRECTIONS: tuple[Direction, ...] = ("up", "down")
+_PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
+
+
+class Entry(NamedTuple):
+    """One message: who, when, which way, what for, and its bytes."""
+
+    round: int
+    node: str
+    direction: Direction
+    purpose: Purpose
+    frame: int  # bytes of the frames it carried
+    message: int  # bytes of the message as Flower serialises it, frames included
+    plain: int  # bytes of the same tensors as float32
+
+
+class Totals(NamedTuple):
+    """Sums over entries, bytes."""
+
+    frame: int = 0
+    message: int = 0
+    plain: int = 0
+
+    def plus(self, other: "Entry | Totals") -> "Totals":
+        """Return the sums with one more counted in."""
+        return Totals(self.frame + other.frame, self.message + other.message, self.plain + other.plain)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the frames are than the same tensors as float32; 1 if nothing was sent."""
+        return self.plain / self.frame if self.frame else 1.0
+
+
+@dataclass
+class Ledger:
+    """Counts everything that was sent, refused and repeated messages too.
+
+    Columns of machine integers: 40 bytes a message, so a long run's ledger stays small.
+    """
+
+    _nodes: dict[str, int] = field(default_factory=dict)
+    _columns: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("q") for _ in range(5)))
+    _sums: dict[tuple[int, Direction, Purpose], Totals] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        """Write one message down."""
+        node = self._nodes.setdefault(entry.node, len(self._nodes))
+        way = 2 * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
+        row = (entry.round * 4 + way, node, entry.frame, entry.message, entry.plain)
+        for column, value in zip(self._columns, row, strict=True):
+            column.append(value)
+        group = (entry.round, entry.direction, entry.purpose)
+        self._sums[group] = self._sums.get(group, Totals()).plus(entry)
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __iter__(self) -> Iterator[Entry]:
+        names = list(self._nodes)
+        for when, node, frame, message, plain in zip(*self._columns, strict=True):
+            way = when % 4
+            yield Entry(when // 4, names[node], _DIRECTIONS[way // 2], _PURPOSES[way % 2], frame, message, plain)
+
+    def totals(
+        self, *, round: int | None = None, direction: Direction | None = None, purpose: Purpose | None = None
+    ) -> Totals:
+        """Return the sums over the messages of one round, one direction, one purpose, or of all where None."""
+        wanted = (round, direction, purpose)
+        total = Totals()
+        for group, sums in self._sums.items():
+            if all(want in (None, has) for want, has in zip(wanted, group, strict=True)):
+                total = total.plus(sums)
+        return total
+
+    def by_node(self) -> dict[str, dict[Direction, Totals]]:
+        """Return the sums of each node, each way, over all rounds."""
+        nodes: dict[str, dict[Direction, Totals]] = {}
+        for entry in self:
+            ways = nodes.setdefault(entry.node, {})
+            ways[entry.direction] = ways.get(entry.direction, Totals()).plus(entry)
+        return nodes

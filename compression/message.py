@@ -1,0 +1,52 @@
+"""What client and server say to each other beside the frames: the names of the fields, and how versions are named.
+
+Every message between them carries one ConfigRecord under `KEY`; the model, or its update, is one array of bytes.
+
+    server to node   ask       "who": answer with your name; "work": handle the message
+                     arrays    the record's name under which the app expects the model
+                     frames    lengths of the frames, bytes, in the order in which they are to be applied
+                     version   the model that they lead to
+                     layout    the model's layout as text; with key frames only
+                     down      the spec of delta frames; key frames are lossless
+                     up        the spec of the reply's frame
+                     keep      whether the model is to be kept as the base of a later delta frame
+                     accepted  the name of the last frame that was accepted from this node, empty if none was
+                     round, seed
+    node to server   version   the model that the node holds now
+                     need_key  true if the frames start from another model than the node's
+                     name      the node's name, in answer to "who"
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedpress.compression.layout import Layout, Update
+
+KEY = "fedpress"
+FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
+LOSSLESS = "none"  # the codec of key frames
+
+
+def frame_name(frame: bytes) -> bytes:
+    """Return the name by which both ends speak of `frame`, 8 bytes."""
+    return hashlib.blake2b(frame, digest_size=8).digest()
+
+
+def version_after(version: bytes, frame: bytes) -> bytes:
+    """Return the name, 8 bytes, of the model that `frame` makes of the model named `version` (empty for a key frame).
+
+    Frames decode to the same bits everywhere, so the chain of frames names the model without hashing its tensors.
+    """
+    return hashlib.blake2b(frame, digest_size=8, key=version).digest()
+
+
+def difference(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray], layout: Layout) -> Update:
+    """Return the update that leads from `old` to `new`: floats subtracted, all else as it is in `new`."""
+    return {t.name: np.subtract(new[t.name], old[t.name]) if t.lossy else new[t.name] for t in layout.tensors}
+
+
+def apply(old: Mapping[str, np.ndarray], update: Mapping[str, np.ndarray], layout: Layout) -> Update:
+    """Return `old` after `update`, elementwise, so with the same bits on every machine."""
+    return {t.name: np.add(old[t.name], update[t.name]) if t.lossy else update[t.name] for t in layout.tensors}
