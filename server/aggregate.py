@@ -1,0 +1,168 @@
+"""Aggregation: replies become votes, and votes the next model.
+
+Strategies that need nothing but a weighted mean get it streamed: votes are decoded one by one into one accumulator,
+whatever the number of clients. All others get every reply, decoded, as they expect it.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
+
+from fedpress.compression import Codec, FrameError, Layout, Update, parse
+from fedpress.compression.frame import base_of
+from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply
+
+_log = logging.getLogger(KEY)
+
+# Exactly these types, and no subclass of theirs, look at nothing of the replies but mean and metrics.
+STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi)
+
+
+@dataclass(frozen=True, eq=False)
+class Vote:
+    """One node's reply to a training message, its model still a frame."""
+
+    node: str
+    weight: float
+    frame: bytes
+    reply: Message
+    model: Update  # w, the model that the update is to be added to
+    layout: Layout
+    codec: Codec
+    version: bytes  # name of the model that the node started from
+
+    def decode(self) -> Update:
+        """Return w plus the node's update; raise FrameError if its frame does not decode to finite tensors."""
+        if str(self.codec) == LOSSLESS:
+            model = self.codec.decode(self.frame, self.layout, base=b"")
+        else:
+            model = apply(self.model, self.codec.decode(self.frame, self.layout, base=self.version), self.layout)
+        for tensor in self.layout.lossy:
+            if not np.isfinite(model[tensor.name]).all():
+                raise FrameError(f"tensor {tensor.name!r} is not finite")
+        return model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a round's votes came to."""
+
+    model: Update  # empty if the strategy made none
+    metrics: MetricRecord | None
+    votes: list[Vote]  # those that counted
+
+
+def read_vote(
+    reply: Message, node: str, weighted_by: str, model: Update, layout: Layout, codec: Codec, version: bytes
+) -> Vote:
+    """Return `reply` as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
+    arrays = [array for record in reply.content.array_records.values() for array in record.values()]
+    if len(arrays) != 1 or arrays[0].stype != FRAME_STYPE:
+        raise FrameError("a reply holds one frame and no other array")
+    metrics = list(reply.content.metric_records.values())
+    if len(metrics) != 1:
+        raise FrameError(f"a reply holds one MetricRecord, got {len(metrics)}")
+    weight = metrics[0].get(weighted_by)
+    if not isinstance(weight, int | float) or not math.isfinite(weight) or weight <= 0:
+        raise FrameError(f"{weighted_by} is a positive number, got {weight!r}")
+    return Vote(node, float(weight), arrays[0].data, reply, model, layout, codec, version)
+
+
+def aggregate(strategy: Strategy, number: int, votes: Sequence[Vote], asked: Message, least: int) -> Outcome | None:
+    """Return what `strategy` makes of `votes` in round `number`, or None, and nothing changed, if fewer than `least` count.
+
+    `asked` is any of the round's messages to the nodes.
+    """
+    counted = list(votes)
+    if type(strategy) in STREAMING:
+        mean = _mean(number, counted)
+        if len(counted) < least:
+            return None
+        return _stream(strategy, number, mean, counted, asked)  # type: ignore[arg-type]
+    for vote in votes:
+        try:
+            (key,) = vote.reply.content.array_records
+            vote.reply.content[key] = model_record(vote.decode())
+        except FrameError as error:
+            refuse(number, vote.node, error)
+            counted.remove(vote)
+    if len(counted) < least:
+        return None
+    arrays, metrics = strategy.aggregate_train(number, [vote.reply for vote in counted])
+    return Outcome(_model(arrays), metrics, counted)
+
+
+def refuse(number: int, node: str, error: FrameError) -> None:
+    """Log that a node's reply does not count."""
+    _log.warning("round %d: node %s: its reply is refused: %s", number, node, error)
+
+
+def cast(model: Update, layout: Layout) -> Update:
+    """Return `model` in the layout's dtypes; averages of counters are rounded to the nearest, ties to even."""
+    result: Update = {}
+    for tensor in layout.tensors:
+        array = np.asarray(model[tensor.name])
+        if not tensor.lossy and array.dtype.kind == "f":
+            array = np.rint(array)
+        result[tensor.name] = array.astype(tensor.dtype, copy=False).reshape(tensor.shape)
+    return result
+
+
+def model_record(model: Update) -> ArrayRecord:
+    """Return `model` as the ArrayRecord that strategies expect."""
+    return ArrayRecord({name: Array(np.asarray(array)) for name, array in model.items()})
+
+
+def _model(arrays: ArrayRecord | None) -> Update:
+    return {name: array.numpy() for name, array in arrays.items()} if arrays else {}
+
+
+def _stream(strategy: FedAvg, number: int, mean: Update, votes: list[Vote], asked: Message) -> Outcome:
+    """Give `strategy` the mean as the reply of one node, and the metrics of all."""
+    total = sum(vote.weight for vote in votes)
+    metrics = MetricRecord({strategy.weighted_by_key: total})
+    content = RecordDict({strategy.arrayrecord_key: model_record(mean), "metrics": metrics})
+    arrays, _ = strategy.aggregate_train(number, [Message(content, reply_to=asked)])
+    contents = [vote.reply.content for vote in votes]
+    return Outcome(_model(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), votes)
+
+
+class _Undecodable(Exception):
+    def __init__(self, vote: Vote, cause: FrameError) -> None:
+        super().__init__(str(cause))
+        self.vote = vote
+        self.cause = cause
+
+
+def _mean(number: int, votes: list[Vote]) -> Update:
+    """Return the votes' weighted mean; votes that do not decode are taken out of `votes`.
+
+    The arithmetic is FedAvg's own, in its order, so the result has its bits. Weights are shares of what counts, so
+    when a vote falls out the mean is begun again: frames that pass their checksum and do not decode are attacks.
+    """
+    while votes:
+        try:
+            return _fold(votes)
+        except _Undecodable as error:
+            refuse(number, error.vote.node, error.cause)
+            votes.remove(error.vote)
+    return {}
+
+
+def _fold(votes: Sequence[Vote]) -> Update:
+    total = sum(vote.weight for vote in votes)
+    sums: Update = {}
+    for vote in votes:
+        try:
+            model = vote.decode()
+        except FrameError as error:
+            raise _Undecodable(vote, error) from error
+        share = vote.weight / total
+        for name, array in model.items():
+            sums[name] = sums[name] + array * share if name in sums else array * share
+    return sums

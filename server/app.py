@@ -1,0 +1,42 @@
+"""Our ServerApp: runs the federation that the run's configuration describes and keeps its folder."""
+
+import pkgutil
+from pathlib import Path
+
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+
+from fedpress.server.aggregate import model_record
+from fedpress.server.compressed import Compressed
+from fedpress.server.record import Recorder
+from fedpress.server.settings import Serving
+from fedpress.server.strategies import build_strategy
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run it."""
+    config = context.run_config
+    serving = Serving.read(config)
+    task = pkgutil.resolve_name(str(config["task"]))(config)
+    strategy = Compressed(
+        build_strategy(config),
+        up=serving.up,
+        down=serving.down,
+        seed=int(config["seed"]),
+        on_round=lambda done: recorder(done),
+    )
+    recorder = Recorder(Path(str(config["out"])), config, strategy.ledger)
+
+    def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
+        return MetricRecord(task.evaluate({name: array.numpy() for name, array in arrays.items()}))
+
+    strategy.start(
+        grid,
+        model_record(task.initial()),
+        num_rounds=serving.rounds,
+        timeout=serving.timeout,
+        evaluate_fn=evaluate,
+    )

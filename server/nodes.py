@@ -1,0 +1,92 @@
+"""Who is who: a Grid that lists nodes, and returns replies, in the order of their names."""
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fedpress.compression.errors import FedpressError
+from fedpress.compression.message import KEY
+
+_log = logging.getLogger(KEY)
+
+
+class NamedGrid(Grid):
+    """Wraps a Grid; Flower's node ids are random, names are not: a partition in simulation, an enrolled name elsewhere.
+
+    Each node is asked for its name once. Strategies sample by position in the list of nodes, so the same order gives
+    the same choice on every engine.
+    """
+
+    def __init__(self, grid: Grid, timeout: float) -> None:
+        self._grid = grid
+        self._timeout = timeout  # seconds to wait for names
+        # An engine that hands out the partitions itself need not ask ten thousand nodes.
+        known: Mapping[int, int] = getattr(grid, "partition_of", {})
+        self._names = {node: str(partition) for node, partition in known.items()}
+
+    def name(self, node: int) -> str:
+        """Return the name of a node that `get_node_ids` listed."""
+        return self._names[node]
+
+    def get_node_ids(self) -> Iterable[int]:
+        nodes = list(self._grid.get_node_ids())
+        strangers = [node for node in nodes if node not in self._names]
+        if strangers:
+            self._ask(strangers)
+        named = [node for node in nodes if node in self._names]
+        if nodes and not named:
+            raise FedpressError("no node says who it is: does the ClientApp have mods=[compress()]?")
+        return sorted(named, key=self.order)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        infos = {info.node_id: info for info in self._grid.get_nodes()}
+        return [infos[node] for node in self.get_node_ids() if node in infos]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        replies = self._grid.send_and_receive(messages, timeout=timeout)
+        return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def order(self, node: int) -> tuple[bool, int, str]:
+        """Return the key to sort nodes by: partitions by number, names by letter, a stranger last."""
+        name = self._names.get(node)
+        if name is None:
+            return True, node, ""
+        return (False, int(name), "") if name.isdecimal() else (True, 0, name)
+
+    def _ask(self, nodes: list[int]) -> None:
+        # A mod is called only for kinds of messages that its app handles: every app trains, few answer queries.
+        question = RecordDict({KEY: ConfigRecord({"ask": "who"})})
+        messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
+        for reply in self._grid.send_and_receive(messages, timeout=self._timeout):
+            node = reply.metadata.src_node_id
+            if reply.has_error() or KEY not in reply.content.config_records:
+                reason = reply.error.reason if reply.has_error() else "its app has no compress() among its mods"
+                _log.warning("node %d does not say who it is: %s", node, reason)
+                continue
+            name = str(reply.content.config_records[KEY]["name"])
+            if name in self._names.values():
+                _log.warning("node %d says that it is %r, which another node is: left out", node, name)
+                continue
+            self._names[node] = name

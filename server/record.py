@@ -1,0 +1,92 @@
+"""The run's folder: result.json and the model, rewritten whole after every round, so that a killed run leaves both."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from fedpress.compression import Update
+from fedpress.compression.ledger import Ledger, Totals
+from fedpress.server.compressed import Round
+
+SCHEMA = 1
+RESULT, MODEL = "result.json", "model.safetensors"
+
+
+class Recorder:
+    """Writes DIR/result.json and DIR/model.safetensors; its format is in docs/simulate.md.
+
+    Bytes are those of training; an evaluation by the nodes is counted apart.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, str | int | float | bool], ledger: Ledger) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
+        self._seconds = 0.0
+
+    def __call__(self, done: Round) -> None:
+        """Write down a finished round; round 0, the model before the first, has no row of its own."""
+        self._seconds += done.seconds
+        scores = {name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)}
+        if done.number == 0:
+            self._result["initial"] = scores
+        else:
+            up, down = (self._ledger.totals(round=done.number, direction=d, purpose="train") for d in ("up", "down"))
+            row = {
+                "round": done.number,
+                **scores,
+                **_bytes(up, down),
+                "clients": done.clients,
+                "failures": done.failures,
+                "seconds": round(done.seconds, 6),
+            }
+            asked = self._ledger.totals(round=done.number, purpose="evaluate")
+            if asked.message:
+                row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
+            self._result["rounds"].append(row)
+        up, down = (self._ledger.totals(direction=d, purpose="train") for d in ("up", "down"))
+        self._result["totals"] = {
+            **_bytes(up, down),
+            "uplink_ratio": round(up.ratio, 4),
+            "downlink_ratio": round(down.ratio, 4),
+            "seconds": round(self._seconds, 6),
+        }
+        self._result["final"] = scores
+        self._write(done.model)
+
+    def _write(self, model: Update) -> None:
+        replace(self._folder / MODEL, save(model))  # type: ignore[arg-type]
+        replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader finds the old file or the new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Return what the run was made with."""
+    found = {"python": platform.python_version(), "cores": str(os.cpu_count())}
+    for package in ("fedpress", "flwr", "torch", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a Flower bundle runs where fedpress is not installed
+            found[package] = "not installed"
+    return found
+
+
+def _bytes(up: Totals, down: Totals) -> dict[str, int]:
+    return {
+        "uplink_bytes": up.frame,
+        "downlink_bytes": down.frame,
+        "uplink_message_bytes": up.message,
+        "downlink_message_bytes": down.message,
+    }
