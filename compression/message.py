@@ -1,4 +1,4 @@
-"""What client and server say to each other beside the frames: the names of the fields, and how versions are named.
+"""What client and server say to each other beside the frames: the names of the fields, of frames and of models.
 
 Every message between them carries one ConfigRecord under `KEY`; the model, or its update, is one array of bytes.
 
@@ -34,12 +34,13 @@ def frame_name(frame: bytes) -> bytes:
     return hashlib.blake2b(frame, digest_size=8).digest()
 
 
-def version_after(version: bytes, frame: bytes) -> bytes:
-    """Return the name, 8 bytes, of the model that `frame` makes of the model named `version` (empty for a key frame).
-
-    Frames decode to the same bits everywhere, so the chain of frames names the model without hashing its tensors.
-    """
-    return hashlib.blake2b(frame, digest_size=8, key=version).digest()
+def version_of(model: Mapping[str, np.ndarray], layout: Layout) -> bytes:
+    """Return the name of `model`, 8 bytes: the hash of its tensors' bytes, so that nobody trains on a wrong one."""
+    state = hashlib.blake2b(layout.digest, digest_size=8)
+    for tensor in layout.tensors:
+        array = np.ascontiguousarray(model[tensor.name])
+        state.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return state.digest()
 
 
 def difference(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray], layout: Layout) -> Update:
