@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ State = Mapping[str, NDArray[np.generic]]  # what a codec remembers between roun
 
 class Stage(ABC):
     """One step of a pipeline, pure both ways. A frozen dataclass: its fields are its whole configuration."""
+
+    lossless: ClassVar[bool] = False  # whether decode gives exactly what encode was given
 
     @abstractmethod
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:

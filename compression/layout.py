@@ -78,6 +78,11 @@ class Layout:
         return sum(tensor.nbytes for tensor in self.tensors if not tensor.lossy)
 
     @property
+    def longest(self) -> int:
+        """Elements of the longest stream that a frame of this layout can have."""
+        return max(self.size, self.exact_nbytes, len(self.lossy), 8)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the update uncompressed: 4 for every float, whatever its width, and the rest as it is."""
         return 4 * self.size + self.exact_nbytes

@@ -48,7 +48,7 @@ class Ledger:
     """
 
     _nodes: dict[str, int] = field(default_factory=dict)
-    _columns: tuple[array[int], ...] = field(default_factory=lambda: tuple(array("q") for _ in range(5)))
+    _columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array("q") for _ in range(5)))
     _sums: dict[tuple[int, Direction, Purpose], Totals] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> None:

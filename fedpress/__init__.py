@@ -11,7 +11,8 @@ from pathlib import Path
 if (Path(__file__).parent.parent / "server" / "app.py").is_file():
     __path__.append(str(Path(__file__).parent.parent))
 
-from fedpress.compression import FrameError, Layout, codec, codecs
+from fedpress.compression import FrameError, Layout, codecs
+from fedpress.compression import parse as codec
 
 __version__ = "0.1.0"
 __all__ = ["FrameError", "Layout", "__version__", "codec", "codecs"]

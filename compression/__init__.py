@@ -1,0 +1,31 @@
+"""Compression: named tensors in, a frame of bytes out, and back. Knows neither torch nor flwr.
+
+`parse("ef | topk(0.01) | quant(4) | ans")` is a codec; `Layout.of(update)` the names, shapes and dtypes that both ends
+agree on. A codec's `encode` turns an update and a state into a frame and the next state; `decode` raises FrameError
+and nothing else. Add a method as one file in `stages/` and one entry in `registry.py`.
+"""
+
+from fedpress.compression.codec import Codec, Stage, State, Streams
+from fedpress.compression.errors import DataError, FedpressError, FrameError, SettingError, SpecError, UpdateError
+from fedpress.compression.layout import Layout, Update
+from fedpress.compression.ledger import Ledger
+from fedpress.compression.registry import codecs
+from fedpress.compression.spec import parse
+
+__all__ = [
+    "Codec",
+    "DataError",
+    "FedpressError",
+    "FrameError",
+    "Layout",
+    "Ledger",
+    "SettingError",
+    "SpecError",
+    "Stage",
+    "State",
+    "Streams",
+    "Update",
+    "UpdateError",
+    "codecs",
+    "parse",
+]

@@ -1,0 +1,89 @@
+"""A table of frequencies: how likely each token is, in parts of 2**precision, and the table's own bytes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.compression.entropy import bits
+from fedpress.compression.errors import FrameError
+from fedpress.compression.frame import Reader, put_varint
+
+_PRECISIONS = range(5, 15)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Frequencies of the tokens 0 to len - 1, integers that add up to 2**precision; 0 for a token that never comes."""
+
+    precision: int
+    frequency: NDArray[np.int64]
+
+    @property
+    def start(self) -> NDArray[np.int64]:
+        """Sums of the frequencies before each token."""
+        return np.cumsum(self.frequency) - self.frequency
+
+    def cost(self, counts: NDArray[np.int64]) -> float:
+        """Return the bits that so many tokens of each kind take under this table."""
+        live = counts > 0
+        return float((counts[live] * (self.precision - np.log2(self.frequency[live]))).sum())
+
+    def write(self, out: bytearray) -> None:
+        """Append the table: its precision, its length, and every frequency + 1 in Elias gamma code."""
+        number = (self.frequency + 1).astype(np.uint64)
+        width = np.floor(np.log2(number)).astype(np.int64)
+        out.append(self.precision)
+        put_varint(out, number.size)
+        # Gamma code: as many zeros as the number has bits below its top one, then the number.
+        data = bits.pack(number, 2 * width + 1)
+        put_varint(out, len(data))
+        out += data
+
+    @classmethod
+    def read(cls, reader: Reader, most: int) -> "Table":
+        """Return the table that comes next, of at most `most` tokens; raise FrameError if none does."""
+        precision = reader.byte()
+        if precision not in _PRECISIONS:
+            raise FrameError(f"a table's precision is {_PRECISIONS[0]} to {_PRECISIONS[-1]}, got {precision}")
+        size = reader.varint(most)
+        data = np.unpackbits(np.frombuffer(reader.take(reader.varint(8 * most)), np.uint8)).tolist()
+        frequency = []
+        at = 0
+        for _ in range(size):
+            zeros = 0
+            while at < len(data) and not data[at]:
+                zeros, at = zeros + 1, at + 1
+            digits = data[at : at + zeros + 1]
+            if len(digits) != zeros + 1 or zeros > precision:
+                raise FrameError("a table's frequency is cut short")
+            at += zeros + 1
+            frequency.append(int("".join(map(str, digits)), 2) - 1)
+        if sum(frequency) != 1 << precision:
+            raise FrameError(f"a table's frequencies add up to {sum(frequency)}, {1 << precision} are due")
+        return cls(precision, np.array(frequency, np.int64))
+
+
+def fit(counts: NDArray[np.int64]) -> Table:
+    """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
+    counts = np.trim_zeros(counts, "b")
+    least = int(np.ceil(np.log2(max(2, np.count_nonzero(counts)))))
+    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if p >= least]
+
+    def total(table: Table) -> float:
+        return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())
+
+    return min(tables, key=total)
+
+
+def _apportion(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Return frequencies in proportion to `counts`, at least 1 where a count is, that add up to `total`."""
+    share = counts / counts.sum() * total
+    frequency = np.where(counts > 0, np.maximum(1, np.rint(share)), 0).astype(np.int64)
+    while (excess := int(frequency.sum()) - total) != 0:
+        # Take from, or give to, the tokens that it costs least or helps most: bits change by count / frequency.
+        movable = (frequency > 1) if excess > 0 else (counts > 0)
+        change = np.where(movable, counts / np.maximum(frequency, 1), np.inf if excess > 0 else -np.inf)
+        token = int(np.argmin(change) if excess > 0 else np.argmax(change))
+        frequency[token] -= 1 if excess > 0 else -1
+    return frequency

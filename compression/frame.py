@@ -1,0 +1,152 @@
+"""The wire frame: self-describing, versioned, checksummed. docs/frame.md is its specification."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.compression.errors import FrameError
+
+MAGIC = b"fp"
+VERSION = 1
+_HEAD = len(MAGIC) + 1 + 4  # magic, version, CRC-32 of all that follows
+MAX_SPEC = 1024  # bytes of a spec
+MAX_NAME = 32  # bytes of a stream's name
+MAX_STREAMS = 64
+# The dtypes that a stream can have, by the byte that stands for them. Append only.
+DTYPES = tuple(np.dtype(name) for name in ("<f4", "<f2", "u1", "<u2", "<u4", "i1", "<i2", "<i4", "<i8", "<f8", "<u8"))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame taken apart. Streams are read-only views into the bytes."""
+
+    spec: str
+    layout: bytes  # the layout's digest, 8 bytes
+    base: bytes  # name of the model that the update starts from, 8 bytes; empty if it starts from none
+    streams: dict[str, NDArray[np.generic]]
+
+
+def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """Return the frame, bytes."""
+    head = bytearray()
+    text = spec.encode()
+    put_varint(head, len(text))
+    head += text + layout
+    head.append(len(base))
+    head += base
+    head.append(len(streams))
+    payloads = []
+    for name, array in streams.items():
+        wire = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
+        head.append(len(name))
+        head += name.encode()
+        head.append(DTYPES.index(wire))
+        put_varint(head, array.size)
+        payloads.append(np.ascontiguousarray(array).astype(wire, copy=False).tobytes())
+    body = b"".join([bytes(head), *payloads])
+    return MAGIC + bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "little") + body
+
+
+def read_frame(frame: bytes) -> Frame:
+    """Return `frame` taken apart; raise FrameError if it is none.
+
+    Nothing is copied, and every length is checked against the bytes that are there before it is used.
+    """
+    if len(frame) < _HEAD or frame[:2] != MAGIC:
+        raise FrameError("not a frame: the magic bytes are missing")
+    if frame[2] != VERSION:
+        raise FrameError(f"a frame of version {frame[2]}, this reads version {VERSION}")
+    if zlib.crc32(memoryview(frame)[_HEAD:]) != int.from_bytes(frame[3:_HEAD], "little"):
+        raise FrameError("the checksum does not match: the frame was changed or cut short")
+    read = Reader(frame, _HEAD)
+    spec = read.text(read.varint(MAX_SPEC))
+    layout = read.take(8)
+    base_size = read.byte()
+    if base_size not in (0, 8):
+        raise FrameError(f"a base has 0 or 8 bytes, got {base_size}")
+    base = read.take(base_size)
+    count = read.byte()
+    if count > MAX_STREAMS:
+        raise FrameError(f"a frame has at most {MAX_STREAMS} streams, got {count}")
+    table = []
+    for _ in range(count):
+        size = read.byte()
+        if not 0 < size <= MAX_NAME:
+            raise FrameError(f"a stream's name has 1 to {MAX_NAME} bytes, got {size}")
+        name, code = read.text(size), read.byte()
+        if code >= len(DTYPES):
+            raise FrameError(f"no dtype has the code {code}")
+        table.append((name, DTYPES[code], read.varint(len(frame))))
+    if len({name for name, _, _ in table}) != len(table):
+        raise FrameError("two streams have one name")
+    streams: dict[str, NDArray[np.generic]] = {}
+    for name, dtype, size in table:
+        streams[name] = np.frombuffer(read.take(size * dtype.itemsize), dtype)
+    read.end()
+    return Frame(spec, layout, base, streams)
+
+
+def base_of(frame: bytes) -> bytes:
+    """Return the name of the model that `frame` starts from, empty for a key frame; raise FrameError."""
+    return read_frame(frame).base
+
+
+def put_varint(out: bytearray, value: int) -> None:
+    """Append `value` >= 0 in LEB128: seven bits a byte, low ones first, the top bit set on all bytes but the last."""
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+class Reader:
+    """Reads bytes from the front on, and raises FrameError where they end too soon."""
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self._data = memoryview(data)
+        self._at = at
+
+    def take(self, size: int) -> bytes:
+        """Return the next `size` bytes."""
+        if size > len(self._data) - self._at:
+            raise FrameError(f"{size} bytes are announced, {len(self._data) - self._at} are left")
+        self._at += size
+        return bytes(self._data[self._at - size : self._at])
+
+    def byte(self) -> int:
+        """Return the next byte."""
+        return self.take(1)[0]
+
+    def varint(self, most: int) -> int:
+        """Return the next number in LEB128, of nine bytes and `most` at most."""
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                break
+        else:
+            raise FrameError("a number has more than nine bytes")
+        if value > most:
+            raise FrameError(f"{value} is announced, at most {most} can be")
+        return value
+
+    def text(self, size: int) -> str:
+        """Return the next `size` bytes as text."""
+        try:
+            return self.take(size).decode()
+        except UnicodeDecodeError as error:
+            raise FrameError("a name is not UTF-8") from error
+
+    def rest(self) -> memoryview:
+        """Return all that is left."""
+        at, self._at = self._at, len(self._data)
+        return self._data[at:]
+
+    def end(self) -> None:
+        """Raise FrameError if anything is left."""
+        if self._at != len(self._data):
+            raise FrameError(f"{len(self._data) - self._at} bytes too many")

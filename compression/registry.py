@@ -1,0 +1,57 @@
+"""Every codec by name, each with an example: the one table to add a method to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedpress.compression.codec import Stage
+from fedpress.compression.stages.ans import Ans
+from fedpress.compression.stages.deadzone import DeadZone
+from fedpress.compression.stages.fp16 import Fp16
+from fedpress.compression.stages.identity import Identity
+from fedpress.compression.stages.pack import Pack
+from fedpress.compression.stages.topk import TopK
+from fedpress.compression.stages.uniform import Uniform
+from fedpress.compression.stages.zstd import Zstd
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a name stands for, and specs in which it is used: the laws of tests/compression run over all of them."""
+
+    make: type[Stage]
+    examples: tuple[str, ...]
+
+
+FEEDBACK = "ef"  # the one name that is no stage: it wraps all that follows it
+FEEDBACK_EXAMPLES = ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack")
+
+STAGES: Mapping[str, Entry] = {
+    "none": Entry(Identity, ("none",)),
+    "fp16": Entry(Fp16, ("fp16", "fp16 | zstd(3)")),
+    "topk": Entry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
+    "uniform": Entry(Uniform, ("uniform(8)", "uniform(1) | pack", "topk(0.2) | uniform(16) | zstd(19)")),
+    # The name that stc and its kin are written with: the same stage, and a name of its own in the frame.
+    "quant": Entry(Uniform, ("topk(0.01) | quant(4) | ans", "quant(2)")),
+    "deadzone": Entry(
+        DeadZone,
+        (
+            "deadzone(step=0.01) | ans",
+            "deadzone(nmse=0.05) | ans",
+            "deadzone(bits=1.0) | ans",
+            "topk(0.1) | deadzone(nmse=0.01) | ans",
+        ),
+    ),
+    "pack": Entry(Pack, ("uniform(4) | pack",)),
+    "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
+    "ans": Entry(Ans, ("uniform(8) | ans",)),
+}
+
+
+def codecs() -> tuple[str, ...]:
+    """Return the names that a spec can be made of."""
+    return (FEEDBACK, *STAGES)
+
+
+def examples() -> tuple[str, ...]:
+    """Return a spec or more for every name."""
+    return (*FEEDBACK_EXAMPLES, *(spec for entry in STAGES.values() for spec in entry.examples))

@@ -1,0 +1,44 @@
+"""Top-k sparsification, Aji and Heafield 2017, https://arxiv.org/abs/1704.05021."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedpress.compression.codec import Stage, Streams
+from fedpress.compression.errors import SpecError
+from fedpress.compression.layout import Layout
+from fedpress.compression.streams import positions, take, values_of, without
+
+
+@dataclass(frozen=True)
+class TopK(Stage):
+    """`topk(fraction)`: the `fraction` of all values that are largest in magnitude, at least one; ties go to the first."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise SpecError(f"topk keeps a fraction in (0, 1], got {self.fraction}")
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        values = values_of(streams, "topk")
+        if "gap" in streams:
+            raise SpecError("topk cannot follow another sparsifier")
+        if values.size == 0:
+            return {**streams, "gap": np.zeros(0, np.uint32)}
+        k = max(1, round(self.fraction * values.size))
+        size = np.abs(values)
+        least = np.partition(size, values.size - k)[values.size - k]
+        keep = size > least
+        ties = np.flatnonzero(size == least)[: k - int(keep.sum())]
+        keep[ties] = True
+        at = np.flatnonzero(keep)
+        gap = np.diff(at, prepend=-1) - 1
+        return {**streams, "values": values[at], "gap": gap.astype(np.uint32)}
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        kept = take(streams, "values", np.float32)
+        at = positions(take(streams, "gap", np.uint32, kept.size), layout.size)
+        values = np.zeros(layout.size, np.float32)
+        values[at] = kept
+        return {**without(streams, "gap"), "values": values}

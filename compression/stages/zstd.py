@@ -1,0 +1,64 @@
+"""Zstandard, Collet and Kucherawy 2021, https://www.rfc-editor.org/rfc/rfc8878."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from fedpress.compression.codec import Stage, Streams
+from fedpress.compression.errors import FrameError, SpecError
+from fedpress.compression.frame import DTYPES, Reader, put_varint
+from fedpress.compression.layout import Layout
+from fedpress.compression.streams import take
+
+
+@dataclass(frozen=True)
+class Zstd(Stage):
+    """`zstd(level)`: every stream, floats too, at level 1 (fast) to 22 (small)."""
+
+    lossless: ClassVar[bool] = True
+
+    level: int = 3
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.level <= 22:
+            raise SpecError(f"zstd has the levels 1 to 22, got {self.level}")
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        return {name: self._press(array) for name, array in streams.items()}
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        return {name: _restore(take(streams, name, np.uint8).tobytes(), layout.longest) for name in streams}
+
+    def _press(self, array: NDArray[np.generic]) -> NDArray[np.uint8]:
+        dtype = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
+        head = bytearray([DTYPES.index(dtype)])
+        put_varint(head, array.size)
+        plain = np.ascontiguousarray(array).astype(dtype, copy=False).tobytes()
+        # The frame has its own size, checksum and end: zstd's would be sent twice.
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            self.level, source_size=len(plain), write_content_size=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+        )
+        data = zstandard.ZstdCompressor(compression_params=parameters).compress(plain)
+        return np.frombuffer(bytes(head) + data, np.uint8)
+
+
+def _restore(data: bytes, most: int) -> NDArray[np.generic]:
+    reader = Reader(data)
+    code = reader.byte()
+    if code >= len(DTYPES):
+        raise FrameError(f"no dtype has the code {code}")
+    dtype = DTYPES[code]
+    size = reader.varint(most) * dtype.itemsize
+    press = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << 27)
+    try:
+        # One byte more than announced is enough to see that there is more.
+        with press.stream_reader(bytes(reader.rest()), read_size=1 << 16) as stream:
+            plain = stream.read(size + 1)
+    except zstandard.ZstdError as error:
+        raise FrameError(f"zstd: {error}") from error
+    if len(plain) != size:
+        raise FrameError(f"zstd: {size} bytes are announced, another number came out")
+    return np.frombuffer(plain, dtype)
