@@ -4,12 +4,11 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.message import KEY
+from fedpress.server.wire import NodeInfo, Run
 
 _log = logging.getLogger(KEY)
 

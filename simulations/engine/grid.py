@@ -1,0 +1,94 @@
+"""Flower's Grid, in process: messages go to ClientApps in worker processes, without sockets or serialised messages."""
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from fedpress.simulations.engine.blobs import Blobs
+from fedpress.simulations.engine.flower import CRASHED, RAISED, Run, empty_run, error_reply, message_of, parts_of, stamp
+from fedpress.simulations.engine.pool import Pool
+from fedpress.simulations.engine.states import Ledger
+from fedpress.simulations.engine.worker import Done, Job
+
+_log = logging.getLogger("fedpress")
+
+
+class InProcessGrid(Grid):
+    """The grid that an in-process ServerApp gets.
+
+    Replies come in the order of the messages. A client that raises, or whose worker dies, gets an error reply and
+    keeps the state it had; one that does not make the timeout gets none. A message's time to live is not looked at.
+    """
+
+    def __init__(self, pool: Pool, partition_of: Mapping[int, int], run_id: int, mail: Path, states: Path) -> None:
+        self.partition_of = partition_of  # node id -> partition
+        self.failures = 0
+        self._pool = pool
+        self._run = empty_run(run_id)
+        self._mail = Blobs(mail)
+        self._states = Ledger(states)
+        self._pushed: dict[str, Message] = {}
+        self._lock = threading.Lock()  # apps of Flower's older API send from threads, one message each
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.partition_of)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        names = []
+        for message in messages:
+            stamp(message, self._run.run_id)
+            self._pushed[message.metadata.message_id] = message
+            names.append(message.metadata.message_id)
+        return names
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        # Nobody works in the background: what was pushed is done when it is asked for.
+        asked = [self._pushed.pop(name) for name in message_ids if name in self._pushed]
+        return self._deliver(asked, None)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        return self._deliver([stamp(message, self._run.run_id) for message in messages], timeout)
+
+    def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
+        with self._lock:
+            jobs: list[Job] = []
+            used: set[str] = set()
+            for message in messages:
+                metadata, content, _ = parts_of(message)
+                data, names = self._mail.dump(content)
+                used |= names
+                jobs.append(Job(message.metadata.dst_node_id, metadata, data))
+            replies = {}
+            for place, done in self._pool.run(jobs, timeout):
+                used |= done.mail
+                replies[place] = self._take(messages[place], done)
+            self.failures += len(messages) - sum(not reply.has_error() for reply in replies.values())
+            self._mail.forget(used)
+            self._states.collect()
+            return [replies[place] for place in sorted(replies)]
+
+    def _take(self, message: Message, done: Done) -> Message:
+        node = message.metadata.dst_node_id
+        partition = self.partition_of.get(node)
+        if not done.reply:
+            _log.error("client %s failed:\n%s", partition, done.failure)
+            code = CRASHED if done.failure.startswith("worker ") else RAISED
+            return stamp(error_reply(message, code, done.failure.strip().splitlines()[-1]), self._run.run_id)
+        self._states.commit(node, done.state)
+        return stamp(message_of(*self._mail.load(done.reply)), self._run.run_id)

@@ -1,0 +1,124 @@
+"""The worker processes: kept warm, replaced when one dies."""
+
+import gc
+import logging
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+
+from fedpress.simulations.engine.worker import Done, Job, Site, fork_workers
+
+_log = logging.getLogger("fedpress")
+
+
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    pid: int
+    connection: Connection
+
+
+class Pool:
+    """`workers` processes that run a site's app, one thread each.
+
+    Make it before the process starts threads or a GPU: it forks here, once.
+    """
+
+    def __init__(self, site: Site, workers: int) -> None:
+        self._control, theirs = socket.socketpair()
+        os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that a worker is yet to load
+        gc.collect()
+        gc.freeze()  # so that the collector does not touch, and thereby copy, what the processes share
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._zygote = os.fork()
+        if self._zygote == 0:
+            code = 1
+            try:
+                self._control.close()
+                fork_workers(theirs.detach(), site)
+                code = 0
+            finally:
+                os._exit(code)
+        gc.unfreeze()
+        theirs.close()
+        self._idle = [self._start() for _ in range(workers)]
+        self._busy: dict[Connection, tuple[_Worker, int]] = {}
+
+    def run(self, jobs: Sequence[Job], timeout: float | None) -> Iterator[tuple[int, Done]]:
+        """Yield (place in `jobs`, what came of it) as workers finish.
+
+        A job whose worker dies fails. After `timeout` seconds the jobs that are still under way are given up, their
+        workers killed and replaced, and nothing is yielded for them or for those that had not begun.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiting = deque(enumerate(jobs))
+        try:
+            while waiting or self._busy:
+                while waiting and self._idle:
+                    self._assign(*waiting.popleft())
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                ready = wait(list(self._busy), left)
+                if not ready:
+                    _log.warning("%d messages timed out after %g s", len(waiting) + len(self._busy), timeout)
+                    return
+                for connection in ready:
+                    yield self._finish(connection)  # type: ignore[arg-type]
+        finally:
+            for worker, _ in list(self._busy.values()):
+                self._replace(worker)
+
+    def close(self) -> None:
+        """Stop every process, at once."""
+        self._control.close()  # the zygote ends, and ends its workers
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
+            _kill(worker)
+        with suppress(ChildProcessError):
+            os.waitpid(self._zygote, 0)
+
+    def _assign(self, place: int, job: Job) -> None:
+        worker = self._idle.pop()
+        self._busy[worker.connection] = worker, place
+        # A worker that died while it was idle is noticed when its connection is next read.
+        with suppress(OSError):
+            worker.connection.send_bytes(pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+
+    def _finish(self, connection: Connection) -> tuple[int, Done]:
+        worker, place = self._busy[connection]
+        try:
+            done: Done = pickle.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            self._replace(worker)
+            return place, Done(b"", failure=f"worker {worker.pid} died")
+        del self._busy[connection]
+        self._idle.append(worker)
+        return place, done
+
+    def _replace(self, worker: _Worker) -> None:
+        del self._busy[worker.connection]
+        _kill(worker)
+        self._idle.append(self._start())
+
+    def _start(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        socket.send_fds(self._control, [b"w"], [theirs.fileno()])
+        theirs.close()
+        pid = self._control.recv(8, socket.MSG_WAITALL)
+        if len(pid) < 8:
+            raise RuntimeError("the process that starts workers is gone")
+        return _Worker(int.from_bytes(pid, "little"), Connection(ours.detach()))
+
+
+def _kill(worker: _Worker) -> None:
+    # The connection is closed first: a worker that is gone already has its pid free for others only once the zygote
+    # forks again, which it does on our word alone.
+    worker.connection.close()
+    with suppress(ProcessLookupError):
+        os.kill(worker.pid, signal.SIGKILL)
