@@ -56,7 +56,7 @@ class Memory:
 
 def model_record(model: Update) -> ArrayRecord:
     """Return `model` as the ArrayRecord that apps expect."""
-    return ArrayRecord({name: Array(np.ascontiguousarray(array)) for name, array in model.items()})
+    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in model.items()})
 
 
 def _record(state: State) -> ArrayRecord | None:

@@ -119,6 +119,7 @@ def _send(
         raise UpdateError(f"compress() expects exactly one ArrayRecord in a reply, got {len(records)}: {sorted(records)}")
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
+    layout.check(local)
     spec = str(order["up"])
     codec = parse(spec)
     rng = derive(int(order["seed"]), "up", int(order["round"]), name)  # type: ignore[arg-type]

@@ -109,6 +109,19 @@ class Layout:
         """Hash of the whole layout, 8 bytes."""
         return hashlib.blake2b(self.text.encode(), digest_size=8).digest()
 
+    def check(self, update: Mapping[str, NDArray[np.generic]]) -> None:
+        """Raise UpdateError if `update` is not of this layout."""
+        if update.keys() != {tensor.name for tensor in self.tensors}:
+            odd = sorted(update.keys() ^ {tensor.name for tensor in self.tensors})
+            raise UpdateError(f"the update's tensors are not the layout's: {', '.join(odd)}")
+        for tensor in self.tensors:
+            array = update[tensor.name]
+            if tuple(array.shape) != tensor.shape or array.dtype.name != tensor.dtype:
+                raise UpdateError(
+                    f"tensor {tensor.name!r} is {array.dtype.name}{list(array.shape)}, "
+                    f"the layout says {tensor.dtype}{list(tensor.shape)}"
+                )
+
     def flatten(self, update: Mapping[str, NDArray[np.generic]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Return `update` as ("values" float32 (size,), "exact" uint8 (exact_nbytes,)).
 
@@ -117,19 +130,12 @@ class Layout:
         UpdateError
             If a tensor is missing, extra, of another shape or dtype, or holds NaN or infinity (in float32).
         """
-        if update.keys() != {tensor.name for tensor in self.tensors}:
-            odd = sorted(update.keys() ^ {tensor.name for tensor in self.tensors})
-            raise UpdateError(f"the update's tensors are not the layout's: {', '.join(odd)}")
+        self.check(update)
         values = np.empty(self.size, np.float32)
         exact = bytearray()
         at = 0
         for tensor in self.tensors:
             array = update[tensor.name]
-            if tuple(array.shape) != tensor.shape or array.dtype.name != tensor.dtype:
-                raise UpdateError(
-                    f"tensor {tensor.name!r} is {array.dtype.name}{list(array.shape)}, "
-                    f"the layout says {tensor.dtype}{list(tensor.shape)}"
-                )
             if not tensor.lossy:
                 exact += np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
                 continue

@@ -45,9 +45,20 @@ def version_of(model: Mapping[str, np.ndarray], layout: Layout) -> bytes:
 
 def difference(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray], layout: Layout) -> Update:
     """Return the update that leads from `old` to `new`: floats subtracted, all else as it is in `new`."""
-    return {t.name: np.subtract(new[t.name], old[t.name]) if t.lossy else new[t.name] for t in layout.tensors}
+    return {t.name: np.asarray(new[t.name] - old[t.name]) if t.lossy else new[t.name] for t in layout.tensors}
 
 
 def apply(old: Mapping[str, np.ndarray], update: Mapping[str, np.ndarray], layout: Layout) -> Update:
     """Return `old` after `update`, elementwise, so with the same bits on every machine."""
-    return {t.name: np.add(old[t.name], update[t.name]) if t.lossy else update[t.name] for t in layout.tensors}
+    added = {t.name: old[t.name] + update[t.name] if t.lossy else update[t.name] for t in layout.tensors}
+    return representable(added, layout)
+
+
+def representable(model: Mapping[str, np.ndarray], layout: Layout) -> Update:
+    """Return `model` with float64 tensors rounded to float32's values: a key frame can then hold it exactly."""
+    return {
+        t.name: np.asarray(model[t.name]).astype(np.float32).astype(t.dtype)
+        if t.dtype == "float64"
+        else np.asarray(model[t.name])
+        for t in layout.tensors
+    }

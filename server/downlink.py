@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedpress.compression import Codec, Layout, State, Update, parse
-from fedpress.compression.message import LOSSLESS, apply, difference, version_of
+from fedpress.compression.message import LOSSLESS, apply, difference, representable, version_of
 from fedpress.compression.rng import derive
 
 
@@ -47,8 +47,8 @@ class Downlink:
         self._set(dict(initial))
 
     def _set(self, model: Update) -> None:
-        self.model = model
-        self.version = version_of(model, self.layout)
+        self.model = representable(model, self.layout)
+        self.version = version_of(self.model, self.layout)
 
     @property
     def keep(self) -> bool:

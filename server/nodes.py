@@ -80,11 +80,12 @@ class NamedGrid(Grid):
         messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
         for reply in self._grid.send_and_receive(messages, timeout=self._timeout):
             node = reply.metadata.src_node_id
-            if reply.has_error() or KEY not in reply.content.config_records:
+            said = {} if reply.has_error() else reply.content.config_records.get(KEY, {})
+            if "name" not in said:
                 reason = reply.error.reason if reply.has_error() else "its app has no compress() among its mods"
                 _log.warning("node %d does not say who it is: %s", node, reason)
                 continue
-            name = str(reply.content.config_records[KEY]["name"])
+            name = str(said["name"])
             if name in self._names.values():
                 _log.warning("node %d says that it is %r, which another node is: left out", node, name)
                 continue

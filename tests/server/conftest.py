@@ -31,8 +31,8 @@ def make_app() -> ClientApp:
         trained, steps = {}, {}
         for name, array in model.items():
             step = rng.normal(0, 0.1, array.shape).astype(array.dtype) if array.dtype.kind == "f" else array * 0 + 1
-            trained[name] = array + step
-            steps[name] = trained[name] - array if array.dtype.kind == "f" else trained[name]
+            trained[name] = np.asarray(array + step)
+            steps[name] = np.asarray(trained[name] - array) if array.dtype.kind == "f" else trained[name]
         # What left the app is kept, so that a test can add it up.
         wanted = context.state.get(WANTED) or ArrayRecord()
         turn = len(wanted) // len(model)  # a round may be repeated
