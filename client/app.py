@@ -1,6 +1,7 @@
 """Our ClientApp: trains the run's task on this node's data. Any other app may take its place."""
 
 import pkgutil
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,11 +23,15 @@ def train(message: Message, context: Context) -> Message:
     config = context.run_config
     task, partition, device = _task(context), int(context.node_config["partition-id"]), str(config["device"])
     model, key = _load(message, task, device)
+    settings = _settings(message)
+    training = Training.read(config)
+    if "proximal-mu" in settings:  # the FedProx strategy says how strong the pull is
+        training = replace(training, proximal_mu=float(settings["proximal-mu"]))  # type: ignore[arg-type]
     metrics = train_model(
         model,
         task.examples(partition),
-        Training.read(config),
-        round=int(_settings(message)["server-round"]),  # type: ignore[arg-type]
+        training,
+        round=int(settings["server-round"]),  # type: ignore[arg-type]
         rounds=int(config["rounds"]),
         seed=int(config["seed"]),
         partition=partition,

@@ -1,0 +1,75 @@
+"""How a node trains: settings, checked when they are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from fedpress.compression.errors import SettingError, unknown
+
+OPTIMIZERS = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "nadam")
+SCHEDULES = ("constant", "linear", "step", "exponential", "cosine")
+
+
+@dataclass(frozen=True)
+class Training:
+    """Local training of one node in one round."""
+
+    optimizer: str = "sgd"  # one of OPTIMIZERS; momentum and nesterov belong to sgd
+    lr: float = 0.1  # learning rate after warm-up, before the schedule's decay
+    momentum: float = 0.0
+    nesterov: bool = False
+    schedule: str = "constant"  # how lr changes from round to round, one of SCHEDULES
+    warmup_rounds: int = 0  # rounds over which lr rises from lr / (warmup_rounds + 1)
+    lr_end: float = 0.0  # where linear and cosine end, as a share of lr
+    lr_step: int = 10  # rounds between two decays of step
+    lr_decay: float = 0.5  # factor of a decay: of step every lr_step rounds, of exponential every round
+    batch_size: int = 32
+    local_epochs: int = 1  # passes over the node's examples
+    local_steps: int = 0  # if above 0, so many batches in place of local_epochs
+    l1: float = 0.0  # weight of the sum of magnitudes in the loss
+    weight_decay: float = 0.0  # L2: decoupled in adamw, part of the gradient elsewhere
+    clip_norm: float = 0.0  # if above 0, gradients are scaled down to this norm
+    proximal_mu: float = 0.0  # FedProx: weight of half the squared distance from the round's model
+
+    def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise SettingError(unknown("optimizer", self.optimizer, OPTIMIZERS))
+        if self.schedule not in SCHEDULES:
+            raise SettingError(unknown("schedule", self.schedule, SCHEDULES))
+        for name in ("lr", "lr_decay"):
+            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+        for name in ("batch_size", "local_epochs", "lr_step"):
+            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("warmup_rounds", "local_steps", "l1", "weight_decay", "clip_norm", "proximal_mu"):
+            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        _require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        _require(0 <= self.lr_end <= 1, "lr_end", "in [0, 1]", self.lr_end)
+        if self.momentum and self.optimizer != "sgd":
+            raise SettingError(f"momentum belongs to sgd, got momentum {self.momentum} with {self.optimizer}")
+        if self.nesterov and not self.momentum:
+            raise SettingError("nesterov needs a momentum above 0")
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Self:
+        """Return the settings that the run's configuration holds, under the fields' names with dashes."""
+        given = {}
+        for field in fields(cls):
+            key = field.name.replace("_", "-")
+            if key not in config:
+                continue
+            value = config[key]
+            kind = type(field.default)
+            if kind is float and type(value) is int:
+                value = float(value)
+            if type(value) is not kind:
+                raise SettingError(f"{key} is {_KINDS[kind]}, got {value!r}")
+            given[field.name] = value
+        return cls(**given)
+
+
+_KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a name"}
+
+
+def _require(holds: bool, name: str, rule: str, value: object) -> None:
+    if not holds:
+        raise SettingError(f"{name.replace('_', '-')} is {rule}, got {value}")

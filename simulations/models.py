@@ -1,0 +1,96 @@
+"""The models of the workloads; each is a function of its dropout rate, where it has one."""
+
+from torch import Tensor, nn
+
+
+def mlp(dropout: float) -> nn.Module:
+    """Return a perceptron for 8 x 8 digits, 64 to 128 to 10, 9,610 parameters."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Dropout(dropout), nn.Linear(128, 10))
+
+
+def cnn(dropout: float) -> nn.Module:
+    """Return a small convolutional network for 28 x 28 images, 32,804 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 110),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(110, 10),
+    )
+
+
+def mcmahan(dropout: float) -> nn.Module:
+    """Return the CNN of McMahan et al. 2017, https://arxiv.org/abs/1602.05629, 1,663,370 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(3136, 512),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(512, 10),
+    )
+
+
+def lenet(dropout: float) -> nn.Module:
+    """Return the CNN of Li et al. 2021, https://arxiv.org/abs/2102.02079: 6 and 16 channels, 120 and 84 units."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(84, 10),
+    )
+
+
+def cnn1d(dropout: float) -> nn.Module:
+    """Return a 1-D CNN for windows of 6 axes x 100 samples, 7 classes, 11,159 parameters."""
+    return nn.Sequential(
+        nn.Conv1d(6, 16, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(16, 32, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(32, 48, 5, padding=2),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(48, 7),
+    )
+
+
+class CharacterGRU(nn.Module):
+    """Next-character prediction: embedding of 8, one GRU layer of 128, a score for each character at every step."""
+
+    def __init__(self, characters: int, dropout: float) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(characters, 8)
+        self.gru = nn.GRU(8, 128, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(128, characters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scores (n, steps, characters) for texts (n, steps) of character numbers."""
+        hidden, _ = self.gru(self.embedding(x))
+        scores: Tensor = self.output(self.dropout(hidden))
+        return scores

@@ -1,0 +1,119 @@
+"""Fashion-MNIST, Xiao et al. 2017, https://arxiv.org/abs/1708.07747."""
+
+import gzip
+import hashlib
+import urllib.request
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedpress.compression.errors import DataError
+from fedpress.simulations import models
+from fedpress.simulations.workloads.places import cache, named
+from fedpress.simulations.workloads.task import Config, Data, Examples
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+SOURCE = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+# SHA-256 of each file as it is unpacked: packers differ, images do not.
+FILES = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+@dataclass(frozen=True)
+class Fashion:
+    """`fashion`: 60,000 images of clothes for training, 10,000 for the test, 28 x 28, ten kinds."""
+
+    models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
+        "cnn": models.cnn,
+        "mcmahan": models.mcmahan,
+        "lenet": models.lenet,
+    }
+    defaults: ClassVar[Config] = {
+        "clients": 100,
+        "per-round": 10,
+        "rounds": 40,
+        "partition": "dirichlet",
+        "alpha": 0.3,
+        "lr": 0.05,
+        "momentum": 0.0,
+        "batch-size": 32,
+        "local-epochs": 1,
+    }
+
+    def load(self, config: Config) -> Data:
+        folder = _folder(config)
+        arrays = [_read(folder, name) for name in FILES]
+        train, test = _examples(*arrays[:2]), _examples(*arrays[2:])
+        return Data(train, test, train.y.numpy(), NAMES)
+
+
+def _examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
+    if len(images) != len(labels):
+        raise DataError(f"Fashion-MNIST: {len(images)} images and {len(labels)} labels")
+    x = torch.from_numpy(images).unsqueeze(1).float().div_(255)
+    return Examples(x, torch.from_numpy(labels.astype(np.int64)))
+
+
+def _folder(config: Config) -> Path:
+    """Return the folder that holds the four files; fetch them into the cache if no folder does."""
+    kept = cache() / "fashion-mnist"
+    for folder in (*named(config), DEBIAN, kept):
+        if all(_find(folder, name) for name in FILES):
+            return folder
+    if not config.get("data"):
+        _fetch(kept)
+        return kept
+    raise DataError(f"Fashion-MNIST is not in {config['data']}: its four idx files, gzipped or not, are due there")
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+
+
+def _read(folder: Path, name: str) -> NDArray[np.uint8]:
+    """Return one idx file: two zero bytes, 8 for bytes, the number of axes, each axis' length, the values."""
+    path = _find(folder, name)
+    if path is None:
+        raise DataError(f"{folder / name}: no such file")
+    try:
+        data = path.read_bytes()
+        raw = gzip.decompress(data) if path.suffix == ".gz" else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read, fetch it again: {error}") from error
+    axes = raw[3] if len(raw) > 4 and raw[:3] == b"\0\0\x08" else 0
+    shape = np.frombuffer(raw[4 : 4 + 4 * axes], ">u4") if len(raw) >= 4 + 4 * axes else np.zeros(0)
+    if not axes or len(raw) != 4 + 4 * axes + int(np.prod(shape, dtype=np.int64)):
+        raise DataError(f"{path} is cut short or no idx file of bytes: fetch it again")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape.astype(int)).copy()
+
+
+def _fetch(folder: Path) -> None:
+    """Download the four files, check them, keep them."""
+    for name, digest in FILES.items():
+        try:
+            with urllib.request.urlopen(f"{SOURCE}{name}.gz", timeout=30) as answer:  # noqa: S310  a fixed https address
+                raw = gzip.decompress(answer.read())
+        except (OSError, URLError, EOFError, zlib.error) as error:
+            raise DataError(
+                "Fashion-MNIST is not here: install Debian's dataset-fashion-mnist, or name the folder of its idx files "
+                f"with --data, or connect to a network for the download ({error})"
+            ) from error
+        if hashlib.sha256(raw).hexdigest() != digest:
+            raise DataError(f"{name} was downloaded from {SOURCE} and is not what it should be: its SHA-256 differs")
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f"{name}.part"
+        part.write_bytes(raw)
+        part.replace(folder / name)

