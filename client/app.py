@@ -13,6 +13,7 @@ from fedpress.client.mod import compress
 from fedpress.client.settings import Training
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
+from fedpress.compression.settings import read
 
 app = ClientApp(mods=[compress()])
 
@@ -24,7 +25,7 @@ def train(message: Message, context: Context) -> Message:
     task, partition, device = _task(context), int(context.node_config["partition-id"]), str(config["device"])
     model, key = _load(message, task, device)
     settings = _settings(message)
-    training = Training.read(config)
+    training = read(Training, config)
     if "proximal-mu" in settings:  # the FedProx strategy says how strong the pull is
         training = replace(training, proximal_mu=float(settings["proximal-mu"]))  # type: ignore[arg-type]
     metrics = train_model(

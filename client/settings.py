@@ -1,10 +1,9 @@
 """How a node trains: settings, checked when they are read."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
 
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.settings import require
 
 OPTIMIZERS = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "nadam")
 SCHEDULES = ("constant", "linear", "step", "exponential", "cosine")
@@ -37,39 +36,14 @@ class Training:
         if self.schedule not in SCHEDULES:
             raise SettingError(unknown("schedule", self.schedule, SCHEDULES))
         for name in ("lr", "lr_decay"):
-            _require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
         for name in ("batch_size", "local_epochs", "lr_step"):
-            _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("warmup_rounds", "local_steps", "l1", "weight_decay", "clip_norm", "proximal_mu"):
-            _require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        _require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        _require(0 <= self.lr_end <= 1, "lr_end", "in [0, 1]", self.lr_end)
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
+        require(0 <= self.lr_end <= 1, "lr_end", "in [0, 1]", self.lr_end)
         if self.momentum and self.optimizer != "sgd":
             raise SettingError(f"momentum belongs to sgd, got momentum {self.momentum} with {self.optimizer}")
         if self.nesterov and not self.momentum:
             raise SettingError("nesterov needs a momentum above 0")
-
-    @classmethod
-    def read(cls, config: Mapping[str, Any]) -> Self:
-        """Return the settings that the run's configuration holds, under the fields' names with dashes."""
-        given = {}
-        for field in fields(cls):
-            key = field.name.replace("_", "-")
-            if key not in config:
-                continue
-            value = config[key]
-            kind = type(field.default)
-            if kind is float and type(value) is int:
-                value = float(value)
-            if type(value) is not kind:
-                raise SettingError(f"{key} is {_KINDS[kind]}, got {value!r}")
-            given[field.name] = value
-        return cls(**given)
-
-
-_KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "a name"}
-
-
-def _require(holds: bool, name: str, rule: str, value: object) -> None:
-    if not holds:
-        raise SettingError(f"{name.replace('_', '-')} is {rule}, got {value}")

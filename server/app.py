@@ -6,6 +6,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.compressed import Compressed
 from fedpress.server.record import Recorder
@@ -19,13 +20,14 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run it."""
     config = context.run_config
-    serving = Serving.read(config)
+    serving = read(Serving, config)
     task = pkgutil.resolve_name(str(config["task"]))(config)
     strategy = Compressed(
         build_strategy(config),
         up=serving.up,
         down=serving.down,
         seed=int(config["seed"]),
+        min_replies=serving.min_replies,
         on_round=lambda done: recorder(done),
     )
     recorder = Recorder(Path(str(config["out"])), config, strategy.ledger)

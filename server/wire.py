@@ -14,4 +14,9 @@ def message_nbytes(message: Message) -> int:
     Ids and timestamps are part of it, so it varies by a few bytes from run to run.
     """
     with no_object_id_recompute():
-        return sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
+        parts = get_all_nested_objects(message).values()
+        size = sum(len(part.deflate()) for part in parts)
+    for part in parts:
+        # An array remembers its chunks as views of its bytes, and cannot be pickled with them.
+        part.__dict__.pop("_chunks", None)
+    return size

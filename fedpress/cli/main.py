@@ -1,0 +1,51 @@
+"""The `fedpress` command, and how its failures end: 2 for a wrong call, 1 for a failure, 130 at Ctrl-C."""
+
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+import fedpress
+from fedpress.cli.bench import bench
+from fedpress.cli.simulate import simulate
+from fedpress.compression.errors import FedpressError, SettingError
+
+app = typer.Typer(
+    name="fedpress",
+    help="Federated learning on Flower that sends as few bytes as possible, both ways.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(simulate)
+app.add_typer(bench, name="bench")
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(fedpress.__version__)
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run the command that the process was called with."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app(standalone_mode=True)
+    except FedpressError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"fedpress: {error}", err=True)
+        sys.exit(2 if isinstance(error, SettingError) else 1)
+    except KeyboardInterrupt:
+        typer.echo("fedpress: stopped", err=True)
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  a traceback is for those who ask for it
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"fedpress: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,100 @@
+"""What a run shows while it goes on, and when it is done: a live line on a terminal, plain lines in a pipe."""
+
+import json
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import typer
+from rich import progress as rich_progress
+from rich.console import Console
+from rich.table import Table
+
+from fedpress.compression.settings import Value
+
+_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+
+
+class Progress:
+    """Follows a run's result; on standard error, so that standard output is the result alone."""
+
+    def __init__(self, settings: dict[str, Value], *, quiet: bool) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._rounds = int(settings["rounds"])
+        self._began = time.monotonic()
+        self._bar = rich_progress.Progress(
+            rich_progress.TextColumn("{task.description}"),
+            rich_progress.BarColumn(None),
+            rich_progress.TextColumn("{task.fields[line]}"),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=self._rounds, line="")
+        self._shown = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, result: dict[str, Any]) -> None:
+        """Show the result as it stands."""
+        rounds = result["rounds"]
+        if self._console.is_terminal:
+            # The bar has a thread of its own, and starts with the first round: workers are forked before.
+            self._bar.start()
+            last = rounds[-1:] or [{**result["initial"], "round": 0}]
+            self._bar.update(
+                self._task, completed=len(rounds), description=f"round {last[0]['round']}/{self._rounds}", line=self._line(result)
+            )
+        for row in rounds[self._shown :]:
+            if not self._console.is_terminal:
+                self._console.print(f"round {row['round']}/{self._rounds}  {_row(row)}", highlight=False, soft_wrap=True)
+        self._shown = len(rounds)
+
+    def _line(self, result: dict[str, Any]) -> str:
+        rounds = result["rounds"]
+        if not rounds:
+            return f"accuracy {result['initial'].get('accuracy', 0):.4f}"
+        left = (self._rounds - len(rounds)) * sum(row["seconds"] for row in rounds[-10:]) / len(rounds[-10:])
+        return f"{_row(rounds[-1])}  {left:.0f} s left"
+
+
+def close(result: dict[str, Any], *, as_json: bool) -> None:
+    """Print what a run came to."""
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    totals, final, config = result["totals"], result["final"], result["config"]
+    console = Console()
+    table = Table(title=f"{config['workload']}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s", title_justify="left")
+    for name, justify in (("", "left"), ("codec", "left"), ("frames", "right"), ("messages", "right"), ("float32 / frames", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for way, codec in (("uplink", config["up"]), ("downlink", config["down"])):
+        table.add_row(
+            way,
+            str(codec),
+            amount(totals[f"{way}_bytes"]),
+            amount(totals[f"{way}_message_bytes"]),
+            f"{totals[f'{way}_ratio']:.1f}",
+        )
+    console.print(table)
+    failures = sum(row["failures"] for row in result["rounds"])
+    console.print(f"test accuracy {final['accuracy']:.4f}, loss {final['loss']:.4f}" + (f", {failures} failures" if failures else ""))
+    console.print(f"in {config['out']}", highlight=False, soft_wrap=True)
+
+
+def amount(size: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    return next((f"{size / unit:.2f} {name}" for unit, name in _UNITS if size >= unit), f"{size:.0f} B")
+
+
+def _row(row: dict[str, Any]) -> str:
+    rate = row["clients"] / row["seconds"] if row["seconds"] else 0.0
+    failed = f"  {row['failures']} failed" if row["failures"] else ""
+    sent = f"up {amount(row['uplink_bytes'])}  down {amount(row['downlink_bytes'])}"
+    return f"accuracy {row['accuracy']:.4f}  {sent}  {rate:.1f} clients/s{failed}"

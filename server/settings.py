@@ -1,0 +1,31 @@
+"""How the server runs a federation: settings, checked when they are read."""
+
+from dataclasses import dataclass
+
+from fedpress.compression import parse
+from fedpress.compression.errors import SettingError
+from fedpress.compression.settings import require
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The server's side of a run."""
+
+    rounds: int  # rounds of training
+    per_round: int  # nodes that train in each
+    strategy: str = "FedAvg"  # any of flwr's strategies; its arguments stand under strategy.NAME
+    up: str = "ef | deadzone(nmse=0.1) | ans"  # codec of the updates
+    down: str = "deadzone(nmse=0.05) | ans"  # codec of the model's deltas
+    fraction_evaluate: float = 0.0  # share of the nodes that evaluate the model after each round
+    min_replies: int = 1  # a round in which fewer replies count is repeated
+    timeout: float = 3600.0  # seconds to wait for a round's replies
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "per_round", "min_replies"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(0 <= self.fraction_evaluate <= 1, "fraction_evaluate", "in [0, 1]", self.fraction_evaluate)
+        require(self.timeout > 0, "timeout", "above 0", self.timeout)
+        if self.min_replies > self.per_round:
+            raise SettingError(f"min-replies is at most per-round, {self.per_round}, got {self.min_replies}")
+        parse(self.up)
+        parse(self.down)

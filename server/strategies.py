@@ -1,0 +1,73 @@
+"""flwr's strategies by name, with their arguments."""
+
+import inspect
+from collections.abc import Mapping
+from typing import get_type_hints
+
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Strategy
+
+from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.settings import Value, convert, key_of, read
+from fedpress.server.settings import Serving
+
+PREFIX = "strategy."  # of the keys that hold a strategy's arguments
+# These follow from the run's own settings.
+_OURS = set(inspect.signature(FedAvg).parameters)
+# No fixed layout: their models are trees, and grow.
+_TREES = {"FedXgbBagging", "FedXgbCyclic"}
+
+
+def names() -> list[str]:
+    """Return the strategies there are."""
+    classes = {name: getattr(flower, name) for name in flower.__all__}
+    return [name for name, c in classes.items() if isinstance(c, type) and issubclass(c, FedAvg) and name not in _TREES]
+
+
+def build_strategy(config: Mapping[str, Value]) -> Strategy:
+    """Return the strategy that a run's configuration names, `per-round` nodes to a round.
+
+    Raises
+    ------
+    SettingError
+        If there is none of this name, or it takes no such argument, or not with this value.
+    """
+    serving = read(Serving, config)
+    if serving.strategy in _TREES:
+        raise SettingError(f"strategy {serving.strategy!r} has no tensors to compress: {', '.join(names())} have")
+    if serving.strategy not in names():
+        raise SettingError(unknown("strategy", serving.strategy, names()))
+    make: type[FedAvg] = getattr(flower, serving.strategy)
+    given = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
+    kinds = _arguments(make)
+    arguments = {}
+    for key, value in given.items():
+        if key not in kinds:
+            takes = ", ".join(PREFIX + name for name in kinds) or "no arguments"
+            raise SettingError(f"{serving.strategy} takes {takes}, got {PREFIX}{key}")
+        arguments[key.replace("-", "_")] = convert(PREFIX + key, value, kinds[key])
+    lacking = [PREFIX + key for key, needed in _needed(make).items() if needed and key not in given]
+    if lacking:
+        raise SettingError(f"{serving.strategy} needs {', '.join(lacking)}")
+    evaluating = round(serving.fraction_evaluate * int(config["clients"]))
+    return make(
+        # The number of nodes is exact where a fraction of them would be rounded; the fraction only must not be 0.
+        fraction_train=1e-9,
+        fraction_evaluate=serving.fraction_evaluate,
+        min_train_nodes=serving.per_round,
+        min_evaluate_nodes=evaluating,
+        min_available_nodes=max(serving.per_round, evaluating),
+        **arguments,
+    )
+
+
+def _arguments(make: type[FedAvg]) -> dict[str, type]:
+    """Return the arguments of a strategy that a configuration can hold, by key, with their types."""
+    hints = get_type_hints(make.__init__)
+    own = (name for name in inspect.signature(make).parameters if name not in _OURS)
+    return {key_of(name): hints[name] for name in own if hints[name] in (int, float, bool, str)}
+
+
+def _needed(make: type[FedAvg]) -> dict[str, bool]:
+    parameters = inspect.signature(make).parameters
+    return {key_of(name): p.default is p.empty for name, p in parameters.items() if name not in _OURS}

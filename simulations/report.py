@@ -1,0 +1,55 @@
+"""Pictures of a run: accuracy by round, and by bytes."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+_UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
+_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
+
+
+def plot(result: dict[str, Any], folder: Path) -> None:
+    """Draw `accuracy_by_round.png` and `accuracy_by_bytes.png` of a result, as result.json holds it, into `folder`."""
+    rounds = [0, *(row["round"] for row in result["rounds"])]
+    accuracy = [100 * scores["accuracy"] for scores in (result["initial"], *result["rounds"])]
+    config = result["config"]
+    title = f"{config['workload']}, {config['clients']} clients, {config['per-round']} a round"
+
+    figure, axes = _figure(title)
+    axes.plot(rounds, accuracy, color=_UP, linewidth=1.8, marker="o" if len(rounds) <= 60 else None, markersize=3)
+    axes.set_xlabel("round")
+    figure.savefig(folder / "accuracy_by_round.png")
+
+    figure, axes = _figure(title)
+    for way, colour, style, codec in (("uplink", _UP, "-", config["up"]), ("downlink", _DOWN, "--", config["down"])):
+        total, spent = 0, [0]
+        for row in result["rounds"]:
+            total += row[f"{way}_bytes"]
+            spent.append(total)
+        size, unit = next((size, unit) for size, unit in _UNITS if total >= size or size == 1)
+        ratio = result["totals"][f"{way}_ratio"]
+        label = f"{way}: {codec}\n{total / size:.3g} {unit}, {ratio:.3g} times fewer than float32"
+        axes.plot(spent, accuracy, style, color=colour, linewidth=1.8, label=label)
+    axes.set_xlabel("bytes sent by then, all clients together")
+    axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.savefig(folder / "accuracy_by_bytes.png")
+
+
+def _figure(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 3.8), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_ylabel("test accuracy, %")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _amount(value: float) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    size, unit = next((size, unit) for size, unit in _UNITS if abs(value) >= size or size == 1)
+    return f"{value / size:.4g} {unit}"

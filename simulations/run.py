@@ -1,0 +1,178 @@
+"""One run of `fedpress simulate`: from a configuration to a folder with its result."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedpress.compression.errors import SettingError
+from fedpress.compression.settings import Value
+from fedpress.server.record import RESULT
+from fedpress.simulations.engine import simulate
+from fedpress.simulations.partitions import draw
+from fedpress.simulations.report import plot
+from fedpress.simulations.workloads import task
+
+LOG = "run.log"
+Watch = Callable[[dict[str, Any]], None]
+_POLL = 0.1  # seconds between two looks at the result
+
+
+def run(
+    config: Mapping[str, Value],
+    *,
+    force: bool = False,
+    watch: Watch | None = None,
+    debug: bool = False,
+    picture: bool = False,
+) -> dict[str, Any]:
+    """Run the federation that `config`, as `resolve` returns it, describes; return what its result.json holds.
+
+    `watch` is called with the result as it stands, after every round, on whichever engine. With `debug` Flower's log
+    goes to the terminal, else into the run's folder. With `picture` the partition is drawn there.
+
+    Raises
+    ------
+    SettingError
+        If the folder holds a run already and `force` is not given, or the partition leaves a client without data.
+    DataError
+        If the workload's data is not there, or not what it should be.
+    KeyboardInterrupt
+        At Ctrl-C: the folder then holds the result of the rounds done.
+    """
+    work = task(config)  # loaded before anything is written, and before workers are forked, which share it
+    folder = _make_folder(config, force)
+    if picture:
+        draw(work.parts, work.data.labels, list(work.data.names), folder / "partition.png")
+    config = {**config, "out": str(folder)}
+    with _log_to(None if debug else folder / LOG):
+        try:
+            if config["engine"] == "ray":
+                _on_ray(config, folder, watch)
+            else:
+                _in_process(config, folder, watch)
+        finally:
+            # What was done is worth a picture, also of a run that was stopped.
+            result = _read(folder)
+            if result and result["rounds"]:
+                plot(result, folder)
+    return result or {}
+
+
+def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
+    import torch._dynamo  # noqa: F401  every optimiser imports it when it is made: once here, not once a worker
+
+    from fedpress.client.app import app as client_app
+    from fedpress.server.app import app as server_app
+
+    watched = ServerApp()
+
+    @watched.main()
+    def main(grid: Grid, context: Context) -> None:
+        with _watching(folder, watch):  # from here on: workers cannot be forked from a process that has threads
+            server_app(grid, context)
+
+    workers = int(config["workers"]) or None
+    simulate(watched, client_app, int(config["clients"]), workers, run_config=config)
+
+
+def _on_ray(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
+    from fedpress.simulations.engine.ray import run_ray
+
+    workers = int(config["workers"]) or len(os.sched_getaffinity(0))
+    with _watching(folder, watch):
+        run_ray(
+            "fedpress.server.app:app",
+            "fedpress.client.app:app",
+            num_clients=int(config["clients"]),
+            workers=workers,
+            run_config=config,
+        )
+
+
+def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
+    if not config["out"]:
+        root = Path("runs")
+        root.mkdir(exist_ok=True)
+        for number in range(1, 10**6):
+            folder = root / f"{str(config['workload']).replace(':', '.')}-{number:03}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder.resolve()
+    folder = Path(str(config["out"])).expanduser().resolve()
+    if (folder / RESULT).exists():
+        if not force:
+            raise SettingError(f"{config['out']} holds a run already: name another folder, or overwrite it with --force")
+        (folder / RESULT).unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"the folder {config['out']} cannot be made: {error.strerror}") from error
+    return folder
+
+
+@contextmanager
+def _watching(folder: Path, watch: Watch | None) -> Iterator[None]:
+    """Call `watch` whenever the result in `folder` has a round more."""
+    if watch is None:
+        yield
+        return
+    done = Event()
+
+    def follow() -> None:
+        seen = -1
+        while True:
+            last = done.wait(_POLL)
+            result = _read(folder)
+            if result is not None and len(result["rounds"]) > seen:
+                seen = len(result["rounds"])
+                watch(result)
+            if last:
+                return
+
+    thread = Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    except FileNotFoundError:
+        return None
+    return result
+
+
+@contextmanager
+def _log_to(path: Path | None) -> Iterator[None]:
+    """Send Flower's log, and ours, to the file `path`, or leave both alone if there is none."""
+    if path is None:
+        yield
+        return
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    loggers = [logging.getLogger("flwr"), logging.getLogger("fedpress")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+        handler.close()

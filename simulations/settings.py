@@ -1,0 +1,139 @@
+"""A run's configuration: defaults, then the workload's, then a TOML file's, then the command line's; checked at once."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fedpress.client.settings import Training
+from fedpress.compression.errors import DataError, SettingError, unknown
+from fedpress.compression.settings import Value, key_of, read, require
+from fedpress.server.settings import Serving
+from fedpress.server.strategies import PREFIX, build_strategy
+from fedpress.simulations.partitions import KINDS
+from fedpress.simulations.workloads import find
+
+ENGINES = ("inprocess", "ray")
+TASK = "fedpress.simulations.workloads:task"
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What is simulated, and on what."""
+
+    clients: int  # virtual clients
+    workload: str = "digits"  # a name, or package.module:object
+    model: str = ""  # one of the workload's; empty for its first
+    partition: str = "iid"  # iid, dirichlet, shards or natural
+    alpha: float = 0.5  # dirichlet's: the smaller, the more the nodes differ
+    shards_per_client: int = 2  # of the partition shards
+    holdout: float = 0.0  # share of its examples that a node keeps for evaluation
+    dropout: float = 0.0  # of models that have it
+    data: str = ""  # folder in which the workload's files are looked for
+    fetch: bool = False  # fetch the workload's data if it is not here
+    seed: int = 0  # of everything random
+    engine: str = "inprocess"  # inprocess or ray
+    workers: int = 0  # worker processes; 0 for as many as cores
+    device: str = "cpu"  # cpu, cuda or cuda:N
+    out: str = ""  # the run's folder
+
+    def __post_init__(self) -> None:
+        require(self.clients >= 1, "clients", "at least 1", self.clients)
+        require(self.workers >= 0, "workers", "at least 0", self.workers)
+        require(self.shards_per_client >= 1, "shards_per_client", "at least 1", self.shards_per_client)
+        require(self.alpha > 0, "alpha", "above 0", self.alpha)
+        require(0 <= self.holdout < 1, "holdout", "in [0, 1)", self.holdout)
+        require(0 <= self.dropout < 1, "dropout", "in [0, 1)", self.dropout)
+        require(0 <= self.seed < 2**62, "seed", "in [0, 2**62)", self.seed)
+        if self.partition not in KINDS:
+            raise SettingError(unknown("partition", self.partition, KINDS))
+        if self.engine not in ENGINES:
+            raise SettingError(unknown("engine", self.engine, ENGINES))
+        _check_device(self.device)
+
+
+SECTIONS: dict[str, type] = {"simulation": Simulated, "server": Serving, "training": Training}
+
+
+def keys() -> dict[str, Value | None]:
+    """Return every setting's name and default, None where there is none; strategies' arguments are not among them."""
+    return {
+        key_of(field.name): None if field.default is MISSING else field.default
+        for section in SECTIONS.values()
+        for field in fields(section)
+    }
+
+
+def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, Value]:
+    """Return the whole configuration of a run, as Flower takes it.
+
+    Parameters
+    ----------
+    given : what the command line says
+    file : a TOML file; its tables may be named as the sections are, `[strategy]` holds the strategy's arguments
+
+    Raises
+    ------
+    SettingError
+        If anything in it cannot work.
+    DataError
+        If the file cannot be read.
+    """
+    chosen = {**(_read_file(file) if file else {}), **given}
+    workload = find(str(chosen.get("workload", Simulated.workload)))
+    config = {key: value for key, value in keys().items() if value is not None}
+    config.update(workload.defaults)
+    # Who names alpha means the partition that has one.
+    if "alpha" in chosen and "partition" not in chosen:
+        config["partition"] = "dirichlet"
+    for key, value in chosen.items():
+        if key not in keys() and not key.startswith(PREFIX):
+            raise SettingError(unknown("setting", key, keys()))
+        config[key] = value
+    config["task"] = TASK
+    simulated, serving = read(Simulated, config), read(Serving, config)
+    read(Training, config)
+    build_strategy(config)
+    if simulated.model and simulated.model not in workload.models:
+        raise SettingError(unknown("model", simulated.model, workload.models))
+    if serving.per_round > simulated.clients:
+        raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
+    if serving.fraction_evaluate and not simulated.holdout:
+        raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
+    return config
+
+
+def _read_file(path: Path) -> dict[str, Value]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is not TOML: {error}") from error
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        if not isinstance(value, dict):
+            flat[name] = value
+        elif name == "strategy":
+            flat |= {("strategy" if key == "name" else PREFIX + key): item for key, item in value.items()}
+        elif name in SECTIONS:
+            flat |= value
+        else:
+            raise SettingError(f"{path}: {unknown('table', name, ['strategy', *SECTIONS])}")
+    for name, value in flat.items():
+        if not isinstance(value, str | int | float | bool):
+            raise SettingError(f"{path}: {name} is one value, got {value!r}")
+    return flat
+
+
+def _check_device(name: str) -> None:
+    if name == "cpu":
+        return
+    import torch
+
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and not number.isdecimal()):
+        raise SettingError(f"device is cpu, cuda or cuda:N, got {name!r}")
+    if int(number or 0) >= torch.cuda.device_count():
+        raise SettingError(f"device {name!r} is not here: this machine has {torch.cuda.device_count()} GPUs")
