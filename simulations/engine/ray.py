@@ -1,0 +1,180 @@
+"""`run_ray`: any Flower apps under Flower's own simulation runtime, which runs clients on Ray.
+
+It is `flwr run` on a SuperLink of our own, on a free port and with a Flower home of its own: the way that Flower
+supports, where `run_simulation` is deprecated and knows no run configuration. Nothing of it outlives the call.
+"""
+
+import json
+import logging
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+from fedpress.compression.errors import FedpressError, SettingError
+from fedpress.simulations.engine.bundle import HELLO, check, write_bundle
+
+_log = logging.getLogger("fedpress")
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+_CONNECTION = "fedpress"  # the SuperLink's name in its Flower home
+_QUIET = 1.0  # seconds without a line after which the log is complete: flwr passes lines on every 0.7 s
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR) *: *")
+
+
+def run_ray(
+    server_app: str,
+    client_app: str,
+    *,
+    num_clients: int,
+    workers: int,
+    run_config: Mapping[str, str | int | float | bool],
+) -> None:
+    """Run the two apps, each named "module:object", with `num_clients` nodes that `workers` Ray actors take turns with.
+
+    Results are what the ServerApp writes, into a folder that `run_config` names. The apps are imported from where this
+    process would import them, and run in its working directory. If the environment's `RAY_ADDRESS` names a cluster, the
+    clients run there, one for each of its cores, whatever `workers` is. Clients see every GPU that there is.
+
+    Raises
+    ------
+    SettingError
+        If there is not at least one client and one worker, or the run's configuration holds what TOML cannot.
+    FedpressError
+        If the ServerApp raises, or the runtime ends before it does. All processes and temporary files are gone by then.
+    """
+    if num_clients < 1:
+        raise SettingError(f"a simulation has at least one client, got {num_clients}")
+    if workers < 1:
+        raise SettingError(f"a simulation has at least one worker, got {workers}")
+    # A short name: Ray's sockets stand below this folder, and the path of a socket has 107 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        pipe = folder / "report"
+        os.mkfifo(pipe)
+        write_bundle(
+            folder / "bundle", server_app, client_app, num_clients=num_clients, run_config=run_config, report=pipe
+        )
+        with _Report(pipe) as report, _launched(folder, _federation(num_clients, workers)) as output:
+            reason = _forward(_lines(output, report.is_over))
+        if report.text in (b"", HELLO):
+            raise FedpressError(f"Flower's simulation runtime ended before the ServerApp did; its last words: {reason}")
+        check(report.text)
+
+
+class _Report:
+    """The reading end of the pipe to which the hosted ServerApp reports."""
+
+    def __init__(self, pipe: Path) -> None:
+        self._pipe = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.text = b""
+
+    def is_over(self) -> bool:
+        """Read what there is; tell whether the ServerApp has begun and is gone, for whatever reason."""
+        try:
+            while chunk := os.read(self._pipe, 1 << 16):
+                self.text += chunk
+        except BlockingIOError:  # it may yet write
+            return False
+        return bool(self.text)
+
+    def __enter__(self) -> "_Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over()
+        os.close(self._pipe)
+
+
+def _federation(num_clients: int, workers: int) -> str:
+    settings = {"num-supernodes": num_clients, "client-resources-num-cpus": 1, "client-resources-num-gpus": 0.0}
+    if "RAY_ADDRESS" not in os.environ:  # a cluster has the size it has
+        settings["init-args-num-cpus"] = workers
+    return " ".join(f"{key}={value}" for key, value in settings.items())
+
+
+@contextmanager
+def _launched(folder: Path, federation: str) -> Iterator[IO[bytes]]:
+    """Start a SuperLink and, on it, the run of the bundle in `folder`; give what they print; stop both in the end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    connection = f'[superlink.{_CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+    (folder / "config.toml").write_text(connection, encoding="utf-8")
+    # Without that flag flwr would install the bundle's dependencies with uv.
+    superlink = ["flower-superlink", "--insecure", "--simulation", "--disable-runtime-dependency-installation"]
+    superlink += ["--host", "127.0.0.1", "--port", str(port)]
+    run = ["flwr", "run", str(folder / "bundle"), _CONNECTION, "--stream", "--federation-config", federation]
+    process = subprocess.Popen(
+        [sys.executable, str(_LAUNCHER), json.dumps([str(folder), port, superlink, run])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(folder),
+        start_new_session=True,  # Ctrl-C is for us: what we started is stopped below
+    )
+    try:
+        yield cast("IO[bytes]", process.stdout)
+    finally:
+        process.communicate()  # ends its standard input, at which it stops all that it started, and waits for it
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    inherited = os.environ
+    direct = ",".join(filter(None, [inherited.get("no_proxy") or inherited.get("NO_PROXY"), "127.0.0.1"]))
+    return {
+        **inherited,
+        "FLWR_HOME": str(folder),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds until the run is noticed
+        "RAY_TMPDIR": str(folder),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray would hide GPUs from actors that do not book them
+        "OMP_NUM_THREADS": "1",
+        "no_proxy": direct,
+        "NO_PROXY": direct,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), inherited.get("PATH", os.defpath)]),
+    }
+
+
+def _lines(stream: IO[bytes], done: Callable[[], bool]) -> Iterator[str]:
+    """Yield lines as they come, until the stream ends or, once all is `done`, has been quiet for a while."""
+    rest = b""
+    while True:
+        if select.select([stream], [], [], _QUIET)[0]:
+            chunk = os.read(stream.fileno(), 1 << 16)
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode(errors="replace") for line in whole)
+            if not chunk:
+                break
+        elif done():
+            break
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+def _forward(lines: Iterator[str]) -> str:
+    """Pass Flower's log on to ours; return what it says of the last error, or its last words."""
+    level, error, words = "INFO", "", "it said nothing"
+    for coloured in lines:
+        line = _COLOURS.sub("", coloured).rstrip()
+        if head := _LEVEL.match(line):
+            level, line = head[1], line[head.end() :]
+        if not line:
+            continue
+        words = line.strip()
+        if head and level == "ERROR":
+            error = words
+        # Its warnings are about commands and flags that the user never sees.
+        _log.log(logging.ERROR if level == "ERROR" else logging.INFO, "%s", line)
+    return error or words
