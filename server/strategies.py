@@ -1,7 +1,9 @@
 """flwr's strategies by name, with their arguments."""
 
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import get_type_hints
 
 from flwr.serverapp import strategy as flower
@@ -50,15 +52,28 @@ def build_strategy(config: Mapping[str, Value]) -> Strategy:
     if lacking:
         raise SettingError(f"{serving.strategy} needs {', '.join(lacking)}")
     evaluating = round(serving.fraction_evaluate * int(config["clients"]))
-    return make(
-        # The number of nodes is exact where a fraction of them would be rounded; the fraction only must not be 0.
-        fraction_train=1e-9,
-        fraction_evaluate=serving.fraction_evaluate,
-        min_train_nodes=serving.per_round,
-        min_evaluate_nodes=evaluating,
-        min_available_nodes=max(serving.per_round, evaluating),
-        **arguments,
-    )
+    with _quiet():
+        return make(
+            # The number of nodes is exact where a fraction of them would be rounded; the fraction only must not be 0.
+            fraction_train=1e-9,
+            fraction_evaluate=serving.fraction_evaluate,
+            min_train_nodes=serving.per_round,
+            min_evaluate_nodes=evaluating,
+            min_available_nodes=max(serving.per_round, evaluating),
+            **arguments,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep flwr from warning of what was asked for: that nodes do not evaluate."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _arguments(make: type[FedAvg]) -> dict[str, type]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -24,17 +25,18 @@ def plot(result: dict[str, Any], folder: Path) -> None:
 
     figure, axes = _figure(title)
     for way, colour, style, codec in (("uplink", _UP, "-", config["up"]), ("downlink", _DOWN, "--", config["down"])):
-        total, spent = 0, [0]
+        total, spent = 0, []
         for row in result["rounds"]:
             total += row[f"{way}_bytes"]
             spent.append(total)
         size, unit = next((size, unit) for size, unit in _UNITS if total >= size or size == 1)
         ratio = result["totals"][f"{way}_ratio"]
         label = f"{way}: {codec}\n{total / size:.3g} {unit}, {ratio:.3g} times fewer than float32"
-        axes.plot(spent, accuracy, style, color=colour, linewidth=1.8, label=label)
+        axes.plot(spent, accuracy[1:], style, color=colour, linewidth=1.8, label=label)
     axes.set_xlabel("bytes sent by then, all clients together")
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
-    axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     figure.savefig(folder / "accuracy_by_bytes.png")
 

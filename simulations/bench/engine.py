@@ -1,0 +1,111 @@
+"""`bench engine`: the same federation as a bare torch loop, on our engine, and on Flower's Ray runtime."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from fedpress.compression.errors import FedpressError
+from fedpress.simulations.bench.contenders import ECHO_FLOATS, HERE
+from fedpress.simulations.settings import resolve
+
+_WATCH = 0.05  # seconds between two looks at a contender's memory
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contender."""
+
+    name: str
+    round_seconds: float  # median over all rounds but the first
+    startup_seconds: float  # from the process's start to the first round's
+    peak_bytes: int  # of all its processes together; what they share counts once (proportional set size)
+
+
+def bench_engine(
+    *, rounds: int, repeats: int, ray: bool, model: str, note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure every contender, `repeats` times in turn; return the medians and the ratios.
+
+    With real training the yardstick is as many bare loops as there are workers; with clients that only return what
+    they got it is Flower's Ray runtime. `note` is told what is under way.
+    """
+    shared: dict[str, Any] = {"clients": 100, "per-round": 10, "rounds": rounds, "seed": 0}
+    train = resolve({"workload": "fashion", "model": model, "partition": "iid", "up": "none", "down": "none", **shared})
+    kinds = {
+        "train": (train, ["bare-1", "bare-2", "inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
+        "echo": (shared, ["inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
+    }
+    result: dict[str, Any] = {"rounds": rounds, "repeats": repeats, "model": model, "echo_floats": ECHO_FLOATS}
+    for kind, (config, names) in kinds.items():
+        runs: dict[str, list[Measured]] = {name: [] for name in names}
+        for repeat in range(repeats):
+            # In turn, so that a machine that slows down does so for all of them.
+            for name in names:
+                note(f"{kind}: {name}, {repeat + 1} of {repeats}")
+                runs[name].append(_measure(name, kind, config))
+        rows = {name: _median(name, found) for name, found in runs.items()}
+        result[kind] = {"contenders": [asdict(row) for row in rows.values()], "ratios": dict(_ratios(kind, rows))}
+    return result
+
+
+def _measure(name: str, kind: str, config: dict[str, Any]) -> Measured:
+    with tempfile.TemporaryDirectory(prefix="fedpress-bench-") as folder:
+        times = Path(folder) / "times.json"
+        command = [sys.executable, "-m", HERE, name, kind, json.dumps(config), str(times)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        began = time.time()
+        with (Path(folder) / "log").open("wb") as log:
+            process = psutil.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            peak = 0
+            while process.poll() is None:
+                peak = max(peak, _memory(process))
+                time.sleep(_WATCH)
+        if process.returncode or not times.exists():
+            last = (Path(folder) / "log").read_text(errors="replace").strip().splitlines()[-1:]
+            raise FedpressError(f"the contender {name} ({kind}) failed: {' '.join(last)}")
+        ends = json.loads(times.read_text())
+    spans = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    return Measured(name, statistics.median(spans[1:] or spans), ends[0] - began, peak)
+
+
+def _memory(process: psutil.Process) -> int:
+    """Return the bytes of a process and its descendants; a page that several share counts once."""
+    total = 0
+    try:
+        for part in (process, *process.children(recursive=True)):
+            total += part.memory_full_info().pss
+    except psutil.Error:
+        return 0  # it is ending
+    return total
+
+
+def _median(name: str, runs: list[Measured]) -> Measured:
+    return Measured(
+        name,
+        statistics.median(run.round_seconds for run in runs),
+        statistics.median(run.startup_seconds for run in runs),
+        int(statistics.median(run.peak_bytes for run in runs)),
+    )
+
+
+def _ratios(kind: str, rows: dict[str, Measured]) -> Iterator[tuple[str, float]]:
+    if kind == "train":
+        for workers in (1, 2):
+            yield f"inprocess-{workers} / bare-{workers}, a round", _over(rows, f"inprocess-{workers}", f"bare-{workers}")
+    if "ray-2" in rows:
+        yield "inprocess-2 / ray-2, a round", _over(rows, "inprocess-2", "ray-2")
+        yield "inprocess-2 / ray-2, start-up", rows["inprocess-2"].startup_seconds / rows["ray-2"].startup_seconds
+
+
+def _over(rows: dict[str, Measured], one: str, other: str) -> float:
+    return rows[one].round_seconds / rows[other].round_seconds
