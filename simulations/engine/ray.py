@@ -26,6 +26,7 @@ _log = logging.getLogger("fedpress")
 _LAUNCHER = Path(__file__).with_name("launcher.py")
 _CONNECTION = "fedpress"  # the SuperLink's name in its Flower home
 _QUIET = 1.0  # seconds without a line after which the log is complete: flwr passes lines on every 0.7 s
+_SHORT = 27  # Ray adds up to 80 bytes to the path of a temporary folder, and a socket's path has 107 at most
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR) *: *")
 
@@ -55,8 +56,8 @@ def run_ray(
         raise SettingError(f"a simulation has at least one client, got {num_clients}")
     if workers < 1:
         raise SettingError(f"a simulation has at least one worker, got {workers}")
-    # A short name: Ray's sockets stand below this folder, and the path of a socket has 107 bytes at most.
-    with tempfile.TemporaryDirectory(prefix="fp-", ignore_cleanup_errors=True) as name:
+    parent = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _SHORT else "/tmp"  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="fp-", dir=parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         pipe = folder / "report"
         os.mkfifo(pipe)
@@ -66,7 +67,7 @@ def run_ray(
         with _Report(pipe) as report, _launched(folder, _federation(num_clients, workers)) as output:
             reason = _forward(_lines(output, report.is_over))
         if report.text in (b"", HELLO):
-            raise FedpressError(f"Flower's simulation runtime ended before the ServerApp did; its last words: {reason}")
+            raise FedpressError(f"Flower's simulation runtime ended before the ServerApp did: {reason}")
         check(report.text)
 
 
@@ -164,7 +165,7 @@ def _lines(stream: IO[bytes], done: Callable[[], bool]) -> Iterator[str]:
 
 
 def _forward(lines: Iterator[str]) -> str:
-    """Pass Flower's log on to ours; return what it says of the last error, or its last words."""
+    """Pass Flower's log on to ours; return what it says of the first error, or its last words."""
     level, error, words = "INFO", "", "it said nothing"
     for coloured in lines:
         line = _COLOURS.sub("", coloured).rstrip()
@@ -174,7 +175,7 @@ def _forward(lines: Iterator[str]) -> str:
             continue
         words = line.strip()
         if head and level == "ERROR":
-            error = words
+            error = error or words
         # Its warnings are about commands and flags that the user never sees.
         _log.log(logging.ERROR if level == "ERROR" else logging.INFO, "%s", line)
     return error or words
