@@ -97,6 +97,8 @@ class Layout:
         """Return the layout whose `text` this is; raise FrameError if it is none."""
         try:
             rows = json.loads(text)
+            if not isinstance(rows, list):
+                raise FrameError("a layout is a list of tensors")
             tensors = tuple(Tensor(str(name), tuple(map(int, shape)), np.dtype(dtype).name) for name, shape, dtype in rows)
             if any(size < 0 for tensor in tensors for size in tensor.shape):
                 raise FrameError("a layout's sizes cannot be negative")

@@ -1,0 +1,340 @@
+"""Laws of every codec, run over the registry's examples: a stage that is added there is tested by all of them."""
+
+import dataclasses
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+import fedpress
+from fedpress.compression import FrameError, Layout, SpecError, UpdateError, parse
+from fedpress.compression.errors import SettingError
+from fedpress.compression.frame import read_frame
+from fedpress.compression.registry import FEEDBACK_EXAMPLES, STAGES, codecs, examples
+from fedpress.compression.rng import derive
+
+SPECS = examples()
+GOLDEN = Path(__file__).parent / "golden"
+CRC = slice(3, 7)
+
+floats = st.sampled_from([np.float32, np.float16, np.float64])
+others = st.sampled_from([np.int64, np.int32, np.uint8, np.bool_])
+shapes = nps.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9)
+
+
+@st.composite
+def updates(draw: st.DrawFn) -> dict[str, np.ndarray]:
+    """Tensors of every shape, scale and dtype; some zero, some all the same, some with holes in their memory."""
+    update = {}
+    for name in draw(st.lists(st.sampled_from("abcdef"), unique=True, min_size=1, max_size=5)):
+        shape = draw(shapes)
+        if draw(st.booleans()):
+            array = np.asarray(draw(nps.arrays(draw(others), shape)))
+        else:
+            rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+            scale = draw(st.sampled_from([0.0, 1e-40, 1e-20, 1e-3, 1.0, 1e4]))
+            array = (rng.standard_t(2, shape) * scale).clip(-6e4, 6e4).astype(draw(floats))
+            if draw(st.booleans()):
+                array = np.full(shape, array.flat[0] if array.size else 0, array.dtype)
+        if array.ndim == 2 and draw(st.booleans()):
+            array = array.T[::-1].T
+        update[name] = np.asarray(array)
+    return update
+
+
+def nmse(wanted: np.ndarray, got: np.ndarray) -> float:
+    wanted = wanted.astype(np.float64)
+    energy = np.square(wanted).sum()
+    return float(np.square(wanted - got).sum() / energy) if energy else float(np.square(got).sum())
+
+
+def sample(n: int = 40_000, seed: int = 0) -> dict[str, np.ndarray]:
+    """An update like a real one: heavy tails, rows of different scale."""
+    rng = np.random.default_rng(seed)
+    rows = n // 100
+    matrix = rng.standard_t(3, (rows, 99)) * rng.lognormal(0, 1, (rows, 1)) * 0.01
+    return {"w": matrix.astype(np.float32), "b": (rng.normal(size=rows) * 0.01).astype(np.float32), "n": np.array(7)}
+
+
+def test_every_name_has_an_example() -> None:
+    used = {part.split("(")[0].strip() for spec in SPECS for part in spec.split("|")}
+    assert used == set(codecs()) == set(fedpress.codecs())
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_spec_survives_the_round_trip(spec: str) -> None:
+    codec = parse(spec)
+    assert str(codec) == spec
+    assert parse(str(codec)) == codec
+    assert str(parse(spec.replace(" ", ""))) == spec
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@given(update=updates())
+def test_what_goes_out_comes_back(spec: str, update: dict[str, np.ndarray]) -> None:
+    """Right names, shapes and dtypes, all finite; whatever is no float exactly; the same frame for the same seed."""
+    layout = Layout.of(update)
+    codec = parse(spec)
+    try:
+        frame, _ = codec.encode(update, codec.init(layout), derive(1))
+    except UpdateError:
+        assert "nmse" in spec  # beyond float32, said so
+        return
+    back = codec.decode(frame, layout)
+    assert Layout.of(back) == layout
+    for name, array in update.items():
+        assert np.isfinite(back[name]).all()
+        if array.dtype.kind != "f":
+            np.testing.assert_array_equal(back[name], array)
+    assert codec.encode(update, codec.init(layout), derive(1))[0] == frame
+
+
+@pytest.mark.parametrize("spec", [s for s in SPECS if parse(s) and all(STAGES[p.split("(")[0].strip()].make.lossless or p.strip() == "topk(1.0)" for p in s.split("|") if p.strip() != "ef")])
+@given(update=updates())
+def test_lossless_codecs_lose_nothing(spec: str, update: dict[str, np.ndarray]) -> None:
+    layout = Layout.of(update)
+    back = parse(spec).decode(parse(spec).encode(update, {}, derive(0))[0], layout)
+    for name, array in update.items():
+        wanted = array.astype(np.float32).astype(array.dtype) if array.dtype == np.float64 else array
+        np.testing.assert_array_equal(back[name], wanted)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_pipeline_is_its_stages_by_hand(spec: str) -> None:
+    codec = parse(spec)
+    pipeline = getattr(codec, "inner", codec)
+    update = sample()
+    layout = Layout.of(update)
+    values, exact = layout.flatten(update)
+    streams = {"values": values, "exact": exact}
+    for stage in pipeline.stages:
+        streams = stage.encode(streams, layout, derive(0))
+    frame, _ = codec.encode(update, codec.init(layout), derive(0))
+    read = read_frame(frame).streams
+    assert read.keys() == streams.keys()
+    for name, array in streams.items():
+        np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize("spec", FEEDBACK_EXAMPLES)
+def test_sent_and_residual_are_what_was_wanted(spec: str) -> None:
+    """Over many rounds, and over rounds whose frames are lost."""
+    codec = parse(spec)
+    layout = Layout.of(sample())
+    state = codec.init(layout)
+    wanted, sent = np.zeros(layout.size), np.zeros(layout.size)
+    for number in range(12):
+        update = sample(seed=number)
+        wanted += layout.flatten(update)[0]
+        frame, after = codec.encode(update, state, derive(number))
+        if number % 3 == 1:
+            state = codec.lost(state, update)
+        else:
+            sent += layout.flatten(codec.decode(frame, layout))[0]
+            state = after
+        np.testing.assert_allclose(sent + state["residual"], wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", FEEDBACK_EXAMPLES)
+def test_what_feedback_takes_for_sent_is_what_decodes(spec: str) -> None:
+    codec = parse(spec)
+    update = sample()
+    layout = Layout.of(update)
+    frame, state = codec.encode(update, codec.init(layout), derive(0))
+    sent = layout.flatten(codec.decode(frame, layout))[0]
+    np.testing.assert_array_equal(layout.flatten(update)[0] - sent, state["residual"])
+
+
+@given(update=updates(), target=st.floats(0.001, 0.9))
+def test_deadzone_holds_its_nmse(update: dict[str, np.ndarray], target: float) -> None:
+    layout = Layout.of(update)
+    codec = parse(f"deadzone(nmse={target!r})")
+    values = layout.flatten(update)[0]
+    frame, _ = codec.encode(update, {}, derive(0))
+    read = read_frame(frame)
+    back = codec.stages[0].decode(dict(read.streams), layout)["values"]
+    # Steps and values this small are subnormal: their own rounding is of their size.
+    if np.abs(values).max(initial=0) > 1e-30 or not values.any():
+        assert nmse(values, back) <= target * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("target", [0.05, 0.5, 2.0])
+def test_deadzone_holds_its_bits(target: float) -> None:
+    update = sample(200_000)
+    layout = Layout.of(update)
+    frame, _ = parse(f"deadzone(bits={target!r})").encode(update, {}, derive(0))
+    _, counts = np.unique(read_frame(frame).streams["symbols"], return_counts=True)
+    share = counts / counts.sum()
+    assert 0.9 * target <= -(share * np.log2(share)).sum() <= target
+
+
+@given(bits=st.integers(2, 16), update=updates())
+def test_uniform_is_within_half_a_level(bits: int, update: dict[str, np.ndarray]) -> None:
+    layout = Layout.of(update)
+    values = layout.flatten(update)[0]
+    frame, _ = parse(f"uniform({bits})").encode(update, {}, derive(0))
+    streams = read_frame(frame).streams
+    back = parse(f"uniform({bits})").stages[0].decode(dict(streams), layout)["values"]
+    edges = np.cumsum([0, *(t.size for t in layout.lossy)])
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        part = values[start:stop].astype(np.float64)
+        level = np.abs(part).max(initial=0) / (2 ** (bits - 1) - 1)
+        assert np.abs(part - back[start:stop]).max(initial=0) <= level * 0.50001 + 1e-44
+
+
+@given(update=updates(), fraction=st.floats(0.01, 1))
+def test_topk_keeps_the_largest(update: dict[str, np.ndarray], fraction: float) -> None:
+    layout = Layout.of(update)
+    values = layout.flatten(update)[0]
+    codec = parse(f"topk({fraction!r})")
+    back = codec.stages[0].decode(codec.stages[0].encode({"values": values}, layout, derive(0)), layout)["values"]
+    k = max(1, round(fraction * values.size)) if values.size else 0
+    kept = np.flatnonzero(back)
+    np.testing.assert_array_equal(back[kept], values[kept])
+    assert kept.size <= k
+    np.testing.assert_allclose(np.sort(np.abs(back))[::-1], np.pad(np.sort(np.abs(values))[::-1][:k], (0, values.size - k)))
+
+
+WRONG = {
+    "": "not a spec",
+    "topc(0.1)": "did you mean 'topk'",
+    "topk": "lacks fraction",
+    "topk(2)": r"\(0, 1\], got 2",
+    "topk(0)": r"\(0, 1\], got 0",
+    "topk('a')": "takes numbers",
+    "topk(True)": "takes numbers",
+    "topk(0.1, 2)": "too many",
+    "topk(0.1, fraction=0.2)": "once",
+    "topk(share=0.2)": "'share' not",
+    "uniform(1.5)": "whole number, got 1.5",
+    "uniform(17)": "1 to 16 bits, got 17",
+    "deadzone()": "one of step, nmse, bits, got none",
+    "deadzone(nmse=0.1, step=1)": "got step, nmse",
+    "deadzone(nmse=1.5)": "below 1, got 1.5",
+    "deadzone(0.1)": "too many",
+    "zstd(0)": "1 to 22, got 0",
+    "ans | topk(0.1)": "ans is lossless",
+    "uniform(4) | topk(0.1)": "leaves none",
+    "topk(0.1) | topk(0.1)": "another sparsifier",
+    "ef": "wraps a codec",
+    "topk(0.1) | ef": "stands first",
+    "ef(3) | none": "no arguments",
+    "__import__('os')": "unknown codec",
+    "a.b(1)": "not a codec",
+    "topk(1e999)": "got inf",
+    "none " * 500: "at most 1024",
+    "none" + " | none" * 20: "at most 16 parts",
+}
+
+
+@pytest.mark.parametrize("spec", WRONG)
+def test_a_wrong_spec_is_one_clear_line(spec: str) -> None:
+    with pytest.raises(SpecError, match=WRONG[spec]) as error:
+        parse(spec)
+    assert "\n" not in str(error.value)
+
+
+def test_nan_is_refused_by_name() -> None:
+    update = sample()
+    update["b"][3:6] = np.nan
+    update["b"][9] = np.inf
+    with pytest.raises(UpdateError, match=r"'b' holds 4 values that are NaN or infinite"):
+        parse("none").encode(update, {}, derive(0))
+    with pytest.raises(UpdateError, match=r"'x' holds 1"):
+        parse("none").encode({"x": np.array([1e300])}, {}, derive(0))
+
+
+def test_a_frame_of_another_codec_layout_or_base_is_refused() -> None:
+    update = sample()
+    layout = Layout.of(update)
+    frame, _ = parse("fp16").encode(update, {}, derive(0), base=b"12345678")
+    for decode in (
+        lambda: parse("fp16 | zstd(3)").decode(frame, layout),
+        lambda: parse("fp16").decode(frame, Layout.of({"w": update["w"]})),
+        lambda: parse("fp16").decode(frame, layout, base=b"87654321"),
+        lambda: parse("fp16").decode(frame, layout, base=b""),
+    ):
+        with pytest.raises(FrameError):
+            decode()
+    parse("fp16").decode(frame, layout, base=b"12345678")
+
+
+def resealed(body: bytes) -> bytes:
+    """Return a frame whose checksum is right again."""
+    frame = bytearray(body)
+    frame[CRC] = zlib.crc32(bytes(frame[7:])).to_bytes(4, "little")
+    return bytes(frame)
+
+
+def survive(codec: object, frame: bytes, layout: Layout) -> None:
+    try:
+        back = codec.decode(frame, layout)  # type: ignore[attr-defined]
+    except FrameError:
+        return
+    assert Layout.of(back) == layout
+    assert all(np.isfinite(array).all() for array in back.values())
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@given(data=st.data())
+def test_a_changed_frame_raises_frame_error_only(spec: str, data: st.DataObject) -> None:
+    update = sample(600)
+    layout = Layout.of(update)
+    codec = parse(spec)
+    frame, _ = codec.encode(update, codec.init(layout), derive(0))
+    at = data.draw(st.integers(0, len(frame) - 1))
+    flipped = bytearray(frame)
+    flipped[at] ^= data.draw(st.integers(1, 255))
+    for broken in (bytes(flipped), frame[:at], frame + b"x", frame[at:], b""):
+        if broken == frame:
+            continue
+        with pytest.raises(FrameError):
+            codec.decode(broken, layout)
+    if at >= 7:
+        survive(codec, resealed(bytes(flipped)), layout)
+    if at > 7:
+        survive(codec, resealed(frame[:at]), layout)
+        survive(codec, resealed(frame[:at] + frame[7:]), layout)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_golden_frames_are_still_read_and_still_written(spec: str) -> None:
+    """Written once by scripts/golden and never again: a change of the format needs a new version of it."""
+    name = "".join(c if c.isalnum() else "_" for c in spec)
+    frame = (GOLDEN / f"{name}.fp").read_bytes()
+    update = sample(2000, seed=5)
+    layout = Layout.of(update)
+    codec = parse(spec)
+    back = codec.decode(frame, layout)
+    with np.load(GOLDEN / f"{name}.npz") as wanted:
+        for tensor in layout.tensors:
+            np.testing.assert_array_equal(back[tensor.name], wanted[tensor.name])
+    assert codec.encode(update, codec.init(layout), derive(5), base=b"golden!!")[0] == frame
+
+
+def test_stages_are_frozen_and_hold_nothing_but_their_configuration() -> None:
+    for name, entry in STAGES.items():
+        assert dataclasses.is_dataclass(entry.make), name
+        assert entry.make.__dataclass_params__.frozen, name
+        first = (__import__(entry.make.__module__, fromlist=["x"]).__doc__ or "").splitlines()[0]
+        assert "https://" in first or name == "none", f"{name}: the first line names the paper"
+
+
+def test_layouts_are_read_back_and_lies_are_refused() -> None:
+    layout = Layout.of(sample())
+    assert Layout.read(layout.text) == layout
+    assert Layout.read(layout.text).digest == layout.digest
+    for lie in ("", "{}", "[[1]]", '[["a", [-1], "float32"]]', '[["a", [1], "no"]]', '[["a", "x", "float32"]]', "null", "[1"):
+        with pytest.raises(FrameError):
+            Layout.read(lie)
+    with pytest.raises(SettingError):
+        Layout.of({"x": np.array(["text"])})
+
+
+def test_generators_are_pinned() -> None:
+    assert derive(0).integers(1000, size=3).tolist() == derive(0).integers(1000, size=3).tolist()
+    assert derive(7, "train", 3).integers(10**6) == 0 or derive(7, "train", 3).integers(10**6) != derive(7, "train", "3").integers(10**6)
