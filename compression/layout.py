@@ -15,6 +15,13 @@ from fedpress.compression.errors import FrameError, SettingError, UpdateError
 Update = dict[str, NDArray[np.generic]]  # a model's change, or a model: tensor by name
 
 
+# Of one meaning everywhere; numpy's longdouble is not.
+_DTYPES = {
+    *("float16", "float32", "float64", "bool"),
+    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+}
+
+
 @dataclass(frozen=True)
 class Tensor:
     """One tensor's place in a layout."""
@@ -54,8 +61,8 @@ class Layout:
         if len(set(names)) != len(names):
             raise SettingError(f"a layout names each tensor once, got {names}")
         for tensor in self.tensors:
-            if np.dtype(tensor.dtype).kind not in "fiub":
-                raise SettingError(f"tensor {tensor.name!r} has dtype {tensor.dtype}: only floats, integers and booleans can be sent")
+            if tensor.dtype not in _DTYPES:
+                raise SettingError(f"tensor {tensor.name!r} is of {tensor.dtype}: {', '.join(sorted(_DTYPES))} can be sent")
 
     @classmethod
     def of(cls, update: Mapping[str, NDArray[np.generic]]) -> "Layout":
@@ -99,7 +106,7 @@ class Layout:
             rows = json.loads(text)
             if not isinstance(rows, list):
                 raise FrameError("a layout is a list of tensors")
-            tensors = tuple(Tensor(str(name), tuple(map(int, shape)), np.dtype(dtype).name) for name, shape, dtype in rows)
+            tensors = tuple(Tensor(str(name), tuple(map(int, shape)), str(dtype)) for name, shape, dtype in rows)
             if any(size < 0 for tensor in tensors for size in tensor.shape):
                 raise FrameError("a layout's sizes cannot be negative")
             return cls(tensors)

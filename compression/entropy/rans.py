@@ -14,9 +14,9 @@ from fedpress.compression.frame import Reader, put_varint
 
 _LOW = 1 << 16  # the smallest state
 _WORD = 16  # bits of a word
-MAX_LANES = 1024
+MAX_LANES = 1024  # that a frame can have
 _FEW = 20_000  # tokens up to here are coded in one lane: numpy's overhead a step would cost more than it saves
-_PER_LANE = 256  # bytes of output that pay for one more lane, which costs about two
+_PER_LANE = 512  # bytes of output that pay for one more lane, which costs about two
 
 
 def encode(tokens: NDArray[np.uint8], table: Table, nbytes: float, out: bytearray) -> None:

@@ -183,7 +183,7 @@ def test_uniform_is_within_half_a_level(bits: int, update: dict[str, np.ndarray]
     for start, stop in zip(edges[:-1], edges[1:], strict=True):
         part = values[start:stop].astype(np.float64)
         level = np.abs(part).max(initial=0) / (2 ** (bits - 1) - 1)
-        assert np.abs(part - back[start:stop]).max(initial=0) <= level * 0.50001 + 1e-44
+        assert np.abs(part - back[start:stop]).max(initial=0) <= level * 0.50001 + 2**bits * 1.5e-45  # a subnormal scale is rounded itself
 
 
 @given(update=updates(), fraction=st.floats(0.01, 1))
