@@ -6,14 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-
 from fedpress.client.mod import compress
 from fedpress.client.settings import Training
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.settings import read
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 
 app = ClientApp(mods=[compress()])
 
@@ -51,11 +50,11 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
-def _task(context: Context) -> Any:  # noqa: ANN401  a task is known by what it does, see docs/workloads.md
+def _task(context: Context) -> Any:
     return pkgutil.resolve_name(str(context.run_config["task"]))(context.run_config)
 
 
-def _load(message: Message, task: Any, device: str) -> tuple[torch.nn.Module, str]:  # noqa: ANN401
+def _load(message: Message, task: Any, device: str) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
     model = _model(task, device)
@@ -64,7 +63,7 @@ def _load(message: Message, task: Any, device: str) -> tuple[torch.nn.Module, st
 
 
 @lru_cache(maxsize=1)
-def _model(task: Any, device: str) -> torch.nn.Module:  # noqa: ANN401
+def _model(task: Any, device: str) -> torch.nn.Module:
     """Return a model that all nodes trained by this process take turns with: its weights are loaded anew each time."""
     model: torch.nn.Module = task.model().to(device)
     return model

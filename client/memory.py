@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
-
 from fedpress.compression import State, Update
 from fedpress.compression.message import KEY
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 _BASE, _AFTER, _LOST = f"{KEY}.base", f"{KEY}.after", f"{KEY}.lost"
 
@@ -47,7 +46,9 @@ class Memory:
 
     def save(self, state: RecordDict) -> None:
         """Put this memory into `state` in place of what was there."""
-        state[KEY] = ConfigRecord({"version": self.version, "layout": self.layout, "spec": self.spec, "sent": self.sent})
+        state[KEY] = ConfigRecord(
+            {"version": self.version, "layout": self.layout, "spec": self.spec, "sent": self.sent}
+        )
         for key, record in ((_BASE, self.base), (_AFTER, _record(self.after)), (_LOST, _record(self.lost))):
             state.pop(key, None)
             if record:

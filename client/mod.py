@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
-
 from fedpress.client.memory import Memory, model_record
 from fedpress.compression import Codec, FrameError, Layout, State, UpdateError, parse
 from fedpress.compression.frame import base_of
 from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, difference, frame_name, version_of
 from fedpress.compression.rng import derive
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
@@ -42,7 +41,9 @@ def compress() -> Mod:
         model = _receive(message, order, memory)
         if model is None:
             memory.save(context.state)
-            _log.warning("node %s does not hold the model that the frames start from: asks for a key frame", node_name(context))
+            _log.warning(
+                "node %s does not hold the model that the frames start from: asks for a key frame", node_name(context)
+            )
             return Message(RecordDict({KEY: ConfigRecord({"version": b"", "need_key": True})}), reply_to=message)
 
         del message.content[KEY]
@@ -50,7 +51,11 @@ def compress() -> Mod:
         keep = bool(order["keep"])
         version = bytes(order["version"])  # type: ignore[arg-type]
         layout = str(order.get("layout") or memory.layout)
-        memory = replace(memory, version=version, layout=layout, base=model) if keep else replace(memory, version=b"", base=None)
+        memory = (
+            replace(memory, version=version, layout=layout, base=model)
+            if keep
+            else replace(memory, version=b"", base=None)
+        )
         # The model is kept before training: a node that fails in it need not be sent the model again.
         memory.save(context.state)
 
@@ -110,13 +115,13 @@ def _receive(message: Message, order: ConfigRecord, memory: Memory) -> ArrayReco
     return model_record(model)
 
 
-def _send(
-    reply: Message, order: ConfigRecord, memory: Memory, layout: Layout, model: ArrayRecord, name: str
-) -> Memory:
+def _send(reply: Message, order: ConfigRecord, memory: Memory, layout: Layout, model: ArrayRecord, name: str) -> Memory:
     """Replace the reply's model by a frame of what training changed; return what is to be remembered."""
     records = reply.content.array_records
     if len(records) != 1:
-        raise UpdateError(f"compress() expects exactly one ArrayRecord in a reply, got {len(records)}: {sorted(records)}")
+        raise UpdateError(
+            f"compress() expects exactly one ArrayRecord in a reply, got {len(records)}: {sorted(records)}"
+        )
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
     layout.check(local)

@@ -8,13 +8,14 @@ from fedpress.client.settings import Training
 def learning_rate(training: Training, round: int, rounds: int) -> float:
     """Return the learning rate of `round`, from 1 to `rounds`.
 
-    After warm-up the schedule runs from lr, in its first round, to its end, in the last.
+    After warm-up the schedule runs from lr, in its first round, towards its end, which it would reach in the round
+    after the last: torch's schedulers count so too, and no round trains at a rate of 0.
     """
     warm = training.warmup_rounds
     if round <= warm:
         return training.lr * round / (warm + 1)
     past = round - warm - 1  # rounds since the warm-up
-    share = past / max(1, rounds - warm - 1)  # 0 in the first of them, 1 in the last
+    share = past / (rounds - warm)  # 0 in the first of them
     end = training.lr_end
     match training.schedule:
         case "linear":

@@ -2,15 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from fedpress.compression.layout import Layout, Update
 from numpy.typing import NDArray
 
-from fedpress.compression.layout import Layout, Update
-
-Streams = dict[str, NDArray[np.generic]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
-State = Mapping[str, NDArray[np.generic]]  # what a codec remembers between rounds, as named arrays; {} if nothing
+Streams = dict[str, NDArray[Any]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
+State = Mapping[str, NDArray[Any]]  # what a codec remembers between rounds, as named arrays; {} if nothing
 
 
 class Stage(ABC):

@@ -1,11 +1,11 @@
 """The exceptions of fedpress, one tree.
 
-    FedpressError
-    +-- FrameError            bytes from outside that are not a frame we asked for; the only one decoding raises
-    +-- UpdateError           tensors that cannot be sent: NaN, infinity, another layout
-    +-- SettingError          a setting that cannot work: the value, and what would be right
-    |   +-- SpecError         a codec's spec string
-    +-- DataError             a file of data that is missing, cut short or not what it claims to be
+FedpressError
++-- FrameError            bytes from outside that are not a frame we asked for; the only one decoding raises
++-- UpdateError           tensors that cannot be sent: NaN, infinity, another layout
++-- SettingError          a setting that cannot work: the value, and what would be right
+|   +-- SpecError         a codec's spec string
++-- DataError             a file of data that is missing, cut short or not what it claims to be
 """
 
 from collections.abc import Iterable

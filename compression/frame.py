@@ -3,11 +3,11 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.errors import FrameError
+from numpy.typing import NDArray
 
 MAGIC = b"fp"
 VERSION = 1
@@ -26,10 +26,10 @@ class Frame:
     spec: str
     layout: bytes  # the layout's digest, 8 bytes
     base: bytes  # name of the model that the update starts from, 8 bytes; empty if it starts from none
-    streams: dict[str, NDArray[np.generic]]
+    streams: dict[str, NDArray[Any]]
 
 
-def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDArray[np.generic]]) -> bytes:
+def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDArray[Any]]) -> bytes:
     """Return the frame, bytes."""
     head = bytearray()
     text = spec.encode()
@@ -82,7 +82,7 @@ def read_frame(frame: bytes) -> Frame:
         table.append((name, DTYPES[code], read.varint(len(frame))))
     if len({name for name, _, _ in table}) != len(table):
         raise FrameError("two streams have one name")
-    streams: dict[str, NDArray[np.generic]] = {}
+    streams: dict[str, NDArray[Any]] = {}
     for name, dtype, size in table:
         streams[name] = np.frombuffer(read.take(size * dtype.itemsize), dtype)
     read.end()

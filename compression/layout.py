@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from fedpress.compression.errors import FrameError, SettingError, UpdateError
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import FrameError, SettingError, UpdateError
-
-Update = dict[str, NDArray[np.generic]]  # a model's change, or a model: tensor by name
+Update = dict[str, NDArray[Any]]  # a model's change, or a model: tensor by name
 
 
 # Of one meaning everywhere; numpy's longdouble is not.
@@ -62,7 +62,9 @@ class Layout:
             raise SettingError(f"a layout names each tensor once, got {names}")
         for tensor in self.tensors:
             if tensor.dtype not in _DTYPES:
-                raise SettingError(f"tensor {tensor.name!r} is of {tensor.dtype}: {', '.join(sorted(_DTYPES))} can be sent")
+                raise SettingError(
+                    f"tensor {tensor.name!r} is of {tensor.dtype}: {', '.join(sorted(_DTYPES))} can be sent"
+                )
 
     @classmethod
     def of(cls, update: Mapping[str, NDArray[np.generic]]) -> "Layout":
@@ -152,7 +154,9 @@ class Layout:
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is refused below
                 part[:] = array.reshape(-1)
             if not np.isfinite(part).all():
-                raise UpdateError(f"tensor {tensor.name!r} holds {int((~np.isfinite(part)).sum())} values that are NaN or infinite")
+                raise UpdateError(
+                    f"tensor {tensor.name!r} holds {int((~np.isfinite(part)).sum())} values that are NaN or infinite"
+                )
             at += tensor.size
         return values, np.frombuffer(bytes(exact), np.uint8)
 

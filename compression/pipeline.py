@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.codec import Codec, Stage, State, Streams
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.streams import take
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Pipeline(Codec):
             back = stage.decode(back, layout)
         for stage in self.stages[len(lossy) :]:
             streams = stage.encode(streams, layout, rng)
-        return write_frame(self.text, layout.digest, base, streams), back["values"]  # type: ignore[return-value]
+        return write_frame(self.text, layout.digest, base, streams), back["values"]
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         read = read_frame(frame)

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from fedpress.compression import Codec, FrameError, Layout, Update
+from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
-
-from fedpress.compression import Codec, FrameError, Layout, Update, parse
-from fedpress.compression.frame import base_of
-from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply
 
 _log = logging.getLogger(KEY)
 
@@ -74,9 +72,9 @@ def read_vote(
 
 
 def aggregate(strategy: Strategy, number: int, votes: Sequence[Vote], asked: Message, least: int) -> Outcome | None:
-    """Return what `strategy` makes of `votes` in round `number`, or None, and nothing changed, if fewer than `least` count.
+    """Return what `strategy` makes of `votes` in round `number`.
 
-    `asked` is any of the round's messages to the nodes.
+    None, and nothing of it is changed, if fewer than `least` votes count. `asked` is any of the round's messages.
     """
     counted = list(votes)
     if type(strategy) in STREAMING:
@@ -132,7 +130,7 @@ def _stream(strategy: FedAvg, number: int, mean: Update, votes: list[Vote], aske
     return Outcome(_model(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), votes)
 
 
-class _Undecodable(Exception):
+class _UndecodableError(Exception):
     def __init__(self, vote: Vote, cause: FrameError) -> None:
         super().__init__(str(cause))
         self.vote = vote
@@ -148,7 +146,7 @@ def _mean(number: int, votes: list[Vote]) -> Update:
     while votes:
         try:
             return _fold(votes)
-        except _Undecodable as error:
+        except _UndecodableError as error:
             refuse(number, error.vote.node, error.cause)
             votes.remove(error.vote)
     return {}
@@ -161,7 +159,7 @@ def _fold(votes: Sequence[Vote]) -> Update:
         try:
             model = vote.decode()
         except FrameError as error:
-            raise _Undecodable(vote, error) from error
+            raise _UndecodableError(vote, error) from error
         share = vote.weight / total
         for name, array in model.items():
             sums[name] = sums[name] + array * share if name in sums else array * share

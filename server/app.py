@@ -3,15 +3,14 @@
 import pkgutil
 from pathlib import Path
 
-from flwr.app import ArrayRecord, Context, MetricRecord
-from flwr.serverapp import Grid, ServerApp
-
 from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.compressed import Compressed
 from fedpress.server.record import Recorder
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
 
 app = ServerApp()
 
@@ -28,11 +27,10 @@ def main(grid: Grid, context: Context) -> None:
         down=serving.down,
         seed=int(config["seed"]),
         min_replies=serving.min_replies,
-        on_round=lambda done: recorder(done),
     )
-    recorder = Recorder(Path(str(config["out"])), config, strategy.ledger)
+    strategy.on_round = Recorder(Path(str(config["out"])), config, strategy.ledger)
 
-    def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
+    def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         return MetricRecord(task.evaluate({name: array.numpy() for name, array in arrays.items()}))
 
     strategy.start(

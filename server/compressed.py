@@ -7,10 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
-
 from fedpress.compression import FrameError, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.ledger import Ledger
@@ -20,6 +16,9 @@ from fedpress.server.aggregate import Outcome, Vote, aggregate, cast, model_reco
 from fedpress.server.downlink import Downlink
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.nodes import NamedGrid
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
 
 _log = logging.getLogger(KEY)
 
@@ -79,7 +78,7 @@ class Compressed(Strategy):
         self.min_replies = min_replies
         self.ledger = Ledger()
         self._distil = distil
-        self._on_round = on_round
+        self.on_round = on_round
 
     def start(
         self,
@@ -114,9 +113,9 @@ class Compressed(Strategy):
                 _note(result.evaluate_metrics_clientapp, number, evaluation)
             central = evaluate_fn(number, result.arrays) if evaluate_fn else None
             _note(result.evaluate_metrics_serverapp, number, central)
-            if self._on_round is not None:
+            if self.on_round is not None:
                 seconds = time.monotonic() - began
-                self._on_round(Round(number, downlink.model, central, len(votes), asked - len(votes), seconds))
+                self.on_round(Round(number, downlink.model, central, len(votes), asked - len(votes), seconds))
         return result
 
     def summary(self) -> None:
@@ -174,9 +173,7 @@ class Compressed(Strategy):
                 refuse(number, node, error)
         return votes
 
-    def _evaluate(
-        self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord
-    ) -> MetricRecord | None:
+    def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
         """Let nodes evaluate the model that they were sent, v."""
         arrays = model_record(exchange.downlink.model)
         delivery = exchange.deliver(number, self.configure_evaluate(number, arrays, config, exchange.grid), timeout)

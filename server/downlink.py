@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
 from fedpress.compression import Codec, Layout, State, Update, parse
 from fedpress.compression.message import LOSSLESS, apply, difference, representable, version_of
 from fedpress.compression.rng import derive
@@ -41,7 +40,9 @@ class Downlink:
         self._lossless = str(codec) == LOSSLESS
         self._state: State = codec.init(self.layout)
         self._seed = seed
-        self._deltas: dict[bytes, tuple[bytes, bytes]] = {}  # version -> (the delta that leads on from it, next version)
+        self._deltas: dict[
+            bytes, tuple[bytes, bytes]
+        ] = {}  # version -> (the delta that leads on from it, next version)
         self._keys: dict[bytes, bytes] = {}  # version -> its key frame, once somebody needed it
         self._held: dict[str, bytes] = {}  # node -> version it said that it holds
         self._set(dict(initial))

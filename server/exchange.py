@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-
 from fedpress.compression import Codec
-from fedpress.compression.ledger import Entry, Ledger, Purpose
+from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, frame_name
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.wire import message_nbytes
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 _log = logging.getLogger(KEY)
 
@@ -124,5 +123,5 @@ class Exchange:
         is_reply = bool(message.metadata.reply_to_message_id)
         # An evaluation's reply, or a request for a key frame, carries no tensors.
         plain = self.downlink.layout.nbytes if frame or not is_reply else 0
-        direction = "up" if is_reply else "down"
+        direction: Direction = "up" if is_reply else "down"
         self._ledger.add(Entry(round, node, direction, purpose, frame, message_nbytes(message), plain))

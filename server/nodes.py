@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Iterable, Mapping
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
-
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.message import KEY
 from fedpress.server.wire import NodeInfo, Run
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
 
 _log = logging.getLogger(KEY)
 
@@ -80,7 +79,7 @@ class NamedGrid(Grid):
         messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
         for reply in self._grid.send_and_receive(messages, timeout=self._timeout):
             node = reply.metadata.src_node_id
-            said = {} if reply.has_error() else reply.content.config_records.get(KEY, {})
+            said: Mapping[str, object] = {} if reply.has_error() else reply.content.config_records.get(KEY, {})
             if "name" not in said:
                 reason = reply.error.reason if reply.has_error() else "its app has no compress() among its mods"
                 _log.warning("node %d does not say who it is: %s", node, reason)

@@ -8,11 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
 from fedpress.compression import Update
 from fedpress.compression.ledger import Ledger, Totals
 from fedpress.server.compressed import Round
+from safetensors.numpy import save
 
 SCHEMA = 1
 RESULT, MODEL = "result.json", "model.safetensors"
@@ -33,7 +32,9 @@ class Recorder:
     def __call__(self, done: Round) -> None:
         """Write down a finished round; round 0, the model before the first, has no row of its own."""
         self._seconds += done.seconds
-        scores = {name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)}
+        scores = {
+            name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
+        }
         if done.number == 0:
             self._result["initial"] = scores
         else:
@@ -61,7 +62,7 @@ class Recorder:
         self._write(done.model)
 
     def _write(self, model: Update) -> None:
-        replace(self._folder / MODEL, save(model))  # type: ignore[arg-type]
+        replace(self._folder / MODEL, save(model))
         replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
 

@@ -4,14 +4,13 @@ import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import get_type_hints
-
-from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg, Strategy
+from typing import Any, get_type_hints
 
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.settings import Value, convert, key_of, read
 from fedpress.server.settings import Serving
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Strategy
 
 PREFIX = "strategy."  # of the keys that hold a strategy's arguments
 # These follow from the run's own settings.
@@ -42,7 +41,7 @@ def build_strategy(config: Mapping[str, Value]) -> Strategy:
     make: type[FedAvg] = getattr(flower, serving.strategy)
     given = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
     kinds = _arguments(make)
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for key, value in given.items():
         if key not in kinds:
             takes = ", ".join(PREFIX + name for name in kinds) or "no arguments"

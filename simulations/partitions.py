@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
+from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 _DRAWS = 100  # how often a random partition is drawn until nobody is left without examples
@@ -110,8 +109,12 @@ def partition(
     """
     if kind not in KINDS:
         raise SettingError(unknown("partition", kind, KINDS))
-    if clients > labels.size:
+    if not 1 <= clients <= labels.size:
         raise SettingError(f"{labels.size} examples cannot be shared out among {clients} clients")
+    if not alpha > 0:
+        raise SettingError(f"alpha is above 0, got {alpha}")
+    if not 1 <= shards_each <= labels.size // clients:
+        raise SettingError(f"shards-per-client is from 1 to {labels.size // clients} with {clients} clients, got {shards_each}")
     makers: dict[str, Callable[[np.random.Generator], list[Indices]]] = {
         "iid": lambda rng: iid(labels, clients, rng),
         "dirichlet": lambda rng: dirichlet(labels, clients, rng, alpha),
@@ -130,7 +133,9 @@ def partition(
     empty = sum(part.size == 0 for part in parts)
     if empty:
         times = f" in {draws} draws" if draws > 1 else ""
-        raise SettingError(f"partition {kind!r} leaves {empty} of {clients} clients without data{times}: fewer clients, or a larger alpha")
+        raise SettingError(
+            f"partition {kind!r} leaves {empty} of {clients} clients without data{times}: take fewer, or a larger alpha"
+        )
     return parts
 
 
@@ -146,7 +151,16 @@ def draw(parts: list[Indices], labels: Indices, names: list[str], path: Path) ->
     colours = mpl.colormaps["cividis"](np.linspace(0, 1, len(names)))
     base = np.zeros(len(shown))
     for label, name in enumerate(names):
-        axes.bar(np.arange(len(shown)), counts[:, label], 0.85, base, color=colours[label], label=name, edgecolor="white", linewidth=0.3)
+        axes.bar(
+            np.arange(len(shown)),
+            counts[:, label],
+            0.85,
+            base,
+            color=colours[label],
+            label=name,
+            edgecolor="white",
+            linewidth=0.3,
+        )
         base += counts[:, label]
     axes.set_xlabel("client" if len(shown) == len(parts) else f"client (the first {len(shown)} of {len(parts)})")
     axes.set_ylabel("examples")

@@ -1,4 +1,4 @@
-"""A run's configuration: defaults, then the workload's, then a TOML file's, then the command line's; checked at once."""
+"""A run's configuration: the defaults, the workload's, a TOML file's, the command line's; checked at once."""
 
 import tomllib
 from collections.abc import Mapping

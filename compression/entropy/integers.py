@@ -1,19 +1,18 @@
 """Arrays of integers as bytes, in whichever of three ways is shortest.
 
-    plain    the array's bytes
-    dense    every number as a token
-    sparse   the gaps between numbers that are not zero, and those numbers, as tokens
+plain    the array's bytes
+dense    every number as a token
+sparse   the gaps between numbers that are not zero, and those numbers, as tokens
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.entropy import bits, rans, tokens
 from fedpress.compression.entropy.table import Table, fit
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import DTYPES, Reader, put_varint
+from numpy.typing import NDArray
 
 _PLAIN, _DENSE, _SPARSE = range(3)
 

@@ -6,11 +6,10 @@ on integers, so decoding gives the same tokens on every machine.
 """
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.entropy.table import Table
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
+from numpy.typing import NDArray
 
 _LOW = 1 << 16  # the smallest state
 _WORD = 16  # bits of a word
@@ -38,7 +37,9 @@ def decode(reader: Reader, count: int, table: Table) -> NDArray[np.uint8]:
     if (states < _LOW).any():
         raise FrameError("a lane's state is below its range")
     words = np.frombuffer(reader.take(2 * reader.varint(2 * count + 2)), "<u2")
-    return _decode_lane(int(states[0]), words, count, table) if lanes == 1 else _decode_lanes(states, words, count, table)
+    return (
+        _decode_lane(int(states[0]), words, count, table) if lanes == 1 else _decode_lanes(states, words, count, table)
+    )
 
 
 def _encode_lane(tokens: NDArray[np.uint8], table: Table) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
@@ -77,9 +78,7 @@ def _decode_lane(state: int, words: NDArray[np.uint16], count: int, table: Table
     return np.frombuffer(bytes(tokens), np.uint8)
 
 
-def _encode_lanes(
-    tokens: NDArray[np.uint8], table: Table, lanes: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+def _encode_lanes(tokens: NDArray[np.uint8], table: Table, lanes: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     frequency = table.frequency.astype(np.uint64)[tokens]
     start = table.start.astype(np.uint64)[tokens]
     precision, limit, word = np.uint64(table.precision), np.uint64(32 - table.precision), np.uint64(_WORD)

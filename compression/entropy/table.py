@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.entropy import bits
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
+from numpy.typing import NDArray
 
 _PRECISIONS = range(5, 15)
 
@@ -67,7 +66,7 @@ class Table:
 def fit(counts: NDArray[np.int64]) -> Table:
     """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
     counts = np.trim_zeros(counts, "b")
-    least = int(np.ceil(np.log2(max(2, np.count_nonzero(counts)))))
+    least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
     tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if p >= least]
 
     def total(table: Table) -> float:

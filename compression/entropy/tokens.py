@@ -39,7 +39,7 @@ def join(token: NDArray[np.uint8], raw: NDArray[np.uint64]) -> NDArray[np.uint64
     return np.where(token >= _DIRECT, (lead << width) | raw, token.astype(np.uint64))
 
 
-def fold(numbers: NDArray[np.signedinteger]) -> NDArray[np.uint64]:
+def fold(numbers: NDArray[np.integer]) -> NDArray[np.uint64]:
     """Return signed numbers as unsigned ones: 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4."""
     wide = numbers.astype(np.int64)
     return ((wide << 1) ^ (wide >> 63)).astype(np.uint64)

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError, UpdateError
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take, values_of, without
+from numpy.typing import NDArray
 
 _ROUNDING = np.float32(1 / 3)  # magnitudes are rounded up from 2/3 of a step on: the dead zone is 4/3 of a step wide
 _CLASSES = 3  # magnitudes 1, 2, and 3 or more have reconstruction points of their own
@@ -40,9 +39,14 @@ class DeadZone(Stage):
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "deadzone")
-        step = np.float32(self._step(values, layout.size))
+        step = float(np.float32(self._step(values, layout.size)))
         symbols = _quantise(values, step)
-        return {**without(streams, "values"), "symbols": symbols, "step": np.array([step]), "point": _fit(values, symbols, step)}
+        return {
+            **without(streams, "values"),
+            "symbols": symbols,
+            "step": np.array([step], np.float32),
+            "point": _fit(values, symbols, step),
+        }
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
         symbols = take(streams, "symbols", np.int32)
@@ -78,7 +82,9 @@ class DeadZone(Stage):
         while _error(values, step) > nmse * energy and step > finest:
             step = max(step / 1.02, finest)
         if _error(values, step) > nmse * energy:
-            raise UpdateError(f"an nmse of {nmse} is beyond float32 for this update: the least is {_error(values, step) / energy:.2g}")
+            raise UpdateError(
+                f"an nmse of {nmse} is beyond float32 for this update: the least is {_error(values, step) / energy:.2g}"
+            )
         return step
 
 
@@ -111,7 +117,7 @@ def _reconstruct(symbols: NDArray[np.int32], step: np.float32, point: NDArray[np
 
 def _error(values: NDArray[np.float32], step: float) -> float:
     symbols = _quantise(values, step)
-    back = _reconstruct(symbols, np.float32(step), _fit(values, symbols, np.float32(step)))
+    back = _reconstruct(symbols, np.float32(step), _fit(values, symbols, step))
     return float(np.square(values - back, dtype=np.float64).sum())
 
 

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import bits, tokens
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import DTYPES, Reader, put_varint
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,13 @@ class Pack(Stage):
     lossless: ClassVar[bool] = True
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        return {
-            name: _pack(array) if array.dtype.kind in "iu" else array  # type: ignore[arg-type]
-            for name, array in streams.items()
-        }
+        return {name: _pack(array) if array.dtype.kind in "iu" else array for name, array in streams.items()}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
         return {
-            name: _unpack(take(streams, name, np.uint8).tobytes(), layout.longest) if array.dtype.kind in "iu" else array
+            name: _unpack(take(streams, name, np.uint8).tobytes(), layout.longest)
+            if array.dtype.kind in "iu"
+            else array
             for name, array in streams.items()
         }
 

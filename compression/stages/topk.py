@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout
@@ -12,7 +11,7 @@ from fedpress.compression.streams import positions, take, values_of, without
 
 @dataclass(frozen=True)
 class TopK(Stage):
-    """`topk(fraction)`: the `fraction` of all values that are largest in magnitude, at least one; ties go to the first."""
+    """`topk(fraction)`: the `fraction` of all values largest in magnitude, at least one; ties go to the first."""
 
     fraction: float
 

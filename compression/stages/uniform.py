@@ -1,9 +1,9 @@
 """Uniform quantisation to b bits with one scale a tensor, Konecny et al. 2016, https://arxiv.org/abs/1610.05492."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.layout import Layout
@@ -26,7 +26,7 @@ class Uniform(Stage):
 
     @property
     def _levels(self) -> int:
-        return 2 ** (self.bits - 1) - 1
+        return (1 << (self.bits - 1)) - 1
 
     @property
     def _dtype(self) -> type[np.signedinteger]:
@@ -37,7 +37,7 @@ class Uniform(Stage):
         edges = bounds(streams, layout)
         scale = np.zeros(len(layout.lossy), np.float32)
         symbols = np.zeros(values.size, self._dtype)
-        for t, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for t, (start, stop) in enumerate(pairwise(edges.tolist())):
             part = values[start:stop].astype(np.float64)
             if part.size == 0:
                 continue

@@ -1,17 +1,16 @@
 """Zstandard, Collet and Kucherawy 2021, https://www.rfc-editor.org/rfc/rfc8878."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import zstandard
-from numpy.typing import NDArray
-
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.frame import DTYPES, Reader, put_varint
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Zstd(Stage):
     def decode(self, streams: Streams, layout: Layout) -> Streams:
         return {name: _restore(take(streams, name, np.uint8).tobytes(), layout.longest) for name in streams}
 
-    def _press(self, array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    def _press(self, array: NDArray[Any]) -> NDArray[np.uint8]:
         dtype = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
         head = bytearray([DTYPES.index(dtype)])
         put_varint(head, array.size)
@@ -45,7 +44,7 @@ class Zstd(Stage):
         return np.frombuffer(bytes(head) + data, np.uint8)
 
 
-def _restore(data: bytes, most: int) -> NDArray[np.generic]:
+def _restore(data: bytes, most: int) -> NDArray[Any]:
     reader = Reader(data)
     code = reader.byte()
     if code >= len(DTYPES):

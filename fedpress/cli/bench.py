@@ -31,9 +31,8 @@ def engine(
     from fedpress.cli.progress import amount
     from fedpress.simulations.bench.engine import bench_engine
 
-    errors = Console(stderr=True)
-    note = (lambda text: None) if json else (lambda text: errors.print(text, highlight=False))
-    result = bench_engine(rounds=rounds, repeats=repeats, ray=ray, model=model, note=note)
+    errors = Console(stderr=True, quiet=json, highlight=False)
+    result = bench_engine(rounds=rounds, repeats=repeats, ray=ray, model=model, note=errors.print)
     if json:
         typer.echo(json_module.dumps(result))
         return
@@ -46,7 +45,9 @@ def engine(
         for name in ("", "s a round", "start-up, s", "peak memory"):
             table.add_column(name, justify="right" if name else "left")
         for row in result[kind]["contenders"]:
-            table.add_row(row["name"], f"{row['round_seconds']:.4f}", f"{row['startup_seconds']:.2f}", amount(row["peak_bytes"]))
+            table.add_row(
+                row["name"], f"{row['round_seconds']:.4f}", f"{row['startup_seconds']:.2f}", amount(row["peak_bytes"])
+            )
         Console().print(table)
         for name, ratio in result[kind]["ratios"].items():
             typer.echo(f"{name}: {ratio:.4f}")

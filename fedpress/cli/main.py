@@ -43,7 +43,7 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         typer.echo("fedpress: stopped", err=True)
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  a traceback is for those who ask for it
+    except Exception as error:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"fedpress: {type(error).__name__}: {error} (--debug shows where)", err=True)

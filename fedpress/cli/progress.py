@@ -49,11 +49,16 @@ class Progress:
             self._bar.start()
             last = rounds[-1:] or [{**result["initial"], "round": 0}]
             self._bar.update(
-                self._task, completed=len(rounds), description=f"round {last[0]['round']}/{self._rounds}", line=self._line(result)
+                self._task,
+                completed=len(rounds),
+                description=f"round {last[0]['round']}/{self._rounds}",
+                line=self._line(result),
             )
         for row in rounds[self._shown :]:
             if not self._console.is_terminal:
-                self._console.print(f"round {row['round']}/{self._rounds}  {_row(row)}", highlight=False, soft_wrap=True)
+                self._console.print(
+                    f"round {row['round']}/{self._rounds}  {_row(row)}", highlight=False, soft_wrap=True
+                )
         self._shown = len(rounds)
 
     def _line(self, result: dict[str, Any]) -> str:
@@ -71,8 +76,16 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
         return
     totals, final, config = result["totals"], result["final"], result["config"]
     console = Console()
-    table = Table(title=f"{config['workload']}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s", title_justify="left")
-    for name, justify in (("", "left"), ("codec", "left"), ("frames", "right"), ("messages", "right"), ("float32 / frames", "right")):
+    table = Table(
+        title=f"{config['workload']}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s", title_justify="left"
+    )
+    for name, justify in (
+        ("", "left"),
+        ("codec", "left"),
+        ("frames", "right"),
+        ("messages", "right"),
+        ("float32 / frames", "right"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for way, codec in (("uplink", config["up"]), ("downlink", config["down"])):
         table.add_row(
@@ -84,7 +97,10 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
         )
     console.print(table)
     failures = sum(row["failures"] for row in result["rounds"])
-    console.print(f"test accuracy {final['accuracy']:.4f}, loss {final['loss']:.4f}" + (f", {failures} failures" if failures else ""))
+    console.print(
+        f"test accuracy {final['accuracy']:.4f}, loss {final['loss']:.4f}"
+        + (f", {failures} failures" if failures else "")
+    )
     console.print(f"in {config['out']}", highlight=False, soft_wrap=True)
 
 

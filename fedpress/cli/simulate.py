@@ -16,10 +16,16 @@ Example: `fedpress simulate --workload fashion --up "ef | topk(0.01) | quant(4) 
 
 
 def simulate(  # noqa: D103  the help text is its docstring
-    workload: Annotated[str | None, typer.Option(help="digits, fashion, watch, speeches, or package.module:object.")] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="digits, fashion, watch, speeches, or package.module:object.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="One of the workload's models.")] = None,
-    up: Annotated[str | None, typer.Option(help="Codec of the clients' updates, e.g. 'ef | topk(0.01) | quant(4) | ans'.")] = None,
-    down: Annotated[str | None, typer.Option(help="Codec of the model's deltas, e.g. 'deadzone(nmse=0.05) | ans'.")] = None,
+    up: Annotated[
+        str | None, typer.Option(help="Codec of the clients' updates, e.g. 'ef | topk(0.01) | quant(4) | ans'.")
+    ] = None,
+    down: Annotated[
+        str | None, typer.Option(help="Codec of the model's deltas, e.g. 'deadzone(nmse=0.05) | ans'.")
+    ] = None,
     clients: Annotated[int | None, typer.Option(help="Virtual clients.")] = None,
     per_round: Annotated[int | None, typer.Option(help="Clients that train in a round.")] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds.")] = None,
@@ -38,7 +44,9 @@ def simulate(  # noqa: D103  the help text is its docstring
         list[str] | None, typer.Option("--set", help="Any other setting, KEY=VALUE: 'lr=0.05', 'strategy.eta=0.1'.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run in the folder.")] = False,
-    draw_partition: Annotated[bool, typer.Option("--draw-partition", help="Draw who has what into the run's folder.")] = False,
+    draw_partition: Annotated[
+        bool, typer.Option("--draw-partition", help="Draw who has what into the run's folder.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show Flower's log and tracebacks.")] = False,
 ) -> None:

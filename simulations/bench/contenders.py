@@ -70,7 +70,6 @@ class _Clock:
 def _bare(config: dict[str, Any], loops: int) -> None:
     """Train the same number of nodes a round with nothing around it, shared out among `loops` processes."""
     import torch._dynamo
-
     from fedpress.simulations.workloads import task
 
     torch.set_num_threads(1)
@@ -88,7 +87,7 @@ def _bare(config: dict[str, Any], loops: int) -> None:
         process.join()
 
 
-def _loop(config: dict[str, Any], work: Any, loop: int, loops: int, barrier: Barrier) -> None:  # noqa: ANN401
+def _loop(config: dict[str, Any], work: Any, loop: int, loops: int, barrier: Barrier) -> None:
     import torch
     from torch import nn
 
@@ -103,7 +102,7 @@ def _loop(config: dict[str, Any], work: Any, loop: int, loops: int, barrier: Bar
             model.train()
             optimizer = torch.optim.SGD(model.parameters(), float(config["lr"]), momentum=float(config["momentum"]))
             for _ in range(int(config["local-epochs"])):
-                for batch in torch.randperm(len(x)).split(int(config["batch-size"])):
+                for batch in torch.randperm(len(x)).split(int(config["batch-size"])):  # type: ignore[no-untyped-call]
                     optimizer.zero_grad(set_to_none=True)
                     nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
@@ -122,7 +121,6 @@ def main() -> None:
 
         if kind == "train":
             import torch._dynamo  # noqa: F401
-
             from fedpress.client.app import app
             from fedpress.simulations.workloads import task
 

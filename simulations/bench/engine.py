@@ -9,11 +9,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
-
 from fedpress.compression.errors import FedpressError
 from fedpress.simulations.bench.contenders import ECHO_FLOATS, HERE
 from fedpress.simulations.settings import resolve
@@ -31,9 +31,7 @@ class Measured:
     peak_bytes: int  # of all its processes together; what they share counts once (proportional set size)
 
 
-def bench_engine(
-    *, rounds: int, repeats: int, ray: bool, model: str, note: Callable[[str], None]
-) -> dict[str, Any]:
+def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Callable[[str], None]) -> dict[str, Any]:
     """Measure every contender, `repeats` times in turn; return the medians and the ratios.
 
     With real training the yardstick is as many bare loops as there are workers; with clients that only return what
@@ -74,7 +72,7 @@ def _measure(name: str, kind: str, config: dict[str, Any]) -> Measured:
             last = (Path(folder) / "log").read_text(errors="replace").strip().splitlines()[-1:]
             raise FedpressError(f"the contender {name} ({kind}) failed: {' '.join(last)}")
         ends = json.loads(times.read_text())
-    spans = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    spans = [end - begin for begin, end in pairwise(ends)]
     return Measured(name, statistics.median(spans[1:] or spans), ends[0] - began, peak)
 
 
@@ -101,7 +99,10 @@ def _median(name: str, runs: list[Measured]) -> Measured:
 def _ratios(kind: str, rows: dict[str, Measured]) -> Iterator[tuple[str, float]]:
     if kind == "train":
         for workers in (1, 2):
-            yield f"inprocess-{workers} / bare-{workers}, a round", _over(rows, f"inprocess-{workers}", f"bare-{workers}")
+            yield (
+                f"inprocess-{workers} / bare-{workers}, a round",
+                _over(rows, f"inprocess-{workers}", f"bare-{workers}"),
+            )
     if "ray-2" in rows:
         yield "inprocess-2 / ray-2, a round", _over(rows, "inprocess-2", "ray-2")
         yield "inprocess-2 / ray-2, start-up", rows["inprocess-2"].startup_seconds / rows["ray-2"].startup_seconds

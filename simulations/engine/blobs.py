@@ -32,7 +32,7 @@ class Blobs:
         pickler.dump(thing)
         return out.getvalue(), frozenset(pickler.names)
 
-    def load(self, data: bytes) -> Any:  # noqa: ANN401  whatever was dumped
+    def load(self, data: bytes) -> Any:
         """Return a new object that equals the one dumped; only its immutable blobs are shared."""
         return _Unpickler(io.BytesIO(data), self).load()
 

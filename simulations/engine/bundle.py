@@ -11,11 +11,10 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
-
 from fedpress.compression import errors
 from fedpress.compression.errors import FedpressError, SettingError
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
 
 HELLO = b"\n"  # the first that a hosted ServerApp writes: what follows tells how it ended
 

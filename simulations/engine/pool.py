@@ -93,7 +93,7 @@ class Pool:
     def _finish(self, connection: Connection) -> tuple[int, Done]:
         worker, place = self._busy[connection]
         try:
-            done: Done = pickle.loads(connection.recv_bytes())
+            done: Done = pickle.loads(connection.recv_bytes())  # noqa: S301  from a process of our own
         except (EOFError, OSError):
             self._replace(worker)
             return place, Done(b"", failure=f"worker {worker.pid} died")

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from flwr.app import RecordDict
-
 from fedpress.simulations.engine.blobs import Blobs
+from flwr.app import RecordDict
 
 
 class States:

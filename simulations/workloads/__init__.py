@@ -35,6 +35,8 @@ def find(name: str) -> Workload:
         found: Workload = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingError(f"workload {name!r} cannot be imported: {error}") from error
+    if isinstance(found, type):
+        raise SettingError(f"workload {name!r} is a class: name an object of it")
     missing = [part for part in ("models", "defaults", "load") if not hasattr(found, part)]
     if missing:
         raise SettingError(f"workload {name!r} lacks {', '.join(missing)}: see docs/workloads.md")

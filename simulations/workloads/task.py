@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-
-from fedpress.client.training import evaluate
+from fedpress.client.training import Metrics, evaluate
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
 from fedpress.simulations.partitions import Indices, partition
+from torch import Tensor, nn
 
 Config = Mapping[str, str | int | float | bool]
 
@@ -49,8 +48,13 @@ class Data:
 class Workload(Protocol):
     """A dataset and the models that suit it; docs/workloads.md says how to bring your own."""
 
-    models: Mapping[str, Callable[[float], nn.Module]]  # by name, the default one first; from a dropout rate
-    defaults: Config  # settings that suit it, where they differ from everyone's
+    @property
+    def models(self) -> Mapping[str, Callable[[float], nn.Module]]:
+        """Models by name, the default one first; each is made from a dropout rate."""
+
+    @property
+    def defaults(self) -> Config:
+        """Settings that suit it, where they differ from everyone's."""
 
     def load(self, config: Config) -> Data:
         """Return the data; raise DataError, in one line, if it is not there or not what it should be."""
@@ -86,12 +90,12 @@ class Task:
         """Return what node `node` keeps for evaluation."""
         return self._deal(node)[1]
 
-    def evaluate(self, weights: Update) -> dict[str, int | float]:
+    def evaluate(self, weights: Update) -> Metrics:
         """Return accuracy and loss of a model with these weights on the test set."""
         model = self._judge
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
         scores = evaluate(model, self.data.test, self.device)
-        return {"accuracy": scores["accuracy"], "loss": scores["loss"]}
+        return {name: scores[name] for name in ("accuracy", "loss")}
 
     @cached_property
     def _judge(self) -> nn.Module:
@@ -120,20 +124,18 @@ def make_task(workload: Workload, config: Config) -> Task:
     name = str(config.get("model") or next(iter(workload.models)))
     if name not in workload.models:
         raise SettingError(unknown("model", name, workload.models))
-    dropout, alpha, share = (float(config.get(key, 0.0)) for key in ("dropout", "alpha", "holdout"))
+    dropout, share = float(config.get("dropout", 0.0)), float(config.get("holdout", 0.0))
     if not 0 <= dropout < 1:
         raise SettingError(f"dropout is in [0, 1), got {dropout}")
     if not 0 <= share < 1:
         raise SettingError(f"holdout is in [0, 1), got {share}")
-    if alpha <= 0:
-        raise SettingError(f"alpha is above 0, got {alpha}")
     data = workload.load(config)
     parts = partition(
         str(config["partition"]),
         data.labels,
         int(config["clients"]),
         int(config["seed"]),
-        alpha=alpha,
+        alpha=float(config.get("alpha", 0.5)),
         shards_each=int(config.get("shards-per-client", 2)),
         owners=data.owners,
         groups=data.groups,

@@ -1,6 +1,7 @@
-"""Shoulder exercises recorded by a smart watch, Burns et al. 2018, https://arxiv.org/abs/1802.01489; seglearn ships them."""
+"""Shoulder exercises, recorded by a smart watch, Burns et al. 2018, https://arxiv.org/abs/1802.01489."""
 
 import importlib.util
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
-
 from fedpress.compression.errors import DataError
 from fedpress.simulations import models
 from fedpress.simulations.workloads.task import Config, Data, Examples
+from torch import nn
 
 WINDOW, STRIDE = 100, 50  # samples: two seconds at 50 Hz, half of it shared with the next window
 UNSEEN = (9, 10)  # the people of the test set
@@ -74,5 +74,9 @@ def _recordings() -> dict[str, list[np.ndarray]]:
     path = Path(folder or ".") / "data" / "watch_dataset.npy"
     if folder is None or not path.is_file():
         raise DataError("the smart watch's recordings come with seglearn: pip install 'fedpress[sim]'")
-    recordings: dict[str, list[np.ndarray]] = np.load(path, allow_pickle=True).item()
+    try:
+        # A pickle, but one that was installed as code is.
+        recordings: dict[str, list[np.ndarray]] = np.load(path, allow_pickle=True).item()
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{path} is cut short, install seglearn again: {error}") from error
     return recordings

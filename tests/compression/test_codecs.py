@@ -2,20 +2,21 @@
 
 import dataclasses
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as nps
-
-import fedpress
 from fedpress.compression import FrameError, Layout, SpecError, UpdateError, parse
 from fedpress.compression.errors import SettingError
 from fedpress.compression.frame import read_frame
 from fedpress.compression.registry import FEEDBACK_EXAMPLES, STAGES, codecs, examples
 from fedpress.compression.rng import derive
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
+import fedpress
 
 SPECS = examples()
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,7 +94,19 @@ def test_what_goes_out_comes_back(spec: str, update: dict[str, np.ndarray]) -> N
     assert codec.encode(update, codec.init(layout), derive(1))[0] == frame
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS if parse(s) and all(STAGES[p.split("(")[0].strip()].make.lossless or p.strip() == "topk(1.0)" for p in s.split("|") if p.strip() != "ef")])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        s
+        for s in SPECS
+        if parse(s)
+        and all(
+            STAGES[p.split("(")[0].strip()].make.lossless or p.strip() == "topk(1.0)"
+            for p in s.split("|")
+            if p.strip() != "ef"
+        )
+    ],
+)
 @given(update=updates())
 def test_lossless_codecs_lose_nothing(spec: str, update: dict[str, np.ndarray]) -> None:
     layout = Layout.of(update)
@@ -165,7 +178,6 @@ def test_deadzone_holds_its_nmse(update: dict[str, np.ndarray], target: float) -
 @pytest.mark.parametrize("target", [0.05, 0.5, 2.0])
 def test_deadzone_holds_its_bits(target: float) -> None:
     update = sample(200_000)
-    layout = Layout.of(update)
     frame, _ = parse(f"deadzone(bits={target!r})").encode(update, {}, derive(0))
     _, counts = np.unique(read_frame(frame).streams["symbols"], return_counts=True)
     share = counts / counts.sum()
@@ -180,10 +192,12 @@ def test_uniform_is_within_half_a_level(bits: int, update: dict[str, np.ndarray]
     streams = read_frame(frame).streams
     back = parse(f"uniform({bits})").stages[0].decode(dict(streams), layout)["values"]
     edges = np.cumsum([0, *(t.size for t in layout.lossy)])
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         part = values[start:stop].astype(np.float64)
         level = np.abs(part).max(initial=0) / (2 ** (bits - 1) - 1)
-        assert np.abs(part - back[start:stop]).max(initial=0) <= level * 0.50001 + 2**bits * 1.5e-45  # a subnormal scale is rounded itself
+        assert (
+            np.abs(part - back[start:stop]).max(initial=0) <= level * 0.50001 + 2**bits * 1.5e-45
+        )  # a subnormal scale is rounded itself
 
 
 @given(update=updates(), fraction=st.floats(0.01, 1))
@@ -196,7 +210,9 @@ def test_topk_keeps_the_largest(update: dict[str, np.ndarray], fraction: float) 
     kept = np.flatnonzero(back)
     np.testing.assert_array_equal(back[kept], values[kept])
     assert kept.size <= k
-    np.testing.assert_allclose(np.sort(np.abs(back))[::-1], np.pad(np.sort(np.abs(values))[::-1][:k], (0, values.size - k)))
+    np.testing.assert_allclose(
+        np.sort(np.abs(back))[::-1], np.pad(np.sort(np.abs(values))[::-1][:k], (0, values.size - k))
+    )
 
 
 WRONG = {
@@ -328,7 +344,16 @@ def test_layouts_are_read_back_and_lies_are_refused() -> None:
     layout = Layout.of(sample())
     assert Layout.read(layout.text) == layout
     assert Layout.read(layout.text).digest == layout.digest
-    for lie in ("", "{}", "[[1]]", '[["a", [-1], "float32"]]', '[["a", [1], "no"]]', '[["a", "x", "float32"]]', "null", "[1"):
+    for lie in (
+        "",
+        "{}",
+        "[[1]]",
+        '[["a", [-1], "float32"]]',
+        '[["a", [1], "no"]]',
+        '[["a", "x", "float32"]]',
+        "null",
+        "[1",
+    ):
         with pytest.raises(FrameError):
             Layout.read(lie)
     with pytest.raises(SettingError):
@@ -337,4 +362,6 @@ def test_layouts_are_read_back_and_lies_are_refused() -> None:
 
 def test_generators_are_pinned() -> None:
     assert derive(0).integers(1000, size=3).tolist() == derive(0).integers(1000, size=3).tolist()
-    assert derive(7, "train", 3).integers(10**6) == 0 or derive(7, "train", 3).integers(10**6) != derive(7, "train", "3").integers(10**6)
+    assert derive(7, "train", 3).integers(10**6) == 0 or derive(7, "train", 3).integers(10**6) != derive(
+        7, "train", "3"
+    ).integers(10**6)

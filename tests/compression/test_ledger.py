@@ -1,9 +1,8 @@
 """Laws of the ledger."""
 
+from fedpress.compression.ledger import Entry, Ledger, Totals
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fedpress.compression.ledger import Entry, Ledger, Totals
 
 entries = st.builds(
     Entry,
@@ -27,7 +26,9 @@ def test_what_was_written_is_read_and_adds_up(written: list[Entry]) -> None:
     for where in ({}, {"round": 3}, {"direction": "up"}, {"round": 2, "direction": "down", "purpose": "train"}):
         chosen = [e for e in written if all(getattr(e, k) == v for k, v in where.items())]
         totals = ledger.totals(**where)
-        assert totals == Totals(sum(e.frame for e in chosen), sum(e.message for e in chosen), sum(e.plain for e in chosen))
+        assert totals == Totals(
+            sum(e.frame for e in chosen), sum(e.message for e in chosen), sum(e.plain for e in chosen)
+        )
     nodes = ledger.by_node()
     assert sum(t.frame for ways in nodes.values() for t in ways.values()) == ledger.totals().frame
 

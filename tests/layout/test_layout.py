@@ -10,9 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from fedpress.simulations.settings import resolve
 
 import fedpress
-from fedpress.simulations.settings import resolve
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("compression", "client", "server", "simulations")
@@ -70,18 +70,34 @@ def test_compression_runs_without_torch_and_flwr() -> None:
 def test_every_package_is_listed() -> None:
     listed = set(PROJECT["tool"]["setuptools"]["packages"])
     found = {
-        ".".join(("fedpress", *folder.relative_to(ROOT).parts)) if room != "fedpress" else ".".join(folder.relative_to(ROOT).parts)
+        ".".join(("fedpress", *folder.relative_to(ROOT).parts))
+        if room != "fedpress"
+        else ".".join(folder.relative_to(ROOT).parts)
         for room in ("fedpress", *ROOMS)
         for folder in {path.parent for path in sources(room)}
     }
     assert listed == found
-    assert all((ROOT / Path(*p.split(".")[1:]) / "__init__.py").is_file() or p.startswith("fedpress.cli") or p == "fedpress" for p in listed)
+    assert all(
+        (ROOT / Path(*p.split(".")[1:]) / "__init__.py").is_file() or p.startswith("fedpress.cli") or p == "fedpress"
+        for p in listed
+    )
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 

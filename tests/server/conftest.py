@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
-
 from fedpress.client import compress
 from fedpress.compression import Layout
 from fedpress.simulations.engine.flower import identify
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 

@@ -4,11 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg, Result, Strategy
-
 from fedpress.client import compress
 from fedpress.client.memory import Memory
 from fedpress.compression import Layout, parse
@@ -16,6 +11,10 @@ from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.message import KEY, LOSSLESS
 from fedpress.server import Compressed
 from fedpress.server.aggregate import model_record
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 LOSSY = "ef | topk(0.1) | ans"
 DOWN = "topk(0.2) | ans"
@@ -63,7 +62,21 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize(
-    "name", ["FedAvg", "FedAvgM", "FedAdagrad", "FedAdam", "FedYogi", "FedProx", "FedMedian", "FedTrimmedAvg", "QFedAvg", "Krum", "MultiKrum", "Bulyan"]
+    "name",
+    [
+        "FedAvg",
+        "FedAvgM",
+        "FedAdagrad",
+        "FedAdam",
+        "FedYogi",
+        "FedProx",
+        "FedMedian",
+        "FedTrimmedAvg",
+        "QFedAvg",
+        "Krum",
+        "MultiKrum",
+        "Bulyan",
+    ],
 )
 def test_with_none_both_ways_every_strategy_is_itself(name: str, make_grid, floats) -> None:
     """Bit for bit: lossless frames carry whole models, and the streamed mean is FedAvg's own arithmetic.
@@ -210,9 +223,7 @@ def test_a_bad_reply_is_refused_and_the_round_goes_on(evil: str, mean: bool, mak
     grid.after = spoil
     seen = []
     inner = FedAvg if mean else flower.FedMedian
-    strategy = Compressed(
-        inner(fraction_train=1.0, fraction_evaluate=0.0), up=LOSSY, down=DOWN, on_round=seen.append
-    )
+    strategy = Compressed(inner(fraction_train=1.0, fraction_evaluate=0.0), up=LOSSY, down=DOWN, on_round=seen.append)
     run(strategy, grid, model, rounds=2)
     assert [(done.clients, done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
 

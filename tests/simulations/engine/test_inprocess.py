@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from fedpress.compression.errors import SettingError
+from fedpress.simulations import simulate
+from fedpress.simulations.engine import flower
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from sklearn.datasets import load_digits
 
-from fedpress.compression.errors import SettingError
-from fedpress.simulations import simulate
-from fedpress.simulations.engine import flower
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -51,7 +51,9 @@ def tutorial() -> tuple[ServerApp, ClientApp]:
         (w,) = message.content["arrays"].to_numpy_ndarrays()
         for _ in range(5):
             scores = np.exp(x @ w - (x @ w).max(1, keepdims=True))
-            w = w - message.content["config"]["lr"] * x.T @ (scores / scores.sum(1, keepdims=True) - np.eye(10)[y]) / len(x)
+            w = w - message.content["config"]["lr"] * x.T @ (
+                scores / scores.sum(1, keepdims=True) - np.eye(10)[y]
+            ) / len(x)
         content = {"arrays": ArrayRecord([w]), "metrics": MetricRecord({"num-examples": len(x)})}
         return Message(RecordDict(content), reply_to=message)
 
@@ -121,7 +123,9 @@ def ask(function, *, clients: int = 6, workers: int = 2, rounds: int = 1, timeou
             replies = list(grid.send_and_receive(messages, timeout=timeout))
             rows.append({grid.partition_of[r.metadata.src_node_id]: r for r in replies})
             assert [r.metadata.reply_to_message_id for r in replies] == [
-                m.metadata.message_id for m in messages if any(m.metadata.dst_node_id == r.metadata.src_node_id for r in replies)
+                m.metadata.message_id
+                for m in messages
+                if any(m.metadata.dst_node_id == r.metadata.src_node_id for r in replies)
             ]
             if each:
                 each(number)
@@ -231,7 +235,7 @@ def test_a_client_that_changes_its_message_changes_nobody_elses() -> None:
         message.content["a"]["0"] = Array(np.zeros(3))
         return out(1)
 
-    rows, done = ask(work, workers=1, rounds=2, content=shared)
+    _, done = ask(work, workers=1, rounds=2, content=shared)
     assert done.failures == 0
     assert shared["c"]["n"] == 1
 
