@@ -6,6 +6,7 @@ ends when the run does, when the SuperLink dies, or when its standard input ends
 
 import ctypes
 import json
+import os
 import select
 import shutil
 import signal
@@ -28,6 +29,7 @@ def launch(folder: Path, port: int, superlink: list[str], run: list[str]) -> Non
     while not _listens(port):
         if link.poll() is not None:
             sys.stdout.write(log.read_text(errors="replace"))
+            sys.stdout.flush()
             return
         if _dismissed(0.05):
             return
@@ -67,7 +69,7 @@ def main() -> None:
         launch(Path(folder), port, superlink, run)
     finally:
         stop_all()
-        sys.stdout.close()
+        os.close(1)  # sys.stdout.close() would leave it open
         sys.stdin.read()  # the parent may still want to read what is in the folder
         shutil.rmtree(folder, ignore_errors=True)
 
