@@ -100,6 +100,8 @@ class Compressed(Strategy):
             votes: list[Vote] = []
             asked = 0
             if number > 0:
+                # Asking nodes who they are takes time, in which an engine's threads may draw from the same generators.
+                list(exchange.grid.get_node_ids())
                 _seed_globals(self.seed, number)
                 outcome, asked = self._train(number, exact, exchange, timeout, train_config or ConfigRecord())
                 votes = outcome.votes

@@ -25,6 +25,17 @@ def names() -> list[str]:
     return [name for name, c in classes.items() if isinstance(c, type) and issubclass(c, FedAvg) and name not in _TREES]
 
 
+def arguments_of(name: str) -> dict[str, tuple[type, Value | None]]:
+    """Return a strategy's own arguments that a configuration can hold: type, and default or None if it has none."""
+    make = getattr(flower, name)
+    hints = get_type_hints(make.__init__)
+    return {
+        key_of(argument): (hints[argument], None if parameter.default is parameter.empty else parameter.default)
+        for argument, parameter in inspect.signature(make).parameters.items()
+        if argument not in _OURS and hints[argument] in (int, float, bool, str)
+    }
+
+
 def build_strategy(config: Mapping[str, Value]) -> Strategy:
     """Return the strategy that a run's configuration names, `per-round` nodes to a round.
 
@@ -40,27 +51,30 @@ def build_strategy(config: Mapping[str, Value]) -> Strategy:
         raise SettingError(unknown("strategy", serving.strategy, names()))
     make: type[FedAvg] = getattr(flower, serving.strategy)
     given = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
-    kinds = _arguments(make)
+    own = arguments_of(serving.strategy)
     arguments: dict[str, Any] = {}
     for key, value in given.items():
-        if key not in kinds:
-            takes = ", ".join(PREFIX + name for name in kinds) or "no arguments"
+        if key not in own:
+            takes = ", ".join(PREFIX + name for name in own) or "no arguments"
             raise SettingError(f"{serving.strategy} takes {takes}, got {PREFIX}{key}")
-        arguments[key.replace("-", "_")] = convert(PREFIX + key, value, kinds[key])
-    lacking = [PREFIX + key for key, needed in _needed(make).items() if needed and key not in given]
+        arguments[key.replace("-", "_")] = convert(PREFIX + key, value, own[key][0])
+    lacking = [PREFIX + key for key, (_, default) in own.items() if default is None and key not in given]
     if lacking:
         raise SettingError(f"{serving.strategy} needs {', '.join(lacking)}")
     evaluating = round(serving.fraction_evaluate * int(config["clients"]))
-    with _quiet():
-        return make(
-            # The number of nodes is exact where a fraction of them would be rounded; the fraction only must not be 0.
-            fraction_train=1e-9,
-            fraction_evaluate=serving.fraction_evaluate,
-            min_train_nodes=serving.per_round,
-            min_evaluate_nodes=evaluating,
-            min_available_nodes=max(serving.per_round, evaluating),
-            **arguments,
-        )
+    try:
+        with _quiet():
+            return make(
+                # The number of nodes is exact where a fraction would be rounded; the fraction only must not be 0.
+                fraction_train=1e-9,
+                fraction_evaluate=serving.fraction_evaluate,
+                min_train_nodes=serving.per_round,
+                min_evaluate_nodes=evaluating,
+                min_available_nodes=max(serving.per_round, evaluating),
+                **arguments,
+            )
+    except ValueError as error:  # flwr's own checks of its arguments
+        raise SettingError(f"{serving.strategy}: {error}") from error
 
 
 @contextmanager
@@ -73,15 +87,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _arguments(make: type[FedAvg]) -> dict[str, type]:
-    """Return the arguments of a strategy that a configuration can hold, by key, with their types."""
-    hints = get_type_hints(make.__init__)
-    own = (name for name in inspect.signature(make).parameters if name not in _OURS)
-    return {key_of(name): hints[name] for name in own if hints[name] in (int, float, bool, str)}
-
-
-def _needed(make: type[FedAvg]) -> dict[str, bool]:
-    parameters = inspect.signature(make).parameters
-    return {key_of(name): p.default is p.empty for name, p in parameters.items() if name not in _OURS}
