@@ -13,6 +13,7 @@ from fedpress.compression.rng import derive
 from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
+_CELL, _TEXT, _COLOUR = 14, 8, "#0072B2"  # of the picture, in points
 _DRAWS = 100  # how often a random partition is drawn until nobody is left without examples
 
 
@@ -113,8 +114,9 @@ def partition(
         raise SettingError(f"{labels.size} examples cannot be shared out among {clients} clients")
     if not alpha > 0:
         raise SettingError(f"alpha is above 0, got {alpha}")
-    if not 1 <= shards_each <= labels.size // clients:
-        raise SettingError(f"shards-per-client is from 1 to {labels.size // clients} with {clients} clients, got {shards_each}")
+    most = labels.size // clients
+    if kind == "shards" and not 1 <= shards_each <= most:
+        raise SettingError(f"shards-per-client is from 1 to {most} with {clients} clients, got {shards_each}")
     makers: dict[str, Callable[[np.random.Generator], list[Indices]]] = {
         "iid": lambda rng: iid(labels, clients, rng),
         "dirichlet": lambda rng: dirichlet(labels, clients, rng, alpha),
@@ -133,39 +135,39 @@ def partition(
     empty = sum(part.size == 0 for part in parts)
     if empty:
         times = f" in {draws} draws" if draws > 1 else ""
-        raise SettingError(
-            f"partition {kind!r} leaves {empty} of {clients} clients without data{times}: take fewer, or a larger alpha"
-        )
+        cure = "fewer clients, or a larger alpha" if kind == "dirichlet" else "fewer clients"
+        raise SettingError(f"partition {kind!r} leaves {empty} of {clients} clients without data{times}: {cure}")
     return parts
 
 
 def draw(parts: list[Indices], labels: Indices, names: list[str], path: Path) -> None:
-    """Draw who has how many examples of which label as a PNG; beyond 60 nodes the first 60 are shown."""
-    import matplotlib as mpl
+    """Draw who has how many examples, and of which label, as a PNG; beyond 60 nodes the first 60 are shown.
+
+    The area of a disc is a number of examples: sizes, not colours, tell labels apart, however many there are.
+    """
     from matplotlib.figure import Figure
 
     shown = parts[:60]
-    counts = np.array([np.bincount(labels[part], minlength=len(names)) for part in shown])
-    figure = Figure(figsize=(max(6.0, 0.16 * len(shown) + 3), 4.2), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    colours = mpl.colormaps["cividis"](np.linspace(0, 1, len(names)))
-    base = np.zeros(len(shown))
-    for label, name in enumerate(names):
-        axes.bar(
-            np.arange(len(shown)),
-            counts[:, label],
-            0.85,
-            base,
-            color=colours[label],
-            label=name,
-            edgecolor="white",
-            linewidth=0.3,
-        )
-        base += counts[:, label]
-    axes.set_xlabel("client" if len(shown) == len(parts) else f"client (the first {len(shown)} of {len(parts)})")
-    axes.set_ylabel("examples")
-    axes.margins(x=0.01)
-    axes.spines[["top", "right"]].set_visible(False)
-    handles, texts = axes.get_legend_handles_labels()
-    figure.legend(handles[::-1], texts[::-1], loc="outside right upper", frameon=False, fontsize=8, title="label")
+    counts = np.array([np.bincount(labels[part], minlength=len(names)) for part in shown])  # (nodes, labels)
+    node, label = np.nonzero(counts)
+    widest = 0.62 * max(map(len, names)) * _TEXT + 60  # points, of the labels' names and the axis
+    width, height = max(360, len(shown) * _CELL + widest), len(names) * _CELL + 130
+    figure = Figure(figsize=(width / 72, height / 72), dpi=150, layout="constrained")
+    rows = {"height_ratios": (60, len(names) * _CELL), "hspace": 0}
+    total, discs = figure.subplots(2, sharex=True, gridspec_kw=rows)
+    total.bar(np.arange(len(shown)), counts.sum(1), 0.7, color=_COLOUR)
+    total.set_ylabel("examples")
+    discs.scatter(node, label, _CELL**2 * counts[node, label] / counts.max(), color=_COLOUR, linewidths=0)
+    discs.set_yticks(range(len(names)), names, fontsize=_TEXT)
+    discs.set_ylim(len(names) - 0.4, -0.6)
+    discs.set_xlim(-0.7, len(shown) - 0.3)
+    discs.set_xlabel(
+        ("client" if len(shown) == len(parts) else f"client, the first {len(shown)} of {len(parts)}")
+        + f"; the largest disc: {counts.max()} examples"
+    )
+    discs.xaxis.get_major_locator().set_params(integer=True)
+    discs.grid(alpha=0.25)
+    discs.set_axisbelow(True)
+    for axes in (total, discs):
+        axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path)
