@@ -15,14 +15,14 @@ class Training:
 
     optimizer: str = "sgd"  # one of OPTIMIZERS; momentum and nesterov belong to sgd
     lr: float = 0.1  # learning rate after warm-up, before the schedule's decay
-    momentum: float = 0.0
-    nesterov: bool = False
+    momentum: float = 0.0  # of sgd
+    nesterov: bool = False  # Nesterov's momentum
     schedule: str = "constant"  # how lr changes from round to round, one of SCHEDULES
     warmup_rounds: int = 0  # rounds over which lr rises from lr / (warmup_rounds + 1)
     lr_end: float = 0.0  # where linear and cosine end, as a share of lr
     lr_step: int = 10  # rounds between two decays of step
     lr_decay: float = 0.5  # factor of a decay: of step every lr_step rounds, of exponential every round
-    batch_size: int = 32
+    batch_size: int = 32  # examples in a step
     local_epochs: int = 1  # passes over the node's examples
     local_steps: int = 0  # if above 0, so many batches in place of local_epochs
     l1: float = 0.0  # weight of the sum of magnitudes in the loss

@@ -1,5 +1,6 @@
 """Settings: frozen dataclasses, read from the flat mapping of names with dashes that a Flower run is configured by."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import TypeVar, get_type_hints
@@ -42,6 +43,8 @@ def convert(key: str, value: Value, kind: type) -> Value:
         return float(value)
     if type(value) is not kind:
         raise SettingError(f"{key} is {_KINDS[kind]}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SettingError(f"{key} is a finite number, got {value}")
     return value
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
@@ -19,8 +19,10 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     title = f"{config['workload']}, {config['clients']} clients, {config['per-round']} a round"
 
     figure, axes = _figure(title)
-    axes.plot(rounds, accuracy, color=_UP, linewidth=1.8, marker="o" if len(rounds) <= 60 else None, markersize=3)
+    mark = "o" if len(rounds) <= 60 else None
+    axes.plot(rounds, accuracy, color=_UP, linewidth=1.8, marker=mark, markersize=3)
     axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.savefig(folder / "accuracy_by_round.png")
 
     figure, axes = _figure(title)
@@ -31,13 +33,15 @@ def plot(result: dict[str, Any], folder: Path) -> None:
             spent.append(total)
         size, unit = next((size, unit) for size, unit in _UNITS if total >= size or size == 1)
         ratio = result["totals"][f"{way}_ratio"]
-        label = f"{way}: {codec}\n{total / size:.3g} {unit}, {ratio:.3g} times fewer than float32"
-        axes.plot(spent, accuracy[1:], style, color=colour, linewidth=1.8, label=label)
+        label = f"{way}: {codec}: {total / size:.3g} {unit}, {ratio:.3g} times fewer than float32"
+        axes.plot(spent, accuracy[1:], style, color=colour, linewidth=1.8, marker=mark, markersize=3, label=label)
     axes.set_xlabel("bytes sent by then, all clients together")
     axes.set_xscale("log")
+    few, many = sorted(axes.get_xlim())
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if many < 100 * few else (1.0,)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower left")
     figure.savefig(folder / "accuracy_by_bytes.png")
 
 

@@ -4,12 +4,15 @@ import signal
 import sys
 from typing import Annotated, NoReturn
 
+import click
 import typer
 
 import fedpress
 from fedpress.cli.bench import bench
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
+
+STOPPED = 130  # what click makes of Ctrl-C
 
 app = typer.Typer(
     name="fedpress",
@@ -34,18 +37,21 @@ def main() -> NoReturn:
     """Run the command that the process was called with."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
+        if code == STOPPED:
+            typer.echo("fedpress: stopped", err=True)
+        sys.exit(code)
+    except click.UsageError as error:
+        if line := error.format_message():  # empty where the help was printed
+            typer.echo(f"fedpress: {line}", err=True)
+        sys.exit(2)
     except FedpressError as error:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"fedpress: {error}", err=True)
         sys.exit(2 if isinstance(error, SettingError) else 1)
-    except KeyboardInterrupt:
-        typer.echo("fedpress: stopped", err=True)
-        sys.exit(130)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"fedpress: {type(error).__name__}: {error} (--debug shows where)", err=True)
         sys.exit(1)
-    sys.exit(0)
