@@ -10,39 +10,43 @@ from numpy.typing import NDArray
 _DIRECT = 16  # numbers below this are their own token
 _OCTAVE = 4  # log2 of it
 COUNT = _DIRECT + 2 * (32 - _OCTAVE)  # number of tokens
+_WIDTHS = np.array([0] * _DIRECT + [_OCTAVE - 1 + i // 2 for i in range(COUNT - _DIRECT)], np.int64)
 
 
 def split(numbers: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.int64]]:
     """Return `numbers` (below 2**32) as tokens, their raw bits, and how many each has."""
-    top = np.zeros(numbers.size, np.int64)  # place of the top bit
-    for step in (16, 8, 4, 2, 1):
-        higher = (numbers >> (top + step).astype(np.uint64)) > 0
-        top[higher] += step
-    large = numbers >= _DIRECT
-    width = np.where(large, top - 1, 0)
-    shifted = numbers >> width.astype(np.uint64)  # the top two bits of large numbers: 2 or 3
-    octave = _DIRECT + 2 * (top - _OCTAVE) + (shifted.astype(np.int64) & 1)
-    token = np.where(large, octave, numbers.astype(np.int64)).astype(np.uint8)
-    return token, numbers & ((np.uint64(1) << width.astype(np.uint64)) - np.uint64(1)), width
+    token = numbers.astype(np.uint8)
+    raw = np.zeros(numbers.size, np.uint64)
+    width = np.zeros(numbers.size, np.int64)
+    large = np.flatnonzero(numbers >= _DIRECT)  # few, as a rule
+    if large.size:
+        number = numbers[large]
+        top = np.frexp(number.astype(np.float64))[1].astype(np.int64) - 1  # place of the top bit; exact below 2**53
+        rest = (top - 1).astype(np.uint64)
+        token[large] = _DIRECT + 2 * (top - _OCTAVE) + ((number >> rest).astype(np.int64) & 1)
+        raw[large] = number & ((np.uint64(1) << rest) - np.uint64(1))
+        width[large] = top - 1
+    return token, raw, width
 
 
 def widths(token: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return how many raw bits each token has."""
-    octave = (token.astype(np.int64) - _DIRECT) // 2 + _OCTAVE
-    return np.where(token >= _DIRECT, octave - 1, 0)
+    return _WIDTHS[token]
 
 
 def join(token: NDArray[np.uint8], raw: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return the numbers that `split` took apart."""
-    width = widths(token).astype(np.uint64)
-    lead = np.uint64(2) | ((token.astype(np.uint64) - np.uint64(_DIRECT)) & np.uint64(1))
-    return np.where(token >= _DIRECT, (lead << width) | raw, token.astype(np.uint64))
+    numbers = token.astype(np.uint64)
+    large = np.flatnonzero(token >= _DIRECT)
+    lead = np.uint64(2) | ((numbers[large] - np.uint64(_DIRECT)) & np.uint64(1))
+    numbers[large] = (lead << widths(token[large]).astype(np.uint64)) | raw[large]
+    return numbers
 
 
 def fold(numbers: NDArray[np.integer]) -> NDArray[np.uint64]:
     """Return signed numbers as unsigned ones: 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4."""
-    wide = numbers.astype(np.int64)
-    return ((wide << 1) ^ (wide >> 63)).astype(np.uint64)
+    top = 8 * numbers.dtype.itemsize - 1
+    return ((numbers << 1) ^ (numbers >> top)).view(f"u{numbers.dtype.itemsize}").astype(np.uint64)
 
 
 def unfold(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
