@@ -37,7 +37,7 @@ def main() -> NoReturn:
     """Run the command that the process was called with."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="fedpress")
         if code == STOPPED:
             typer.echo("fedpress: stopped", err=True)
         sys.exit(code)

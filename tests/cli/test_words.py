@@ -1,0 +1,217 @@
+"""What the command does with its words: options become settings, mistakes one line and an exit code, and no file."""
+
+import gzip
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedpress.compression.settings import Value
+from fedpress.simulations import run as run_module
+from fedpress.simulations.bench import engine as bench_module
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads.fashion import FILES
+
+from .conftest import Call
+
+
+class Seen(Exception):
+    """Raised where the work would begin."""
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Value], dict[str, Any]]]:
+    """What would have been run, in place of a run."""
+    seen: list[tuple[dict[str, Value], dict[str, Any]]] = []
+
+    def run(settings: dict[str, Value], **options: Any) -> None:
+        seen.append((settings, options))
+        raise Seen
+
+    monkeypatch.setattr(run_module, "run", run)
+    return seen
+
+
+def example(text: str) -> list[str]:
+    """The worked example in a help text, as a shell would split it."""
+    found = re.search(r"Example: `?fedpress (.*?)`?\s*$", text, re.MULTILINE | re.DOTALL)
+    assert found, text
+    return shlex.split(found[1])
+
+
+@pytest.mark.parametrize("words", [[], ["simulate"], ["bench"], ["bench", "engine"]], ids=" ".join)
+def test_every_command_has_help(call: Call, words: list[str]) -> None:
+    said = call(*words, "--help")
+    assert said.code == 0
+    assert "Usage: fedpress" in said.out
+    if words in (["simulate"], ["bench", "engine"]):
+        assert "Example: fedpress" in said.out
+
+
+def test_help_needs_neither_torch_nor_flwr() -> None:
+    code = """
+import sys
+from fedpress.cli import main
+sys.argv = ["fedpress", "simulate", "--help"]
+try:
+    main()
+except SystemExit:
+    print("heavy:", sorted({"torch", "flwr", "matplotlib"} & set(sys.modules)))
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.endswith("heavy: []\n")
+
+
+def test_the_example_of_simulate_works(call: Call, begun: list[tuple[dict[str, Value], dict[str, Any]]]) -> None:
+    from fedpress.cli.simulate import simulate
+
+    assert simulate.__doc__
+    call(*example(simulate.__doc__))
+    ((settings, _),) = begun
+    assert settings["workload"] == "fashion"
+    assert settings["out"] == "runs/first"
+
+
+def test_the_example_of_bench_works(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fedpress.cli.bench import engine
+
+    seen = []
+
+    def measure(**options: Any) -> None:
+        seen.append(options)
+        raise Seen
+
+    monkeypatch.setattr(bench_module, "bench_engine", measure)
+    assert engine.__doc__
+    call(*example(engine.__doc__))
+    assert len(seen) == 1
+
+
+def test_every_option_becomes_a_setting(call: Call, begun: list[tuple[dict[str, Value], dict[str, Any]]]) -> None:
+    options: dict[str, Value] = {
+        "workload": "fashion",
+        "model": "lenet",
+        "up": "topk(0.1) | ans",
+        "down": "fp16",
+        "clients": 23,
+        "per-round": 7,
+        "rounds": 3,
+        "partition": "dirichlet",
+        "alpha": 0.7,
+        "strategy": "FedAvgM",
+        "seed": 11,
+        "engine": "ray",
+        "workers": 3,
+        "device": "cpu",
+        "data": "there",
+        "out": "here",
+    }
+    more: dict[str, Value] = {"lr": 0.03, "nesterov": True, "momentum": 0.5, "batch-size": 5, "schedule": "cosine"}
+    more["strategy.server-momentum"] = 0.9
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    words += [word for key, value in more.items() for word in ("--set", f"{key}={str(value).lower()}")]
+    call("simulate", *words, "--fetch", "--force", "--draw-partition")
+    ((settings, given),) = begun
+    assert settings == resolve({**options, **more, "fetch": True})
+    assert (given["force"], given["picture"], given["debug"]) == (True, True, False)
+
+
+def test_options_win_over_the_file(
+    call: Call, empty: Path, begun: list[tuple[dict[str, Value], dict[str, Any]]]
+) -> None:
+    (empty / "run.toml").write_text("[server]\nrounds = 3\nup = 'fp16'\n[training]\nlr = 0.5\n")
+    call("simulate", "--config", "run.toml", "--rounds", "4", "--set", "lr=0.25")
+    ((settings, _),) = begun
+    assert (settings["rounds"], settings["lr"], settings["up"]) == (4, 0.25, "fp16")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--workload", "digit"], "'digits'"),
+        (["--up", "topq(0.1)"], "'topk'"),
+        (["--down", "topk(1.5)"], "(0, 1]"),
+        (["--strategy", "FedAvgg"], "'FedAvg'"),
+        (["--model", "mpl"], "'mpl'"),
+        (["--engine", "rey"], "'ray'"),
+        (["--rounds", "0"], "rounds"),
+        (["--clients", "5", "--per-round", "10"], "per-round"),
+        (["--alpha", "0"], "alpha"),
+        (["--set", "optimizer=adamm"], "'adam'"),
+        (["--set", "lrr=0.1"], "'lr'"),
+        (["--set", "lr"], "KEY=VALUE"),
+        (["--set", "=1"], "KEY=VALUE"),
+        (["--set", "lr=[1, 2]"], "one value"),
+        (["--clients", "5000"], "5000 clients"),  # fewer examples than that
+        (["--partition", "natural"], "natural"),  # nobody owns the examples
+        (["--rounds", "many"], "'--rounds'"),
+        (["--bogus"], "'--bogus'"),
+        (["surplus"], "surplus"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_gets_one_line_and_leaves_nothing(call: Call, empty: Path, words: list[str], named: str) -> None:
+    for out in ([], ["--out", "here"]):
+        said = call("simulate", *words, *out)
+        assert said.code == 2
+        assert said.out == ""
+        assert said.err.startswith("fedpress: ")
+        assert said.err.count("\n") == 1
+        assert named in said.err
+        assert not list(empty.iterdir())
+
+
+def test_an_unknown_command_gets_one_line(call: Call) -> None:
+    said = call("simulat")
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    assert "'simulate'" in said.err
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_file_cut_short_gets_one_line_and_leaves_nothing(call: Call, empty: Path, suffix: str) -> None:
+    data = empty / "data"
+    data.mkdir()
+    whole = b"\0\0\x08\x01" + (100).to_bytes(4, "big") + bytes(100)
+    for name in FILES:
+        (data / (name + suffix)).write_bytes((gzip.compress(whole) if suffix else whole)[:-9])
+    said = call("simulate", "--workload", "fashion", "--data", "data", "--out", "here")
+    assert said.code == 1
+    assert said.err.startswith("fedpress: data/")
+    assert said.err.count("\n") == 1
+    assert [path.name for path in empty.iterdir()] == ["data"]
+
+
+def test_a_file_of_settings_that_is_not_there_is_a_failure(call: Call) -> None:
+    said = call("simulate", "--config", "none.toml")
+    assert said.code == 1
+    assert said.err.count("\n") == 1
+    assert "none.toml" in said.err
+
+
+def test_a_run_is_never_overwritten_unasked(call: Call, empty: Path) -> None:
+    (empty / "here").mkdir()
+    (empty / "here" / "result.json").write_text("precious")
+    said = call("simulate", "--rounds", "1", "--out", "here")
+    assert said.code == 2
+    assert "--force" in said.err
+    assert said.err.count("\n") == 1
+    assert [path.name for path in (empty / "here").iterdir()] == ["result.json"]
+    assert (empty / "here" / "result.json").read_text() == "precious"
+
+
+def test_an_unforeseen_error_gets_one_line_and_debug_its_traceback(
+    call: Call, begun: list[tuple[dict[str, Value], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = call("simulate")
+    assert said.code == 1
+    assert said.err == "fedpress: Seen:  (--debug shows where)\n"
+    from fedpress.cli import main
+
+    monkeypatch.setattr(sys, "argv", ["fedpress", "simulate", "--debug"])
+    with pytest.raises(Seen):
+        main()
+    assert len(begun) == 2
