@@ -43,7 +43,8 @@ def run_ray(
 
     Results are what the ServerApp writes, into a folder that `run_config` names. The apps are imported from where this
     process would import them, and run in its working directory. If the environment's `RAY_ADDRESS` names a cluster, the
-    clients run there, one for each of its cores, whatever `workers` is. Clients see every GPU that there is.
+    clients run there, one for each of its cores, whatever `workers` is. Clients see every GPU that there is. A client
+    that raises fails alone; but Flower keeps using an actor that died, and fails every client that it gives to it.
 
     Raises
     ------
