@@ -6,13 +6,14 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
 from fedpress.client.mod import compress
 from fedpress.client.settings import Training
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.settings import read
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 
 app = ClientApp(mods=[compress()])
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
 from fedpress.compression import State, Update
 from fedpress.compression.message import KEY
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 _BASE, _AFTER, _LOST = f"{KEY}.base", f"{KEY}.after", f"{KEY}.lost"
 

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+
 from fedpress.client.memory import Memory, model_record
 from fedpress.compression import Codec, FrameError, Layout, State, UpdateError, parse
 from fedpress.compression.frame import base_of
 from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, difference, frame_name, version_of
 from fedpress.compression.rng import derive
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]

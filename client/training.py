@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
+from torch import Tensor, nn
+
 from fedpress.client.schedules import learning_rate
 from fedpress.client.settings import Training
 from fedpress.compression.errors import DataError
 from fedpress.compression.rng import derive
-from torch import Tensor, nn
 
 Metrics = dict[str, int | float | list[int] | list[float]]  # what a Flower MetricRecord is made of
 _EVALUATION_BATCH = 100  # larger ones fall out of the cache: up to twice as slow

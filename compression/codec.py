@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from fedpress.compression.layout import Layout, Update
 from numpy.typing import NDArray
+
+from fedpress.compression.layout import Layout, Update
 
 Streams = dict[str, NDArray[Any]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
 State = Mapping[str, NDArray[Any]]  # what a codec remembers between rounds, as named arrays; {} if nothing

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedpress.compression.codec import Codec, State
 from fedpress.compression.errors import UpdateError
 from fedpress.compression.layout import Layout, Update

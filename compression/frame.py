@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fedpress.compression.errors import FrameError
 from numpy.typing import NDArray
+
+from fedpress.compression.errors import FrameError
 
 MAGIC = b"fp"
 VERSION = 1

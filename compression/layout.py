@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from fedpress.compression.errors import FrameError, SettingError, UpdateError
 from numpy.typing import NDArray
+
+from fedpress.compression.errors import FrameError, SettingError, UpdateError
 
 Update = dict[str, NDArray[Any]]  # a model's change, or a model: tensor by name
 

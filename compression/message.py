@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
+
 from fedpress.compression.layout import Layout, Update
 
 KEY = "fedpress"

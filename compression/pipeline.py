@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.codec import Codec, Stage, State, Streams
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.streams import take
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

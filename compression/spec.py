@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import get_args, get_type_hints
 
 import numpy as np
+
 from fedpress.compression.codec import Codec, Stage
 from fedpress.compression.errors import SpecError, unknown
 from fedpress.compression.feedback import ErrorFeedback

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.layout import Layout
-from numpy.typing import DTypeLike, NDArray
 
 
 def values_of(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fedpress.compression import Codec, FrameError, Layout, Update
-from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
+
+from fedpress.compression import Codec, FrameError, Layout, Update
+from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply
 
 _log = logging.getLogger(KEY)
 

@@ -3,14 +3,15 @@
 import pkgutil
 from pathlib import Path
 
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.serverapp import Grid, ServerApp
+
 from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.compressed import Compressed
 from fedpress.server.record import Recorder
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
-from flwr.app import ArrayRecord, Context, MetricRecord
-from flwr.serverapp import Grid, ServerApp
 
 app = ServerApp()
 

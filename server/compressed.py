@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+
 from fedpress.compression import FrameError, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.ledger import Ledger
@@ -16,9 +20,6 @@ from fedpress.server.aggregate import Outcome, Vote, aggregate, cast, model_reco
 from fedpress.server.downlink import Downlink
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.nodes import NamedGrid
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
 
 _log = logging.getLogger(KEY)
 
@@ -100,9 +101,6 @@ class Compressed(Strategy):
             votes: list[Vote] = []
             asked = 0
             if number > 0:
-                # Asking nodes who they are takes time, in which an engine's threads may draw from the same generators.
-                list(exchange.grid.get_node_ids())
-                _seed_globals(self.seed, number)
                 outcome, asked = self._train(number, exact, exchange, timeout, train_config or ConfigRecord())
                 votes = outcome.votes
                 exact = cast(outcome.model, downlink.layout) if outcome.model else exact
@@ -147,8 +145,9 @@ class Compressed(Strategy):
     ) -> tuple[Outcome, int]:
         """Train a round; return what came of it, and how many messages were sent for it."""
         asked = 0
-        for _ in range(ATTEMPTS):
-            messages = self.configure_train(number, model_record(exact), config, exchange.grid)
+        for attempt in range(ATTEMPTS):
+            _seed_globals(exchange.grid, self.seed, "train", number, attempt)
+            messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))
             delivery = exchange.deliver(number, messages, timeout)
             if not delivery.asked:  # the strategy trains nobody this round
                 return Outcome(exact, None, []), asked
@@ -178,14 +177,20 @@ class Compressed(Strategy):
     def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
         """Let nodes evaluate the model that they were sent, v."""
         arrays = model_record(exchange.downlink.model)
-        delivery = exchange.deliver(number, self.configure_evaluate(number, arrays, config, exchange.grid), timeout)
+        _seed_globals(exchange.grid, self.seed, "evaluate", number)
+        messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
+        delivery = exchange.deliver(number, messages, timeout)
         return self.aggregate_evaluate(number, delivery.replies) if delivery.asked else None
 
 
-def _seed_globals(seed: int, number: int) -> None:
-    """Seed the generators that flwr's strategies sample with, a round at a time, so that a round can be repeated."""
-    random.seed(int(derive(seed, "strategy", number).integers(2**63)))
-    np.random.seed(int(derive(seed, "numpy", number).integers(2**32)))  # noqa: NPY002
+def _seed_globals(grid: NamedGrid, seed: int, *path: str | int) -> None:
+    """Seed the generators that flwr's strategies sample with, so that the same nodes are chosen on every engine.
+
+    Strangers are asked who they are first: that takes time, in which an engine's threads draw from the same generators.
+    """
+    list(grid.get_node_ids())
+    random.seed(int(derive(seed, *path).integers(2**63)))
+    np.random.seed(int(derive(seed, "numpy", *path).integers(2**32)))  # noqa: NPY002
 
 
 def _note(history: dict[int, MetricRecord], number: int, metrics: MetricRecord | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedpress.compression import Codec, Layout, State, Update, parse
 from fedpress.compression.message import LOSSLESS, apply, difference, representable, version_of
 from fedpress.compression.rng import derive

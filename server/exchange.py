@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+
 from fedpress.compression import Codec
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, frame_name
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.wire import message_nbytes
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 _log = logging.getLogger(KEY)
 

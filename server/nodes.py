@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterable, Mapping
 
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.message import KEY
 from fedpress.server.wire import NodeInfo, Run
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
 
 _log = logging.getLogger(KEY)
 

@@ -8,10 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import save
+
 from fedpress.compression import Update
 from fedpress.compression.ledger import Ledger, Totals
 from fedpress.server.compressed import Round
-from safetensors.numpy import save
 
 SCHEMA = 1
 RESULT, MODEL = "result.json", "model.safetensors"
@@ -24,6 +25,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, str | int | float | bool], ledger: Ledger) -> None:
+        folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
         self._folder = folder
         self._ledger = ledger
         self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_type_hints
 
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Strategy
+
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.settings import Value, convert, key_of, read
 from fedpress.server.settings import Serving
-from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg, Strategy
 
 PREFIX = "strategy."  # of the keys that hold a strategy's arguments
 # These follow from the run's own settings.

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
-from numpy.typing import NDArray
 
 Indices = NDArray[np.int64]
 _CELL, _TEXT, _COLOUR = 14, 8, "#0072B2"  # of the picture, in points

@@ -9,6 +9,9 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value
 from fedpress.server.record import RESULT
@@ -16,8 +19,6 @@ from fedpress.simulations.engine import simulate
 from fedpress.simulations.partitions import draw
 from fedpress.simulations.report import plot
 from fedpress.simulations.workloads import task
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
 
 LOG = "run.log"
 Watch = Callable[[dict[str, Any]], None]
@@ -67,6 +68,7 @@ def run(
 
 def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
     import torch._dynamo  # noqa: F401  every optimiser imports it when it is made: once here, not once a worker
+
     from fedpress.client.app import app as client_app
     from fedpress.server.app import app as server_app
 

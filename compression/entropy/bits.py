@@ -1,8 +1,9 @@
 """Bits of any width, packed into bytes; the first bit is the top one of the first byte."""
 
 import numpy as np
-from fedpress.compression.errors import FrameError
 from numpy.typing import NDArray
+
+from fedpress.compression.errors import FrameError
 
 
 def pack(numbers: NDArray[np.uint64], widths: NDArray[np.int64]) -> bytes:

@@ -8,11 +8,12 @@ sparse   the gaps between numbers that are not zero, and those numbers, as token
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.entropy import bits, rans, tokens
 from fedpress.compression.entropy.table import Table, fit
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import DTYPES, Reader, put_varint
-from numpy.typing import NDArray
 
 _PLAIN, _DENSE, _SPARSE = range(3)
 

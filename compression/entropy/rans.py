@@ -6,10 +6,11 @@ on integers, so decoding gives the same tokens on every machine.
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.entropy.table import Table
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
-from numpy.typing import NDArray
 
 _LOW = 1 << 16  # the smallest state
 _WORD = 16  # bits of a word

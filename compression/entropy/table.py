@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.entropy import bits
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
-from numpy.typing import NDArray
 
 _PRECISIONS = range(5, 15)
 

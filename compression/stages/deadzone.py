@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError, UpdateError
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take, values_of, without
-from numpy.typing import NDArray
 
 _ROUNDING = np.float32(1 / 3)  # magnitudes are rounded up from 2/3 of a step on: the dead zone is 4/3 of a step wide
 _CLASSES = 3  # magnitudes 1, 2, and 3 or more have reconstruction points of their own

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take, values_of

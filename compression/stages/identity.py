@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
 

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import bits, tokens
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import DTYPES, Reader, put_varint
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

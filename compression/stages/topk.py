@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.layout import Layout

@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import zstandard
+from numpy.typing import NDArray
+
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.frame import DTYPES, Reader, put_varint
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
-from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import json
 import statistics
 import time
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ def main() -> None:
         config = resolve({"workload": "fashion", "partition": "iid", "model": name})
         work, training = task(config), read(Training, config)
         plain = work.model()
-        compiled = torch.compile(work.model())
+        compiled: Any = torch.compile(work.model())
         began = time.perf_counter()
         _train(compiled, work.examples(0), training)
         first = time.perf_counter() - began

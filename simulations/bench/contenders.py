@@ -70,6 +70,7 @@ class _Clock:
 def _bare(config: dict[str, Any], loops: int) -> None:
     """Train the same number of nodes a round with nothing around it, shared out among `loops` processes."""
     import torch._dynamo
+
     from fedpress.simulations.workloads import task
 
     torch.set_num_threads(1)
@@ -121,6 +122,7 @@ def main() -> None:
 
         if kind == "train":
             import torch._dynamo  # noqa: F401
+
             from fedpress.client.app import app
             from fedpress.simulations.workloads import task
 

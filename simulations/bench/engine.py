@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from fedpress.compression.errors import FedpressError
 from fedpress.simulations.bench.contenders import ECHO_FLOATS, HERE
 from fedpress.simulations.settings import resolve

@@ -11,10 +11,11 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from fedpress.compression import errors
-from fedpress.compression.errors import FedpressError, SettingError
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+
+from fedpress.compression import errors
+from fedpress.compression.errors import FedpressError, SettingError
 
 HELLO = b"\n"  # the first that a hosted ServerApp writes: what follows tells how it ended
 

@@ -5,13 +5,14 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
 from fedpress.simulations.engine.blobs import Blobs
 from fedpress.simulations.engine.flower import CRASHED, RAISED, Run, empty_run, error_reply, message_of, parts_of, stamp
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.states import Ledger
 from fedpress.simulations.engine.worker import Done, Job
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
 
 _log = logging.getLogger("fedpress")
 

@@ -9,14 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+
 from fedpress.compression.errors import SettingError
 from fedpress.simulations.engine.flower import identify
 from fedpress.simulations.engine.grid import InProcessGrid
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.worker import Site
-from flwr.app import Context, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, where there is one
 

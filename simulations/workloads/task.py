@@ -7,12 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from fedpress.client.training import Metrics, evaluate
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
 from fedpress.simulations.partitions import Indices, partition
-from torch import Tensor, nn
 
 Config = Mapping[str, str | int | float | bool]
 

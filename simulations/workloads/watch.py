@@ -9,10 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import nn
+
 from fedpress.compression.errors import DataError
 from fedpress.simulations import models
 from fedpress.simulations.workloads.task import Config, Data, Examples
-from torch import nn
 
 WINDOW, STRIDE = 100, 50  # samples: two seconds at 50 Hz, half of it shared with the next window
 UNSEEN = (9, 10)  # the people of the test set

@@ -10,11 +10,11 @@ from typing import Any
 
 import psutil
 import pytest
-from fedpress.simulations.settings import resolve
-from fedpress.simulations.workloads import task
 from safetensors.numpy import load_file
 
 import fedpress
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import task
 
 from .conftest import Said, finish, start
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fedpress.compression.settings import Value
 from fedpress.simulations import run as run_module
 from fedpress.simulations.bench import engine as bench_module

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedpress.client.schedules import learning_rate
 from fedpress.client.settings import SCHEDULES, Training
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import read
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def test_settings_are_read_by_their_names_with_dashes() -> None:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedpress.compression import FrameError, Layout, SpecError, UpdateError, parse
-from fedpress.compression.errors import SettingError
-from fedpress.compression.frame import read_frame
-from fedpress.compression.registry import FEEDBACK_EXAMPLES, STAGES, codecs, examples
-from fedpress.compression.rng import derive
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 import fedpress
+from fedpress.compression import FrameError, Layout, SpecError, UpdateError, parse
+from fedpress.compression.errors import SettingError
+from fedpress.compression.frame import read_frame
+from fedpress.compression.registry import FEEDBACK_EXAMPLES, STAGES, codecs, examples
+from fedpress.compression.rng import derive
 
 SPECS = examples()
 GOLDEN = Path(__file__).parent / "golden"

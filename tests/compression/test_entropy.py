@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as nps
+
 from fedpress.compression.entropy import bits, integers, rans, tokens
 from fedpress.compression.entropy.table import Table, fit
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as nps
 
 dtypes = st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64])
 

@@ -1,8 +1,9 @@
 """Laws of the ledger."""
 
-from fedpress.compression.ledger import Entry, Ledger, Totals
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fedpress.compression.ledger import Entry, Ledger, Totals
 
 entries = st.builds(
     Entry,

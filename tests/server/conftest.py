@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from fedpress.client import compress
-from fedpress.compression import Layout
-from fedpress.simulations.engine.flower import identify
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+
+from fedpress.client import compress
+from fedpress.compression import Layout
+from fedpress.simulations.engine.flower import identify
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 

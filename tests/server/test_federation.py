@@ -4,6 +4,11 @@ import random
 
 import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Result, Strategy
+
 from fedpress.client import compress
 from fedpress.client.memory import Memory
 from fedpress.compression import Layout, parse
@@ -11,10 +16,6 @@ from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.message import KEY, LOSSLESS
 from fedpress.server import Compressed
 from fedpress.server.aggregate import model_record
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 LOSSY = "ef | topk(0.1) | ans"
 DOWN = "topk(0.2) | ans"

@@ -5,12 +5,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.settings import Value, key_of
 from fedpress.simulations.settings import SECTIONS, keys, resolve
 from fedpress.simulations.workloads import WORKLOADS
-from hypothesis import given
-from hypothesis import strategies as st
 
 # One value for each setting that differs from its default, so that a setting that gets lost is noticed.
 OTHERS: dict[str, Value] = {

@@ -3,11 +3,12 @@
 import inspect
 
 import pytest
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg
+
 from fedpress.compression.settings import Value, key_of
 from fedpress.server.strategies import PREFIX, build_strategy, names
 from fedpress.simulations.settings import resolve
-from flwr.serverapp import strategy as flower
-from flwr.serverapp.strategy import FedAvg
 
 # What a strategy cannot do without.
 NEEDED: dict[str, dict[str, Value]] = {"QFedAvg": {"strategy.client-learning-rate": 0.1}}

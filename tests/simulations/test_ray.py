@@ -13,12 +13,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from fedpress.compression.errors import DataError, FedpressError, SettingError
 from fedpress.simulations.engine import launcher
 from fedpress.simulations.engine.bundle import check, write_bundle
 from fedpress.simulations.engine.ray import run_ray
-from hypothesis import given
-from hypothesis import strategies as st
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0  # seconds

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from fedpress.compression.errors import SettingError
-from fedpress.simulations import simulate
-from fedpress.simulations.engine import flower
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from sklearn.datasets import load_digits
+
+from fedpress.compression.errors import SettingError
+from fedpress.simulations import simulate
+from fedpress.simulations.engine import flower
 
 
 @pytest.fixture(autouse=True)
