@@ -1,0 +1,95 @@
+"""Who imports whom: dependencies point one way, and what is imported is declared."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from .house import PROJECT, ROOMS, ROOT, imports, sources
+
+MAY = {
+    "compression": {"compression"},
+    "client": {"compression", "client"},
+    "server": {"compression", "server"},
+    "simulations": {"compression", "client", "server", "simulations"},
+}
+# A distribution's module, where the two have different names.
+MODULES = {"scikit-learn": "sklearn"}
+# Needed and never imported: its recordings are read as files.
+NOT_IMPORTED = {"seglearn"}
+# Flower's documented API; all else in it may change without notice.
+PUBLIC = ("flwr.app.", "flwr.clientapp.", "flwr.serverapp.", "flwr.serverapp.strategy.")
+# The modules that know more than that.
+INSIDERS = ("server/wire.py", "simulations/engine/flower.py")
+
+
+def declared(requirements: list[str]) -> set[str]:
+    names = {re.split(r"[<>=\[ ]", requirement)[0] for requirement in requirements}
+    return {MODULES.get(name, name) for name in names}
+
+
+BASE = declared(PROJECT["project"]["dependencies"])
+SIM = declared(PROJECT["project"]["optional-dependencies"]["sim"])
+
+
+def others(room: str) -> set[str]:
+    """The distributions, by module, that a room imports."""
+    found = {name.split(".")[0] for path in sources(room) for name in imports(path)}
+    return found - set(sys.stdlib_module_names) - {"fedpress"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_point_one_way(room: str) -> None:
+    for path in sources(room):
+        for name in imports(path):
+            first, *rest = name.split(".")
+            assert first not in ROOMS, f"{path}: rooms are imported as fedpress.{name}"
+            if first == "fedpress" and rest and rest[0] in ROOMS:
+                assert rest[0] in MAY[room], f"{path} imports {name}"
+            assert name.split(".")[:2] != ["fedpress", "cli"], f"{path}: the front door is nobody's tool"
+
+
+def test_compression_imports_neither_torch_nor_flwr() -> None:
+    assert not others("compression") & {"torch", "flwr"}
+    code = """
+import sys
+import numpy as np
+import fedpress
+codec = fedpress.codec("ef | topk(0.5) | quant(4) | ans")
+update = {"x": np.arange(4, dtype=np.float32)}
+layout = fedpress.Layout.of(update)
+frame, _ = codec.encode(update, codec.init(layout), np.random.default_rng(0))
+codec.decode(frame, layout)
+print(sorted({"torch", "flwr"} & set(sys.modules)))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_base_install_is_what_a_device_needs_and_no_more() -> None:
+    assert set().union(*map(others, ("fedpress", "compression", "client", "server"))) == BASE
+
+
+def test_simulations_add_what_they_declare_and_no_more() -> None:
+    assert others("simulations") - BASE == SIM - BASE - NOT_IMPORTED
+
+
+def test_flower_s_private_names_stay_in_two_modules() -> None:
+    inside = set()
+    for room in ROOMS:
+        for path in sources(room):
+            for name in imports(path):
+                module = name + "."  # flwr.app itself, or a name in it that is no module
+                public = module in PUBLIC or any(
+                    module.startswith(known) and module.count(".") == known.count(".") + 1 and is_a_name(name)
+                    for known in PUBLIC
+                )
+                if name.startswith("flwr.") and not public:
+                    inside.add(path.relative_to(ROOT).as_posix())
+    assert inside == set(INSIDERS)
+
+
+def is_a_name(dotted: str) -> bool:
+    """Whether it is a class or function by its looks: modules have lower-case names, as Flower's mods do not."""
+    return dotted.rpartition(".")[2][0].isupper()
