@@ -93,6 +93,7 @@ def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:
     if count == 0:
         raise DataError("there are no examples to evaluate on")
     model.eval()
+    _quick(model, examples.x[:1])  # weights that are laid out anew in inference mode could not be trained again
     loss = right = predictions = 0.0
     with torch.inference_mode():
         for first in range(0, count, _EVALUATION_BATCH):

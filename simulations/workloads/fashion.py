@@ -61,7 +61,8 @@ class Fashion:
 
 
 def _examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
-    if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1] or not len(images) or labels.max() >= len(NAMES):
+    shaped = images.shape[1:] == (28, 28) and labels.shape == images.shape[:1] and len(images) > 0
+    if not shaped or labels.max() >= len(NAMES):
         raise DataError(
             "Fashion-MNIST is n images of 28 x 28 and n labels from 0 to 9, got arrays of shape "
             f"{images.shape} and {labels.shape}"

