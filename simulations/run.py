@@ -53,17 +53,13 @@ def run(
         draw(work.parts, work.data.labels, list(work.data.names), folder / "partition.png")
     config = {**config, "out": str(folder)}
     with _log_to(None if debug else folder / LOG):
-        try:
-            if config["engine"] == "ray":
-                _on_ray(config, folder, watch)
-            else:
-                _in_process(config, folder, watch)
-        finally:
-            # What was done is worth a picture, also of a run that was stopped.
-            result = _read(folder)
-            if result and result["rounds"]:
-                plot(result, folder)
-    return result or {}
+        if config["engine"] == "ray":
+            _on_ray(config, folder, watch)
+        else:
+            _in_process(config, folder, watch)
+    result = _read(folder) or {}
+    plot(result, folder)
+    return result
 
 
 def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:

@@ -1,5 +1,6 @@
 """The `fedpress` command, and how its failures end: 2 for a wrong call, 1 for a failure, 130 at Ctrl-C."""
 
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -40,6 +41,8 @@ def main() -> NoReturn:
         code = app(standalone_mode=False, prog_name="fedpress")
         if code == STOPPED:
             typer.echo("fedpress: stopped", err=True)
+            sys.stdout.flush()
+            os._exit(code)  # all is closed and written by now; taking torch down would take seconds more
         sys.exit(code)
     except click.UsageError as error:
         if line := error.format_message():  # empty where the help was printed
