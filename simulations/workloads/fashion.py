@@ -47,10 +47,10 @@ class Fashion:
         "rounds": 40,
         "partition": "dirichlet",
         "alpha": 0.3,
-        "lr": 0.05,
-        "momentum": 0.0,
-        "batch-size": 32,
-        "local-epochs": 1,
+        "lr": 0.1,
+        "schedule": "cosine",
+        "batch-size": 16,
+        "local-epochs": 2,
     }
 
     def load(self, config: Config) -> Data:
