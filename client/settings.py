@@ -13,11 +13,11 @@ SCHEDULES = ("constant", "linear", "step", "exponential", "cosine")
 class Training:
     """Local training of one node in one round."""
 
-    optimizer: str = "sgd"  # one of OPTIMIZERS; momentum and nesterov belong to sgd
+    optimizer: str = "sgd"  # sgd, adagrad, rmsprop, adam, adamw or nadam
     lr: float = 0.1  # learning rate after warm-up, before the schedule's decay
     momentum: float = 0.0  # of sgd
     nesterov: bool = False  # Nesterov's momentum
-    schedule: str = "constant"  # how lr changes from round to round, one of SCHEDULES
+    schedule: str = "constant"  # of lr, from round to round: constant, linear, step, exponential or cosine
     warmup_rounds: int = 0  # rounds over which lr rises from lr / (warmup_rounds + 1)
     lr_end: float = 0.0  # where linear and cosine end, as a share of lr
     lr_step: int = 10  # rounds between two decays of step

@@ -10,7 +10,7 @@ from fedpress.compression.errors import SettingError
 Value = str | int | float | bool
 S = TypeVar("S")
 
-_KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
 
 def key_of(field: str) -> str:
@@ -42,7 +42,7 @@ def convert(key: str, value: Value, kind: type) -> Value:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise SettingError(f"{key} is {_KINDS[kind]}, got {value!r}")
+        raise SettingError(f"{key} is {KINDS[kind]}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(f"{key} is a finite number, got {value}")
     return value
