@@ -127,7 +127,7 @@ def make_optimizer(parameters: list[nn.Parameter], training: Training, lr: float
 
 
 def _quick(model: nn.Module, x: Tensor) -> Tensor:
-    """Return images in the memory format on which convolutions run up to twice as fast on a CPU, and `model` too."""
+    """Return images in the memory format on which convolutions run a fifth faster on a CPU, and lay `model` out so."""
     if x.dim() != 4:
         return x
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

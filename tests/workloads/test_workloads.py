@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -174,6 +175,13 @@ def test_a_node_holds_out_what_it_does_not_train_on(share: float, make: Callable
         assert len(both) == len(whole)
 
 
+def test_the_page_on_workloads_says_what_there_is() -> None:
+    page = DOCS.read_text(encoding="utf-8")
+    for (workload, model), (_, _, parameters) in MODELS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{workload}` |")]
+        assert f"`{model}`: {parameters:,}" in row
+
+
 def test_ten_thousand_clients_of_fashion(make: Callable[..., Task]) -> None:
     need("fashion")
     work = make(workload="fashion", clients=10_000, partition="iid")
@@ -208,33 +216,14 @@ def test_what_cannot_be_a_task_is_one_line(given: dict[str, object], line: str) 
     assert str(error.value) == line
 
 
-OWN = '''
-import numpy as np
-import torch
-from torch import nn
-from fedpress.simulations.workloads import Data, Examples
-
-class Signs:
-    """Points, told apart by the sign of their first coordinate; a client is a street."""
-
-    models = {"line": lambda dropout: nn.Linear(2, 2)}
-    defaults = {"clients": 12, "per-round": 6, "rounds": 4, "partition": "natural", "lr": 1.0}
-
-    def load(self, config):
-        rng = np.random.default_rng(0)
-        x = rng.normal(size=(400, 2)).astype(np.float32)
-        y = (x[:, 0] > 0).astype(np.int64)
-        points = Examples(torch.from_numpy(x), torch.from_numpy(y))
-        train, test = np.arange(300), np.arange(300, 400)
-        return Data(points.pick(train), points.pick(test), y[:300], ("minus", "plus"), owners=train % 12)
-
-signs = Signs()
-'''
+DOCS = Path(__file__).parents[2] / "docs" / "workloads.md"
 
 
 def test_your_own_workload_runs(tmp_path: Path) -> None:
     """From the command line, as documented, in processes of its own."""
-    (tmp_path / "streets.py").write_text(OWN)
+    example = re.search(r"```python\n(# streets\.py\n.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    (tmp_path / "streets.py").write_text(example[1])
     command = [sys.executable, "-m", "fedpress", "simulate", "--workload", "streets:signs", "--json", "--out", "run"]
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     run = subprocess.run(
