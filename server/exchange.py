@@ -54,7 +54,8 @@ class Exchange:
 
     def accept(self, node: str, frame: bytes) -> None:
         """Note that `frame` counted: its node is told so with the next message."""
-        self._accepted[node] = frame_name(frame)
+        if self._up.stateful:  # nobody waits for the verdict on anything else
+            self._accepted[node] = frame_name(frame)
 
     def _wave(self, round: int, nodes: list[int], delivery: Delivery, timeout: float, *, key: bool) -> list[int]:
         """Send, take in, count; return the nodes that ask for a key frame."""
