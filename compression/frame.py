@@ -41,12 +41,9 @@ def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDA
     head.append(len(streams))
     payloads = []
     for name, array in streams.items():
-        wire = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
         head.append(len(name))
         head += name.encode()
-        head.append(DTYPES.index(wire))
-        put_varint(head, array.size)
-        payloads.append(np.ascontiguousarray(array).astype(wire, copy=False).tobytes())
+        payloads.append(put_head(head, array))
     body = b"".join([bytes(head), *payloads])
     return MAGIC + bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "little") + body
 
@@ -95,6 +92,14 @@ def base_of(frame: bytes) -> bytes:
     return read_frame(frame).base
 
 
+def put_head(out: bytearray, array: NDArray[Any]) -> bytes:
+    """Append the code of `array`'s dtype and its number of elements; return its bytes, little-endian."""
+    wire = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
+    out.append(DTYPES.index(wire))
+    put_varint(out, array.size)
+    return np.ascontiguousarray(array).astype(wire, copy=False).tobytes()
+
+
 def put_varint(out: bytearray, value: int) -> None:
     """Append `value` >= 0 in LEB128: seven bits a byte, low ones first, the top bit set on all bytes but the last."""
     while value > 0x7F:
@@ -134,6 +139,13 @@ class Reader:
         if value > most:
             raise FrameError(f"{value} is announced, at most {most} can be")
         return value
+
+    def head(self, most: int, kinds: str) -> tuple[np.dtype[Any], int]:
+        """Return what `put_head` wrote: a dtype of one of the `kinds`, and a number of elements, at most `most`."""
+        code = self.byte()
+        if code >= len(DTYPES) or DTYPES[code].kind not in kinds:
+            raise FrameError(f"no dtype that can stand here has the code {code}")
+        return DTYPES[code], self.varint(most)
 
     def text(self, size: int) -> str:
         """Return the next `size` bytes as text."""

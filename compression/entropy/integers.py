@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 from fedpress.compression.entropy import bits, rans, tokens
 from fedpress.compression.entropy.table import Table, fit
 from fedpress.compression.errors import FrameError
-from fedpress.compression.frame import DTYPES, Reader, put_varint
+from fedpress.compression.frame import Reader, put_head, put_varint
 
 _PLAIN, _DENSE, _SPARSE = range(3)
 
 
 def encode(array: NDArray[np.integer]) -> bytes:
     """Return `array` (n,) as bytes that `decode` reads; integers beyond 32 bits are kept as they are."""
-    head = bytearray([DTYPES.index(array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype)])
-    put_varint(head, array.size)
-    plain = array.astype(DTYPES[head[0]], copy=False).tobytes()
+    head = bytearray()
+    plain = put_head(head, array)
     ways = {_PLAIN: float(len(plain))}
     if array.size and array.dtype.itemsize <= 4:
         numbers = tokens.fold(array) if array.dtype.kind == "i" else array.astype(np.uint64)
@@ -48,11 +47,7 @@ def encode(array: NDArray[np.integer]) -> bytes:
 def decode(data: bytes, most: int) -> NDArray[np.integer]:
     """Return the array, of at most `most` numbers, that `data` stands for; raise FrameError if it is none."""
     reader = Reader(data)
-    code = reader.byte()
-    if code >= len(DTYPES) or DTYPES[code].kind not in "iu":
-        raise FrameError(f"no dtype of integers has the code {code}")
-    dtype = DTYPES[code]
-    count = reader.varint(most)
+    dtype, count = reader.head(most, "iu")
     way = reader.byte()
     if way == _PLAIN:
         array = np.frombuffer(reader.take(count * dtype.itemsize), dtype)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import bits, tokens
 from fedpress.compression.errors import FrameError
-from fedpress.compression.frame import DTYPES, Reader, put_varint
+from fedpress.compression.frame import Reader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -35,8 +35,8 @@ class Pack(Stage):
 def _pack(array: NDArray[np.integer]) -> NDArray[np.uint8]:
     numbers = tokens.fold(array) if array.dtype.kind == "i" else array.astype(np.uint64)
     width = int(numbers.max(initial=0)).bit_length()
-    head = bytearray([DTYPES.index(array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype)])
-    put_varint(head, array.size)
+    head = bytearray()
+    put_head(head, array)
     head.append(width)
     data = bits.pack(numbers, np.full(numbers.size, width, np.int64))
     return np.frombuffer(bytes(head) + data, np.uint8)
@@ -44,11 +44,7 @@ def _pack(array: NDArray[np.integer]) -> NDArray[np.uint8]:
 
 def _unpack(data: bytes, most: int) -> NDArray[np.integer]:
     reader = Reader(data)
-    code = reader.byte()
-    if code >= len(DTYPES) or DTYPES[code].kind not in "iu":
-        raise FrameError(f"no dtype of integers has the code {code}")
-    dtype = DTYPES[code]
-    count = reader.varint(most)
+    dtype, count = reader.head(most, "iu")
     width = reader.byte()
     if width > 8 * dtype.itemsize:
         raise FrameError(f"{width} bits do not fit into {dtype.name}")

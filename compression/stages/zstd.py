@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError
-from fedpress.compression.frame import DTYPES, Reader, put_varint
+from fedpress.compression.frame import Reader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -33,10 +33,8 @@ class Zstd(Stage):
         return {name: _restore(take(streams, name, np.uint8).tobytes(), layout.longest) for name in streams}
 
     def _press(self, array: NDArray[Any]) -> NDArray[np.uint8]:
-        dtype = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
-        head = bytearray([DTYPES.index(dtype)])
-        put_varint(head, array.size)
-        plain = np.ascontiguousarray(array).astype(dtype, copy=False).tobytes()
+        head = bytearray()
+        plain = put_head(head, array)
         # The frame has its own size, checksum and end: zstd's would be sent twice.
         parameters = zstandard.ZstdCompressionParameters.from_level(
             self.level, source_size=len(plain), write_content_size=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
@@ -47,11 +45,8 @@ class Zstd(Stage):
 
 def _restore(data: bytes, most: int) -> NDArray[Any]:
     reader = Reader(data)
-    code = reader.byte()
-    if code >= len(DTYPES):
-        raise FrameError(f"no dtype has the code {code}")
-    dtype = DTYPES[code]
-    size = reader.varint(most) * dtype.itemsize
+    dtype, count = reader.head(most, "fiu")
+    size = count * dtype.itemsize
     press = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << 27)
     try:
         # One byte more than announced is enough to see that there is more.
