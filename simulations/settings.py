@@ -87,6 +87,9 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     # Who names alpha means the partition that has one.
     if "alpha" in chosen and "partition" not in chosen:
         config["partition"] = "dirichlet"
+    # A workload's momentum is part of the optimiser that suits it.
+    if chosen.get("optimizer", "sgd") != "sgd":
+        config |= {"momentum": 0.0, "nesterov": False}
     for key, value in chosen.items():
         if key not in keys() and not key.startswith(PREFIX):
             raise SettingError(unknown("setting", key, keys()))

@@ -221,3 +221,10 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SettingError, match="not TOML"):
         resolve({}, tmp_path / "run.toml")
+
+
+def test_another_optimizer_comes_without_the_workloads_momentum() -> None:
+    assert resolve({})["momentum"] == 0.9
+    assert resolve({"optimizer": "adam"})["momentum"] == 0.0
+    with pytest.raises(SettingError, match="momentum belongs to sgd"):
+        resolve({"optimizer": "adam", "momentum": 0.9})
