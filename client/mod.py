@@ -57,16 +57,14 @@ def compress() -> Mod:
             if keep
             else replace(memory, version=b"", base=None)
         )
-        # The model is kept before training: a node that fails in it need not be sent the model again.
-        memory.save(context.state)
 
         trains = message.metadata.message_type.split(".")[0] == MessageType.TRAIN
         reply = app(message, context)
+        if trains and not reply.has_error():
+            memory = _send(reply, order, memory, Layout.read(layout), model, node_name(context))
+        memory.save(context.state)
         if reply.has_error():
             return reply
-        if trains:
-            memory = _send(reply, order, memory, Layout.read(layout), model, node_name(context))
-            memory.save(context.state)
         reply.content[KEY] = ConfigRecord({"version": memory.version, "need_key": False})
         return reply
 

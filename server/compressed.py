@@ -17,7 +17,7 @@ from fedpress.compression.ledger import Ledger
 from fedpress.compression.message import KEY
 from fedpress.compression.rng import derive
 from fedpress.server.aggregate import Outcome, Vote, aggregate, cast, model_record, read_vote, refuse
-from fedpress.server.downlink import Downlink
+from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.nodes import NamedGrid
 
@@ -74,7 +74,7 @@ class Compressed(Strategy):
             raise SettingError(f"min_replies is at least 1, got {min_replies}")
         self.strategy = strategy
         self.up = parse(up)
-        self.down = parse(down)
+        self.down = parse_down(down)
         self.seed = seed
         self.min_replies = min_replies
         self.ledger = Ledger()

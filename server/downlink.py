@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedpress.compression import Codec, Layout, State, Update, parse
+from fedpress.compression import Codec, Layout, SpecError, Update, parse
 from fedpress.compression.message import LOSSLESS, apply, difference, representable, version_of
 from fedpress.compression.rng import derive
 
@@ -28,6 +28,16 @@ class Frames:
         return sum(map(len, self.frames))
 
 
+def parse_down(spec: str) -> Codec:
+    """Return the codec of deltas that `spec` names; raise SpecError if it has a memory, which would count twice."""
+    codec = parse(spec)
+    if codec.stateful:
+        raise SpecError(
+            f"down needs no memory, a delta carries what the last one left out: got {spec!r}, leave out its ef"
+        )
+    return codec
+
+
 class Downlink:
     """The versions of the model as nodes can reconstruct it.
 
@@ -39,7 +49,6 @@ class Downlink:
         self.codec = codec
         self.layout = Layout.of(dict(initial))
         self._lossless = str(codec) == LOSSLESS
-        self._state: State = codec.init(self.layout)
         self._seed = seed
         self._deltas: dict[
             bytes, tuple[bytes, bytes]
@@ -62,7 +71,7 @@ class Downlink:
         old, delta = self.version, b""
         if not self._lossless:
             update = difference(wanted, self.model, self.layout)
-            delta, self._state = self.codec.encode(update, self._state, derive(self._seed, "down", round), base=old)
+            delta, _ = self.codec.encode(update, {}, derive(self._seed, "down", round), base=old)
         self._keys.clear()
         if not delta or len(delta) >= self.layout.nbytes:
             # A delta that is no smaller than a key frame buys nothing: nodes get the exact model.

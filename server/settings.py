@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fedpress.compression import parse
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import require
+from fedpress.server.downlink import parse_down
 
 
 @dataclass(frozen=True)
@@ -28,4 +29,4 @@ class Serving:
         if self.min_replies > self.per_round:
             raise SettingError(f"min-replies is at most per-round, {self.per_round}, got {self.min_replies}")
         parse(self.up)
-        parse(self.down)
+        parse_down(self.down)

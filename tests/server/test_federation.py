@@ -297,7 +297,7 @@ def test_an_update_with_nan_fails_its_node_alone(make_grid, floats) -> None:
     assert (seen[1].clients, seen[1].failures) == (NODES - 1, 1)
 
 
-@pytest.mark.parametrize("wrong", [{"up": "topc(0.1)"}, {"min_replies": 0}])
+@pytest.mark.parametrize("wrong", [{"up": "topc(0.1)"}, {"down": "ef | topk(0.1)"}, {"min_replies": 0}])
 def test_wrong_settings_are_refused_at_once(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingError):
         Compressed(FedAvg(), **wrong)
