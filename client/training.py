@@ -61,24 +61,23 @@ def train(
     start = [p.detach().clone() for p in parameters] if training.proximal_mu else []
     optimizer = make_optimizer(parameters, training, learning_rate(training, round, rounds))
     model.train()
-    total = torch.zeros((), device=device)
-    steps = 0
+    losses: list[Tensor] = []  # left on the device: to read one would wait for it
     for batch in _batches(count, training, order):
         inputs, targets = x[batch], y[batch]
         optimizer.zero_grad(set_to_none=True)
         loss = _loss(model(inputs), targets)
-        total += loss.detach()
-        steps += 1
+        losses.append(loss.detach())
         if training.l1:
             loss = loss + training.l1 * sum(p.abs().sum() for p in parameters)
         loss.backward()  # type: ignore[no-untyped-call]
-        for parameter, origin in zip(parameters, start, strict=False):
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter.detach() - origin, alpha=training.proximal_mu)
+        if start:
+            for parameter, origin in zip(parameters, start, strict=True):
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter.detach() - origin, alpha=training.proximal_mu)
         if training.clip_norm:
             nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         optimizer.step()
-    return {"num-examples": count, "train_loss": float(total) / steps, "steps": steps}
+    return {"num-examples": count, "train_loss": float(torch.stack(losses).mean()), "steps": len(losses)}
 
 
 def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:

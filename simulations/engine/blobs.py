@@ -1,4 +1,4 @@
-"""Objects as bytes, with what is large in them kept once: by content, in files that processes share.
+"""Objects as bytes, with what is large in them kept once, in files that processes share.
 
 A model that is sent to ten nodes, or kept as its base by a thousand, is one file. What is small travels in the pickle.
 """
@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import pickle
+import secrets
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,20 @@ _KEPT = 4  # blobs that a process keeps in memory
 
 
 class Blobs:
-    """A folder of blobs, named by the hash of what they hold.
+    """A folder of blobs.
+
+    Those that are `lasting` are named by the hash of what they hold, so that equal ones are one file whoever wrote
+    them. What is only passed on is named by its number: there the same object, not an equal one, is kept once, and
+    hashing would take longer than passing it on.
 
     Pickle is safe here: both ends are processes of one engine, on one machine, and the folder is theirs alone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, lasting: bool) -> None:
         self._folder = folder
+        self._lasting = lasting
+        self._series = secrets.token_hex(8)  # names of this process's own
+        self._count = 0
         self._recent: OrderedDict[str, bytes] = OrderedDict()
 
     def dump(self, thing: object) -> tuple[bytes, frozenset[str]]:
@@ -47,7 +55,11 @@ class Blobs:
         for name, known in self._recent.items():
             if known is data:
                 return name
-        name = hashlib.blake2b(data, digest_size=16).hexdigest()
+        if self._lasting:
+            name = hashlib.blake2b(data, digest_size=16).hexdigest()
+        else:
+            self._count += 1
+            name = f"{self._series}{self._count:016x}"
         path = self._folder / name
         if not path.exists():
             part = self._folder / f"{name}.{os.getpid()}"

@@ -29,7 +29,7 @@ class InProcessGrid(Grid):
         self.failures = 0
         self._pool = pool
         self._run = empty_run(run_id)
-        self._mail = Blobs(mail)
+        self._mail = Blobs(mail, lasting=False)
         self._states = Ledger(states)
         self._pushed: dict[str, Message] = {}
         self._lock = threading.Lock()  # apps of Flower's older API send from threads, one message each

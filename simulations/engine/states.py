@@ -12,7 +12,7 @@ class States:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._blobs = Blobs(folder)
+        self._blobs = Blobs(folder, lasting=True)
         self._loaded = b""
 
     def load(self, node: int) -> RecordDict:
@@ -41,7 +41,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._blobs = Blobs(folder)
+        self._blobs = Blobs(folder, lasting=True)
         self._refers: dict[int, frozenset[str]] = {}
         self._counts: dict[str, int] = {}
 

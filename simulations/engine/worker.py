@@ -58,7 +58,7 @@ def serve(connection: Connection, site: Site) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    mail, states = Blobs(site.mail), States(site.states)
+    mail, states = Blobs(site.mail, lasting=False), States(site.states)
     while True:
         try:
             job = pickle.loads(connection.recv_bytes())  # noqa: S301  from the engine itself
