@@ -51,13 +51,16 @@ def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Call
             # In turn, so that a machine that slows down does so for all of them.
             for name in names:
                 note(f"{kind}: {name}, {repeat + 1} of {repeats}")
-                runs[name].append(_measure(name, kind, config))
-        rows = {name: _median(name, found) for name, found in runs.items()}
+                runs[name].append(_measure(name, kind, config, watch=False))
+        # Watching a process's memory slows it down, so that is done in a run of its own.
+        note(f"{kind}: memory")
+        peaks = {name: _measure(name, kind, config, watch=True).peak_bytes for name in names}
+        rows = {name: _median(name, found, peaks[name]) for name, found in runs.items()}
         result[kind] = {"contenders": [asdict(row) for row in rows.values()], "ratios": dict(_ratios(kind, rows))}
     return result
 
 
-def _measure(name: str, kind: str, config: dict[str, Any]) -> Measured:
+def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> Measured:
     with tempfile.TemporaryDirectory(prefix="fedpress-bench-") as folder:
         times = Path(folder) / "times.json"
         command = [sys.executable, "-m", HERE, name, kind, json.dumps(config), str(times)]
@@ -66,9 +69,10 @@ def _measure(name: str, kind: str, config: dict[str, Any]) -> Measured:
         with (Path(folder) / "log").open("wb") as log:
             process = psutil.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             peak = 0
-            while process.poll() is None:
+            while watch and process.poll() is None:
                 peak = max(peak, _memory(process))
                 time.sleep(_WATCH)
+            process.wait()
         if process.returncode or not times.exists():
             last = (Path(folder) / "log").read_text(errors="replace").strip().splitlines()[-1:]
             raise FedpressError(f"the contender {name} ({kind}) failed: {' '.join(last)}")
@@ -88,12 +92,12 @@ def _memory(process: psutil.Process) -> int:
     return total
 
 
-def _median(name: str, runs: list[Measured]) -> Measured:
+def _median(name: str, runs: list[Measured], peak: int) -> Measured:
     return Measured(
         name,
         statistics.median(run.round_seconds for run in runs),
         statistics.median(run.startup_seconds for run in runs),
-        int(statistics.median(run.peak_bytes for run in runs)),
+        peak,
     )
 
 

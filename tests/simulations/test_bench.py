@@ -18,4 +18,4 @@ def test_the_contenders_finish_and_are_compared() -> None:
     )
     ratio = trained["inprocess-2"]["round_seconds"] / trained["bare-2"]["round_seconds"]
     assert result["train"]["ratios"]["inprocess-2 / bare-2, a round"] == pytest.approx(ratio)
-    assert len(notes) == 6
+    assert len(notes) == 8
