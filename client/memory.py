@@ -46,12 +46,15 @@ class Memory:
         )
 
     def save(self, state: RecordDict) -> None:
-        """Put this memory into `state` in place of what was there."""
+        """Put this memory into `state` in place of what was there; a memory of nothing leaves nothing there."""
+        for key in (KEY, _BASE, _AFTER, _LOST):
+            state.pop(key, None)
+        if not (self.base or self.sent or self.after or self.lost):
+            return
         state[KEY] = ConfigRecord(
             {"version": self.version, "layout": self.layout, "spec": self.spec, "sent": self.sent}
         )
         for key, record in ((_BASE, self.base), (_AFTER, _record(self.after)), (_LOST, _record(self.lost))):
-            state.pop(key, None)
             if record:
                 state[key] = record
 

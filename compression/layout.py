@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,7 @@ class Layout:
         return json.dumps([[t.name, list(t.shape), t.dtype] for t in self.tensors], separators=(",", ":"))
 
     @classmethod
+    @lru_cache(maxsize=16)
     def read(cls, text: str) -> "Layout":
         """Return the layout whose `text` this is; raise FrameError if it is none."""
         try:
