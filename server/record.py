@@ -4,12 +4,13 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors.numpy import save
 
+import fedpress
 from fedpress.compression import Update
 from fedpress.compression.ledger import Ledger, Totals
 from fedpress.server.compressed import Round
@@ -77,13 +78,8 @@ def replace(path: Path, data: bytes) -> None:
 
 def versions() -> dict[str, str]:
     """Return what the run was made with."""
-    found = {"python": platform.python_version(), "cores": str(os.cpu_count())}
-    for package in ("fedpress", "flwr", "torch", "numpy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # a Flower bundle runs where fedpress is not installed
-            found[package] = "not installed"
-    return found
+    found = {"python": platform.python_version(), "cores": str(os.cpu_count()), "fedpress": fedpress.__version__}
+    return found | {package: version(package) for package in ("flwr", "torch", "numpy")}
 
 
 def _bytes(up: Totals, down: Totals) -> dict[str, int]:

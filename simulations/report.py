@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
@@ -23,7 +24,7 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     axes.plot(rounds, accuracy, color=_UP, linewidth=1.8, marker=mark, markersize=3)
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.savefig(folder / "accuracy_by_round.png")
+    figure.savefig(folder / PLOTS[0])
 
     figure, axes = _figure(title)
     for way, colour, style, codec in (("uplink", _UP, "-", config["up"]), ("downlink", _DOWN, "--", config["down"])):
@@ -42,7 +43,7 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
     figure.legend(frameon=False, fontsize=8, loc="outside lower left")
-    figure.savefig(folder / "accuracy_by_bytes.png")
+    figure.savefig(folder / PLOTS[1])
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:

@@ -14,13 +14,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value
-from fedpress.server.record import RESULT
+from fedpress.server.record import MODEL, RESULT
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.partitions import draw
-from fedpress.simulations.report import plot
+from fedpress.simulations.report import PLOTS, plot
 from fedpress.simulations.workloads import task
 
-LOG = "run.log"
+LOG, PARTITION = "run.log", "partition.png"
 Watch = Callable[[dict[str, Any]], None]
 _POLL = 0.1  # seconds between two looks at the result
 
@@ -50,7 +50,7 @@ def run(
     work = task(config)  # loaded before anything is written, and before workers are forked, which share it
     folder = _make_folder(config, force)
     if picture:
-        draw(work.parts, work.data.labels, list(work.data.names), folder / "partition.png")
+        draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
     config = {**config, "out": str(folder)}
     with _log_to(None if debug else folder / LOG):
         if config["engine"] == "ray":
@@ -110,7 +110,8 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
             raise SettingError(
                 f"{config['out']} holds a run already: name another folder, or overwrite it with --force"
             )
-        (folder / RESULT).unlink()
+        for name in (RESULT, MODEL, LOG, PARTITION, *PLOTS):
+            (folder / name).unlink(missing_ok=True)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
