@@ -27,6 +27,23 @@ class Stage(ABC):
         """Return what `encode` was given, or what stands for it; raise FrameError and nothing else."""
 
 
+class StatefulStage(Stage):
+    """A stage that remembers something between updates; decoding needs none of it."""
+
+    @abstractmethod
+    def init(self, layout: Layout) -> State:
+        """Return the memory before the first update."""
+
+    @abstractmethod
+    def advance(
+        self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator
+    ) -> tuple[Streams, State]:
+        """Return what goes to the next stage, and the memory after it; a memory of another layout is as none."""
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        return self.advance(streams, self.init(layout), layout, rng)[0]
+
+
 class Codec(ABC):
     """An update in, a frame of bytes out, and back: optax's shape, state goes in and comes out.
 

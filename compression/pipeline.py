@@ -1,11 +1,12 @@
 """A chain of stages as a codec."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.codec import Codec, Stage, State, Streams
+from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Streams
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
@@ -14,7 +15,7 @@ from fedpress.compression.streams import take
 
 @dataclass(frozen=True)
 class Pipeline(Codec):
-    """Stages one after another; without memory.
+    """Stages one after another. State: what its stateful stages remember, each key led by the stage's number.
 
     `text` is the spec that names the whole codec, wrappers included: the frame carries it, and a frame that carries
     another is refused.
@@ -28,10 +29,15 @@ class Pipeline(Codec):
 
     @property
     def stateful(self) -> bool:
-        return False
+        return any(isinstance(stage, StatefulStage) for stage in self.stages)
 
     def init(self, layout: Layout) -> State:
-        return {}
+        return {
+            f"{number}.{key}": array
+            for number, stage in enumerate(self.stages)
+            if isinstance(stage, StatefulStage)
+            for key, array in stage.init(layout).items()
+        }
 
     def encode(
         self,
@@ -44,31 +50,39 @@ class Pipeline(Codec):
     ) -> tuple[bytes, State]:
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
-        frame, _ = self.press(values, exact, layout, rng, base=base)
-        return frame, {}
+        frame, _, after = self.press(values, exact, layout, state, rng, base=base)
+        return frame, after
 
     def press(
         self,
         values: NDArray[np.float32],
         exact: NDArray[np.uint8],
         layout: Layout,
+        state: State,
         rng: np.random.Generator,
         *,
         base: bytes,
-    ) -> tuple[bytes, NDArray[np.float32]]:
-        """Return the frame of a flattened update, and the values, float32 (n,), that it decodes to."""
+    ) -> tuple[bytes, NDArray[np.float32], State]:
+        """Return the frame of a flattened update, the values, float32 (n,), that it decodes to, and the state after."""
         streams: Streams = {"values": values}
         if layout.exact_nbytes:
             streams["exact"] = exact
         lossy = [stage for stage in self.stages if not stage.lossless]
-        for stage in lossy:
-            streams = stage.encode(streams, layout, rng)
+        after: dict[str, NDArray[Any]] = {}
+        for number, stage in enumerate(lossy):
+            if isinstance(stage, StatefulStage):
+                lead = f"{number}."
+                memory = {key.removeprefix(lead): array for key, array in state.items() if key.startswith(lead)}
+                streams, memory_after = stage.advance(streams, memory, layout, rng)
+                after |= {lead + key: array for key, array in memory_after.items()}
+            else:
+                streams = stage.encode(streams, layout, rng)
         back = streams
         for stage in reversed(lossy):
             back = stage.decode(back, layout)
         for stage in self.stages[len(lossy) :]:
             streams = stage.encode(streams, layout, rng)
-        return write_frame(self.text, layout.digest, base, streams), back["values"]
+        return write_frame(self.text, layout.digest, base, streams), back["values"], after
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         read = read_frame(frame)
@@ -90,4 +104,4 @@ class Pipeline(Codec):
         return layout.unflatten(values, exact)
 
     def lost(self, before: State, update: Update) -> State:
-        return {}
+        return before

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedpress.compression.codec import Stage
+from fedpress.compression.feedback import ErrorFeedback
+from fedpress.compression.presets import PRESETS
 from fedpress.compression.stages.ans import Ans
 from fedpress.compression.stages.deadzone import DeadZone
 from fedpress.compression.stages.fp16 import Fp16
@@ -22,8 +24,19 @@ class Entry:
     examples: tuple[str, ...]
 
 
-FEEDBACK = "ef"  # the one name that is no stage: it wraps all that follows it
-FEEDBACK_EXAMPLES = ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack")
+@dataclass(frozen=True)
+class WrapperEntry:
+    """A codec with memory around a pipeline: a frozen dataclass whose first field is `inner`."""
+
+    make: type[ErrorFeedback]
+    examples: tuple[str, ...]
+
+
+WRAPPERS: Mapping[str, WrapperEntry] = {
+    "ef": WrapperEntry(
+        ErrorFeedback, ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack")
+    ),
+}
 
 STAGES: Mapping[str, Entry] = {
     "none": Entry(Identity, ("none",)),
@@ -48,10 +61,11 @@ STAGES: Mapping[str, Entry] = {
 
 
 def codecs() -> tuple[str, ...]:
-    """Return the names that a spec can be made of."""
-    return (FEEDBACK, *STAGES)
+    """Return the names that a spec can be made of; some name a stage, and a preset where they stand alone."""
+    return tuple(dict.fromkeys((*WRAPPERS, *STAGES, *PRESETS)))
 
 
 def examples() -> tuple[str, ...]:
     """Return a spec or more for every name."""
-    return (*FEEDBACK_EXAMPLES, *(spec for entry in STAGES.values() for spec in entry.examples))
+    tables = (WRAPPERS, STAGES, PRESETS)
+    return tuple(spec for table in tables for entry in table.values() for spec in entry.examples)

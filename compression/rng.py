@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def derive(seed: int, *path: str | int) -> np.random.Generator:
@@ -19,3 +20,11 @@ def derive(seed: int, *path: str | int) -> np.random.Generator:
     text = "\x1f".join(f"{type(step).__name__}:{step}" for step in (int(seed), *path))
     key = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
     return np.random.Generator(np.random.Philox(key=key))
+
+
+def shared(seed: int, count: int) -> NDArray[np.uint64]:
+    """Return `count` random words, uint64, that every machine gets from `seed`, below 2**64.
+
+    They are Philox4x64-10's raw output, which is defined; numpy's distributions may change between its versions.
+    """
+    return np.random.Philox(key=seed).random_raw(count)

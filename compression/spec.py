@@ -1,19 +1,22 @@
 """Spec strings: `ef | topk(0.01) | quant(4) | ans` names a codec; read with `ast.parse`, never evaluated."""
 
 import ast
-from dataclasses import MISSING, fields
-from functools import lru_cache
-from typing import get_args, get_type_hints
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, get_args
 
 import numpy as np
 
 from fedpress.compression.codec import Codec, Stage
 from fedpress.compression.errors import SpecError, unknown
-from fedpress.compression.feedback import ErrorFeedback
 from fedpress.compression.frame import MAX_SPEC
 from fedpress.compression.layout import Layout
 from fedpress.compression.pipeline import Pipeline
-from fedpress.compression.registry import FEEDBACK, STAGES, codecs
+from fedpress.compression.preset import Preset
+from fedpress.compression.presets import PRESETS
+from fedpress.compression.registry import STAGES, WRAPPERS, codecs
 
 _MOST_STAGES = 16
 
@@ -33,29 +36,52 @@ def parse(spec: str) -> Codec:
     'ef | topk(0.01) | quant(4) | ans'
     """
     parts = _parts(spec)
-    feedback = parts[0][0] == FEEDBACK
-    if feedback and (parts[0][1] or parts[0][2]):
-        raise SpecError(f"{FEEDBACK} takes no arguments, in {spec!r}")
-    named = [(name, _make(name, args, named_args)) for name, args, named_args in parts[feedback:]]
-    if not named:
-        raise SpecError(f"{FEEDBACK} wraps a codec: '{FEEDBACK} | topk(0.01) | ans', got {spec!r}")
-    text = " | ".join([FEEDBACK] * feedback + [_show(name, stage) for name, stage in named])
+    first = parts[0]
+    if len(parts) == 1 and first.name in PRESETS:
+        takes = _takes(PRESETS[first.name].expand)
+        given = _arguments(first, takes)
+        return Preset(_show(first.name, given, takes), parse(PRESETS[first.name].expand(**given)))
+    rest, shown = parts, []
+    wrap: Callable[[Pipeline], Codec] = lambda pipeline: pipeline  # noqa: E731
+    if first.name in WRAPPERS:
+        make, rest = WRAPPERS[first.name].make, parts[1:]
+        takes = {key: parameter for key, parameter in _takes(make).items() if key != "inner"}
+        given = _arguments(first, takes)
+        shown, wrap = [_show(first.name, given, takes)], partial(make, **given)
+        if not rest:
+            raise SpecError(f"{first.name} wraps a codec: '{shown[0]} | topk(0.01) | ans', got {spec!r}")
+    stages = []
+    for part in rest:
+        make_stage = _stage(part)
+        takes = _takes(make_stage)
+        given = _arguments(part, takes)
+        stages.append(make_stage(**given))
+        shown.append(_show(part.name, given, takes))
+    text = " | ".join(shown)
     if len(text.encode()) > MAX_SPEC:
         raise SpecError(f"a spec has at most {MAX_SPEC} bytes, got {len(text)}")
-    stages = tuple(stage for _, stage in named)
     lossless = [stage.lossless for stage in stages]
     if lossless != sorted(lossless):
-        name = named[lossless.index(True)][0]
+        name = rest[lossless.index(True)].name
         raise SpecError(f"{name} is lossless and stands after the stages that are not, in {spec!r}")
-    pipeline = Pipeline(stages, text=text)
+    codec = wrap(Pipeline(tuple(stages), text=text))
     # A stage that gets nothing it can work on says so at once, not in the first round.
     update = {"x": np.array([1.0, -2.0], np.float32)}
-    pipeline.decode(pipeline.encode(update, {}, np.random.default_rng(0))[0], Layout.of(update))
-    return ErrorFeedback(pipeline) if feedback else pipeline
+    layout = Layout.of(update)
+    codec.decode(codec.encode(update, codec.init(layout), np.random.default_rng(0))[0], layout)
+    return codec
 
 
-def _parts(spec: str) -> list[tuple[str, list[object], dict[str, object]]]:
-    """Return each part's name, positional and named arguments."""
+@dataclass(frozen=True)
+class _Part:
+    """One part of a spec: `topk(0.01)`."""
+
+    name: str
+    args: list[object]
+    named: dict[str, object]
+
+
+def _parts(spec: str) -> list[_Part]:
     if len(spec) > MAX_SPEC:
         raise SpecError(f"a spec has at most {MAX_SPEC} characters, got {len(spec)}")
     try:
@@ -72,7 +98,7 @@ def _parts(spec: str) -> list[tuple[str, list[object], dict[str, object]]]:
     return [_part(part, spec) for part in reversed(nodes)]
 
 
-def _part(node: ast.expr, spec: str) -> tuple[str, list[object], dict[str, object]]:
+def _part(node: ast.expr, spec: str) -> _Part:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
     if not isinstance(call.func, ast.Name):
         raise SpecError(f"not a codec: {ast.unparse(node)!r} in {spec!r}; one looks like 'topk(0.01)'")
@@ -85,7 +111,7 @@ def _part(node: ast.expr, spec: str) -> tuple[str, list[object], dict[str, objec
         if keyword.arg is None:
             raise SpecError(f"{name} takes no ** arguments")
         named[keyword.arg] = _literal(keyword.value, name)
-    return name, args, named
+    return _Part(name, args, named)
 
 
 def _literal(node: ast.expr, name: str) -> object:
@@ -98,31 +124,43 @@ def _literal(node: ast.expr, name: str) -> object:
     return value
 
 
-def _make(name: str, args: list[object], named: dict[str, object]) -> Stage:
-    if name == FEEDBACK:
-        raise SpecError(f"{FEEDBACK} stands first: it wraps all that follows it")
-    make = STAGES[name].make
-    takes = {f.name: f for f in fields(make)}  # type: ignore[arg-type]
+def _stage(part: _Part) -> type[Stage]:
+    if part.name in WRAPPERS:
+        raise SpecError(f"{part.name} stands first: it wraps all that follows it")
+    if part.name not in STAGES:
+        raise SpecError(f"{part.name} is a whole codec: it stands alone")
+    return STAGES[part.name].make
+
+
+def _takes(make: Callable[..., object]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(make, eval_str=True).parameters
+
+
+def _arguments(part: _Part, takes: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Return the arguments by name, each of the kind that its parameter is annotated with."""
+    name = part.name
     usage = f"{name}({', '.join(takes)})" if takes else f"{name} without arguments"
-    in_order = [f.name for f in takes.values() if not f.kw_only]
-    if len(args) > len(in_order):
+    if part.args and not takes:
+        raise SpecError(f"{name} takes no arguments")
+    in_order = [key for key, takes_it in takes.items() if takes_it.kind is not inspect.Parameter.KEYWORD_ONLY]
+    if len(part.args) > len(in_order):
         raise SpecError(f"too many arguments for {name}: it is {usage}")
-    given = dict(zip(in_order, args, strict=False))
-    for key, value in named.items():
+    given = dict(zip(in_order, part.args, strict=False))
+    for key, value in part.named.items():
         if key not in takes or key in given:
             raise SpecError(f"{name} takes {key!r} {'once' if key in given else 'not'}: it is {usage}")
         given[key] = value
-    missing = [f.name for f in takes.values() if f.default is MISSING and f.name not in given]
+    missing = [key for key, takes_it in takes.items() if takes_it.default is takes_it.empty and key not in given]
     if missing:
         raise SpecError(f"{name} lacks {', '.join(missing)}: it is {usage}")
-    hints = get_type_hints(make)
+    filled = {key: given.get(key, takes_it.default) for key, takes_it in takes.items()}
     for key, value in given.items():
-        kinds = get_args(hints[key]) or (hints[key],)
+        kinds = get_args(takes[key].annotation) or (takes[key].annotation,)
         if float in kinds:
-            given[key] = _as_float(name, key, value)
+            filled[key] = _as_float(name, key, value)
         elif not isinstance(value, int):
             raise SpecError(f"{name}'s {key} is a whole number, got {value!r}")
-    return make(**given)
+    return filled
 
 
 def _as_float(name: str, key: str, value: object) -> float:
@@ -132,10 +170,10 @@ def _as_float(name: str, key: str, value: object) -> float:
         raise SpecError(f"{name}'s {key} is too large") from error
 
 
-def _show(name: str, stage: Stage) -> str:
-    shown = []
-    for f in fields(stage):  # type: ignore[arg-type]
-        value = getattr(stage, f.name)
-        if value is not None:
-            shown.append(f"{f.name}={value!r}" if f.kw_only else repr(value))
+def _show(name: str, given: Mapping[str, Any], takes: Mapping[str, inspect.Parameter]) -> str:
+    shown = [
+        f"{key}={value!r}" if takes[key].kind is inspect.Parameter.KEYWORD_ONLY else repr(value)
+        for key, value in given.items()
+        if value is not None
+    ]
     return f"{name}({', '.join(shown)})" if shown else name

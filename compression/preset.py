@@ -1,0 +1,43 @@
+"""A preset: a famous method's name for a codec that is spelled out in stages."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedpress.compression.codec import Codec, State
+from fedpress.compression.layout import Layout, Update
+
+
+@dataclass(frozen=True)
+class Preset(Codec):
+    """`inner` under the name `text`, e.g. "stc(0.01)"; frames carry the spec of `inner`."""
+
+    text: str
+    inner: Codec
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def stateful(self) -> bool:
+        return self.inner.stateful
+
+    def init(self, layout: Layout) -> State:
+        return self.inner.init(layout)
+
+    def encode(
+        self,
+        update: Update,
+        state: State,
+        rng: np.random.Generator,
+        *,
+        side: Update | None = None,
+        base: bytes = b"",
+    ) -> tuple[bytes, State]:
+        return self.inner.encode(update, state, rng, side=side, base=base)
+
+    def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
+        return self.inner.decode(frame, layout, side=side, base=base)
+
+    def lost(self, before: State, update: Update) -> State:
+        return self.inner.lost(before, update)
