@@ -66,8 +66,7 @@ class Written:
         if self.table is None:
             return
         self.table.write(out)
-        nbytes = self.table.cost(np.bincount(self.token)) / 8
-        rans.encode(self.token, np.zeros(self.token.size, np.uint8), Tables.of([self.table]), nbytes, b"", out)
+        rans.encode(self.token, np.zeros(self.token.size, np.uint8), Tables.of([self.table]), b"", out)
         put_varint(out, len(self.raw))
         out += self.raw
 

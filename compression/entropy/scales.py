@@ -12,16 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.compression.entropy import lists
+from fedpress.compression.entropy.classes import CLASSES, Numbers, Shape, entropy_bits, level
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader
 
-CLASSES = 48  # class 0: nothing but zeros; class c from 1 on: a mean magnitude about 2 ** ((c - 30) / 2)
-_UNIT = 30  # the class of mean magnitude 1
 _OFFSET = 64  # column levels are sent with this added
 _FEW = 64  # numbers that are not zero in a matrix from which scales are worth a try
 _CHUNK = 1 << 20  # cells that are handled at a time
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def _classes(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.
     return classes
 
 
-def fit(at: NDArray[np.int64], magnitude: NDArray[np.unsignedinteger], shapes: Sequence[Shape]) -> Scales:
+def fit(at: NDArray[np.int64], magnitude: Numbers, shapes: Sequence[Shape]) -> Scales:
     """Return the scales under which cells of these magnitudes at `at` (ascending), else zero, take the fewest bits."""
     rows, columns = [], []
     begin = 0
@@ -110,37 +107,30 @@ def fit(at: NDArray[np.int64], magnitude: NDArray[np.unsignedinteger], shapes: S
 Levels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def _fit(at: NDArray[np.int64], magnitude: NDArray[np.unsignedinteger], shape: Shape) -> Levels:
+def _fit(at: NDArray[np.int64], magnitude: Numbers, shape: Shape) -> Levels:
     m, n = shape
-    if at.size == 0:
-        return np.zeros(1, np.uint8), np.full(1, _OFFSET, np.uint8)
-    row, column = np.divmod(at, n)
-    mean = magnitude.mean() * at.size / (m * n)
-    one_row, one_column = np.array([_level(mean)], np.uint8), np.full(1, _OFFSET, np.uint8)
+    one = np.full(1, _OFFSET, np.uint8)
+    total = int(magnitude.sum(dtype=np.int64))
+    alike = level(np.array([total / max(1, m * n)])), one
     if at.size < _FEW or min(m, n) == 1:
-        return one_row, one_column
+        return alike
+    row, column = np.divmod(at, n)
     row_sum, column_sum = np.bincount(row, magnitude, m), np.bincount(column, magnitude, n)
-    row_mean = row_sum / max(1, np.count_nonzero(column_sum))
-    some_rows = np.where(row_sum > 0, _level(row_mean), 0).astype(np.uint8)
-    per_row = np.where(row_sum > 0, _level(row_sum / n), 0).astype(np.uint8)
-    column_mean = column_sum / m
-    shift = np.rint(2 * np.log2(np.maximum(column_mean, 1e-9) / mean))
-    some_columns = np.where(column_sum > 0, np.clip(shift, 1 - _OFFSET, _OFFSET) + _OFFSET, 0).astype(np.uint8)
-    live_mean = column_sum.sum() / m / max(1, np.count_nonzero(column_sum))
-    shift = np.rint(2 * np.log2(np.maximum(column_mean, 1e-9) / live_mean))
-    both_columns = np.where(column_sum > 0, np.clip(shift, 1 - _OFFSET, _OFFSET) + _OFFSET, 0).astype(np.uint8)
+    live = max(1, np.count_nonzero(column_sum))
     ways: list[Levels] = [
-        (one_row, one_column),
-        (per_row, one_column),
-        (one_row, some_columns),
-        (some_rows, both_columns),
+        alike,
+        (level(row_sum / n), one),
+        (alike[0], _shift(column_sum, total / n)),
+        (level(row_sum / live), _shift(column_sum, total / live)),
     ]
     token = np.minimum(magnitude, 8).astype(np.intp)
     return min(ways, key=lambda way: _bits(way, shape, row, column, token))
 
 
-def _level(mean: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    return np.clip(np.rint(2 * np.log2(np.maximum(mean, 1e-9))) + _UNIT, 1, CLASSES - 1)
+def _shift(sums: NDArray[np.float64], mean: float) -> NDArray[np.uint8]:
+    """Return the levels of columns of these sums against one of the mean."""
+    shift = np.clip(np.rint(2 * np.log2(np.maximum(sums, 1e-9) / mean)), 1 - _OFFSET, _OFFSET)
+    return np.where(sums > 0, shift + _OFFSET, 0).astype(np.uint8)
 
 
 def _bits(
@@ -151,9 +141,9 @@ def _bits(
     row_kind, row_count = np.unique(rows, return_counts=True)
     column_kind, column_count = np.unique(columns, return_counts=True)
     kinds = _classes(row_kind, column_kind).reshape(-1)
-    cells = np.bincount(kinds, np.outer(row_count, column_count).reshape(-1), CLASSES)
+    cells = np.bincount(kinds, np.outer(row_count, column_count).reshape(-1), CLASSES).astype(np.int64)
     of_cell = np.clip(rows[row].astype(np.int16) + columns[column] - _OFFSET, 1, CLASSES - 1)
-    counts = np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9).astype(np.float64)
+    counts = np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9)
     counts[:, 0] = cells - counts.sum(axis=1)
     counts[0] = 0
     lists = sum(
@@ -162,11 +152,3 @@ def _bits(
         if levels.size > 1
     )
     return float(entropy_bits(counts).sum()) + lists
-
-
-def entropy_bits(counts: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Return the bits that so many tokens of each kind, (..., kinds), take at their empirical entropy, (...,)."""
-    counts = np.asarray(counts, np.float64)
-    total = counts.sum(axis=-1, keepdims=True)
-    bits = np.where(counts > 0, counts * np.log2(np.maximum(total, 1) / np.maximum(counts, 1e-9)), 0.0)
-    return np.asarray(bits.sum(axis=-1))

@@ -11,6 +11,7 @@ from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
 
 _PRECISIONS = range(5, 15)
+_FINEST = 12  # precision of tables side by side: their slots are looked up, and should stay in the cache
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,28 @@ class Table:
 class Tables:
     """Tables side by side, one for each context, brought to one precision."""
 
+    each: tuple[Table, ...]
     precision: int
     frequency: NDArray[np.uint32]  # (contexts, tokens)
     start: NDArray[np.uint32]  # (contexts, tokens), sums of the frequencies before each token
+
+    @classmethod
+    def fit(cls, counts: NDArray[np.int64]) -> "Tables":
+        """Return the tables that suit `counts`, (contexts, tokens)."""
+        return cls.of([fit(count, _FINEST) for count in counts])
+
+    def write(self, out: bytearray) -> None:
+        """Append the tables."""
+        for table in self.each:
+            table.write(out)
+
+    @classmethod
+    def read(cls, reader: Reader, count: int, most: int) -> "Tables":
+        """Return the next `count` tables, of at most `most` tokens each; raise FrameError if they are none."""
+        tables = cls.of([Table.read(reader, most) for _ in range(count)])
+        if count > 1 and tables.precision > _FINEST:
+            raise FrameError(f"the precision of several tables is at most {_FINEST}, got {tables.precision}")
+        return tables
 
     @classmethod
     def of(cls, tables: Sequence[Table]) -> "Tables":
@@ -76,7 +96,7 @@ class Tables:
         frequency = np.zeros((len(tables), max(table.frequency.size for table in tables)), np.uint32)
         for row, table in zip(frequency, tables, strict=True):
             row[: table.frequency.size] = table.frequency << (precision - table.precision)
-        return cls(precision, frequency, np.cumsum(frequency, axis=1, dtype=np.uint32) - frequency)
+        return cls(tuple(tables), precision, frequency, np.cumsum(frequency, axis=1, dtype=np.uint32) - frequency)
 
     def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
         """Return token, its frequency, and place within the token's slots, of each slot: (contexts, 2**precision)."""

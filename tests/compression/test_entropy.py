@@ -88,7 +88,7 @@ def test_tokens_come_back_by_context_and_lanes_carry_bytes(size: int, spare: int
     tables = Tables.of([fit(np.bincount(token[contexts == c], minlength=1) + 1, finest=12) for c in range(3)])
     carried = rng.bytes(spare)
     out = bytearray()
-    used = rans.encode(token, contexts, tables, size / 4, carried, out)
+    used = rans.encode(token, contexts, tables, carried, out)
     back, gave = rans.decode(Reader(bytes(out)), of_run, runs, tables)
     np.testing.assert_array_equal(back, token)
     assert gave[:used] == carried[:used]
