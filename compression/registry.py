@@ -10,6 +10,7 @@ from fedpress.compression.stages.ans import Ans
 from fedpress.compression.stages.deadzone import DeadZone
 from fedpress.compression.stages.fp16 import Fp16
 from fedpress.compression.stages.identity import Identity
+from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.pack import Pack
 from fedpress.compression.stages.topk import TopK
 from fedpress.compression.stages.uniform import Uniform
@@ -54,6 +55,7 @@ STAGES: Mapping[str, Entry] = {
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
     ),
+    "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),

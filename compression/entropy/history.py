@@ -100,4 +100,4 @@ def _classes(above: NDArray[np.int64], mean: int) -> NDArray[np.uint8]:
     part = (above + _PRIOR) * above.size / (float(above.sum()) + _PRIOR * above.size)
     fraction, octave = np.frexp(part)
     shift = 2 * octave - 2 + np.searchsorted(_STEPS, fraction, side="right")
-    return np.clip(shift + mean, 1, CLASSES - 1).astype(np.uint8)
+    return np.asarray(np.clip(shift + mean, 1, CLASSES - 1), np.uint8)

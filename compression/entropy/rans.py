@@ -130,7 +130,8 @@ def decode(
 def _spread(contexts: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: int) -> NDArray[np.uint8]:
     """Return the context of each token from `start` to `stop`, where run i ends at `ends[i]`."""
     first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-    inner = np.diff(np.clip(ends[first : last + 1], start, stop), prepend=start)
+    edges = np.concatenate([[start], np.clip(ends[first : last + 1], start, stop)])
+    inner = edges[1:] - edges[:-1]
     return np.repeat(contexts[first : last + 1], inner)
 
 
@@ -205,4 +206,4 @@ class Decoder:
                 x[low] = x[low] << np.uint32(_WORD) | self._words[at : at + low.size]
                 at += low.size
         self._at = at
-        return self._token.take(index)
+        return np.asarray(self._token.take(index), np.uint8)

@@ -115,8 +115,10 @@ def _fit(at: NDArray[np.int64], magnitude: Numbers, shape: Shape) -> Levels:
     if at.size < _FEW or min(m, n) == 1:
         return alike
     row, column = np.divmod(at, n)
-    row_sum, column_sum = np.bincount(row, magnitude, m), np.bincount(column, magnitude, n)
-    live = max(1, np.count_nonzero(column_sum))
+    row_sum, column_sum = (
+        np.bincount(axis, magnitude, size).astype(np.float64) for axis, size in ((row, m), (column, n))
+    )
+    live = max(1, int(np.count_nonzero(column_sum)))
     ways: list[Levels] = [
         alike,
         (level(row_sum / n), one),

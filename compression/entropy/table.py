@@ -101,8 +101,8 @@ class Tables:
     def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
         """Return token, its frequency, and place within the token's slots, of each slot: (contexts, 2**precision)."""
         contexts, size = self.frequency.shape[0], 1 << self.precision
-        token = np.repeat(np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts), self.frequency.ravel())
-        token = token.reshape(contexts, size)
+        every = np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts)
+        token = np.repeat(every, self.frequency.ravel()).reshape(contexts, size)
         frequency = np.take_along_axis(self.frequency, token.astype(np.intp), axis=1)
         offset = np.arange(size, dtype=np.uint32) - np.take_along_axis(self.start, token.astype(np.intp), axis=1)
         return token, frequency, offset
