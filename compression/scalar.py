@@ -45,16 +45,18 @@ def moments(values: NDArray[np.float32], symbols: NDArray[np.signedinteger], ste
     """
     out = np.zeros((CLASSES + 1, 3))
     for part in blocks(values.size):
-        magnitude = np.abs(symbols[part])
-        excess = np.abs(values[part]) / np.float32(step) - magnitude
-        square = excess * excess
-        if not magnitude.any():
-            out[0] += magnitude.size, 0, float(square.sum(dtype=np.float64))
+        value = values[part]
+        live = np.flatnonzero(symbols[part])  # few, as a rule
+        out[0] += value.size, 0, float(np.dot(value, value)) / step**2
+        if not live.size:
             continue
-        kind = np.minimum(magnitude, CLASSES).astype(np.intp)
-        out[:, 0] += np.bincount(kind, minlength=CLASSES + 1)
-        out[:, 1] += np.bincount(kind, excess, minlength=CLASSES + 1)
-        out[:, 2] += np.bincount(kind, square, minlength=CLASSES + 1)
+        magnitude = np.abs(symbols[part][live]).astype(np.int32)
+        size = np.abs(value[live]).astype(np.float64) / step
+        out[0] -= live.size, 0, float(np.dot(size, size))
+        excess = size - magnitude
+        kind = np.minimum(magnitude, CLASSES)
+        for column, weights in enumerate((None, excess, excess * excess)):
+            out[:, column] += np.bincount(kind, weights, minlength=CLASSES + 1)
     return out
 
 

@@ -22,7 +22,8 @@ _WORD = 16  # bits of a word
 MAX_LANES = 4096  # that a frame can have
 _WORTH = 48  # lanes from which numpy is faster than a plain loop over one
 _PER_LANE = 1024  # bytes of output that pay for one more lane, which costs about three,
-_PER_CARRIER = 512  # or one if it carries spare bytes
+_PER_CARRIER = 256  # or one if it carries spare bytes,
+_ENOUGH = 1024  # lanes that are as fast as any more
 _MOST_ALONE = 1 << 20  # tokens that one lane may code, and
 _MOST_TURNS = 1 << 16  # for each of many, so that no frame takes long
 _BLOCK = 1 << 16  # tokens whose contexts are spread out at a time
@@ -43,7 +44,7 @@ def encode(
     """
     cost = tables.precision - np.log2(np.maximum(tables.frequency, 1))  # bits
     nbytes = float(np.take(cost.reshape(-1), contexts.astype(np.intp) * cost.shape[1] + tokens).sum()) / 8
-    wanted = int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER)))
+    wanted = min(int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER))), _ENOUGH)
     if wanted < _WORTH and tokens.size <= _MOST_ALONE:
         lanes = 1
     else:

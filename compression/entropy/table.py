@@ -112,7 +112,7 @@ def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> Table:
     """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
     counts = np.trim_zeros(counts, "b")
     least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
-    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest]
+    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest and p % 2 == finest % 2]
 
     def total(table: Table) -> float:
         return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())
