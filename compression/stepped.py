@@ -95,40 +95,37 @@ class Stepped(Stage):
         finest: float,
     ) -> Streams:
         energy = sum(float(np.square(values[part], dtype=np.float64).sum()) for part in scalar.blocks(values.size))
-        tried: dict[float, Trial] = {}
-
-        def trial(step: float) -> Trial:
-            if step not in tried:
-                tried[step] = trials(step)
-            return tried[step]
-
-        def error(step: float) -> float:
-            return math.inf if (step := round32(step)) < finest else trial(step).error / energy
-
-        def size(step: float) -> float:
-            return math.inf if (step := round32(step)) < finest else coded(trial(step).streams, others, layout, rng)
-
-        def bits(step: float) -> float:
-            return math.inf if (step := round32(step)) < finest else entropy(trial(step).streams)
-
         if self.nmse is not None:
-            found = find(error, self.nmse * (1 - _MARGIN), self.guess(values, self.nmse), slope=1.5)
+            target, start, slope = self.nmse * (1 - _MARGIN), self.guess(values, self.nmse), 1.5
             unmet = f"an nmse of {self.nmse} is beyond float32 for this update"
-        elif self.bits is not None:
-            found = find(bits, self.bits * layout.size, self.guess(values, 0.3), slope=-1.0)
-            unmet = f"{self.bits} bits a parameter are too few for this update"
         else:
-            most = (self.bytes or 0) - _HEAD
-            found = find(size, most, self.guess(values, 0.3), slope=-1.0) if most > 0 else None
-            unmet = f"{self.bytes} bytes are too few for this update"
-        if found is None:
+            start, slope = self.guess(values, 0.3), -1.0
+            target = self.bits * layout.size if self.bits is not None else float((self.bytes or 0) - _HEAD)
+            wanted = f"{self.bits} bits a parameter" if self.bits is not None else f"{self.bytes} bytes"
+            unmet = f"{wanted} are too few for this update"
+        best: tuple[float, Streams] | None = None
+
+        def measure(step: float) -> float:
+            nonlocal best
+            if (step := float(np.float32(step))) < finest:
+                return math.inf
+            trial = trials(step)
+            if self.nmse is not None:
+                measured = trial.error / energy
+            elif self.bits is not None:
+                measured = entropy(trial.streams)
+            else:
+                measured = coded(trial.streams, others, layout, rng)
+            # Only the best is kept: each is as large as the update.
+            if measured <= target and (best is None or measured > best[0]):
+                best = measured, trial.streams
+            return measured
+
+        if target > 0:
+            find(measure, target, start, slope=slope)
+        if best is None:
             raise UpdateError(unmet)
-        return tried[round32(found)].streams
-
-
-def round32(step: float) -> float:
-    """Return `step` as float32 has it: so it is sent."""
-    return float(np.float32(step))
+        return best[1]
 
 
 def coded(streams: Streams, others: Streams, layout: Layout, rng: np.random.Generator) -> int:

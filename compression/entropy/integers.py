@@ -17,7 +17,7 @@ from fedpress.compression.entropy.classes import Shape
 from fedpress.compression.entropy.lists import Reading, Written
 from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.errors import FrameError
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import Reader, put_head, to_bytes
 
 _PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY = range(5)
 _FEW = 4096  # numbers up to which one table may beat contexts
@@ -30,18 +30,21 @@ def encode(array: NDArray[np.integer], shapes: Sequence[Shape] = (), *, by_row: 
     `by_row` is for matrices of few rows and many columns.
     """
     head = bytearray()
-    plain = put_head(head, array)
-    best = bytes([_PLAIN]) + plain
+    put_head(head, array)
+    coded: list[bytes] = []
     if array.size and array.dtype.itemsize <= 4:
         if array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min:  # else there is no magnitude
-            best = min(best, bytes([_CELLS]) + cells.encode(array, shapes or [(1, array.size)]), key=len)
+            coded.append(bytes([_CELLS]) + cells.encode(array, shapes or [(1, array.size)]))
             if by_row:
-                best = min(best, bytes([_HISTORY]) + history.encode(array, shapes), key=len)
+                coded.append(bytes([_HISTORY]) + history.encode(array, shapes))
         if array.size <= _FEW:
             numbers = fold(array) if array.dtype.kind == "i" else array
             dense = bytearray([_DENSE])
             Written.of(numbers.astype(np.uint32)).write(dense)
-            best = min(best, bytes(dense), key=len)
+            coded.append(bytes(dense))
+    best = min(coded, key=len, default=b"")
+    if not coded or len(best) > array.nbytes:
+        best = bytes([_PLAIN]) + to_bytes(array)
     return bytes(head) + best
 
 

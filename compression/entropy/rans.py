@@ -42,8 +42,7 @@ def encode(
     They are decoded in `rows`, one call each, of so many tokens; in one if there are none. Return how many bytes of
     `spare` the lanes carry.
     """
-    cost = tables.precision - np.log2(np.maximum(tables.frequency, 1))  # bits
-    nbytes = float(np.take(cost.reshape(-1), contexts.astype(np.intp) * cost.shape[1] + tokens).sum()) / 8
+    nbytes = tables.cost(tokens, contexts) / 8
     wanted = min(int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER))), _ENOUGH)
     if wanted < _WORTH and tokens.size <= _MOST_ALONE:
         lanes = 1

@@ -11,6 +11,7 @@ from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
 
 _PRECISIONS = range(5, 15)
+_BLOCK = 1 << 16  # tokens that are looked at at a time
 _FINEST = 12  # precision of tables side by side: their slots are looked up, and should stay in the cache
 
 
@@ -97,6 +98,12 @@ class Tables:
         for row, table in zip(frequency, tables, strict=True):
             row[: table.frequency.size] = table.frequency << (precision - table.precision)
         return cls(tuple(tables), precision, frequency, np.cumsum(frequency, axis=1, dtype=np.uint32) - frequency)
+
+    def cost(self, tokens: NDArray[np.uint8], contexts: NDArray[np.uint8]) -> float:
+        """Return the bits that `tokens` take under the tables that `contexts` name."""
+        bits = (self.precision - np.log2(np.maximum(self.frequency, 1))).astype(np.float32)
+        blocks = (slice(first, first + _BLOCK) for first in range(0, tokens.size, _BLOCK))
+        return sum(float(bits[contexts[block], tokens[block]].sum()) for block in blocks)
 
     def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
         """Return token, its frequency, and place within the token's slots, of each slot: (contexts, 2**precision)."""

@@ -135,9 +135,8 @@ def _try(values: NDArray[np.float32], matrices: Sequence[_Matrix], step: float) 
     for (matrix, _, gain), few, many in zip(live, short, long, strict=True):
         m, n = matrix.matrix.shape
         left, right = (few, many) if m <= n else (many, few)
-        product = np.zeros((m, n), np.float32)
-        Pairs(left, right, gain, *_points(point, m, n)).add_to(product, step)
-        rest[matrix.first : matrix.first + m * n] -= product.reshape(-1)
+        explained = rest[matrix.first : matrix.first + m * n].reshape(m, n)
+        Pairs(left, right, gain, *_points(point, m, n)).add_to(explained, -step)
         factors += [left.reshape(-1), right.reshape(-1)]
     streams, error = encode_scalar(rest, step, _ROUNDING_REST)
     streams |= {
