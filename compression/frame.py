@@ -45,7 +45,7 @@ def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDA
         head.append(len(name))
         head += name.encode()
         put_head(head, array)
-    payloads = [np.ascontiguousarray(array.astype(_wire(array), copy=False)) for array in streams.values()]
+    payloads = [array.astype(_wire(array), copy=False).ravel().view(np.uint8).data for array in streams.values()]
     crc = zlib.crc32(head)
     for payload in payloads:
         crc = zlib.crc32(payload, crc)

@@ -12,6 +12,7 @@ from fedpress.compression.stages.fp16 import Fp16
 from fedpress.compression.stages.identity import Identity
 from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.pack import Pack
+from fedpress.compression.stages.quad import Quad
 from fedpress.compression.stages.topk import TopK
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.compression.stages.zstd import Zstd
@@ -57,6 +58,7 @@ STAGES: Mapping[str, Entry] = {
     ),
     "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
+    "quad": Entry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "quant(4) | quad")),
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),
 }

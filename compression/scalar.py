@@ -13,6 +13,7 @@ CLASSES = 3  # magnitudes 1, 2, and 3 or more have points of their own
 LARGEST = 1 << 24  # symbols up to here are exact in float32
 _GRAIN = np.float32(1 / 128)  # points are sent as multiples of this part of a step
 _BLOCK = 1 << 16
+_SAMPLE = 1 << 17  # values that points are fitted to
 _MOST = np.finfo(np.float32).max
 
 
@@ -38,38 +39,30 @@ def quantise(values: NDArray[np.float32], step: float, rounding: float) -> NDArr
     return symbols
 
 
-def moments(values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: float) -> NDArray[np.float64]:
-    """Return for each class of magnitudes, 0 too: count, sum of excess, sum of its square, in steps, (CLASSES + 1, 3).
+def fit(values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: float) -> NDArray[np.int8]:
+    """Return each class's mean excess, of magnitudes over their symbols, int8 (CLASSES,), in grains of a step."""
+    every = max(1, values.size // _SAMPLE)
+    some, value = symbols[::every], values[::every]
+    live = np.flatnonzero(some)
+    magnitude = np.abs(some[live].astype(np.int32))
+    excess = np.abs(value[live]).astype(np.float64) / step - magnitude
+    kind = np.minimum(magnitude, CLASSES)
+    count = np.bincount(kind, minlength=CLASSES + 1)[1:]
+    mean = np.bincount(kind, excess, minlength=CLASSES + 1)[1:] / np.maximum(count, 1)
+    return np.asarray(np.clip(np.rint(mean / _GRAIN), -127, 127), np.int8)
 
-    The excess is how much larger a value's magnitude is than its symbol's.
-    """
-    out = np.zeros((CLASSES + 1, 3))
+
+def error(
+    values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: float, point: NDArray[np.int8]
+) -> float:
+    """Return the squared error of what `symbols` stand for."""
+    total = 0.0
     for part in blocks(values.size):
-        value = values[part]
-        live = np.flatnonzero(symbols[part])  # few, as a rule
-        out[0] += value.size, 0, float(np.dot(value, value)) / step**2
-        if not live.size:
-            continue
-        magnitude = np.abs(symbols[part][live]).astype(np.int32)
-        size = np.abs(value[live]).astype(np.float64) / step
-        out[0] -= live.size, 0, float(np.dot(size, size))
-        excess = size - magnitude
-        kind = np.minimum(magnitude, CLASSES)
-        for column, weights in enumerate((None, excess, excess * excess)):
-            out[:, column] += np.bincount(kind, weights, minlength=CLASSES + 1)
-    return out
-
-
-def points(of: NDArray[np.float64]) -> NDArray[np.int8]:
-    """Return each class's mean excess, int8 (CLASSES,), in grains of a step, from `moments`."""
-    mean = of[1:, 1] / np.maximum(of[1:, 0], 1)
-    return np.rint(mean / _GRAIN).clip(-127, 127).astype(np.int8)
-
-
-def error(of: NDArray[np.float64], step: float) -> float:
-    """Return the squared error under the points that `points` fits, from `moments`."""
-    shift = np.concatenate([[0.0], points(of) * float(_GRAIN)])
-    return float((of[:, 2] - 2 * shift * of[:, 1] + shift**2 * of[:, 0]).sum()) * step**2
+        off = reconstruct(symbols[part], np.float32(step), point)
+        np.subtract(off, values[part], out=off)
+        np.divide(off, np.float32(step), out=off)  # squares of what is large or tiny would not be finite
+        total += float(np.dot(off, off))
+    return total * step**2
 
 
 def reconstruct(symbols: NDArray[np.signedinteger], step: np.float32, point: NDArray[np.int8]) -> NDArray[np.float32]:

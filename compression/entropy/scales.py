@@ -150,9 +150,9 @@ def _bits(ways: Sequence[Levels], matrix: NDArray[np.integer]) -> list[float]:
     for block in _row_blocks(matrix):
         row, column = np.nonzero(matrix[block])
         token = np.minimum(np.abs(matrix[block][row, column].astype(np.int32)), 8)
-        for way, (rows, columns) in enumerate(full):
+        for number, (rows, columns) in enumerate(full):
             of_cell = np.clip(rows[block][row].astype(np.int32) + columns[column] - _OFFSET, 1, CLASSES - 1)
-            counts[way] += np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9)
+            counts[number] += np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9)
     out = []
     for count, (rows, columns), way in zip(counts, full, ways, strict=True):
         row_kind, row_count = np.unique(rows, return_counts=True)

@@ -44,9 +44,9 @@ def _try(values: NDArray[np.float32], step: float) -> Trial:
 def encode_scalar(values: NDArray[np.float32], step: float, rounding: float) -> tuple[Streams, float]:
     """Return `values` as "symbols", "step" and "point", and their squared error."""
     symbols = scalar.quantise(values, step, rounding)
-    moments = scalar.moments(values, symbols, step)
-    streams = {"symbols": symbols, "step": np.array([step], np.float32), "point": scalar.points(moments)}
-    return streams, scalar.error(moments, step)
+    point = scalar.fit(values, symbols, step)
+    streams = {"symbols": symbols, "step": np.array([step], np.float32), "point": point}
+    return streams, scalar.error(values, symbols, step, point)
 
 
 def decode_scalar(streams: Streams) -> NDArray[np.float32]:
