@@ -53,7 +53,7 @@ class Pipeline(Codec):
     ) -> tuple[bytes, State]:
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
-        frame, _, after = self.press(values, exact, layout, state, rng, base=base)
+        frame, _, after = self.press(values, exact, layout, state, rng, base=base, back=False)
         return frame, after
 
     def press(
@@ -65,8 +65,12 @@ class Pipeline(Codec):
         rng: np.random.Generator,
         *,
         base: bytes,
+        back: bool = True,
     ) -> tuple[bytes, NDArray[np.float32], State]:
-        """Return the frame of a flattened update, the values, float32 (n,), that it decodes to, and the state after."""
+        """Return the frame of a flattened update, the values, float32 (n,), that it decodes to, and the state after.
+
+        Without `back` the values are not decoded.
+        """
         streams: Streams = {"values": values}
         if layout.exact_nbytes:
             streams["exact"] = exact
@@ -75,10 +79,10 @@ class Pipeline(Codec):
             [stage.bytes for stage in self.stages if isinstance(stage, Stepped) and stage.bytes],
         )
         for _ in range(_ATTEMPTS):
-            frame, back, after = self._press(stages, streams, layout, state, rng, base)
+            frame, lossy, after = self._press(stages, streams, layout, state, rng, base)
             over = len(frame) - min(budgets, default=len(frame))
             if over <= 0:
-                return frame, back, after
+                return frame, self._undo(lossy, layout) if back else values, after
             stages = tuple(
                 replace(stage, bytes=max(1, (stage.bytes or 0) - over))
                 if isinstance(stage, Stepped) and stage.bytes
@@ -95,7 +99,8 @@ class Pipeline(Codec):
         state: State,
         rng: np.random.Generator,
         base: bytes,
-    ) -> tuple[bytes, NDArray[np.float32], State]:
+    ) -> tuple[bytes, Streams, State]:
+        """Return the frame, the streams that the last lossy stage left, and the state after."""
         lossy = [stage for stage in stages if not stage.lossless]
         after: dict[str, NDArray[Any]] = {}
         for number, stage in enumerate(lossy):
@@ -106,12 +111,17 @@ class Pipeline(Codec):
                 after |= {lead + key: array for key, array in memory_after.items()}
             else:
                 streams = stage.encode(streams, layout, rng)
-        back = streams
-        for stage in reversed(lossy):
-            back = stage.decode(back, layout)
+        coded = streams
         for stage in stages[len(lossy) :]:
-            streams = stage.encode(streams, layout, rng)
-        return write_frame(self.text, layout.digest, base, streams), back["values"], after
+            coded = stage.encode(coded, layout, rng)
+        return write_frame(self.text, layout.digest, base, coded), streams, after
+
+    def _undo(self, streams: Streams, layout: Layout) -> NDArray[np.float32]:
+        """Return the values, float32 (n,), that the lossy stages make of what the last of them left."""
+        for stage in reversed(self.stages):
+            if not stage.lossless:
+                streams = stage.decode(streams, layout)
+        return np.asarray(streams["values"], np.float32)
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         read = read_frame(frame)

@@ -6,13 +6,23 @@ from dataclasses import dataclass
 from fedpress.compression.codec import Stage
 from fedpress.compression.feedback import ErrorFeedback
 from fedpress.compression.presets import PRESETS
+from fedpress.compression.stages.affine import Affine
 from fedpress.compression.stages.ans import Ans
+from fedpress.compression.stages.bf16 import Bf16
 from fedpress.compression.stages.deadzone import DeadZone
 from fedpress.compression.stages.fp16 import Fp16
+from fedpress.compression.stages.gate import Gate
 from fedpress.compression.stages.identity import Identity
+from fedpress.compression.stages.kmeans import KMeans
 from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.pack import Pack
+from fedpress.compression.stages.qsgd import Qsgd
 from fedpress.compression.stages.quad import Quad
+from fedpress.compression.stages.randk import RandK
+from fedpress.compression.stages.rows import Rows
+from fedpress.compression.stages.sign import Sign
+from fedpress.compression.stages.ternary import Ternary
+from fedpress.compression.stages.threshold import Threshold
 from fedpress.compression.stages.topk import TopK
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.compression.stages.zstd import Zstd
@@ -43,10 +53,20 @@ WRAPPERS: Mapping[str, WrapperEntry] = {
 STAGES: Mapping[str, Entry] = {
     "none": Entry(Identity, ("none",)),
     "fp16": Entry(Fp16, ("fp16", "fp16 | zstd(3)")),
+    "bf16": Entry(Bf16, ("bf16", "bf16 | zstd(3)")),
+    "threshold": Entry(Threshold, ("threshold(0.01) | ans",)),
+    "randk": Entry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
+    "rows": Entry(Rows, ("rows(0.25) | uniform(4) | ans",)),
+    "gate": Entry(Gate, ("gate(0.5) | fp16",)),
     "topk": Entry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
     "uniform": Entry(Uniform, ("uniform(8)", "uniform(1) | pack", "topk(0.2) | uniform(16) | zstd(19)")),
     # The name that stc and its kin are written with: the same stage, and a name of its own in the frame.
     "quant": Entry(Uniform, ("topk(0.01) | quant(4) | ans", "quant(2)")),
+    "affine": Entry(Affine, ("affine(4) | ans", "affine(12)")),
+    "qsgd": Entry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
+    "ternary": Entry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
+    "sign": Entry(Sign, ("sign | pack", "topk(0.1) | sign | ans")),
+    "kmeans": Entry(KMeans, ("kmeans(16) | ans", "topk(0.1) | kmeans(300) | ans")),
     "deadzone": Entry(
         DeadZone,
         (

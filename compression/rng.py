@@ -28,3 +28,8 @@ def shared(seed: int, count: int) -> NDArray[np.uint64]:
     They are Philox4x64-10's raw output, which is defined; numpy's distributions may change between its versions.
     """
     return np.random.Philox(key=seed).random_raw(count)
+
+
+def words(seed: int, first: int, count: int) -> NDArray[np.uint64]:
+    """Return the `count` words of `shared` from the one numbered `first`, a multiple of four, on."""
+    return np.random.Philox(key=seed).advance(first // 4).random_raw(count)

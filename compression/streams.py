@@ -2,12 +2,16 @@
 
 values   float32 (k,)   the update's floats, all of them or those that a sparsifier kept
 gap      uint32 (k,)    how many floats a sparsifier dropped before each kept one
+rows     uint8 (m,)     1 for each row of the layout's matrices that was kept, 0 for the others
+gate     uint8 (t,)     1 for each float tensor that was kept, 0 for the others
+coin     uint64 (2,)    a seed, and the number below which the words drawn from it say that a float was kept
 symbols  int (k,)       the quantised values, in the narrowest dtype that the stage can do with
 scale    float32 (t,)   a quantiser's scale for each float tensor
 exact    uint8 (b,)     bytes of the tensors that are not floats
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,11 @@ from numpy.typing import DTypeLike, NDArray
 
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.layout import Layout
+from fedpress.compression.rng import words
+
+SUPPORTS = ("gap", "rows", "gate", "coin")  # streams that say where kept values stand; a frame has one at most
+_BLOCK = 1 << 16
+MOST = np.finfo(np.float32).max
 
 
 def values_of(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:
@@ -23,6 +32,13 @@ def values_of(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.
     if values is None or values.dtype != np.float32:
         raise SpecError(f"{stage} works on float32 values, and what stands before it leaves none")
     return values
+
+
+def whole(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:
+    """Return "values" for encoding; raise SpecError if they are not all of the update's."""
+    if any(name in streams for name in SUPPORTS):
+        raise SpecError(f"{stage} works on the whole update: it cannot follow another sparsifier")
+    return values_of(streams, stage)
 
 
 def take(streams: Mapping[str, NDArray[Any]], name: str, dtype: DTypeLike, size: int | None = None) -> NDArray[Any]:
@@ -40,18 +56,100 @@ def without(streams: Mapping[str, NDArray[Any]], *names: str) -> dict[str, NDArr
     return {name: array for name, array in streams.items() if name not in names}
 
 
-def positions(gap: NDArray[Any], size: int) -> NDArray[np.int64]:
-    """Return where the kept values stand, int64 (k,) ascending and below `size`; raise FrameError if they cannot."""
-    at = np.cumsum(gap, dtype=np.int64) + np.arange(gap.size)
-    # Each gap is below 2**32, so the sum cannot wrap around; the last position is the largest.
-    if at.size and at[-1] >= size:
-        raise FrameError(f"a kept value stands at {at[-1]}, the layout has {size}")
-    return at
+def gaps(keep: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Return how many are False before each True, uint32 (k,)."""
+    out = np.empty(np.count_nonzero(keep), np.uint32)
+    last, at = -1, 0
+    for first in range(0, keep.size, _BLOCK):
+        live = np.flatnonzero(keep[first : first + _BLOCK]) + first
+        if live.size:
+            out[at : at + live.size] = np.diff(live, prepend=last) - 1
+            last, at = int(live[-1]), at + live.size
+    return out
+
+
+def places(streams: Mapping[str, NDArray[Any]], layout: Layout) -> Iterator[NDArray[np.int64]]:
+    """Yield where the kept values stand, ascending, block by block; raise FrameError."""
+    found = [name for name in SUPPORTS if name in streams]
+    if len(found) != 1:
+        raise FrameError(f"one stream says where the kept values stand, got {', '.join(found) or 'none'}")
+    if found == ["gap"]:
+        yield from _by_gap(take(streams, "gap", np.uint32), layout.size)
+        return
+    if found == ["coin"]:
+        seed, limit = take(streams, "coin", np.uint64, 2)
+        for first in range(0, layout.size, _BLOCK):
+            yield np.flatnonzero(words(int(seed), first, min(_BLOCK, layout.size - first)) < limit) + first
+        return
+    sizes = [n for m, n in layout.matrices for _ in range(m)] if found == ["rows"] else [t.size for t in layout.lossy]
+    keep = np.repeat(take(streams, found[0], np.uint8, len(sizes)) != 0, sizes)
+    for first in range(0, layout.size, _BLOCK):
+        yield np.flatnonzero(keep[first : first + _BLOCK]) + first
+
+
+def _by_gap(gap: NDArray[np.uint32], size: int) -> Iterator[NDArray[np.int64]]:
+    last = -1
+    for first in range(0, gap.size, _BLOCK):
+        at = np.cumsum(gap[first : first + _BLOCK].astype(np.int64) + 1) + last
+        last = int(at[-1])
+        if last >= size:
+            raise FrameError(f"a kept value stands at {last}, the layout has {size}")
+        yield at
+
+
+def kept(values: NDArray[np.float32], streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.float32]:
+    """Return those of all `values` that were kept."""
+    return np.concatenate([np.zeros(0, np.float32), *(values[at] for at in places(streams, layout))])
+
+
+def scatter(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.float32]:
+    """Return the kept values at their places, float32 (n,), and zero elsewhere; raise FrameError."""
+    few = take(streams, "values", np.float32)
+    values = np.zeros(layout.size, np.float32)
+    count = 0
+    for at in places(streams, layout):
+        if count + at.size > few.size:
+            raise FrameError(f"{few.size} values were kept, and more places")
+        values[at] = few[count : count + at.size]
+        count += at.size
+    if count != few.size:
+        raise FrameError(f"{few.size} values were kept, and {count} places")
+    return values
 
 
 def bounds(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.int64]:
     """Return where each float tensor's part of the values begins, int64 (t + 1,), the end last."""
     edges = np.cumsum([0, *(tensor.size for tensor in layout.lossy)], dtype=np.int64)
-    if "gap" not in streams:
+    if not any(name in streams for name in SUPPORTS):
         return edges
-    return np.searchsorted(positions(streams["gap"], layout.size), edges).astype(np.int64)
+    before = np.zeros_like(edges)
+    for at in places(streams, layout):
+        before += np.searchsorted(at, edges)
+    return before
+
+
+def parts(array: NDArray[Any], edges: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+    """Yield each tensor's part of `array`, a view."""
+    return (array[start:stop] for start, stop in pairwise(edges.tolist()))
+
+
+def symbols_of(
+    streams: Mapping[str, NDArray[Any]], layout: Layout, dtype: DTypeLike, low: int, high: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return "symbols" that came from outside, and the tensors' bounds; raise FrameError if one lies out of range."""
+    edges = bounds(streams, layout)
+    symbols = take(streams, "symbols", dtype, int(edges[-1]))
+    if symbols.size and not (low <= int(symbols.min()) and int(symbols.max()) <= high):
+        raise FrameError(f"a symbol lies outside {low} to {high}")
+    return symbols, edges
+
+
+def scaled(symbols: NDArray[Any], scale: NDArray[np.float32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return symbols times their tensor's scale, float32 (k,), at most float32's largest; raise FrameError."""
+    if not np.isfinite(scale).all():
+        raise FrameError("a scale is not finite")
+    values = symbols.astype(np.float32)
+    with np.errstate(over="ignore"):
+        for part, factor in zip(parts(values, edges), scale, strict=True):
+            np.multiply(part, factor, out=part)
+    return np.clip(values, -MOST, MOST, out=values)

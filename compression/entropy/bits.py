@@ -11,20 +11,35 @@ from fedpress.compression.errors import FrameError
 _BLOCK = 1 << 15  # numbers; a multiple of 8, so that blocks of one width end at a byte
 
 
+class BitWriter:
+    """Appends numbers to the end of `data`."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._left = np.zeros(0, np.uint8)  # bits that do not fill a byte yet
+
+    def put(self, numbers: NDArray[np.unsignedinteger], widths: NDArray[np.integer] | int) -> None:
+        """Append the low `widths[i]` bits of each number, top bit first."""
+        for first in range(0, numbers.size, _BLOCK):
+            number = numbers[first : first + _BLOCK].astype(np.uint64)
+            width = np.broadcast_to(widths, numbers.shape)[first : first + _BLOCK].astype(np.int64)
+            places = np.repeat(np.cumsum(width), width) - np.arange(int(width.sum())) - 1
+            bits = np.repeat(number, width) >> places.astype(np.uint64) & np.uint64(1)
+            bits = np.concatenate([self._left, bits.astype(np.uint8)])
+            whole = bits.size // 8 * 8
+            self._data += np.packbits(bits[:whole]).tobytes()
+            self._left = bits[whole:]
+
+    def end(self) -> bytes:
+        """Return all bytes, the last one filled with zeros."""
+        return bytes(self._data) + np.packbits(self._left).tobytes()
+
+
 def pack(numbers: NDArray[np.unsignedinteger], widths: NDArray[np.integer] | int) -> bytes:
     """Return the low `widths[i]` bits of each number, top bit first, one after another."""
-    out = bytearray()
-    left = np.zeros(0, np.uint8)  # bits that do not fill a byte yet
-    for first in range(0, numbers.size, _BLOCK):
-        number = numbers[first : first + _BLOCK].astype(np.uint64)
-        width = np.broadcast_to(widths, numbers.shape)[first : first + _BLOCK].astype(np.int64)
-        places = np.repeat(np.cumsum(width), width) - np.arange(int(width.sum())) - 1
-        bits = np.repeat(number, width) >> places.astype(np.uint64) & np.uint64(1)
-        bits = np.concatenate([left, bits.astype(np.uint8)])
-        whole = bits.size // 8 * 8
-        out += np.packbits(bits[:whole]).tobytes()
-        left = bits[whole:]
-    return bytes(out) + np.packbits(left).tobytes()
+    writer = BitWriter()
+    writer.put(numbers, widths)
+    return writer.end()
 
 
 class BitReader:

@@ -32,7 +32,13 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     groups, counts = Groups.fit(_counts(numbers, fitted))
     kinds = [_kind(count) for count in counts]
     found: list[int] = []
-    parts = [(context, *TOKENS.take_apart(part)) for context, part in _parts(numbers, fitted, groups, kinds, found)]
+    parts: list[tuple[int, NDArray[np.uint8]]] = []
+    raw = bits.BitWriter()
+    for context, number in _parts(numbers, fitted, groups, kinds, found):
+        for first in range(0, number.size, _BLOCK):
+            token, rest, width = TOKENS.take_apart(number[first : first + _BLOCK])
+            raw.put(rest, width)
+            parts.append((context, token))
     out = bytearray()
     fitted.write(out)
     groups.write(out)
@@ -40,7 +46,7 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     out += lists.encode(np.array(found, np.uint32))
     out.append(sign)
     of_context = np.zeros((2 * len(kinds), TOKENS.count), np.int64)
-    for context, token, _, _ in parts:
+    for context, token in parts:
         of_context[context] += np.bincount(token, minlength=TOKENS.count)
     live_contexts = np.flatnonzero(of_context.any(axis=1))
     used = 0
@@ -49,9 +55,8 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
         tables.write(out)
         place = np.searchsorted(live_contexts, [part[0] for part in parts]).astype(np.uint8)
         contexts = np.repeat(place, [part[1].size for part in parts])
-        token, raw, width = (np.concatenate(columns) for columns in list(zip(*parts, strict=True))[1:])
-        used = rans.encode(token, contexts, tables, spare, out)
-        packed = bits.pack(raw, width)
+        used = rans.encode(np.concatenate([part[1] for part in parts]), contexts, tables, spare, out)
+        packed = raw.end()
         put_varint(out, len(packed))
         out += packed
     return bytes(out) + spare[used:]

@@ -13,7 +13,7 @@ from fedpress.compression.entropy import integers
 from fedpress.compression.entropy.classes import Shape
 from fedpress.compression.errors import FrameError
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import positions, take
+from fedpress.compression.streams import gaps, places, take
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Ans(Stage):
                 coded[name] = np.frombuffer(integers.encode(array, shapes, by_row=rows), np.uint8)
         if "gap" in streams:
             mask = np.zeros(layout.size, np.uint8)
-            mask[positions(streams["gap"], layout.size)] = 1
+            for at in places(streams, layout):
+                mask[at] = 1
             data = integers.encode(mask, layout.matrices)
             if len(data) < coded["gap"].size:
                 del coded["gap"]
@@ -70,4 +71,4 @@ def _shapes(name: str, size: int, streams: Streams, layout: Layout) -> tuple[Seq
 def _gap(mask: NDArray[np.integer], layout: Layout) -> NDArray[np.uint32]:
     if mask.dtype != np.uint8 or mask.size != layout.size:
         raise FrameError(f"a mask has {layout.size} bytes, got {mask.size} of {mask.dtype.name}")
-    return (np.diff(np.flatnonzero(mask), prepend=-1) - 1).astype(np.uint32)
+    return gaps(mask != 0)

@@ -7,7 +7,7 @@ import numpy as np
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import positions, take, values_of, without
+from fedpress.compression.streams import SUPPORTS, gaps, scatter, whole, without
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,7 @@ class TopK(Stage):
             raise SpecError(f"topk keeps a fraction in (0, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        values = values_of(streams, "topk")
-        if "gap" in streams:
-            raise SpecError("topk cannot follow another sparsifier")
+        values = whole(streams, "topk")
         if values.size == 0:
             return {**streams, "gap": np.zeros(0, np.uint32)}
         k = max(1, round(self.fraction * values.size))
@@ -32,13 +30,7 @@ class TopK(Stage):
         keep = size > least
         ties = np.flatnonzero(size == least)[: k - int(keep.sum())]
         keep[ties] = True
-        at = np.flatnonzero(keep)
-        gap = np.diff(at, prepend=-1) - 1
-        return {**streams, "values": values[at], "gap": gap.astype(np.uint32)}
+        return {**streams, "values": values[keep], "gap": gaps(keep)}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        kept = take(streams, "values", np.float32)
-        at = positions(take(streams, "gap", np.uint32, kept.size), layout.size)
-        values = np.zeros(layout.size, np.float32)
-        values[at] = kept
-        return {**without(streams, "gap"), "values": values}
+        return {**without(streams, *SUPPORTS), "values": scatter(streams, layout)}
