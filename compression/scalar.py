@@ -22,9 +22,14 @@ def blocks(size: int) -> Iterator[slice]:
     return (slice(first, first + _BLOCK) for first in range(0, size, _BLOCK))
 
 
+def peak_of(values: NDArray[np.float32]) -> float:
+    """Return the largest magnitude, 0 if there is none."""
+    return max(-float(values.min(initial=0)), float(values.max(initial=0)))
+
+
 def quantise(values: NDArray[np.float32], step: float, rounding: float) -> NDArray[np.signedinteger]:
     """Return the symbols of `values` (n,) in the narrowest dtype; a `rounding` below 1/2 widens the dead zone."""
-    peak = float(np.abs(values).max(initial=0)) / step + 1
+    peak = peak_of(values) / step + 1
     dtype: type[np.signedinteger] = np.int8 if peak < 127 else np.int16 if peak < 32767 else np.int32
     symbols = np.empty(values.size, dtype)
     scale = np.float32(1 / step) if 1 / step < 1e38 else None

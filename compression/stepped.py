@@ -73,7 +73,7 @@ class Stepped(Stage):
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values, others = values_of(streams, self._name), without(streams, "values")
         trials = self.trials(values, others, layout, rng)
-        peak = float(np.abs(values).max(initial=0))
+        peak = scalar.peak_of(values)
         finest = max(peak / scalar.LARGEST, float(np.finfo(np.float32).smallest_subnormal))
         if peak == 0:
             return {**others, **trials(1.0).streams}

@@ -12,7 +12,7 @@ from fedpress.compression.streams import SUPPORTS, kept, parts, scatter, whole, 
 
 @dataclass(frozen=True)
 class Gate(Stage):
-    """`gate(fraction)`: the `fraction` of the float tensors with the largest norm, one at least; of equal ones the first."""
+    """`gate(fraction)`: the `fraction` of the float tensors with the largest norm, at least one."""
 
     fraction: float
 

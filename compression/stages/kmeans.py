@@ -67,9 +67,9 @@ def _centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     if values.size == 0:
         return np.zeros(0, np.float32)
     ordered = np.sort(values)
-    distinct = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
-    if distinct.size <= k:
-        return distinct
+    new = np.append(True, ordered[1:] != ordered[:-1])
+    if np.count_nonzero(new) <= k:
+        return ordered[new]
     book = np.linspace(float(ordered[0]), float(ordered[-1]), k)
     for _ in range(_ROUNDS):
         ends = np.concatenate([[0], np.searchsorted(ordered, _middles(book)), [ordered.size]])

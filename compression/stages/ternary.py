@@ -7,7 +7,7 @@ import numpy as np
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout
-from fedpress.compression.scalar import blocks
+from fedpress.compression.scalar import blocks, peak_of
 from fedpress.compression.streams import bounds, parts, scaled, symbols_of, take, values_of, without
 
 
@@ -31,7 +31,7 @@ class Ternary(Stage):
         scale = np.zeros(len(layout.lossy), np.float32)
         symbols = np.zeros(values.size, np.int8)
         for t, (part, out) in enumerate(zip(parts(values, edges), parts(symbols, edges), strict=True)):
-            scale[t] = np.abs(part).max(initial=0)
+            scale[t] = peak_of(part)
             if self.clip is not None and part.size:
                 scale[t] = min(scale[t], self.clip * part.std(dtype=np.float64) or scale[t])
             for block in blocks(part.size if scale[t] > 0 else 0):

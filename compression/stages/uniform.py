@@ -7,7 +7,7 @@ import numpy as np
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout
-from fedpress.compression.scalar import blocks
+from fedpress.compression.scalar import blocks, peak_of
 from fedpress.compression.stages.sign import Sign
 from fedpress.compression.streams import bounds, parts, scaled, symbols_of, take, values_of, without
 
@@ -41,7 +41,7 @@ class Uniform(Stage):
         scale = np.zeros(len(layout.lossy), np.float32)
         symbols = np.zeros(values.size, self._dtype)
         for t, (part, out) in enumerate(zip(parts(values, edges), parts(symbols, edges), strict=True)):
-            scale[t] = float(np.abs(part).max(initial=0)) / self._levels
+            scale[t] = peak_of(part) / self._levels
             for block in blocks(part.size if scale[t] > 0 else 0):
                 level = np.rint(part[block] / np.float64(scale[t]))
                 out[block] = np.clip(level, -self._levels, self._levels)
