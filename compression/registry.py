@@ -8,7 +8,10 @@ from fedpress.compression.feedback import ErrorFeedback
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.stages.ans import Ans
 from fedpress.compression.stages.deadzone import DeadZone
+from fedpress.compression.stages.drive import Drive
+from fedpress.compression.stages.eden import Eden
 from fedpress.compression.stages.fp16 import Fp16
+from fedpress.compression.stages.hadamard import Hadamard
 from fedpress.compression.stages.identity import Identity
 from fedpress.compression.stages.pack import Pack
 from fedpress.compression.stages.topk import TopK
@@ -54,6 +57,11 @@ STAGES: Mapping[str, Entry] = {
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
     ),
+    "hadamard": Entry(
+        Hadamard, ("hadamard | uniform(4) | pack", "hadamard | fp16", "topk(0.2) | hadamard | uniform(6) | ans")
+    ),
+    "drive": Entry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
+    "eden": Entry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),
