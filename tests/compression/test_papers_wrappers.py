@@ -1,0 +1,130 @@
+"""What the papers prove of methods that remember, and of those that are chains of stages."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedpress.compression import Layout, SpecError, parse
+from fedpress.compression.rng import derive
+from fedpress.compression.stages.powersgd import PowerSgd
+
+Update = dict[str, np.ndarray]
+
+
+def matrix(rows: int, columns: int, rank: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))).astype(np.float32)
+
+
+def nmse(wanted: np.ndarray, got: np.ndarray) -> float:
+    wanted = wanted.astype(np.float64)
+    return float(np.square(wanted - got).sum() / np.square(wanted).sum())
+
+
+def rounds(spec: str, updates: list[Update]) -> list[Update]:
+    """What a receiver decodes, round after round."""
+    codec, layout, decoded = parse(spec), Layout.of(updates[0]), []
+    state = codec.init(layout)
+    for number, update in enumerate(updates):
+        frame, state = codec.encode(update, state, derive(number))
+        decoded.append(codec.decode(frame, layout))
+    return decoded
+
+
+def test_powersgd_by_hand() -> None:
+    """[0 3 4]^T [1 2 0 2] is of rank one: P is its direction, [0 .6 .8] or the negative of it, and Q = M^T P."""
+    update = {"w": np.outer([0, 3, 4], [1, 2, 0, 2]).astype(np.float32)}
+    values, layout = update["w"].ravel(), Layout.of(update)
+    streams, state = PowerSgd(1).advance({"values": values}, {}, layout, derive(0))
+    sign = np.sign(streams["left"][1])
+    np.testing.assert_allclose(streams["left"] * sign, [0, 0.6, 0.8], atol=1e-7)
+    np.testing.assert_allclose(streams["right"] * sign, [5, 10, 0, 10], atol=1e-6)
+    np.testing.assert_array_equal(state["q"], streams["right"])
+    np.testing.assert_allclose(PowerSgd(1).decode(streams, layout)["values"], values, atol=1e-6)
+
+
+@given(rank=st.integers(1, 6), rows=st.integers(20, 40), columns=st.integers(20, 40), seed=st.integers(0, 99))
+def test_powersgd_is_exact_up_to_its_rank(rank: int, rows: int, columns: int, seed: int) -> None:
+    update = {"w": matrix(rows, columns, rank, seed)}
+    for spec in (f"powersgd({rank})", f"powersgd({rank + 2})"):
+        (back,) = rounds(spec, [update])
+        assert nmse(update["w"], back["w"]) < 1e-10
+
+
+def test_powersgd_takes_the_first_axis_by_the_rest() -> None:
+    kernel = matrix(16, 45, 2).reshape(16, 5, 3, 3)
+    (back,) = rounds("powersgd(2)", [{"conv": kernel}])
+    assert nmse(kernel, back["conv"]) < 1e-10
+
+
+def test_powersgd_sends_vectors_and_small_matrices_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"bias": (30,), "scalar": (), "small": (3, 4), "edge": (4, 4), "empty": (0, 9), "thin": (50, 1)}
+    update = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    (back,) = rounds("powersgd(2)", [update])
+    for name, array in update.items():
+        np.testing.assert_array_equal(back[name], array)
+
+
+def test_powersgd_s_warm_start_finds_the_best_approximation() -> None:
+    """The power iteration: on one matrix again and again, the error becomes that of the truncated SVD."""
+    array = matrix(60, 80, 60, seed=3)
+    singular = np.linalg.svd(array, compute_uv=False)
+    best = np.square(singular[4:]).sum() / np.square(singular).sum()
+    errors = [nmse(array, back["w"]) for back in rounds("powersgd(4)", [{"w": array}] * 60)]
+    assert errors[0] > 1.1 * best
+    assert errors[-1] == pytest.approx(best, rel=1e-3)
+
+
+def test_powersgd_recovers_from_a_round_of_zeros() -> None:
+    array = matrix(30, 40, 3)
+    zeros, back = rounds("powersgd(3)", [{"w": np.zeros_like(array)}, {"w": array}])
+    assert not zeros["w"].any()
+    assert nmse(array, back["w"]) < 1e-10
+
+
+def test_powersgd_with_feedback_sends_everything_in_time() -> None:
+    """The mean of what is decoded tends to the update, whatever its rank."""
+    update = {"w": matrix(40, 50, 40), "b": np.ones(9, np.float32)}
+    mean = np.mean([back["w"] for back in rounds("ef | powersgd(2)", [update] * 200)], axis=0)
+    assert nmse(update["w"], mean) < 0.02
+
+
+def test_powersgd_s_memory_of_another_layout_is_as_none() -> None:
+    codec, update = parse("powersgd(2)"), {"w": matrix(20, 30, 20)}
+    other = {"w": matrix(20, 31, 20)}
+    _, memory = codec.encode(other, codec.init(Layout.of(other)), derive(0))
+    fresh, _ = codec.encode(update, {}, derive(1))
+    assert codec.encode(update, memory, derive(1))[0] == fresh
+
+
+def test_powersgd_sums_pair_by_pair() -> None:
+    """Written out: float32, elementwise, in the order of the vectors."""
+    update = {"w": matrix(12, 15, 12)}
+    layout = Layout.of(update)
+    streams = PowerSgd(3).encode({"values": update["w"].ravel()}, layout, derive(0))
+    left, right = streams["left"].reshape(3, 12), streams["right"].reshape(3, 15)
+    wanted = np.zeros((12, 15), np.float32)
+    for i, j in np.ndindex(12, 15):
+        for k in range(3):
+            wanted[i, j] = wanted[i, j] + left[k, i] * right[k, j]
+    np.testing.assert_array_equal(PowerSgd(3).decode(streams, layout)["values"], wanted.ravel())
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-38, 1.0, 3e38])
+def test_powersgd_at_both_ends_of_float32(scale: float) -> None:
+    array = (np.random.default_rng(0).uniform(-1, 1, (20, 30)) * scale).astype(np.float32)
+    for back in rounds("powersgd(3)", [{"w": array}] * 4):
+        assert np.isfinite(back["w"]).all()
+        if scale > 1e-40:
+            assert nmse(array, back["w"]) < 1
+
+
+def test_powersgd_stands_where_tensors_are_whole() -> None:
+    with pytest.raises(SpecError, match="cannot follow a sparsifier"):
+        parse("topk(0.1) | powersgd(1)")
+    with pytest.raises(SpecError, match="leaves none"):
+        parse("powersgd(1) | uniform(8)")
+    with pytest.raises(SpecError, match="a rank of at least 1, got 0"):
+        parse("powersgd(0)")
