@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedpress.compression.codec import Stage
+from fedpress.compression.dgc import MomentumCorrection
 from fedpress.compression.feedback import ErrorFeedback
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.stages.ans import Ans
@@ -18,6 +19,7 @@ from fedpress.compression.stages.powersgd import PowerSgd
 from fedpress.compression.stages.topk import TopK
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.compression.stages.zstd import Zstd
+from fedpress.compression.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class WrapperEntry:
-    """A codec with memory around a pipeline: a frozen dataclass whose first field is `inner`."""
+    """A codec with memory around a pipeline, `inner`; the other fields are the arguments of its name."""
 
-    make: type[ErrorFeedback]
+    make: type[Wrapper]
     examples: tuple[str, ...]
 
 
@@ -41,6 +43,7 @@ WRAPPERS: Mapping[str, WrapperEntry] = {
         ErrorFeedback,
         ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack", "ef | powersgd(2)"),
     ),
+    "dgc": WrapperEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
 }
 
 STAGES: Mapping[str, Entry] = {

@@ -128,3 +128,72 @@ def test_powersgd_stands_where_tensors_are_whole() -> None:
         parse("powersgd(1) | uniform(8)")
     with pytest.raises(SpecError, match="a rank of at least 1, got 0"):
         parse("powersgd(0)")
+
+
+def test_dgc_by_hand() -> None:
+    """Half the momentum, one of two values a round, updates [4 1]: worked out on paper."""
+    codec, update = parse("dgc(0.5) | topk(0.5)"), {"w": np.array([4, 1], np.float32)}
+    layout = Layout.of(update)
+    state = codec.init(layout)
+    for sent, velocity, residual in [
+        ([4, 0], [0, 1], [0, 1]),
+        ([4, 0], [0, 1.5], [0, 2.5]),  # what is not sent gathers speed: 1 + 1.5
+        ([0, 4.25], [4, 0], [4, 0]),  # the other takes its turn, and its velocity is masked
+        ([10, 0], [0, 1], [0, 1]),
+    ]:
+        frame, state = codec.encode(update, state, derive(0))
+        assert codec.decode(frame, layout)["w"].tolist() == sent
+        assert (state["velocity"].tolist(), state["residual"].tolist()) == (velocity, residual)
+
+
+def test_dgc_counts_a_lost_frame_as_nothing_sent() -> None:
+    codec, update = parse("dgc(0.5) | topk(0.5)"), {"w": np.array([4, 1], np.float32)}
+    state = codec.init(Layout.of(update))
+    for velocity, residual in [([4, 1], [4, 1]), ([6, 1.5], [10, 2.5]), ([7, 1.75], [17, 4.25])]:
+        state = codec.lost(state, update)
+        assert (state["velocity"].tolist(), state["residual"].tolist()) == (velocity, residual)
+
+
+def test_dgc_sends_what_momentum_would_have_done() -> None:
+    """Momentum correction: a value sent after T rounds carries the whole sum of its velocities over these rounds."""
+    rng = np.random.default_rng(0)
+    updates = [rng.normal(size=50).astype(np.float32) for _ in range(8)]
+    codec = parse("dgc(0.9) | topk(1.0)")
+    state = codec.init(Layout.of({"w": updates[0]}))
+    for update in updates[:-1]:
+        state = codec.lost(state, {"w": update})
+    frame, state = codec.encode({"w": updates[-1]}, state, derive(0))
+    velocity, wanted = np.zeros(50), np.zeros(50)
+    for update in updates:
+        velocity = 0.9 * velocity + update
+        wanted += velocity
+    np.testing.assert_allclose(codec.decode(frame, Layout.of({"w": updates[0]}))["w"], wanted, rtol=1e-4, atol=1e-5)
+    assert not state["velocity"].any()
+    assert not state["residual"].any()
+
+
+def test_dgc_without_momentum_is_error_feedback() -> None:
+    updates = [{"w": matrix(20, 30, 20, seed)} for seed in range(6)]
+    for dgc, feedback in zip(rounds("dgc(0) | topk(0.1)", updates), rounds("ef | topk(0.1)", updates), strict=True):
+        np.testing.assert_array_equal(dgc["w"], feedback["w"])
+
+
+@given(momentum=st.floats(0, 0.99), seed=st.integers(0, 99))
+def test_dgc_masks_the_velocity_where_something_was_sent(momentum: float, seed: int) -> None:
+    """By what decodes, not by what was chosen: a chosen value that a quantiser made zero goes on."""
+    codec, layout = parse(f"dgc({momentum!r}) | topk(0.3) | uniform(3)"), Layout.of({"w": matrix(9, 9, 9)})
+    state = codec.init(layout)
+    for number in range(4):
+        frame, after = codec.encode({"w": matrix(9, 9, 9, seed + number)}, state, derive(number))
+        sent = codec.decode(frame, layout)["w"].ravel()
+        velocity = np.float32(momentum) * state["velocity"] + matrix(9, 9, 9, seed + number).ravel()
+        np.testing.assert_array_equal(after["velocity"], np.where(sent == 0, velocity, 0))
+        state = after
+
+
+def test_dgc_s_arguments() -> None:
+    for spec in ("dgc(1.0) | none", "dgc(-0.1) | none"):
+        with pytest.raises(SpecError, match=r"a momentum in \[0, 1\)"):
+            parse(spec)
+    with pytest.raises(SpecError, match="stands first"):
+        parse("topk(0.1) | dgc(0.9)")
