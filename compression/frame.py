@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import FrameError
+from fedpress.compression.errors import FrameError, UpdateError
 
 MAGIC = b"fp"
 VERSION = 1
@@ -31,7 +31,9 @@ class Frame:
 
 
 def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the frame, bytes."""
+    """Return the frame, bytes; raise UpdateError if `base` is no name of a model."""
+    if len(base) not in (0, 8):
+        raise UpdateError(f"the name of a model has 8 bytes, or none for a key frame, got {base!r}")
     head = bytearray()
     text = spec.encode()
     put_varint(head, len(text))

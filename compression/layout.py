@@ -83,14 +83,21 @@ class Layout:
         return sum(tensor.size for tensor in self.lossy)
 
     @cached_property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """The floating-point tensors as matrices, first axis by all others; one row where there is only one axis."""
+        return tuple(
+            (t.shape[0], t.size // t.shape[0]) if len(t.shape) > 1 and t.size else (1, t.size) for t in self.lossy
+        )
+
+    @cached_property
     def exact_nbytes(self) -> int:
         """Bytes of the tensors that go through losslessly."""
         return sum(tensor.nbytes for tensor in self.tensors if not tensor.lossy)
 
     @property
-    def longest(self) -> int:
-        """Elements of the longest stream that a frame of this layout can have."""
-        return max(self.size, self.exact_nbytes, len(self.lossy), 8)
+    def room(self) -> int:
+        """Bytes of all streams together that a lossless stage may hand back: the most that any codec makes of it."""
+        return 2 * self.nbytes + 64 * len(self.lossy) + 4096
 
     @property
     def nbytes(self) -> int:
@@ -110,11 +117,13 @@ class Layout:
             rows = json.loads(text)
             if not isinstance(rows, list):
                 raise FrameError("a layout is a list of tensors")
-            tensors = tuple(Tensor(str(name), tuple(map(int, shape)), str(dtype)) for name, shape, dtype in rows)
-            if any(size < 0 for tensor in tensors for size in tensor.shape):
-                raise FrameError("a layout's sizes cannot be negative")
-            return cls(tensors)
-        except (TypeError, ValueError) as error:
+            tensors = []
+            for name, shape, dtype in rows:
+                if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
+                    raise FrameError("a layout's shapes are lists of whole numbers from 0 on")
+                tensors.append(Tensor(str(name), tuple(shape), str(dtype)))
+            return cls(tuple(tensors))
+        except (TypeError, ValueError, RecursionError) as error:
             raise FrameError(f"not a layout: {error}") from error
 
     @cached_property
@@ -163,16 +172,25 @@ class Layout:
         return values, np.frombuffer(bytes(exact), np.uint8)
 
     def unflatten(self, values: NDArray[np.float32], exact: NDArray[np.uint8]) -> Update:
-        """Return the update whose `flatten` is (`values`, `exact`); floats narrower than float32 are rounded."""
+        """Return the update whose `flatten` is (`values`, `exact`); floats narrower than float32 are rounded.
+
+        Raises FrameError if `exact` holds a boolean that is none.
+        """
         update: Update = {}
         at, byte = 0, 0
         for tensor in self.tensors:
             dtype = np.dtype(tensor.dtype)
             if tensor.lossy:
-                array = values[at : at + tensor.size].astype(dtype, copy=False)
+                array = values[at : at + tensor.size]
+                if dtype.itemsize < 4:  # what is approximated may lie beyond what it stands for
+                    limit = np.finfo(dtype).max
+                    array = array.clip(-limit, limit)
+                array = array.astype(dtype, copy=False)
                 at += tensor.size
             else:
                 raw = exact[byte : byte + tensor.nbytes].tobytes()
+                if dtype.kind == "b" and max(raw, default=0) > 1:
+                    raise FrameError(f"tensor {tensor.name!r} is boolean, and holds {max(raw)}")
                 array = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
                 byte += tensor.nbytes
             update[tensor.name] = array.reshape(tensor.shape)

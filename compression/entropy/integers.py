@@ -1,114 +1,92 @@
-"""Arrays of integers as bytes, in whichever of three ways is shortest.
+"""Arrays of integers as bytes, in whichever way is shortest.
 
 plain    the array's bytes
-dense    every number as a token
-sparse   the gaps between numbers that are not zero, and those numbers, as tokens
+dense    every number as a token under one table
+sparse   the gaps between numbers that are not zero, and those numbers, as tokens; read, no longer written
+cells    under contexts, as the cells of matrices (`cells`)
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.entropy import bits, rans, tokens
-from fedpress.compression.entropy.table import Table, fit
+from fedpress.compression.entropy import cells
+from fedpress.compression.entropy.lists import Reading, Written
+from fedpress.compression.entropy.scales import Shape
+from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.errors import FrameError
-from fedpress.compression.frame import Reader, put_head, put_varint
+from fedpress.compression.frame import Reader, put_head
 
-_PLAIN, _DENSE, _SPARSE = range(3)
+_PLAIN, _DENSE, _SPARSE, _CELLS = range(4)
+_FEW = 4096  # numbers up to which one table may beat contexts
+_BLOCK = 1 << 16  # numbers that are joined at a time
 
 
-def encode(array: NDArray[np.integer]) -> bytes:
-    """Return `array` (n,) as bytes that `decode` reads; integers beyond 32 bits are kept as they are."""
+def encode(array: NDArray[np.integer], shapes: Sequence[Shape] = ()) -> bytes:
+    """Return `array` (n,), the cells of matrices of these `shapes` if any, as bytes that `decode` reads."""
     head = bytearray()
     plain = put_head(head, array)
-    ways = {_PLAIN: float(len(plain))}
+    best = bytes([_PLAIN]) + plain
     if array.size and array.dtype.itemsize <= 4:
-        numbers = tokens.fold(array) if array.dtype.kind == "i" else array.astype(np.uint64)
-        dense = _Sequence.of(numbers)
-        live = np.flatnonzero(numbers)
-        gaps = _Sequence.of((np.diff(live, prepend=-1) - 1).astype(np.uint64))
-        others = _Sequence.of(numbers[live] - np.uint64(1))
-        ways[_DENSE] = dense.nbytes
-        ways[_SPARSE] = gaps.nbytes + others.nbytes
-    way = min(ways, key=lambda way: ways[way])
-    head.append(way)
-    if way == _PLAIN:
-        head += plain
-    elif way == _DENSE:
-        dense.write(head)
-    else:
-        put_varint(head, live.size)
-        gaps.write(head)
-        others.write(head)
-    return bytes(head)
+        if array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min:  # else there is no magnitude
+            best = min(best, bytes([_CELLS]) + cells.encode(array, shapes or [(1, array.size)]), key=len)
+        if array.size <= _FEW:
+            numbers = fold(array) if array.dtype.kind == "i" else array
+            dense = bytearray([_DENSE])
+            Written.of(numbers.astype(np.uint32)).write(dense)
+            best = min(best, bytes(dense), key=len)
+    return bytes(head) + best
 
 
-def decode(data: bytes, most: int) -> NDArray[np.integer]:
-    """Return the array, of at most `most` numbers, that `data` stands for; raise FrameError if it is none."""
+def decode(data: bytes, room: int, shapes: Sequence[Shape] = ()) -> NDArray[np.integer]:
+    """Return the array, of at most `room` bytes, that `data` stands for; raise FrameError if it is none."""
     reader = Reader(data)
-    dtype, count = reader.head(most, "iu")
+    dtype, count = reader.head(room, "iu")
+    if count * dtype.itemsize > room:
+        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
     way = reader.byte()
     if way == _PLAIN:
         array = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
-    elif way in (_DENSE, _SPARSE) and dtype.itemsize <= 4:
-        numbers = _read(reader, count) if way == _DENSE else _read_sparse(reader, count)
-        whole = tokens.unfold(numbers) if dtype.kind == "i" else numbers
-        limits = np.iinfo(dtype)
-        if count and not (limits.min <= int(whole.min()) and int(whole.max()) <= limits.max):
-            raise FrameError(f"a number is beyond {dtype.name}")
-        array = whole.astype(dtype)
+    elif way in (_DENSE, _SPARSE, _CELLS) and dtype.itemsize <= 4:
+        array = np.zeros(count, dtype)
+        if way == _CELLS:
+            cells.decode(reader, shapes if sum(m * n for m, n in shapes) == count else [(1, count)], array)
+        else:
+            (_read_dense if way == _DENSE else _read_sparse)(reader, array)
     else:
         raise FrameError(f"no way of coding has the number {way}")
     reader.end()
     return array
 
 
-def _read_sparse(reader: Reader, count: int) -> NDArray[np.uint64]:
-    live = reader.varint(count)
-    gaps, others = _read(reader, live), _read(reader, live)
-    at = np.cumsum(gaps.astype(np.int64) + 1) - 1
-    if live and not 0 <= int(at[-1]) < count:
-        raise FrameError(f"a number stands at {at[-1]} of {count}")
-    numbers = np.zeros(count, np.uint64)
-    numbers[at] = others + np.uint64(1)
-    return numbers
+def _read_dense(reader: Reader, array: NDArray[np.integer]) -> None:
+    numbers = Reading.of(reader, array.size)
+    for first in range(0, array.size, _BLOCK):
+        array[first : first + _BLOCK] = _cast(numbers.block(first, _BLOCK), array.dtype)
+    numbers.end()
 
 
-@dataclass(frozen=True)
-class _Sequence:
-    """Numbers, split and with the table that suits them."""
-
-    token: NDArray[np.uint8]
-    raw: bytes
-    table: Table | None  # none if there are no numbers
-    nbytes: float  # about how many it takes
-
-    @classmethod
-    def of(cls, numbers: NDArray[np.uint64]) -> "_Sequence":
-        if numbers.size == 0:
-            return cls(np.zeros(0, np.uint8), b"", None, 0)
-        token, raw, width = tokens.split(numbers)
-        counts = np.bincount(token)
-        table = fit(counts)
-        packed = bits.pack(raw[width > 0], width[width > 0])
-        head = bytearray()
-        table.write(head)
-        return cls(token, packed, table, table.cost(counts) / 8 + len(packed) + len(head) + 8)
-
-    def write(self, out: bytearray) -> None:
-        if self.table is not None:
-            self.table.write(out)
-            rans.encode(self.token, self.table, self.nbytes, out)
-            put_varint(out, len(self.raw))
-            out += self.raw
+def _read_sparse(reader: Reader, array: NDArray[np.integer]) -> None:
+    live = reader.varint(array.size)
+    gaps, others = Reading.of(reader, live), Reading.of(reader, live)
+    last = -1
+    for first in range(0, live, _BLOCK):
+        at = np.cumsum(gaps.block(first, _BLOCK).astype(np.int64) + 1) + last
+        last = int(at[-1])
+        if last >= array.size:
+            raise FrameError(f"a number stands at {last} of {array.size}")
+        number = others.block(first, _BLOCK)
+        if int(number.max()) == 0xFFFFFFFF:
+            raise FrameError("a number is beyond 32 bits")
+        array[at] = _cast(number + np.uint32(1), array.dtype)
+    gaps.end()
+    others.end()
 
 
-def _read(reader: Reader, count: int) -> NDArray[np.uint64]:
-    if count == 0:
-        return np.zeros(0, np.uint64)
-    token = rans.decode(reader, count, Table.read(reader, tokens.COUNT))
-    width = tokens.widths(token)
-    raw = np.zeros(count, np.uint64)
-    raw[width > 0] = bits.unpack(reader.take(reader.varint(4 * count)), width[width > 0])
-    return tokens.join(token, raw)
+def _cast(numbers: NDArray[np.uint32], dtype: np.dtype[np.integer]) -> NDArray[np.integer]:
+    whole = unfold(numbers) if dtype.kind == "i" else numbers
+    limits = np.iinfo(dtype)
+    if not (limits.min <= int(whole.min()) and int(whole.max()) <= limits.max):
+        raise FrameError(f"a number is beyond {dtype.name}")
+    return whole.astype(dtype)

@@ -3,125 +3,206 @@
 Several lanes, each a coder of its own, take the tokens in turn and share one stream of words, Giesen 2014,
 https://arxiv.org/abs/1402.3392. A lane's state is an integer in [2**16, 2**32); words have 16 bits. All arithmetic is
 on integers, so decoding gives the same tokens on every machine.
+
+A lane begins at 2**16 plus 16 bits that the caller wants sent anyway, and gives them back at its end (bits back,
+Townsend et al. 2019, https://arxiv.org/abs/1901.04866), so that many lanes cost next to nothing.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.entropy.table import Table
+from fedpress.compression.entropy.table import Tables
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
 
 _LOW = 1 << 16  # the smallest state
 _WORD = 16  # bits of a word
-MAX_LANES = 1024  # that a frame can have
-_FEW = 20_000  # tokens up to here are coded in one lane: numpy's overhead a step would cost more than it saves
-_PER_LANE = 512  # bytes of output that pay for one more lane, which costs about two
+MAX_LANES = 4096  # that a frame can have
+_WORTH = 48  # lanes from which numpy is faster than a plain loop over one
+_PER_LANE = 1024  # bytes of output that pay for one more lane, which costs about three,
+_PER_CARRIER = 512  # or one if it carries spare bytes
+_MOST_ALONE = 1 << 20  # tokens that one lane may code, and
+_MOST_TURNS = 1 << 16  # for each of many, so that no frame takes long
+_BLOCK = 1 << 16  # tokens whose contexts are spread out at a time
 
 
-def encode(tokens: NDArray[np.uint8], table: Table, nbytes: float, out: bytearray) -> None:
-    """Append `tokens`, none of frequency 0, as they are coded under `table`; about `nbytes` are expected."""
-    lanes = 1 if tokens.size <= _FEW else int(np.clip(nbytes / _PER_LANE, 1, MAX_LANES))
-    states, words = _encode_lane(tokens, table) if lanes == 1 else _encode_lanes(tokens, table, lanes)
+def encode(
+    tokens: NDArray[np.uint8],
+    contexts: NDArray[np.uint8],
+    tables: Tables,
+    spare: bytes,
+    out: bytearray,
+    rows: Sequence[int] | None = None,
+) -> int:
+    """Append `tokens` as they are coded under the tables that `contexts` name.
+
+    They are decoded in `rows`, one call each, of so many tokens; in one if there are none. Return how many bytes of
+    `spare` the lanes carry.
+    """
+    cost = tables.precision - np.log2(np.maximum(tables.frequency, 1))  # bits
+    nbytes = float(np.take(cost.reshape(-1), contexts.astype(np.intp) * cost.shape[1] + tokens).sum()) / 8
+    wanted = int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER)))
+    if wanted < _WORTH and tokens.size <= _MOST_ALONE:
+        lanes = 1
+    else:
+        lanes = min(max(wanted, _WORTH, -(-tokens.size // _MOST_TURNS)), MAX_LANES)
+    carried = min(len(spare) // 2, lanes)
+    states = np.full(lanes, _LOW, np.uint32)
+    states[:carried] += np.frombuffer(spare[: 2 * carried], "<u2")
+    if lanes == 1:
+        words = _encode_lane(tokens, contexts, tables, states)
+    else:
+        words = _encode_lanes(tokens, contexts, tables, states, rows or [tokens.size])
     put_varint(out, lanes)
     out += states.astype("<u4").tobytes()
     put_varint(out, words.size)
     out += words.astype("<u2").tobytes()
+    return 2 * carried
 
 
-def decode(reader: Reader, count: int, table: Table) -> NDArray[np.uint8]:
-    """Return the next `count` tokens; raise FrameError if the coder does not end where it began."""
-    lanes = reader.varint(MAX_LANES)
-    if lanes < 1:
-        raise FrameError("a coder has at least one lane")
-    states = np.frombuffer(reader.take(4 * lanes), "<u4")
-    if (states < _LOW).any():
-        raise FrameError("a lane's state is below its range")
-    words = np.frombuffer(reader.take(2 * reader.varint(2 * count + 2)), "<u2")
-    return (
-        _decode_lane(int(states[0]), words, count, table) if lanes == 1 else _decode_lanes(states, words, count, table)
-    )
-
-
-def _encode_lane(tokens: NDArray[np.uint8], table: Table) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    frequency, start = table.frequency.tolist(), table.start.tolist()
-    precision = table.precision
+def _encode_lane(
+    tokens: NDArray[np.uint8], contexts: NDArray[np.uint8], tables: Tables, states: NDArray[np.uint32]
+) -> NDArray[np.uint16]:
+    """Return the words, and leave the final state in `states`."""
+    precision = tables.precision
     limit = 32 - precision  # a state must stay below frequency << limit for the next one to fit into 32 bits
-    state = _LOW
+    state = int(states[0])
     words: list[int] = []
-    for token in reversed(tokens.tolist()):
-        f = frequency[token]
+    frequency, start = (part[contexts, tokens][::-1].tolist() for part in (tables.frequency, tables.start))
+    for f, c in zip(frequency, start, strict=True):
         if state >= f << limit:
             words.append(state & 0xFFFF)
             state >>= _WORD
-        state = (state // f << precision) + state % f + start[token]
-    return np.array([state], np.uint32), np.array(words[::-1], np.uint16)
+        state = (state // f << precision) + state % f + c
+    states[0] = state
+    return np.array(words[::-1], np.uint16)
 
 
-def _decode_lane(state: int, words: NDArray[np.uint16], count: int, table: Table) -> NDArray[np.uint8]:
-    slots, frequency, start = _slots(table).tolist(), table.frequency.tolist(), table.start.tolist()
-    precision, mask = table.precision, (1 << table.precision) - 1
-    stream = words.tolist()
-    tokens = bytearray(count)
-    at, end = 0, len(stream)
-    for i in range(count):
-        slot = state & mask
-        token = slots[slot]
-        tokens[i] = token
-        state = frequency[token] * (state >> precision) + slot - start[token]
-        if state < _LOW:
-            if at == end:
-                raise FrameError("the coder runs out of words")
-            state = state << _WORD | stream[at]
-            at += 1
-    if state != _LOW or at != end:
-        raise FrameError("the coder does not end where it began")
-    return np.frombuffer(bytes(tokens), np.uint8)
-
-
-def _encode_lanes(tokens: NDArray[np.uint8], table: Table, lanes: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    frequency = table.frequency.astype(np.uint64)[tokens]
-    start = table.start.astype(np.uint64)[tokens]
-    precision, limit, word = np.uint64(table.precision), np.uint64(32 - table.precision), np.uint64(_WORD)
-    states = np.full(lanes, _LOW, np.uint64)
+def _encode_lanes(
+    tokens: NDArray[np.uint8],
+    contexts: NDArray[np.uint8],
+    tables: Tables,
+    states: NDArray[np.uint32],
+    rows: Sequence[int],
+) -> NDArray[np.uint16]:
+    """Return the words, and leave the final states in `states`."""
+    lanes, precision, word = states.size, np.uint32(tables.precision), np.uint32(_WORD)
+    # The largest state that takes no word: up to it the next one fits into 32 bits.
+    most = ((tables.frequency.astype(np.uint64) << np.uint64(32 - tables.precision)) - np.uint64(1)).astype(np.uint32)
     chunks: list[NDArray[np.uint16]] = []
-    for first in range((tokens.size - 1) // lanes * lanes, -1, -lanes):
-        f, c = frequency[first : first + lanes], start[first : first + lanes]
-        x = states[: f.size]  # a view: the last turn may be short
-        full = x >= f << limit
-        chunks.append(x[full].astype(np.uint16))
-        x[full] >>= word
-        whole = x // f
-        x[:] = (whole << precision) + (x - whole * f) + c
-    return states.astype(np.uint32), np.concatenate(chunks[::-1])
+    stride = max(1, _BLOCK // lanes) * lanes
+    end = tokens.size
+    for size in reversed(rows):
+        for block in range((size - 1) // stride * stride, -1, -stride):
+            part = slice(end - size + block, min(end, end - size + block + stride))
+            at = contexts[part], tokens[part]
+            frequency, start, top = tables.frequency[at], tables.start[at], most[at]
+            for first in range((frequency.size - 1) // lanes * lanes, -1, -lanes):
+                f = frequency[first : first + lanes]
+                x = states[: f.size]  # a view: the last turn may be short
+                full = x > top[first : first + lanes]
+                chunks.append(x[full].astype(np.uint16))
+                np.right_shift(x, word, out=x, where=full)
+                whole = x // f
+                x += start[first : first + lanes]
+                x += ((np.uint32(1) << precision) - f) * whole  # whole << precision, less whole * f
+        end -= size
+    return np.concatenate([*chunks[::-1], np.zeros(0, np.uint16)])
 
 
-def _decode_lanes(
-    initial: NDArray[np.uint32], words: NDArray[np.uint16], count: int, table: Table
-) -> NDArray[np.uint8]:
-    slots = _slots(table)
-    frequency, start = table.frequency.astype(np.uint64), table.start.astype(np.uint64)
-    precision, mask, word = np.uint64(table.precision), np.uint64((1 << table.precision) - 1), np.uint64(_WORD)
-    states = initial.astype(np.uint64)
-    stream = words.astype(np.uint64)
+def decode(
+    reader: Reader, contexts: NDArray[np.uint8], runs: NDArray[np.int64], tables: Tables
+) -> tuple[NDArray[np.uint8], bytes]:
+    """Return the next tokens, `runs[i]` of them under each context, and the bytes that their lanes carried."""
+    count = int(runs.sum())
+    decoder = Decoder(reader, tables, count)
     tokens = np.empty(count, np.uint8)
-    at = 0
-    for first in range(0, count, states.size):
-        x = states[: count - first]  # a view: the last turn may be short
-        slot = x & mask
-        token = slots[slot]
-        tokens[first : first + x.size] = token
-        x[:] = frequency[token] * (x >> precision) + slot - start[token]
-        low = np.flatnonzero(x < _LOW)
-        if at + low.size > stream.size:
-            raise FrameError("the coder runs out of words")
-        x[low] = x[low] << word | stream[at : at + low.size]
-        at += low.size
-    if (states != _LOW).any() or at != stream.size:
-        raise FrameError("the coder does not end where it began")
-    return tokens
+    ends = np.cumsum(runs)
+    stride = max(1, _BLOCK // decoder.lanes) * decoder.lanes
+    for block in range(0, count, stride):
+        part = tokens[block : block + stride]
+        part[:] = decoder.take(_spread(contexts, ends, block, block + part.size))
+    return tokens, decoder.end()
 
 
-def _slots(table: Table) -> NDArray[np.uint8]:
-    """Return the token of each of the 2**precision slots."""
-    return np.repeat(np.arange(table.frequency.size, dtype=np.uint8), table.frequency)
+def _spread(contexts: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: int) -> NDArray[np.uint8]:
+    """Return the context of each token from `start` to `stop`, where run i ends at `ends[i]`."""
+    first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+    inner = np.diff(np.clip(ends[first : last + 1], start, stop), prepend=start)
+    return np.repeat(contexts[first : last + 1], inner)
+
+
+class Decoder:
+    """Decodes tokens row by row: the contexts of one may depend on those before it."""
+
+    def __init__(self, reader: Reader, tables: Tables, count: int) -> None:
+        """Read what `encode` wrote of `count` tokens."""
+        self.lanes = reader.varint(MAX_LANES)
+        if not (self.lanes == 1 or self.lanes >= _WORTH):
+            raise FrameError(f"a coder has one lane, or {_WORTH} to {MAX_LANES}, got {self.lanes}")
+        if self.lanes < MAX_LANES and count > (_MOST_ALONE if self.lanes == 1 else self.lanes * _MOST_TURNS):
+            raise FrameError(f"{self.lanes} lanes are too few for {count} tokens")
+        self._states = np.frombuffer(reader.take(4 * self.lanes), "<u4").astype(np.uint32)
+        if (self._states < _LOW).any():
+            raise FrameError("a lane's state is below its range")
+        words = reader.varint(min(2 * count + 2, _MOST_ALONE // 8 if self.lanes == 1 else 2 * count + 2))
+        self._words = np.frombuffer(reader.take(2 * words), "<u2")
+        self._at = 0
+        self._precision = tables.precision
+        slots = tables.slots()
+        if self.lanes == 1:
+            self._list = self._words.tolist()
+            self._lists = [tuple(part.tolist() for part in table) for table in zip(*slots, strict=True)]
+        else:
+            self._token, self._frequency, self._offset = (part.reshape(-1) for part in slots)
+
+    def take(self, contexts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the next tokens, one for each context; raise FrameError if the words run out."""
+        return self._take_lane(contexts) if self.lanes == 1 else self._take_lanes(contexts)
+
+    def end(self) -> bytes:
+        """Return the bytes that the lanes carried; raise FrameError if the coder does not end where it began."""
+        if self._at != self._words.size or (self._states >= 2 * _LOW).any():
+            raise FrameError("the coder does not end where it began")
+        return (self._states - np.uint32(_LOW)).astype("<u2").tobytes()
+
+    def _take_lane(self, contexts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        precision, mask = self._precision, (1 << self._precision) - 1
+        lists = self._lists
+        tokens = bytearray(contexts.size)
+        state, at, words = int(self._states[0]), self._at, self._list
+        for i, context in enumerate(contexts.tolist()):
+            token, frequency, offset = lists[context]
+            slot = state & mask
+            tokens[i] = token[slot]
+            state = frequency[slot] * (state >> precision) + offset[slot]
+            if state < _LOW:
+                if at == len(words):
+                    raise FrameError("the coder runs out of words")
+                state = state << _WORD | words[at]
+                at += 1
+        self._states[0] = state
+        self._at = at
+        return np.frombuffer(bytes(tokens), np.uint8)
+
+    def _take_lanes(self, contexts: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        lanes, precision, mask = self.lanes, np.uint32(self._precision), np.uint32((1 << self._precision) - 1)
+        index = contexts.astype(np.uint32) << precision  # of the table's first slot, then of the token's
+        at = self._at
+        for first in range(0, index.size, lanes):
+            slot = index[first : first + lanes]
+            x = self._states[: slot.size]  # a view: the last turn may be short
+            slot += x & mask
+            x >>= precision
+            x *= self._frequency.take(slot)
+            x += self._offset.take(slot)
+            low = np.flatnonzero(x < _LOW)
+            if low.size:
+                if at + low.size > self._words.size:
+                    raise FrameError("the coder runs out of words")
+                x[low] = x[low] << np.uint32(_WORD) | self._words[at : at + low.size]
+                at += low.size
+        self._at = at
+        return self._token.take(index)

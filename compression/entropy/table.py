@@ -1,5 +1,6 @@
 """A table of frequencies: how likely each token is, in parts of 2**precision, and the table's own bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
 
 _PRECISIONS = range(5, 15)
+_FINEST = 12  # precision of tables side by side: their slots are looked up, and should stay in the cache
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,9 @@ class Table:
     precision: int
     frequency: NDArray[np.int64]
 
-    @property
-    def start(self) -> NDArray[np.int64]:
-        """Sums of the frequencies before each token."""
-        return np.cumsum(self.frequency) - self.frequency
-
     def cost(self, counts: NDArray[np.int64]) -> float:
         """Return the bits that so many tokens of each kind take under this table."""
+        counts = counts[: self.frequency.size]
         live = counts > 0
         return float((counts[live] * (self.precision - np.log2(self.frequency[live]))).sum())
 
@@ -64,11 +62,57 @@ class Table:
         return cls(precision, np.array(frequency, np.int64))
 
 
-def fit(counts: NDArray[np.int64]) -> Table:
+@dataclass(frozen=True)
+class Tables:
+    """Tables side by side, one for each context, brought to one precision."""
+
+    each: tuple[Table, ...]
+    precision: int
+    frequency: NDArray[np.uint32]  # (contexts, tokens)
+    start: NDArray[np.uint32]  # (contexts, tokens), sums of the frequencies before each token
+
+    @classmethod
+    def fit(cls, counts: NDArray[np.int64]) -> "Tables":
+        """Return the tables that suit `counts`, (contexts, tokens)."""
+        return cls.of([fit(count, _FINEST) for count in counts])
+
+    def write(self, out: bytearray) -> None:
+        """Append the tables."""
+        for table in self.each:
+            table.write(out)
+
+    @classmethod
+    def read(cls, reader: Reader, count: int, most: int) -> "Tables":
+        """Return the next `count` tables, of at most `most` tokens each; raise FrameError if they are none."""
+        tables = cls.of([Table.read(reader, most) for _ in range(count)])
+        if count > 1 and tables.precision > _FINEST:
+            raise FrameError(f"the precision of several tables is at most {_FINEST}, got {tables.precision}")
+        return tables
+
+    @classmethod
+    def of(cls, tables: Sequence[Table]) -> "Tables":
+        """Return `tables`, one or more, at the largest precision among them."""
+        precision = max(table.precision for table in tables)
+        frequency = np.zeros((len(tables), max(table.frequency.size for table in tables)), np.uint32)
+        for row, table in zip(frequency, tables, strict=True):
+            row[: table.frequency.size] = table.frequency << (precision - table.precision)
+        return cls(tuple(tables), precision, frequency, np.cumsum(frequency, axis=1, dtype=np.uint32) - frequency)
+
+    def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
+        """Return token, its frequency, and place within the token's slots, of each slot: (contexts, 2**precision)."""
+        contexts, size = self.frequency.shape[0], 1 << self.precision
+        token = np.repeat(np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts), self.frequency.ravel())
+        token = token.reshape(contexts, size)
+        frequency = np.take_along_axis(self.frequency, token.astype(np.intp), axis=1)
+        offset = np.arange(size, dtype=np.uint32) - np.take_along_axis(self.start, token.astype(np.intp), axis=1)
+        return token, frequency, offset
+
+
+def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> Table:
     """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
     counts = np.trim_zeros(counts, "b")
     least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
-    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if p >= least]
+    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest]
 
     def total(table: Table) -> float:
         return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())

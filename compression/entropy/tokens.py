@@ -1,55 +1,61 @@
-"""Integers as a token and raw bits: exact for small ones, by octaves for large ones.
+"""Integers as a token and raw bits: exact for small ones, by parts of octaves for large ones.
 
-A number below 16 is its own token. A larger one has a token for its octave and the bit below its top one; the rest of
-its bits are sent as they are. So any 32-bit number has one of 72 tokens, and frequent small ones stay distinct.
+A number below 2**direct is its own token. A larger one has a token for its octave and the `split` bits below its top
+one; the rest of its bits are sent as they are. So frequent small numbers stay distinct, and any 32-bit number has one
+of at most 168 tokens.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_DIRECT = 16  # numbers below this are their own token
-_OCTAVE = 4  # log2 of it
-COUNT = _DIRECT + 2 * (32 - _OCTAVE)  # number of tokens
-_WIDTHS = np.array([0] * _DIRECT + [_OCTAVE - 1 + i // 2 for i in range(COUNT - _DIRECT)], np.int64)
+from fedpress.compression.entropy.bits import BitReader
 
 
-def split(numbers: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.int64]]:
-    """Return `numbers` (below 2**32) as tokens, their raw bits, and how many each has."""
-    token = numbers.astype(np.uint8)
-    raw = np.zeros(numbers.size, np.uint64)
-    width = np.zeros(numbers.size, np.int64)
-    large = np.flatnonzero(numbers >= _DIRECT)  # few, as a rule
-    if large.size:
+@dataclass(frozen=True)
+class Tokens:
+    """A way to split numbers below 2**32."""
+
+    direct: int  # log2 of how many numbers are their own token
+    split: int  # bits below the top one that are part of the token, fewer than `direct`
+
+    @property
+    def count(self) -> int:
+        """Number of tokens."""
+        return (1 << self.direct) + ((32 - self.direct) << self.split)
+
+    def take_apart(
+        self, numbers: NDArray[np.unsignedinteger]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
+        """Return `numbers` as tokens, and for those that are not their own token raw bits and their width."""
+        token = numbers.astype(np.uint8)
+        large = np.flatnonzero(numbers >= 1 << self.direct)  # few, as a rule
         number = numbers[large]
         top = np.frexp(number.astype(np.float64))[1].astype(np.int64) - 1  # place of the top bit; exact below 2**53
-        rest = (top - 1).astype(np.uint64)
-        token[large] = _DIRECT + 2 * (top - _OCTAVE) + ((number >> rest).astype(np.int64) & 1)
-        raw[large] = number & ((np.uint64(1) << rest) - np.uint64(1))
-        width[large] = top - 1
-    return token, raw, width
+        rest = (top - self.split).astype(np.uint32)
+        number = number.astype(np.uint32)
+        token[large] = (1 << self.direct) + ((top - self.direct - 1) << self.split) + (number >> rest)
+        return token, number & ((np.uint32(1) << rest) - np.uint32(1)), rest.astype(np.uint8)
+
+    def join(self, token: NDArray[np.uint8], raw: BitReader) -> NDArray[np.uint32]:
+        """Return the numbers of these tokens, all below `count`, with the raw bits that come next."""
+        numbers = token.astype(np.uint32)
+        large = np.flatnonzero(token >= 1 << self.direct)
+        if large.size:
+            step = numbers[large] - np.uint32(1 << self.direct)
+            width = (step >> np.uint32(self.split)) + np.uint32(self.direct - self.split)
+            lead = np.uint32(1 << self.split) | (step & np.uint32((1 << self.split) - 1))
+            numbers[large] = (lead << width) | raw.take(width)
+        return numbers
 
 
-def widths(token: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return how many raw bits each token has."""
-    return _WIDTHS[token]
-
-
-def join(token: NDArray[np.uint8], raw: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the numbers that `split` took apart."""
-    numbers = token.astype(np.uint64)
-    large = np.flatnonzero(token >= _DIRECT)
-    lead = np.uint64(2) | ((numbers[large] - np.uint64(_DIRECT)) & np.uint64(1))
-    numbers[large] = (lead << widths(token[large]).astype(np.uint64)) | raw[large]
-    return numbers
-
-
-def fold(numbers: NDArray[np.integer]) -> NDArray[np.uint64]:
+def fold(numbers: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
     """Return signed numbers as unsigned ones: 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4."""
     top = 8 * numbers.dtype.itemsize - 1
-    return ((numbers << 1) ^ (numbers >> top)).view(f"u{numbers.dtype.itemsize}").astype(np.uint64)
+    return ((numbers << 1) ^ (numbers >> top)).view(f"u{numbers.dtype.itemsize}")
 
 
-def unfold(numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the signed numbers that `fold` made unsigned."""
-    half = (numbers >> np.uint64(1)).astype(np.int64)
-    return np.where(numbers & np.uint64(1), -half - 1, half)
+def unfold(numbers: NDArray[np.unsignedinteger]) -> NDArray[np.signedinteger]:
+    """Return the signed numbers of the same width that `fold` made unsigned."""
+    return ((numbers >> 1) ^ (~(numbers & 1) + 1)).view(f"i{numbers.dtype.itemsize}")

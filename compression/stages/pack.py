@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.compression.codec import Stage, Streams
-from fedpress.compression.entropy import bits, tokens
+from fedpress.compression.entropy import bits
+from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_head
 from fedpress.compression.layout import Layout
@@ -24,29 +25,33 @@ class Pack(Stage):
         return {name: _pack(array) if array.dtype.kind in "iu" else array for name, array in streams.items()}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        return {
-            name: _unpack(take(streams, name, np.uint8).tobytes(), layout.longest)
-            if array.dtype.kind in "iu"
-            else array
-            for name, array in streams.items()
-        }
+        room, back = layout.room, dict(streams)
+        for name, array in streams.items():
+            if array.dtype.kind in "iu":
+                back[name] = _unpack(take(streams, name, np.uint8).tobytes(), room)
+                room -= back[name].nbytes
+        return back
 
 
 def _pack(array: NDArray[np.integer]) -> NDArray[np.uint8]:
-    numbers = tokens.fold(array) if array.dtype.kind == "i" else array.astype(np.uint64)
+    numbers = fold(array) if array.dtype.kind == "i" else array.view(f"u{array.dtype.itemsize}")
     width = int(numbers.max(initial=0)).bit_length()
     head = bytearray()
     put_head(head, array)
     head.append(width)
-    data = bits.pack(numbers, np.full(numbers.size, width, np.int64))
-    return np.frombuffer(bytes(head) + data, np.uint8)
+    return np.frombuffer(bytes(head) + bits.pack(numbers, width), np.uint8)
 
 
-def _unpack(data: bytes, most: int) -> NDArray[np.integer]:
+def _unpack(data: bytes, room: int) -> NDArray[np.integer]:
     reader = Reader(data)
-    dtype, count = reader.head(most, "iu")
+    dtype, count = reader.head(room, "iu")
+    if count * dtype.itemsize > room:
+        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
     width = reader.byte()
     if width > 8 * dtype.itemsize:
         raise FrameError(f"{width} bits do not fit into {dtype.name}")
-    numbers = bits.unpack(bytes(reader.rest()), np.full(count, width, np.int64))
-    return tokens.unfold(numbers).astype(dtype) if dtype.kind == "i" else numbers.astype(dtype)
+    numbers = np.zeros(count, f"u{dtype.itemsize}")
+    packed = bits.BitReader(bytes(reader.rest()))
+    packed.fixed(numbers, width)
+    packed.end()
+    return unfold(numbers) if dtype.kind == "i" else numbers

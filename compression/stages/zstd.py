@@ -13,6 +13,8 @@ from fedpress.compression.frame import Reader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
+_LEAST_WINDOW = 1 << 19  # bytes; level 1 asks for this much whatever the size
+
 
 @dataclass(frozen=True)
 class Zstd(Stage):
@@ -30,7 +32,11 @@ class Zstd(Stage):
         return {name: self._press(array) for name, array in streams.items()}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        return {name: _restore(take(streams, name, np.uint8).tobytes(), layout.longest) for name in streams}
+        room, back = layout.room, {}
+        for name in streams:
+            back[name] = _restore(take(streams, name, np.uint8).tobytes(), room)
+            room -= back[name].nbytes
+        return back
 
     def _press(self, array: NDArray[Any]) -> NDArray[np.uint8]:
         head = bytearray()
@@ -43,11 +49,15 @@ class Zstd(Stage):
         return np.frombuffer(bytes(head) + data, np.uint8)
 
 
-def _restore(data: bytes, most: int) -> NDArray[Any]:
+def _restore(data: bytes, room: int) -> NDArray[Any]:
     reader = Reader(data)
-    dtype, count = reader.head(most, "fiu")
+    dtype, count = reader.head(room, "fiu")
     size = count * dtype.itemsize
-    press = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << 27)
+    if size > room:
+        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
+    # A window is memory that the sender asks for: no larger than what can come out of it.
+    window = max(_LEAST_WINDOW, 1 << (room - 1).bit_length())
+    press = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=min(window, 1 << 27))
     try:
         # One byte more than announced is enough to see that there is more.
         with press.stream_reader(bytes(reader.rest()), read_size=1 << 16) as stream:

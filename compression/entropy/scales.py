@@ -1,0 +1,154 @@
+"""How large the integers of a matrix are, by row and column: the contexts that `cells` codes under.
+
+The expected magnitude at (i, j) is row mean i times column mean j over the mean of all, the maximum-likelihood fit of
+a Poisson's rate to its margins. It is rounded to half octaves, as the sum of a level of the row and one of the column,
+so that both ends know it from two short lists.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.compression.entropy import lists
+from fedpress.compression.entropy.classes import CLASSES, Numbers, Shape, entropy_bits, level
+from fedpress.compression.errors import FrameError
+from fedpress.compression.frame import Reader
+
+_OFFSET = 64  # column levels are sent with this added
+_FEW = 64  # numbers that are not zero in a matrix from which scales are worth a try
+_CHUNK = 1 << 20  # cells that are handled at a time
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Levels of each matrix's rows and columns; arrays of one element where all have the same.
+
+    rows     uint8 (m,) or (1,): 0 for a row of zeros, else the class in a column of level 0
+    columns  uint8 (n,) or (1,): 0 for a column of zeros, else `_OFFSET` plus what it adds to the class
+    """
+
+    shapes: tuple[Shape, ...]
+    rows: tuple[NDArray[np.uint8], ...]
+    columns: tuple[NDArray[np.uint8], ...]
+
+    def write(self, out: bytearray) -> None:
+        """Append the levels: for each matrix whether rows and columns have their own, then all of them in two lists."""
+        many = [(rows.size > 1) + 2 * (columns.size > 1) for rows, columns in zip(self.rows, self.columns, strict=True)]
+        out += lists.encode(np.array(many, np.uint8))
+        out += lists.encode(np.concatenate([np.zeros(0, np.uint8), *self.rows]))
+        columns = [levels for levels in self.columns if levels.size > 1]
+        out += lists.encode(np.concatenate([np.zeros(0, np.uint8), *columns]))
+
+    @classmethod
+    def read(cls, reader: Reader, shapes: Sequence[Shape]) -> "Scales":
+        """Return the scales that come next; raise FrameError if none do for matrices of these shapes."""
+        many = lists.decode(reader, len(shapes))
+        row_sizes = [m if kind & 1 else 1 for kind, (m, _) in zip(many.tolist(), shapes, strict=True)]
+        column_sizes = [n if kind & 2 else 0 for kind, (_, n) in zip(many.tolist(), shapes, strict=True)]
+        rows, columns = (_levels(reader, sizes) for sizes in (row_sizes, column_sizes))
+        plain = np.full(1, _OFFSET, np.uint8)
+        return cls(tuple(shapes), tuple(rows), tuple(levels if levels.size else plain for levels in columns))
+
+    @property
+    def size(self) -> int:
+        """Number of cells."""
+        return sum(m * n for m, n in self.shapes)
+
+    def chunks(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield the first cell and the classes of all cells of each chunk, in order."""
+        for first in range(0, self.size, _CHUNK):
+            yield first, self.classes(first, min(first + _CHUNK, self.size))
+
+    def classes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return the classes of the cells from `start` to `stop`, uint8."""
+        out = np.empty(stop - start, np.uint8)
+        begin = 0
+        for (m, n), rows, columns in zip(self.shapes, self.rows, self.columns, strict=True):
+            low, high = max(start, begin), min(stop, begin + m * n)
+            if low < high:
+                first, last = (low - begin) // n, (high - begin - 1) // n + 1
+                part = _classes(np.broadcast_to(rows, (m,))[first:last], np.broadcast_to(columns, (n,)))
+                skip = low - begin - first * n
+                out[low - start : high - start] = part.reshape(-1)[skip : skip + high - low]
+            begin += m * n
+        return out
+
+
+def _levels(reader: Reader, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
+    levels = lists.decode(reader, sum(sizes))
+    if levels.size and levels.max() > 255:
+        raise FrameError(f"a level is at most 255, got {levels.max()}")
+    return np.split(levels.astype(np.uint8), np.cumsum(sizes)[:-1]) if sizes else []
+
+
+def _classes(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    level = np.add.outer(rows.astype(np.int16), columns.astype(np.int16) - _OFFSET)
+    classes = np.clip(level, 1, CLASSES - 1, out=level).astype(np.uint8)
+    classes[rows == 0] = 0
+    classes[:, columns == 0] = 0
+    return classes
+
+
+def fit(at: NDArray[np.int64], magnitude: Numbers, shapes: Sequence[Shape]) -> Scales:
+    """Return the scales under which cells of these magnitudes at `at` (ascending), else zero, take the fewest bits."""
+    rows, columns = [], []
+    begin = 0
+    for m, n in shapes:
+        first, last = np.searchsorted(at, [begin, begin + m * n])
+        best = _fit(at[first:last] - begin, magnitude[first:last], (m, n))
+        rows.append(best[0])
+        columns.append(best[1])
+        begin += m * n
+    return Scales(tuple(shapes), tuple(rows), tuple(columns))
+
+
+Levels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def _fit(at: NDArray[np.int64], magnitude: Numbers, shape: Shape) -> Levels:
+    m, n = shape
+    one = np.full(1, _OFFSET, np.uint8)
+    total = int(magnitude.sum(dtype=np.int64))
+    alike = level(np.array([total / max(1, m * n)])), one
+    if at.size < _FEW or min(m, n) == 1:
+        return alike
+    row, column = np.divmod(at, n)
+    row_sum, column_sum = np.bincount(row, magnitude, m), np.bincount(column, magnitude, n)
+    live = max(1, np.count_nonzero(column_sum))
+    ways: list[Levels] = [
+        alike,
+        (level(row_sum / n), one),
+        (alike[0], _shift(column_sum, total / n)),
+        (level(row_sum / live), _shift(column_sum, total / live)),
+    ]
+    token = np.minimum(magnitude, 8).astype(np.intp)
+    return min(ways, key=lambda way: _bits(way, shape, row, column, token))
+
+
+def _shift(sums: NDArray[np.float64], mean: float) -> NDArray[np.uint8]:
+    """Return the levels of columns of these sums against one of the mean."""
+    shift = np.clip(np.rint(2 * np.log2(np.maximum(sums, 1e-9) / mean)), 1 - _OFFSET, _OFFSET)
+    return np.where(sums > 0, shift + _OFFSET, 0).astype(np.uint8)
+
+
+def _bits(
+    way: Levels, shape: Shape, row: NDArray[np.int64], column: NDArray[np.int64], token: NDArray[np.intp]
+) -> float:
+    """Return about how many bits it takes to code the cells in this way, and the levels."""
+    rows, columns = (np.broadcast_to(levels, size) for levels, size in zip(way, shape, strict=True))
+    row_kind, row_count = np.unique(rows, return_counts=True)
+    column_kind, column_count = np.unique(columns, return_counts=True)
+    kinds = _classes(row_kind, column_kind).reshape(-1)
+    cells = np.bincount(kinds, np.outer(row_count, column_count).reshape(-1), CLASSES).astype(np.int64)
+    of_cell = np.clip(rows[row].astype(np.int16) + columns[column] - _OFFSET, 1, CLASSES - 1)
+    counts = np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9)
+    counts[:, 0] = cells - counts.sum(axis=1)
+    counts[0] = 0
+    lists = sum(
+        float(entropy_bits(count)) + 6 * count.size
+        for levels, count in zip(way, (row_count, column_count), strict=True)
+        if levels.size > 1
+    )
+    return float(entropy_bits(counts).sum()) + lists

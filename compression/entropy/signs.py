@@ -1,0 +1,41 @@
+"""Signs of integers, one bit for each that is not zero; as the spare bits of the coder's lanes they travel free."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.compression.entropy.bits import BitReader
+from fedpress.compression.errors import FrameError
+from fedpress.compression.frame import Reader
+
+_NONE, _SOME, _ALL = range(3)  # no number is negative, some are, all that are not zero are
+_BLOCK = 1 << 16
+
+
+def of(live: NDArray[np.integer]) -> tuple[int, bytes]:
+    """Return the kind of signs of numbers none of which is zero, and their bits."""
+    negative = live < 0
+    if not negative.any():
+        return _NONE, b""
+    return (_ALL, b"") if negative.all() else (_SOME, np.packbits(negative).tobytes())
+
+
+def give(out: NDArray[np.integer], kind: int, carried: bytes, reader: Reader) -> None:
+    """Give the magnitudes in `out` their signs: first the bits that lanes `carried`, then what `reader` has."""
+    if kind > (_ALL if out.dtype.kind == "i" else _NONE):
+        raise FrameError(f"{out.dtype.name} has no signs of kind {kind}")
+    count = (int(np.count_nonzero(out)) + 7) // 8 if kind == _SOME else 0
+    used = min(len(carried), count // 2 * 2)
+    if any(carried[used:]):
+        raise FrameError("the coder does not end where it began")
+    if kind == _ALL:
+        np.negative(out, out=out)
+    if kind != _SOME:
+        return
+    bits = BitReader(carried[:used] + reader.take(count - used))
+    for first in range(0, out.size, _BLOCK):
+        block = out[first : first + _BLOCK]
+        live = np.flatnonzero(block)
+        negative = np.empty(live.size, np.uint8)
+        bits.fixed(negative, 1)
+        block[live[negative == 1]] *= -1
+    bits.end()
