@@ -48,11 +48,11 @@ def transform(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return vectors
 
 
-def signs(seed: int, count: int) -> NDArray[np.float32]:
+def signs(seed: int, count: int) -> NDArray[np.int8]:
     """Return `count` random signs, 1 and -1, that both ends get from `seed`: the bits of its words, low ones first."""
     words = shared(seed, -(-count // 64)).astype("<u8")
-    bits = np.unpackbits(words.view(np.uint8), count=count, bitorder="little")
-    return np.float32(1) - np.float32(2) * bits
+    bits = np.unpackbits(words.view(np.uint8), count=count, bitorder="little").view(np.int8)
+    return np.subtract(1, 2 * bits, dtype=np.int8)
 
 
 def draw_seed(streams: Streams, rng: np.random.Generator, stage: str) -> int:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError
-from fedpress.compression.finite import LARGEST, cut
+from fedpress.compression.finite import cut
 from fedpress.compression.hadamard import blocks, draw_seed, signs, transform
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import bounds, take, values_of, without
@@ -24,9 +24,7 @@ class Hadamard(Stage):
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "hadamard")
         seed = draw_seed(streams, rng, "hadamard")
-        edges = bounds(streams, layout)
-        # A sum of values near float32's end can lie beyond it: the quantiser wants finite ones.
-        rotated = np.clip(_rotate(values * signs(seed, values.size), edges), -LARGEST, LARGEST)
+        rotated = _rotate(values * signs(seed, values.size), bounds(streams, layout))
         return {**streams, "values": rotated, "seed": np.array([seed], np.uint32)}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
@@ -35,16 +33,17 @@ class Hadamard(Stage):
         if not np.isfinite(values).all():
             raise FrameError("a rotated value is not finite")
         seed = int(take(streams, "seed", np.uint32, 1)[0])
-        back = cut(_rotate(values, edges) * signs(seed, values.size), edges, layout)
+        back = _rotate(values, edges)
+        back *= signs(seed, values.size)
         return {**without(streams, "seed"), "values": back}
 
 
 def _rotate(values: NDArray[np.float32], edges: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the orthonormal transform of each block, (n,); values beyond float32 become infinite."""
+    """Return the orthonormal transform of each block, (n,), all finite."""
     rotated = values.copy()
     for where, size in blocks(edges):
         # The first factor, exact, keeps every sum within the largest value: only the second can leave float32's range.
         sums = transform(values[where].reshape(-1, size) * np.float32(1 / size))
         with np.errstate(over="ignore"):
-            rotated[where] = (sums * np.sqrt(np.float32(size))).ravel()
+            rotated[where] = cut(sums * np.sqrt(np.float32(size))).ravel()
     return rotated

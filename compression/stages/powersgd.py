@@ -7,9 +7,11 @@ import numpy as np
 
 from fedpress.compression.codec import State, StatefulStage, Streams
 from fedpress.compression.errors import FrameError, SpecError
-from fedpress.compression.finite import LARGEST, cut
+from fedpress.compression.finite import cut
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, take, values_of, without
+from fedpress.compression.streams import take, values_of, without
+
+_CHUNK = 1 << 16  # numbers that are summed at once, to stay in the cache
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class PowerSgd(StatefulStage):
             q[dead] = rng.standard_normal((int(dead.sum()), columns))
             p = np.linalg.qr(matrix @ q.T)[0].T.astype(np.float32)  # (rank, rows)
             left.append(p.ravel())
-            right.append(np.clip(p @ matrix, -LARGEST, LARGEST).astype(np.float32).ravel())
+            right.append(cut(p @ matrix).astype(np.float32).ravel())
             at += self.rank * columns
         out = {"left": np.concatenate(left), "right": np.concatenate(right), "rest": np.concatenate(rest)}
         return {**without(streams, "values"), **out}, {"q": out["right"]}
@@ -76,28 +78,25 @@ class PowerSgd(StatefulStage):
                 values[part] = rest[at : at + size]
                 at += size
                 continue
-            matrix = values[part].reshape(rows, columns)
-            for _ in range(self.rank):
-                # Pair by pair, elementwise: a matrix product's sums would be the machine's own.
-                p, q = left[row : row + rows], right[column : column + columns]
-                with np.errstate(over="ignore"):
-                    product = np.multiply.outer(p, q)
-                    np.clip(product, -LARGEST, LARGEST, out=product)
-                    matrix += product
-                np.clip(matrix, -LARGEST, LARGEST, out=matrix)
-                row, column = row + rows, column + columns
-        back = cut(values, bounds(streams, layout), layout)
-        return {**without(streams, "left", "right", "rest"), "values": back}
+            p = left[row : row + self.rank * rows].reshape(self.rank, rows)
+            q = right[column : column + self.rank * columns].reshape(self.rank, columns)
+            row, column = row + p.size, column + q.size
+            matrix, some = values[part].reshape(rows, columns), max(1, _CHUNK // columns)
+            for first in range(0, rows, some):
+                total = matrix[first : first + some]
+                for k in range(self.rank):
+                    # Pair by pair, elementwise: a matrix product's sums would be the machine's own.
+                    with np.errstate(over="ignore"):
+                        total[:] = cut(total + cut(np.multiply.outer(p[k, first : first + some], q[k])))
+        return {**without(streams, "left", "right", "rest"), "values": values}
 
     def _parts(self, layout: Layout) -> Iterator[tuple[slice, int, int]]:
         """Return each tensor's place in the values, its rows and columns; none if it is sent as it is."""
         at = 0
-        for tensor in layout.lossy:
-            rows = tensor.shape[0] if len(tensor.shape) > 1 else 0
-            columns = tensor.size // rows if rows else 0
-            small = self.rank * (rows + columns) >= tensor.size
-            yield slice(at, at + tensor.size), 0 if small else rows, 0 if small else columns
-            at += tensor.size
+        for rows, columns in layout.matrices:
+            small = self.rank * (rows + columns) >= rows * columns
+            yield slice(at, at + rows * columns), 0 if small else rows, 0 if small else columns
+            at += rows * columns
 
     def _sizes(self, layout: Layout) -> tuple[int, int, int]:
         """Return the number of elements in "left", "right" and "rest"."""
