@@ -16,6 +16,7 @@ from fedpress.compression.stages.hadamard import Hadamard
 from fedpress.compression.stages.identity import Identity
 from fedpress.compression.stages.pack import Pack
 from fedpress.compression.stages.powersgd import PowerSgd
+from fedpress.compression.stages.ternarise import Ternarise
 from fedpress.compression.stages.topk import TopK
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.compression.stages.zstd import Zstd
@@ -62,12 +63,13 @@ STAGES: Mapping[str, Entry] = {
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
     ),
+    "ternarise": Entry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack")),
     "hadamard": Entry(
         Hadamard, ("hadamard | uniform(4) | pack", "hadamard | fp16", "topk(0.2) | hadamard | uniform(6) | ans")
     ),
     "drive": Entry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
     "eden": Entry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
-    "powersgd": Entry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4)")),
+    "powersgd": Entry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),

@@ -32,7 +32,7 @@ HOSTILE = {
 
 
 def only(spec: str) -> Stage:
-    codec = parse(spec)
+    codec = parse(f"{spec} | pack")  # of one part alone it may be the preset
     assert isinstance(codec, Pipeline)
     return codec.stages[0]
 

@@ -47,14 +47,14 @@ def test_powersgd_by_hand() -> None:
 @given(rank=st.integers(1, 6), rows=st.integers(20, 40), columns=st.integers(20, 40), seed=st.integers(0, 99))
 def test_powersgd_is_exact_up_to_its_rank(rank: int, rows: int, columns: int, seed: int) -> None:
     update = {"w": matrix(rows, columns, rank, seed)}
-    for spec in (f"powersgd({rank})", f"powersgd({rank + 2})"):
+    for spec in (f"powersgd({rank}) | pack", f"powersgd({rank + 2}) | pack"):
         (back,) = rounds(spec, [update])
         assert nmse(update["w"], back["w"]) < 1e-10
 
 
 def test_powersgd_takes_the_first_axis_by_the_rest() -> None:
     kernel = matrix(16, 45, 2).reshape(16, 5, 3, 3)
-    (back,) = rounds("powersgd(2)", [{"conv": kernel}])
+    (back,) = rounds("powersgd(2) | pack", [{"conv": kernel}])
     assert nmse(kernel, back["conv"]) < 1e-10
 
 
@@ -62,7 +62,7 @@ def test_powersgd_sends_vectors_and_small_matrices_as_they_are() -> None:
     rng = np.random.default_rng(0)
     shapes = {"bias": (30,), "scalar": (), "small": (3, 4), "edge": (4, 4), "empty": (0, 9), "thin": (50, 1)}
     update = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    (back,) = rounds("powersgd(2)", [update])
+    (back,) = rounds("powersgd(2) | pack", [update])
     for name, array in update.items():
         np.testing.assert_array_equal(back[name], array)
 
@@ -72,14 +72,14 @@ def test_powersgd_s_warm_start_finds_the_best_approximation() -> None:
     array = matrix(60, 80, 60, seed=3)
     singular = np.linalg.svd(array, compute_uv=False)
     best = np.square(singular[4:]).sum() / np.square(singular).sum()
-    errors = [nmse(array, back["w"]) for back in rounds("powersgd(4)", [{"w": array}] * 60)]
+    errors = [nmse(array, back["w"]) for back in rounds("powersgd(4) | pack", [{"w": array}] * 60)]
     assert errors[0] > 1.1 * best
     assert errors[-1] == pytest.approx(best, rel=1e-3)
 
 
 def test_powersgd_recovers_from_a_round_of_zeros() -> None:
     array = matrix(30, 40, 3)
-    zeros, back = rounds("powersgd(3)", [{"w": np.zeros_like(array)}, {"w": array}])
+    zeros, back = rounds("powersgd(3) | pack", [{"w": np.zeros_like(array)}, {"w": array}])
     assert not zeros["w"].any()
     assert nmse(array, back["w"]) < 1e-10
 
@@ -92,7 +92,7 @@ def test_powersgd_with_feedback_sends_everything_in_time() -> None:
 
 
 def test_powersgd_s_memory_of_another_layout_is_as_none() -> None:
-    codec, update = parse("powersgd(2)"), {"w": matrix(20, 30, 20)}
+    codec, update = parse("powersgd(2) | pack"), {"w": matrix(20, 30, 20)}
     other = {"w": matrix(20, 31, 20)}
     _, memory = codec.encode(other, codec.init(Layout.of(other)), derive(0))
     fresh, _ = codec.encode(update, {}, derive(1))
@@ -115,7 +115,7 @@ def test_powersgd_sums_pair_by_pair() -> None:
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 1.0, 3e38])
 def test_powersgd_at_both_ends_of_float32(scale: float) -> None:
     array = (np.random.default_rng(0).uniform(-1, 1, (20, 30)) * scale).astype(np.float32)
-    for back in rounds("powersgd(3)", [{"w": array}] * 4):
+    for back in rounds("powersgd(3) | pack", [{"w": array}] * 4):
         assert np.isfinite(back["w"]).all()
         if scale > 1e-40:
             assert nmse(array, back["w"]) < 1
@@ -197,3 +197,54 @@ def test_dgc_s_arguments() -> None:
             parse(spec)
     with pytest.raises(SpecError, match="stands first"):
         parse("topk(0.1) | dgc(0.9)")
+
+
+def test_stc_by_hand() -> None:
+    """Two of eight values are kept, and both become their mean magnitude, whatever tensor they are of."""
+    update = {"a": np.array([0, -6, 1, 0], np.float32), "b": np.array([[0.5, 2], [-1, 0]], np.float32)}
+    first, second = rounds("stc(0.25)", [update, update])
+    assert first["a"].tolist() == [0, -4, 0, 0]
+    assert first["b"].tolist() == [[0, 4], [0, 0]]
+    # Left over are -2, 1 and 0.5, -2, -1: wanted are -8, 2 and 1, 0, -2. Of equal ones the first is kept.
+    assert second["a"].tolist() == [0, -5, 5, 0]
+    assert not second["b"].any()
+
+
+@given(seed=st.integers(0, 999), p=st.floats(0.01, 1))
+def test_stc_is_the_paper_s_algorithm(seed: int, p: float) -> None:
+    """Algorithm 1, as one formula each line; in the first round nothing is left over from before."""
+    update = {"a": matrix(9, 11, 9, seed), "b": matrix(1, 40, 1, seed + 1)}
+    flat = np.concatenate([array.ravel() for array in update.values()])
+    k = max(1, round(flat.size * p))
+    least = np.sort(np.abs(flat))[-k]
+    mask = np.abs(flat) >= least
+    mean = np.abs(flat[mask]).sum(dtype=np.float64) / k
+    (back,) = rounds(f"stc({p!r})", [update])
+    got = np.concatenate([array.ravel() for array in back.values()])
+    np.testing.assert_allclose(got, mean * np.sign(flat) * mask, rtol=1e-6)
+
+
+def test_ternarise_at_both_ends_of_float32() -> None:
+    for values in ([3e38, -3.4e38, 0.0], [1e-45, -1e-44, 0.0], [0.0, 0.0], []):
+        array = np.array(values, np.float32)
+        (back,) = rounds("ternarise | pack", [{"x": array}])
+        np.testing.assert_array_equal(np.sign(back["x"]), np.sign(array))
+        assert np.isfinite(back["x"]).all()
+
+
+PRESETS = {
+    "stc(0.02)": "ef | topk(0.02) | ternarise | ans",
+    "dgc(0.02)": "dgc(0.9) | topk(0.02) | ans",
+    "powersgd(3)": "ef | powersgd(3)",
+    "drive": "drive | pack",
+    "eden(3)": "eden(3) | pack",
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_is_what_it_stands_for(name: str) -> None:
+    updates = [{"w": matrix(20, 30, 20, seed), "b": matrix(1, 30, 1)[0]} for seed in range(3)]
+    for preset, spelled in zip(rounds(name, updates), rounds(PRESETS[name], updates), strict=True):
+        for tensor in preset:
+            np.testing.assert_array_equal(preset[tensor], spelled[tensor])
+    assert str(parse(name)) == name
