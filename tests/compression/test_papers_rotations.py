@@ -214,6 +214,39 @@ def test_any_update_decodes_to_finite_values(spec: str, name: str) -> None:
         np.testing.assert_array_equal(back[name], update[name])
 
 
+def page_s_transform(block: list[np.float32]) -> list[np.float32]:
+    """H of docs/frame.md, number by number."""
+    for _ in range(len(block).bit_length() - 1):
+        pairs = list(zip(block[::2], block[1::2], strict=True))
+        block = [a + b for a, b in pairs] + [a - b for a, b in pairs]
+    return block
+
+
+@pytest.mark.parametrize("spec", ["hadamard", "drive", "eden(3)"])
+def test_values_are_those_of_the_page(spec: str) -> None:
+    """docs/frame.md written out: tensors of 116 and 7 values are blocks of 64, 32 and 16, and 4 and 7 in no block."""
+    values = heavy(123)
+    stage, layout = only(spec), Layout.of({"a": values[:116], "b": values[116:]})
+    streams = stage.encode({"values": values}, layout, derive(0))
+    sign = [np.float32(s) for s in signs(int(streams["seed"][0]), 123)]
+    wanted = [np.float32(0)] * 123
+    if spec == "hadamard":
+        wanted = [a * b for a, b in zip(streams["values"], sign, strict=True)]
+    else:
+        for place, value in zip((*range(112, 116), *range(116, 123)), streams["rest"], strict=True):
+            wanted[place] = value
+    levels = [np.float32(-1), np.float32(1)] if spec == "drive" else list(centroids(3))
+    for number, (start, size) in enumerate(((0, 64), (64, 32), (96, 16))):
+        if spec == "hadamard":
+            block = page_s_transform([value * np.float32(1 / size) for value in streams["values"][start:][:size]])
+            factor = np.float32(math.sqrt(size))
+        else:
+            block = page_s_transform([levels[symbol] for symbol in streams["symbols"][start:][:size]])
+            factor = streams["scale"][number]
+        wanted[start : start + size] = [a * factor * b for a, b in zip(block, sign[start:], strict=False)]
+    np.testing.assert_array_equal(stage.decode(streams, layout)["values"], np.array(wanted))
+
+
 def test_rotated_values_are_not_rotated_again() -> None:
     for spec in ("hadamard | hadamard", "hadamard | drive", "hadamard | eden(2)"):
         with pytest.raises(SpecError, match="cannot follow another rotation"):
