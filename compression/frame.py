@@ -41,13 +41,15 @@ def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDA
     head.append(len(base))
     head += base
     head.append(len(streams))
-    payloads = []
     for name, array in streams.items():
         head.append(len(name))
         head += name.encode()
-        payloads.append(put_head(head, array))
-    body = b"".join([bytes(head), *payloads])
-    return MAGIC + bytes([VERSION]) + zlib.crc32(body).to_bytes(4, "little") + body
+        put_head(head, array)
+    payloads = [np.ascontiguousarray(array.astype(_wire(array), copy=False)) for array in streams.values()]
+    crc = zlib.crc32(head)
+    for payload in payloads:
+        crc = zlib.crc32(payload, crc)
+    return b"".join([MAGIC, bytes([VERSION]), crc.to_bytes(4, "little"), head, *payloads])
 
 
 def read_frame(frame: bytes) -> Frame:
@@ -94,12 +96,19 @@ def base_of(frame: bytes) -> bytes:
     return read_frame(frame).base
 
 
-def put_head(out: bytearray, array: NDArray[Any]) -> bytes:
-    """Append the code of `array`'s dtype and its number of elements; return its bytes, little-endian."""
-    wire = array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
-    out.append(DTYPES.index(wire))
+def put_head(out: bytearray, array: NDArray[Any]) -> None:
+    """Append the code of `array`'s dtype and its number of elements."""
+    out.append(DTYPES.index(_wire(array)))
     put_varint(out, array.size)
-    return np.ascontiguousarray(array).astype(wire, copy=False).tobytes()
+
+
+def to_bytes(array: NDArray[Any]) -> bytes:
+    """Return the elements of `array`, little-endian."""
+    return array.astype(_wire(array), copy=False).tobytes()
+
+
+def _wire(array: NDArray[Any]) -> np.dtype[Any]:
+    return array.dtype.newbyteorder("<") if array.dtype.itemsize > 1 else array.dtype
 
 
 def put_varint(out: bytearray, value: int) -> None:

@@ -1,16 +1,19 @@
 """A chain of stages as a codec."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Streams
-from fedpress.compression.errors import FrameError
+from fedpress.compression.errors import FrameError, UpdateError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
+from fedpress.compression.stepped import Stepped
 from fedpress.compression.streams import take
+
+_ATTEMPTS = 5  # at a frame of so many bytes
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,33 @@ class Pipeline(Codec):
         streams: Streams = {"values": values}
         if layout.exact_nbytes:
             streams["exact"] = exact
-        lossy = [stage for stage in self.stages if not stage.lossless]
+        stages, budgets = (
+            self.stages,
+            [stage.bytes for stage in self.stages if isinstance(stage, Stepped) and stage.bytes],
+        )
+        for _ in range(_ATTEMPTS):
+            frame, back, after = self._press(stages, streams, layout, state, rng, base)
+            over = len(frame) - min(budgets, default=len(frame))
+            if over <= 0:
+                return frame, back, after
+            stages = tuple(
+                replace(stage, bytes=max(1, (stage.bytes or 0) - over))
+                if isinstance(stage, Stepped) and stage.bytes
+                else stage
+                for stage in stages
+            )
+        raise UpdateError(f"{min(budgets)} bytes are too few for this update: {len(frame)} is the least that was found")
+
+    def _press(
+        self,
+        stages: tuple[Stage, ...],
+        streams: Streams,
+        layout: Layout,
+        state: State,
+        rng: np.random.Generator,
+        base: bytes,
+    ) -> tuple[bytes, NDArray[np.float32], State]:
+        lossy = [stage for stage in stages if not stage.lossless]
         after: dict[str, NDArray[Any]] = {}
         for number, stage in enumerate(lossy):
             if isinstance(stage, StatefulStage):
@@ -80,7 +109,7 @@ class Pipeline(Codec):
         back = streams
         for stage in reversed(lossy):
             back = stage.decode(back, layout)
-        for stage in self.stages[len(lossy) :]:
+        for stage in stages[len(lossy) :]:
             streams = stage.encode(streams, layout, rng)
         return write_frame(self.text, layout.digest, base, streams), back["values"], after
 

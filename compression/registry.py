@@ -14,6 +14,7 @@ from fedpress.compression.stages.eden import Eden
 from fedpress.compression.stages.fp16 import Fp16
 from fedpress.compression.stages.hadamard import Hadamard
 from fedpress.compression.stages.identity import Identity
+from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.pack import Pack
 from fedpress.compression.stages.powersgd import PowerSgd
 from fedpress.compression.stages.ternarise import Ternarise
@@ -70,6 +71,7 @@ STAGES: Mapping[str, Entry] = {
     "drive": Entry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
     "eden": Entry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
     "powersgd": Entry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
+    "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, get_args
@@ -10,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from fedpress.compression.codec import Codec, Stage
-from fedpress.compression.errors import SpecError, unknown
+from fedpress.compression.errors import SpecError, UpdateError, unknown
 from fedpress.compression.frame import MAX_SPEC
 from fedpress.compression.layout import Layout
 from fedpress.compression.pipeline import Pipeline
@@ -68,7 +69,8 @@ def parse(spec: str) -> Codec:
     # A stage that gets nothing it can work on says so at once, not in the first round.
     update = {"x": np.array([1.0, -2.0], np.float32)}
     layout = Layout.of(update)
-    codec.decode(codec.encode(update, codec.init(layout), np.random.default_rng(0))[0], layout)
+    with suppress(UpdateError):  # so small a one may be beyond a codec's target
+        codec.decode(codec.encode(update, codec.init(layout), np.random.default_rng(0))[0], layout)
     return codec
 
 

@@ -27,17 +27,12 @@ _BLOCK = 1 << 16  # numbers that are joined at a time
 
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
-    at = np.flatnonzero(numbers)
-    live = numbers[at]
-    magnitude = np.abs(live).view(f"u{live.dtype.itemsize}")
-    sign, spare = signs.of(live)
-    fitted = scales.fit(at, magnitude, shapes)
-    groups, counts = Groups.fit(_counts(at, magnitude, fitted))
+    sign, spare = signs.of(numbers)
+    fitted = scales.fit(numbers, shapes)
+    groups, counts = Groups.fit(_counts(numbers, fitted))
     kinds = [_kind(count) for count in counts]
     found: list[int] = []
-    parts = [
-        (context, *TOKENS.take_apart(part)) for context, part in _parts(at, magnitude, fitted, groups, kinds, found)
-    ]
+    parts = [(context, *TOKENS.take_apart(part)) for context, part in _parts(numbers, fitted, groups, kinds, found)]
     out = bytearray()
     fitted.write(out)
     groups.write(out)
@@ -103,16 +98,16 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
     signs.give(out, sign, carried, reader)
 
 
-def _counts(at: NDArray[np.int64], magnitude: Numbers, fitted: Scales) -> NDArray[np.int64]:
+def _counts(numbers: NDArray[np.integer], fitted: Scales) -> NDArray[np.int64]:
     """Return how often each magnitude, 16 or more as one, comes in each class, (CLASSES, 17)."""
     counts = np.zeros((CLASSES, 17), np.int64)
     for first, classes in fitted.chunks():
-        low, high = np.searchsorted(at, [first, first + classes.size])
-        of_cell = classes[at[low:high] - first].astype(np.intp)
-        token = np.minimum(magnitude[low:high], 16).astype(np.intp)
-        part = np.bincount(of_cell * 17 + token, minlength=counts.size).reshape(counts.shape)
-        part[:, 0] = np.bincount(classes, minlength=CLASSES) - part.sum(axis=1)
-        counts += part
+        part = numbers[first : first + classes.size]
+        live = np.flatnonzero(part)
+        token = np.minimum(np.abs(part[live].astype(np.int32)), 16)
+        count = np.bincount(classes[live] * np.int32(17) + token, minlength=counts.size).reshape(counts.shape)
+        count[:, 0] = np.bincount(classes, minlength=CLASSES) - count.sum(axis=1)
+        counts += count
     counts[0] = 0
     return counts
 
@@ -125,29 +120,24 @@ def _kind(counts: NDArray[np.int64]) -> int:
 
 
 def _parts(
-    at: NDArray[np.int64], magnitude: Numbers, fitted: Scales, groups: Groups, kinds: list[int], found: list[int]
+    numbers: NDArray[np.integer], fitted: Scales, groups: Groups, kinds: list[int], found: list[int]
 ) -> Iterator[tuple[int, Numbers]]:
     """Yield context and numbers of each part, in order, and append to `found`."""
     for first, classes in fitted.chunks():
         of_cell = groups.of(classes)
-        low, high = np.searchsorted(at, [first, first + classes.size])
-        place, number = at[low:high] - first, magnitude[low:high]
-        group_of = of_cell[place]
-        full = np.zeros(0, magnitude.dtype)
+        part = numbers[first : first + classes.size]
+        magnitude = np.abs(part).view(f"u{part.dtype.itemsize}")
         for group in np.flatnonzero(np.bincount(of_cell, minlength=256)[: len(kinds)]).tolist():
             cells = np.flatnonzero(of_cell == group)
+            number = magnitude[cells]
             if kinds[group] == _DENSE:
-                if not full.size:
-                    full = np.zeros(classes.size, magnitude.dtype)
-                    full[place] = number
-                yield 2 * group, full[cells]
+                yield 2 * group, number
                 continue
-            mine = group_of == group
-            rank = np.searchsorted(cells, place[mine])
+            rank = np.flatnonzero(number)
             found.append(rank.size)
             yield 2 * group, (np.diff(rank, prepend=-1) - 1).astype(np.uint32)
             if kinds[group] == _SPARSE:
-                yield 2 * group + 1, number[mine] - magnitude.dtype.type(1)
+                yield 2 * group + 1, number[rank] - number.dtype.type(1)
 
 
 @dataclass

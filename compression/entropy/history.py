@@ -24,7 +24,7 @@ _LARGEST = 1 << 24  # magnitudes up to here keep sums of a column's exact
 
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
-    sign, spare = signs.of(numbers[np.flatnonzero(numbers)])
+    sign, spare = signs.of(numbers)
     magnitude = np.abs(numbers)
     means = np.array([level(row.mean()) for row, _ in _rows(magnitude, shapes) if row.size], np.uint8)
     live = [
@@ -100,4 +100,4 @@ def _classes(above: NDArray[np.int64], mean: int) -> NDArray[np.uint8]:
     part = (above + _PRIOR) * above.size / (float(above.sum()) + _PRIOR * above.size)
     fraction, octave = np.frexp(part)
     shift = 2 * octave - 2 + np.searchsorted(_STEPS, fraction, side="right")
-    return np.clip(shift + mean, 1, CLASSES - 1).astype(np.uint8)
+    return np.asarray(np.clip(shift + mean, 1, CLASSES - 1), np.uint8)

@@ -4,6 +4,7 @@ plain    the array's bytes
 dense    every number as a token under one table
 sparse   the gaps between numbers that are not zero, and those numbers, as tokens; read, no longer written
 cells    under contexts, as the cells of matrices (`cells`)
+history  under contexts, as the cells of matrices of few rows (`history`)
 """
 
 from collections.abc import Sequence
@@ -11,31 +12,39 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.entropy import cells
+from fedpress.compression.entropy import cells, history
+from fedpress.compression.entropy.classes import Shape
 from fedpress.compression.entropy.lists import Reading, Written
-from fedpress.compression.entropy.scales import Shape
 from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.errors import FrameError
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import Reader, put_head, to_bytes
 
-_PLAIN, _DENSE, _SPARSE, _CELLS = range(4)
+_PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY = range(5)
 _FEW = 4096  # numbers up to which one table may beat contexts
 _BLOCK = 1 << 16  # numbers that are joined at a time
 
 
-def encode(array: NDArray[np.integer], shapes: Sequence[Shape] = ()) -> bytes:
-    """Return `array` (n,), the cells of matrices of these `shapes` if any, as bytes that `decode` reads."""
+def encode(array: NDArray[np.integer], shapes: Sequence[Shape] = (), *, by_row: bool = False) -> bytes:
+    """Return `array` (n,), the cells of matrices of these `shapes` if any, as bytes that `decode` reads.
+
+    `by_row` is for matrices of few rows and many columns.
+    """
     head = bytearray()
-    plain = put_head(head, array)
-    best = bytes([_PLAIN]) + plain
+    put_head(head, array)
+    coded: list[bytes] = []
     if array.size and array.dtype.itemsize <= 4:
         if array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min:  # else there is no magnitude
-            best = min(best, bytes([_CELLS]) + cells.encode(array, shapes or [(1, array.size)]), key=len)
+            coded.append(bytes([_CELLS]) + cells.encode(array, shapes or [(1, array.size)]))
+            if by_row:
+                coded.append(bytes([_HISTORY]) + history.encode(array, shapes))
         if array.size <= _FEW:
             numbers = fold(array) if array.dtype.kind == "i" else array
             dense = bytearray([_DENSE])
             Written.of(numbers.astype(np.uint32)).write(dense)
-            best = min(best, bytes(dense), key=len)
+            coded.append(bytes(dense))
+    best = min(coded, key=len, default=b"")
+    if not coded or len(best) > array.nbytes:
+        best = bytes([_PLAIN]) + to_bytes(array)
     return bytes(head) + best
 
 
@@ -48,10 +57,11 @@ def decode(data: bytes, room: int, shapes: Sequence[Shape] = ()) -> NDArray[np.i
     way = reader.byte()
     if way == _PLAIN:
         array = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
-    elif way in (_DENSE, _SPARSE, _CELLS) and dtype.itemsize <= 4:
+    elif way in (_DENSE, _SPARSE, _CELLS, _HISTORY) and dtype.itemsize <= 4:
         array = np.zeros(count, dtype)
-        if way == _CELLS:
-            cells.decode(reader, shapes if sum(m * n for m, n in shapes) == count else [(1, count)], array)
+        if way in (_CELLS, _HISTORY):
+            matrices = shapes if sum(m * n for m, n in shapes) == count else [(1, count)]
+            (cells if way == _CELLS else history).decode(reader, matrices, array)
         else:
             (_read_dense if way == _DENSE else _read_sparse)(reader, array)
     else:

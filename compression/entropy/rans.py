@@ -22,7 +22,8 @@ _WORD = 16  # bits of a word
 MAX_LANES = 4096  # that a frame can have
 _WORTH = 48  # lanes from which numpy is faster than a plain loop over one
 _PER_LANE = 1024  # bytes of output that pay for one more lane, which costs about three,
-_PER_CARRIER = 512  # or one if it carries spare bytes
+_PER_CARRIER = 256  # or one if it carries spare bytes,
+_ENOUGH = 1024  # lanes that are as fast as any more
 _MOST_ALONE = 1 << 20  # tokens that one lane may code, and
 _MOST_TURNS = 1 << 16  # for each of many, so that no frame takes long
 _BLOCK = 1 << 16  # tokens whose contexts are spread out at a time
@@ -41,9 +42,8 @@ def encode(
     They are decoded in `rows`, one call each, of so many tokens; in one if there are none. Return how many bytes of
     `spare` the lanes carry.
     """
-    cost = tables.precision - np.log2(np.maximum(tables.frequency, 1))  # bits
-    nbytes = float(np.take(cost.reshape(-1), contexts.astype(np.intp) * cost.shape[1] + tokens).sum()) / 8
-    wanted = int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER)))
+    nbytes = tables.cost(tokens, contexts) / 8
+    wanted = min(int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER))), _ENOUGH)
     if wanted < _WORTH and tokens.size <= _MOST_ALONE:
         lanes = 1
     else:
@@ -130,7 +130,8 @@ def decode(
 def _spread(contexts: NDArray[np.uint8], ends: NDArray[np.int64], start: int, stop: int) -> NDArray[np.uint8]:
     """Return the context of each token from `start` to `stop`, where run i ends at `ends[i]`."""
     first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-    inner = np.diff(np.clip(ends[first : last + 1], start, stop), prepend=start)
+    edges = np.concatenate([[start], np.clip(ends[first : last + 1], start, stop)])
+    inner = edges[1:] - edges[:-1]
     return np.repeat(contexts[first : last + 1], inner)
 
 
@@ -205,4 +206,4 @@ class Decoder:
                 x[low] = x[low] << np.uint32(_WORD) | self._words[at : at + low.size]
                 at += low.size
         self._at = at
-        return self._token.take(index)
+        return np.asarray(self._token.take(index), np.uint8)

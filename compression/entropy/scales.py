@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.compression.entropy import lists
-from fedpress.compression.entropy.classes import CLASSES, Numbers, Shape, entropy_bits, level
+from fedpress.compression.entropy.classes import CLASSES, Shape, entropy_bits, level
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader
 
 _OFFSET = 64  # column levels are sent with this added
-_FEW = 64  # numbers that are not zero in a matrix from which scales are worth a try
-_CHUNK = 1 << 20  # cells that are handled at a time
+_FEW = 64  # sum of magnitudes of a matrix from which scales are worth a try
+_CHUNK = 1 << 19  # cells that are handled at a time
+_BLOCK = 1 << 17  # cells that are looked at at a time
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,12 @@ def _classes(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.
     return classes
 
 
-def fit(at: NDArray[np.int64], magnitude: Numbers, shapes: Sequence[Shape]) -> Scales:
-    """Return the scales under which cells of these magnitudes at `at` (ascending), else zero, take the fewest bits."""
+def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> Scales:
+    """Return the scales under which `numbers`, the cells of matrices of these shapes, take the fewest bits."""
     rows, columns = [], []
     begin = 0
     for m, n in shapes:
-        first, last = np.searchsorted(at, [begin, begin + m * n])
-        best = _fit(at[first:last] - begin, magnitude[first:last], (m, n))
+        best = _fit(numbers[begin : begin + m * n].reshape(m, n))
         rows.append(best[0])
         columns.append(best[1])
         begin += m * n
@@ -107,24 +107,33 @@ def fit(at: NDArray[np.int64], magnitude: Numbers, shapes: Sequence[Shape]) -> S
 Levels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def _fit(at: NDArray[np.int64], magnitude: Numbers, shape: Shape) -> Levels:
-    m, n = shape
+def _fit(matrix: NDArray[np.integer]) -> Levels:
+    m, n = matrix.shape
+    row_sum, column_sum = np.zeros(m), np.zeros(n)
+    for block in _row_blocks(matrix):
+        magnitude = np.abs(matrix[block].astype(np.int32))
+        row_sum[block] = magnitude.sum(axis=1)
+        column_sum += magnitude.sum(axis=0)
     one = np.full(1, _OFFSET, np.uint8)
-    total = int(magnitude.sum(dtype=np.int64))
+    total = float(row_sum.sum())
     alike = level(np.array([total / max(1, m * n)])), one
-    if at.size < _FEW or min(m, n) == 1:
+    if total < _FEW or min(m, n) == 1:
         return alike
-    row, column = np.divmod(at, n)
-    row_sum, column_sum = np.bincount(row, magnitude, m), np.bincount(column, magnitude, n)
-    live = max(1, np.count_nonzero(column_sum))
+    live = max(1, int(np.count_nonzero(column_sum)))
     ways: list[Levels] = [
         alike,
         (level(row_sum / n), one),
         (alike[0], _shift(column_sum, total / n)),
         (level(row_sum / live), _shift(column_sum, total / live)),
     ]
-    token = np.minimum(magnitude, 8).astype(np.intp)
-    return min(ways, key=lambda way: _bits(way, shape, row, column, token))
+    bits = _bits(ways, matrix)
+    return ways[bits.index(min(bits))]
+
+
+def _row_blocks(matrix: NDArray[np.integer]) -> Iterator[slice]:
+    """Yield slices of rows of about `_BLOCK` cells."""
+    rows = max(1, _BLOCK // max(1, matrix.shape[1]))
+    return (slice(first, first + rows) for first in range(0, matrix.shape[0], rows))
 
 
 def _shift(sums: NDArray[np.float64], mean: float) -> NDArray[np.uint8]:
@@ -133,22 +142,29 @@ def _shift(sums: NDArray[np.float64], mean: float) -> NDArray[np.uint8]:
     return np.where(sums > 0, shift + _OFFSET, 0).astype(np.uint8)
 
 
-def _bits(
-    way: Levels, shape: Shape, row: NDArray[np.int64], column: NDArray[np.int64], token: NDArray[np.intp]
-) -> float:
-    """Return about how many bits it takes to code the cells in this way, and the levels."""
-    rows, columns = (np.broadcast_to(levels, size) for levels, size in zip(way, shape, strict=True))
-    row_kind, row_count = np.unique(rows, return_counts=True)
-    column_kind, column_count = np.unique(columns, return_counts=True)
-    kinds = _classes(row_kind, column_kind).reshape(-1)
-    cells = np.bincount(kinds, np.outer(row_count, column_count).reshape(-1), CLASSES).astype(np.int64)
-    of_cell = np.clip(rows[row].astype(np.int16) + columns[column] - _OFFSET, 1, CLASSES - 1)
-    counts = np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9)
-    counts[:, 0] = cells - counts.sum(axis=1)
-    counts[0] = 0
-    lists = sum(
-        float(entropy_bits(count)) + 6 * count.size
-        for levels, count in zip(way, (row_count, column_count), strict=True)
-        if levels.size > 1
-    )
-    return float(entropy_bits(counts).sum()) + lists
+def _bits(ways: Sequence[Levels], matrix: NDArray[np.integer]) -> list[float]:
+    """Return about how many bits it takes to code the cells in each way, and its levels."""
+    m, n = matrix.shape
+    counts = np.zeros((len(ways), CLASSES, 9), np.int64)
+    full = [(np.broadcast_to(rows, (m,)), np.broadcast_to(columns, (n,))) for rows, columns in ways]
+    for block in _row_blocks(matrix):
+        row, column = np.nonzero(matrix[block])
+        token = np.minimum(np.abs(matrix[block][row, column].astype(np.int32)), 8)
+        for way, (rows, columns) in enumerate(full):
+            of_cell = np.clip(rows[block][row].astype(np.int32) + columns[column] - _OFFSET, 1, CLASSES - 1)
+            counts[way] += np.bincount(of_cell * 9 + token, minlength=9 * CLASSES).reshape(CLASSES, 9)
+    out = []
+    for count, (rows, columns), way in zip(counts, full, ways, strict=True):
+        row_kind, row_count = np.unique(rows, return_counts=True)
+        column_kind, column_count = np.unique(columns, return_counts=True)
+        kinds = _classes(row_kind, column_kind).reshape(-1)
+        cells = np.bincount(kinds, np.outer(row_count, column_count).reshape(-1), CLASSES).astype(np.int64)
+        count[:, 0] = cells - count.sum(axis=1)
+        count[0] = 0
+        lists = sum(
+            float(entropy_bits(kind)) + 6 * kind.size
+            for levels, kind in zip(way, (row_count, column_count), strict=True)
+            if levels.size > 1
+        )
+        out.append(float(entropy_bits(count).sum()) + lists)
+    return out

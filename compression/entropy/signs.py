@@ -11,12 +11,14 @@ _NONE, _SOME, _ALL = range(3)  # no number is negative, some are, all that are n
 _BLOCK = 1 << 16
 
 
-def of(live: NDArray[np.integer]) -> tuple[int, bytes]:
-    """Return the kind of signs of numbers none of which is zero, and their bits."""
-    negative = live < 0
-    if not negative.any():
+def of(numbers: NDArray[np.integer]) -> tuple[int, bytes]:
+    """Return the kind of signs of `numbers`, and their bits."""
+    if numbers.min(initial=0) >= 0:
         return _NONE, b""
-    return (_ALL, b"") if negative.all() else (_SOME, np.packbits(negative).tobytes())
+    if numbers.max(initial=0) <= 0:
+        return _ALL, b""
+    blocks = (numbers[first : first + _BLOCK] for first in range(0, numbers.size, _BLOCK))
+    return _SOME, np.packbits(np.concatenate([block[block != 0] < 0 for block in blocks])).tobytes()
 
 
 def give(out: NDArray[np.integer], kind: int, carried: bytes, reader: Reader) -> None:

@@ -11,6 +11,7 @@ from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
 
 _PRECISIONS = range(5, 15)
+_BLOCK = 1 << 16  # tokens that are looked at at a time
 _FINEST = 12  # precision of tables side by side: their slots are looked up, and should stay in the cache
 
 
@@ -98,11 +99,17 @@ class Tables:
             row[: table.frequency.size] = table.frequency << (precision - table.precision)
         return cls(tuple(tables), precision, frequency, np.cumsum(frequency, axis=1, dtype=np.uint32) - frequency)
 
+    def cost(self, tokens: NDArray[np.uint8], contexts: NDArray[np.uint8]) -> float:
+        """Return the bits that `tokens` take under the tables that `contexts` name."""
+        bits = (self.precision - np.log2(np.maximum(self.frequency, 1))).astype(np.float32)
+        blocks = (slice(first, first + _BLOCK) for first in range(0, tokens.size, _BLOCK))
+        return sum(float(bits[contexts[block], tokens[block]].sum()) for block in blocks)
+
     def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
         """Return token, its frequency, and place within the token's slots, of each slot: (contexts, 2**precision)."""
         contexts, size = self.frequency.shape[0], 1 << self.precision
-        token = np.repeat(np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts), self.frequency.ravel())
-        token = token.reshape(contexts, size)
+        every = np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts)
+        token = np.repeat(every, self.frequency.ravel()).reshape(contexts, size)
         frequency = np.take_along_axis(self.frequency, token.astype(np.intp), axis=1)
         offset = np.arange(size, dtype=np.uint32) - np.take_along_axis(self.start, token.astype(np.intp), axis=1)
         return token, frequency, offset
@@ -112,7 +119,7 @@ def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> Table:
     """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
     counts = np.trim_zeros(counts, "b")
     least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
-    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest]
+    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest and p % 2 == finest % 2]
 
     def total(table: Table) -> float:
         return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())

@@ -1,13 +1,16 @@
 """Entropy coding with asymmetric numeral systems, Duda 2013, https://arxiv.org/abs/1311.2540."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpress.compression import lowrank
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import integers
+from fedpress.compression.entropy.classes import Shape
 from fedpress.compression.errors import FrameError
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import positions, take
@@ -23,17 +26,28 @@ class Ans(Stage):
     lossless: ClassVar[bool] = True
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        return dict(
-            _press(name, array, layout) if array.dtype.kind in "iu" else (name, array)
-            for name, array in streams.items()
-        )
+        coded = {name: array for name, array in streams.items() if array.dtype.kind not in "iu"}
+        for name, array in streams.items():
+            if name not in coded:
+                shapes, rows = _shapes(name, array.size, streams, layout)
+                coded[name] = np.frombuffer(integers.encode(array, shapes, by_row=rows), np.uint8)
+        if "gap" in streams:
+            mask = np.zeros(layout.size, np.uint8)
+            mask[positions(streams["gap"], layout.size)] = 1
+            data = integers.encode(mask, layout.matrices)
+            if len(data) < coded["gap"].size:
+                del coded["gap"]
+                coded[_MASK] = np.frombuffer(data, np.uint8)
+        return coded
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
         room, back = layout.room, dict(streams)
-        for name, array in streams.items():
-            if array.dtype.kind in "iu":
+        # The factors' shapes are known once their ranks are.
+        for name in sorted(streams, key=lambda name: name == _FACTORS):
+            if streams[name].dtype.kind in "iu":
                 data = take(streams, name, np.uint8).tobytes()
-                back[name] = integers.decode(data, room, layout.matrices)
+                shapes, _ = _shapes(name, layout.size, back, layout)
+                back[name] = integers.decode(data, room, shapes)
                 room -= back[name].nbytes
         if _MASK in back:
             if "gap" in back:
@@ -42,16 +56,15 @@ class Ans(Stage):
         return back
 
 
+_FACTORS = "factors"
 _MASK = "mask"
 
 
-def _press(name: str, array: NDArray[np.integer], layout: Layout) -> tuple[str, NDArray[np.uint8]]:
-    data = integers.encode(array, layout.matrices if array.size == layout.size else ())
-    if name == "gap" and array.dtype == np.uint32:
-        mask = np.zeros(layout.size, np.uint8)
-        mask[positions(array, layout.size)] = 1
-        name, data = min((name, data), (_MASK, integers.encode(mask, layout.matrices)), key=lambda way: len(way[1]))
-    return name, np.frombuffer(data, np.uint8)
+def _shapes(name: str, size: int, streams: Streams, layout: Layout) -> tuple[Sequence[Shape], bool]:
+    """Return the matrices that a stream of this size is the cells of, and whether they are few rows of vectors."""
+    if name == _FACTORS:
+        return lowrank.shapes(take(streams, "rank", np.uint16, len(layout.matrices)), layout), True
+    return (layout.matrices if size == layout.size else ()), False
 
 
 def _gap(mask: NDArray[np.integer], layout: Layout) -> NDArray[np.uint32]:

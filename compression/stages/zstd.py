@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError, SpecError
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import Reader, put_head, to_bytes
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -40,7 +40,8 @@ class Zstd(Stage):
 
     def _press(self, array: NDArray[Any]) -> NDArray[np.uint8]:
         head = bytearray()
-        plain = put_head(head, array)
+        put_head(head, array)
+        plain = to_bytes(array)
         # The frame has its own size, checksum and end: zstd's would be sent twice.
         parameters = zstandard.ZstdCompressionParameters.from_level(
             self.level, source_size=len(plain), write_content_size=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS

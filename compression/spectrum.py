@@ -1,0 +1,53 @@
+"""The largest singular pairs of a matrix by subspace iteration, Halko et al. 2011, https://arxiv.org/abs/0909.4061."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PASSES = 2  # power iterations: updates' singular values fall slowly after the first few
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The k largest singular pairs, about."""
+
+    left: NDArray[np.float32]  # (m, k), orthonormal
+    value: NDArray[np.float32]  # (k,) descending
+    right: NDArray[np.float32]  # (n, k), orthonormal
+
+    @classmethod
+    def none(cls) -> "Spectrum":
+        """Return no pairs."""
+        return cls(np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
+
+    def first(self, count: int) -> "Spectrum":
+        """Return the `count` largest pairs."""
+        return Spectrum(self.left[:, :count], self.value[:count], self.right[:, :count])
+
+    @property
+    def short(self) -> NDArray[np.float32]:
+        """The shorter vectors times their singular values, (k, the smaller of m and n)."""
+        side = self.left if self.left.shape[0] <= self.right.shape[0] else self.right
+        return (side * self.value).T
+
+
+def spectrum(matrix: NDArray[np.float32], k: int, rng: np.random.Generator) -> Spectrum:
+    """Return the `k` largest singular pairs of `matrix` (m, n), fewer if it has fewer."""
+    m, n = matrix.shape
+    if m > n:
+        turned = spectrum(matrix.T, k, rng)
+        return Spectrum(turned.right, turned.value, turned.left)
+    k = min(k, m)
+    basis = np.eye(m, dtype=np.float32)
+    if 2 * k < m:
+        basis = np.linalg.qr(matrix @ rng.standard_normal((n, k + 8), dtype=np.float32))[0]
+        for _ in range(_PASSES):
+            basis = np.linalg.qr(matrix @ (matrix.T @ basis))[0]
+    part = basis.T @ matrix
+    square, turn = np.linalg.eigh((part @ part.T).astype(np.float64))
+    order = np.argsort(square)[::-1][:k]
+    value = np.sqrt(np.maximum(square[order], 0)).astype(np.float32)
+    turn = turn[:, order].astype(np.float32)
+    right = (turn.T @ part).T / np.maximum(value, np.finfo(np.float32).tiny)
+    return Spectrum(basis @ turn, value, right)
