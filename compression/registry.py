@@ -4,28 +4,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedpress.compression.codec import Stage
+from fedpress.compression.dgc import MomentumCorrection
 from fedpress.compression.feedback import ErrorFeedback
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.stages.affine import Affine
 from fedpress.compression.stages.ans import Ans
 from fedpress.compression.stages.bf16 import Bf16
 from fedpress.compression.stages.deadzone import DeadZone
+from fedpress.compression.stages.drive import Drive
+from fedpress.compression.stages.eden import Eden
 from fedpress.compression.stages.fp16 import Fp16
 from fedpress.compression.stages.gate import Gate
+from fedpress.compression.stages.hadamard import Hadamard
 from fedpress.compression.stages.identity import Identity
 from fedpress.compression.stages.kmeans import KMeans
 from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.pack import Pack
+from fedpress.compression.stages.powersgd import PowerSgd
 from fedpress.compression.stages.qsgd import Qsgd
 from fedpress.compression.stages.quad import Quad
 from fedpress.compression.stages.randk import RandK
 from fedpress.compression.stages.rows import Rows
 from fedpress.compression.stages.sign import Sign
+from fedpress.compression.stages.ternarise import Ternarise
 from fedpress.compression.stages.ternary import Ternary
 from fedpress.compression.stages.threshold import Threshold
 from fedpress.compression.stages.topk import TopK
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.compression.stages.zstd import Zstd
+from fedpress.compression.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -38,16 +45,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class WrapperEntry:
-    """A codec with memory around a pipeline: a frozen dataclass whose first field is `inner`."""
+    """A codec with memory around a pipeline, `inner`; the other fields are the arguments of its name."""
 
-    make: type[ErrorFeedback]
+    make: type[Wrapper]
     examples: tuple[str, ...]
 
 
 WRAPPERS: Mapping[str, WrapperEntry] = {
     "ef": WrapperEntry(
-        ErrorFeedback, ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack")
+        ErrorFeedback,
+        ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack", "ef | powersgd(2)"),
     ),
+    "dgc": WrapperEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
 }
 
 STAGES: Mapping[str, Entry] = {
@@ -76,6 +85,13 @@ STAGES: Mapping[str, Entry] = {
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
     ),
+    "ternarise": Entry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack")),
+    "hadamard": Entry(
+        Hadamard, ("hadamard | uniform(4) | pack", "hadamard | fp16", "topk(0.2) | hadamard | uniform(6) | ans")
+    ),
+    "drive": Entry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
+    "eden": Entry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
+    "powersgd": Entry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
     "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
     "quad": Entry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "quant(4) | quad")),

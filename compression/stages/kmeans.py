@@ -69,7 +69,7 @@ def _centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     ordered = np.sort(values)
     new = np.append(True, ordered[1:] != ordered[:-1])
     if np.count_nonzero(new) <= k:
-        return ordered[new]
+        return np.asarray(ordered[new], np.float32)
     book = np.linspace(float(ordered[0]), float(ordered[-1]), k)
     for _ in range(_ROUNDS):
         ends = np.concatenate([[0], np.searchsorted(ordered, _middles(book)), [ordered.size]])

@@ -133,7 +133,7 @@ def test_a_pipeline_is_its_stages_by_hand(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", WRAPPED)
 def test_sent_and_residual_are_what_was_wanted(spec: str) -> None:
-    """Over many rounds, and over rounds whose frames are lost."""
+    """Over many rounds, and over rounds whose frames are lost. With momentum every round's velocity is wanted."""
     codec = parse(spec)
     layout = Layout.of(sample())
     state = codec.init(layout)
@@ -141,6 +141,8 @@ def test_sent_and_residual_are_what_was_wanted(spec: str) -> None:
     for number in range(12):
         update = sample(seed=number)
         wanted += layout.flatten(update)[0]
+        if "velocity" in state:
+            wanted += codec.momentum * state["velocity"]  # type: ignore[attr-defined]
         frame, after = codec.encode(update, state, derive(number))
         if number % 3 == 1:
             state = codec.lost(state, update)
@@ -330,7 +332,7 @@ def test_golden_frames_are_still_read(spec: str) -> None:
 
 
 def test_stages_are_frozen_and_hold_nothing_but_their_configuration() -> None:
-    for name, entry in STAGES.items():
+    for name, entry in (*STAGES.items(), *WRAPPERS.items()):
         assert dataclasses.is_dataclass(entry.make), name
         assert entry.make.__dataclass_params__.frozen, name
         first = (__import__(entry.make.__module__, fromlist=["x"]).__doc__ or "").splitlines()[0]

@@ -19,6 +19,7 @@ import fedpress.server
 import fedpress.simulations
 from fedpress.cli import main
 from fedpress.client.settings import OPTIMIZERS, SCHEDULES
+from fedpress.compression.registry import STAGES, WRAPPERS
 from fedpress.simulations import run as run_module
 from fedpress.simulations.partitions import KINDS
 from fedpress.simulations.settings import ENGINES, resolve
@@ -104,6 +105,14 @@ def test_the_readme_s_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls == [(("server", "client"), {"num_clients": 100, "workers": 2})]
     assert names["back"]["w"].shape == (50,)
     assert isinstance(names["strategy"], fedpress.server.Compressed)
+
+
+def test_every_codec_is_described() -> None:
+    codecs, frame = ((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("codecs", "frame"))
+    for name in fedpress.codecs():
+        assert re.search(rf"^\|.*`{name}\b", codecs, re.MULTILINE), name
+    for name in (*STAGES, *WRAPPERS):
+        assert re.search(rf"`{name}\b", frame), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
