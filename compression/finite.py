@@ -10,4 +10,4 @@ _LARGEST = np.finfo(np.float32).max
 
 def cut(values: NDArray[Any]) -> NDArray[Any]:
     """Return `values` with those beyond float32, infinities too, replaced by its largest finite number."""
-    return np.clip(values, -_LARGEST, _LARGEST)
+    return np.asarray(np.clip(values, -_LARGEST, _LARGEST))

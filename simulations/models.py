@@ -1,5 +1,7 @@
 """The models of the workloads; each is a function of its dropout rate, where it has one."""
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -94,3 +96,44 @@ class CharacterGRU(nn.Module):
         hidden, _ = self.gru(self.embedding(x))
         scores: Tensor = self.output(self.dropout(hidden))
         return scores
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features (n, outputs, height / stride, width / stride)."""
+        y: Tensor = nn.functional.relu(self.body(x) + self.shortcut(x))
+        return y
+
+
+def resnet18(dropout: float) -> nn.Module:
+    """Return the ResNet-18 of He et al. 2016, https://arxiv.org/abs/1512.03385, for small grey images, 11 million."""
+    widths = (64, 64, 128, 256, 512)
+    blocks = [
+        _Residual(inputs if first else outputs, outputs, 2 if first and outputs > 64 else 1)
+        for inputs, outputs in pairwise(widths)
+        for first in (True, False)
+    ]
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 3, padding=1, bias=False),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(512, 10),
+    )

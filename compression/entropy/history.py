@@ -18,7 +18,9 @@ from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_varint
 
 _PRIOR = 0.5  # every column begins as if it had had this much
-_STEPS = np.array([0.5946035575013605, 0.8408964152537145])  # 2**-0.75 and 2**-0.25: where a number's half octaves end, in parts of the octave's end
+_STEPS = np.array(
+    [0.5946035575013605, 0.8408964152537145]
+)  # 2**-0.75 and 2**-0.25: where a number's half octaves end, in parts of the octave's end
 _LARGEST = 1 << 24  # magnitudes up to here keep sums of a column's exact
 
 

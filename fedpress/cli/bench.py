@@ -1,9 +1,12 @@
 """`fedpress bench`: what things cost, side by side in one run."""
 
 import json as json_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fedpress.compression.errors import SettingError
 
 bench = typer.Typer(help="Measure, side by side in one run.", no_args_is_help=True)
 
@@ -51,3 +54,57 @@ def engine(
         Console().print(table)
         for name, ratio in result[kind]["ratios"].items():
             typer.echo(f"{name}: {ratio:.4f}")
+
+
+@bench.command()
+def codec(
+    updates: Annotated[Path, typer.Option(help="A folder of recorded updates.")] = Path("updates"),
+    only: Annotated[str, typer.Option(help="Names of updates in it, with commas; all if none is named.")] = "",
+    codecs: Annotated[str, typer.Option(help="Specs, with semicolons; every preset and more if none is given.")] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each, of which the fastest counts.")] = 3,
+    nncodec: Annotated[Path | None, typer.Option(help="The python of an environment with NNCodec.")] = None,
+    cache: Annotated[Path, typer.Option(help="Where NNCodec's figures are kept.")] = Path("nncodec-cache"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare codecs on recorded updates: bytes, error, speed, memory; and against NNCodec, if there is one.
+
+    Example: `fedpress bench codec --updates updates --only cnn --codecs "best(nmse=0.1); fast(nmse=0.1)"`
+    """
+    from rich.console import Console
+
+    from fedpress.cli.codecs import print_codecs
+    from fedpress.compression import parse
+    from fedpress.simulations.bench.codec import bench_codec, default_specs
+    from fedpress.simulations.bench.recorded import recorded
+
+    specs = [str(parse(spec)) for spec in codecs.split(";") if spec.strip()] or default_specs()
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
+    found = [(name, update) for name, update in recorded(updates) if not wanted or name in wanted]
+    missing = set(wanted) - {name for name, _ in found}
+    if missing:
+        raise SettingError(f"{updates} has no recorded update {', '.join(sorted(missing))}")
+    errors = Console(stderr=True, quiet=json, highlight=False)
+    result = bench_codec(found, specs, repeats=repeats, nncodec=nncodec, cache=cache, note=errors.print)
+    if json:
+        typer.echo(json_module.dumps(result))
+        return
+    if nncodec is None:
+        errors.print("NNCodec was not asked for: --nncodec PYTHON names an environment that has it")
+    print_codecs(result, Console())
+
+
+@bench.command()
+def record(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; all if none is named.")] = None,
+    out: Annotated[Path, typer.Option(help="The folder that they are written to.")] = Path("updates"),
+) -> None:
+    """Record real updates for `bench codec`: what one client's training changes.
+
+    Example: `fedpress bench record cnn mcmahan-10 --out updates`
+    """
+    from rich.console import Console
+
+    from fedpress.simulations.bench.recorded import RECORDINGS, record
+
+    errors = Console(stderr=True, highlight=False)
+    record(tuple(names or RECORDINGS), out, errors.print)

@@ -40,6 +40,7 @@ class Fashion:
         "cnn": models.cnn,
         "mcmahan": models.mcmahan,
         "lenet": models.lenet,
+        "resnet18": models.resnet18,
     }
     defaults: ClassVar[Config] = {
         "clients": 100,

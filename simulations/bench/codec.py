@@ -1,0 +1,198 @@
+"""`bench codec`: codecs side by side on recorded updates, in one process, and NNCodec beside them."""
+
+import math
+import time
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedpress.compression import Codec, Layout, Stage, Update, parse
+from fedpress.compression.entropy.classes import entropy_bits
+from fedpress.compression.frame import read_frame
+from fedpress.compression.presets import PRESETS
+from fedpress.compression.rng import derive
+from fedpress.compression.stages.ans import Ans
+from fedpress.compression.stages.deadzone import DeadZone
+from fedpress.compression.stages.qsgd import Qsgd
+from fedpress.compression.stages.ternary import Ternary
+from fedpress.compression.stages.uniform import Uniform
+from fedpress.simulations.bench.nncodec import Point, bytes_at, near, run, sweep
+
+TARGETS = {0.3: 0.20, 0.1: 0.20, 0.03: 0.4, 0.01: 0.8}  # nmse: bytes of `best` over NNCodec's that are asked for
+PLAIN = ("none", "fp16", "bf16", "deadzone(nmse=0.1) | ans", "deadzone(bits=1.0) | ans", "topk(0.01) | ans")
+BEST = tuple(f"{name}(nmse={nmse})" for name in ("best", "fast") for nmse in TARGETS)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One codec on one update."""
+
+    spec: str
+    bytes: int
+    bits: float  # a parameter
+    nmse: float
+    cosine: float
+    encode: float  # MB of float32 a second
+    decode: float
+    encode_memory: float  # peak beyond the update, over the update's bytes
+    decode_memory: float
+    gaussian: float  # bits a parameter above the rate-distortion bound of independent normal numbers
+    laplacian: float  # the same of Laplacian ones, by Shannon's lower bound
+
+
+def default_specs() -> tuple[str, ...]:
+    """Return every preset's examples, and a few specs beside them."""
+    presets = [spec for entry in PRESETS.values() for spec in entry.examples]
+    return tuple(dict.fromkeys((*PLAIN, *BEST, *(spec for spec in presets if "bytes=" not in spec))))
+
+
+def bench_codec(
+    updates: Sequence[tuple[str, Update]],
+    specs: Sequence[str],
+    *,
+    repeats: int,
+    nncodec: Path | None,
+    cache: Path,
+    note: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Measure every codec on every update; return for each update its rows, and how they stand to what is asked for."""
+    result = []
+    for name, update in updates:
+        rows = []
+        for spec in specs:
+            note(f"{name}: {spec}")
+            rows.append(measure(spec, update, repeats))
+        found: dict[str, Any] = {"update": name, "parameters": Layout.of(update).size}
+        found["codecs"] = [asdict(row) for row in rows]
+        found["ans"] = entropy_ratios(update)
+        if nncodec is not None:
+            note(f"{name}: NNCodec")
+            points = sweep(nncodec, update, cache)
+            found["nncodec"] = [asdict(point) for point in points]
+            # The hull may be of another day: speed is measured now.
+            chosen = [near(points, error) for error in TARGETS]
+            timed = run(nncodec, update, [(point.qp, point.lambda_scale) for point in chosen], repeats)
+            found["targets"] = targets(update, rows, points, timed)
+        result.append(found)
+    return result
+
+
+def measure(spec: str, update: Update, repeats: int) -> Measured:
+    """Return what `spec` makes of `update`: the fastest of `repeats`, and memory from a run of its own."""
+    codec, layout = parse(spec), Layout.of(update)
+    wanted = layout.flatten(update)[0]
+    encode = decode = math.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        frame = _encode(codec, update, layout)
+        middle = time.perf_counter()
+        back = codec.decode(frame, layout)
+        end = time.perf_counter()
+        encode, decode = min(encode, middle - start), min(decode, end - middle)
+    tracemalloc.start()
+    _encode(codec, update, layout)
+    encode_peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    codec.decode(frame, layout)
+    decode_peak = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    got = layout.flatten(back)[0]
+    bits, error = 8 * len(frame) / layout.size, nmse(wanted, got)
+    variance = float(np.square(wanted, dtype=np.float64).mean())
+    megabytes = layout.nbytes / 1e6
+    return Measured(
+        spec,
+        len(frame),
+        bits,
+        error,
+        cosine(wanted, got),
+        megabytes / encode,
+        megabytes / decode,
+        encode_peak / layout.nbytes,
+        decode_peak / layout.nbytes,
+        bits - gaussian_bound(error),
+        bits - laplacian_bound(wanted, variance * error),
+    )
+
+
+def _encode(codec: Codec, update: Update, layout: Layout) -> bytes:
+    return codec.encode(update, codec.init(layout), derive(0, "bench"))[0]
+
+
+def nmse(wanted: np.ndarray, got: np.ndarray) -> float:
+    """Return the squared error over the squared norm."""
+    return float(np.square(wanted - got, dtype=np.float64).sum() / np.square(wanted, dtype=np.float64).sum())
+
+
+def cosine(wanted: np.ndarray, got: np.ndarray) -> float:
+    """Return the cosine of the angle between the two; 0 if one is zero."""
+    a, b = wanted.astype(np.float64), got.astype(np.float64)
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norms if norms else 0.0
+
+
+def gaussian_bound(error: float) -> float:
+    """Return the rate-distortion function of a normal number at this nmse, bits."""
+    return max(0.0, -0.5 * math.log2(error)) if error > 0 else math.inf
+
+
+def laplacian_bound(values: np.ndarray, distortion: float) -> float:
+    """Return Shannon's lower bound for a Laplacian number of the mean magnitude of `values`, bits.
+
+    Its rate-distortion function under squared error has no closed form; h(X) - h(N(0, D)) bounds it from below, and
+    is near it where the distortion is small.
+    """
+    scale = float(np.abs(values).mean(dtype=np.float64))
+    if distortion <= 0:
+        return math.inf
+    return max(0.0, math.log2(2 * math.e * scale) - 0.5 * math.log2(2 * math.pi * math.e * distortion))
+
+
+def entropy_ratios(update: Update) -> dict[str, float]:
+    """Return bytes of `ans` over the order-zero entropy of its symbols, and of top-k's places over log2 C(n, k)."""
+    layout = Layout.of(update)
+    out = {}
+    values = layout.flatten(update)[0]
+    stages: dict[str, Stage] = {
+        "deadzone(bits=1.0)": DeadZone(bits=1.0),
+        "uniform(4)": Uniform(4),
+        "uniform(8)": Uniform(8),
+        "qsgd(4)": Qsgd(4),
+        "ternary": Ternary(),
+    }
+    for name, stage in stages.items():
+        symbols = stage.encode({"values": values}, layout, derive(0))["symbols"]
+        coded = Ans().encode({"symbols": symbols}, layout, derive(0))["symbols"].nbytes
+        counts = np.unique(symbols, return_counts=True)[1]
+        out[name] = coded * 8 / max(1.0, float(entropy_bits(counts)))
+    frame = read_frame(_encode(parse("topk(0.01) | ans"), update, layout))
+    places = frame.streams["mask" if "mask" in frame.streams else "gap"].nbytes
+    n, k = layout.size, max(1, round(0.01 * layout.size))
+    choices = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
+    out["topk(0.01) places"] = places * 8 / choices
+    return out
+
+
+def targets(
+    update: Update, rows: Sequence[Measured], points: list[Point], timed: Sequence[Point]
+) -> list[dict[str, Any]]:
+    """Return for each nmse how `best` and `fast` stand to NNCodec on its lower hull."""
+    megabytes = Layout.of(update).nbytes / 1e6
+    out = []
+    for (error, asked), peer in zip(TARGETS.items(), timed, strict=True):
+        hull = bytes_at(points, error)
+        row: dict[str, Any] = {"nmse": error, "nncodec_bytes": hull, "asked": asked}
+        row |= {"nncodec_encode": megabytes / peer.encode, "nncodec_decode": megabytes / peer.decode}
+        for name in ("best", "fast"):
+            mine = next((r for r in rows if r.spec == f"{name}(nmse={error})"), None)
+            if mine is not None:
+                row[f"{name}_bytes"] = mine.bytes / hull if hull else None
+                row[f"{name}_encode"] = mine.encode / row["nncodec_encode"]
+                row[f"{name}_decode"] = mine.decode / row["nncodec_decode"]
+        out.append(row)
+    return out

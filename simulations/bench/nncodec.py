@@ -1,0 +1,92 @@
+"""NNCodec as a peer, https://github.com/fraunhoferhhi/nncodec: an ISO/IEC 15938-17 coder.
+
+It lives in an environment of its own, `pip install nncodec==2.1.3`, whose python is named to us. Its quality is set by
+a quantisation parameter and by lambda_scale, how much a bit weighs in its decisions: its public function leaves that at
+0, and its best is elsewhere, so both are swept, and the lower hull is what it can do.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedpress.compression import Layout, Update
+from fedpress.compression.errors import SettingError
+
+QPS = tuple(range(-72, -15, 4))
+LAMBDAS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+_WORKER = Path(__file__).with_name("nncodec_worker.py")
+
+
+@dataclass(frozen=True)
+class Point:
+    """What NNCodec does under one setting."""
+
+    qp: int
+    lambda_scale: float
+    bytes: int
+    nmse: float
+    encode: float  # seconds
+    decode: float
+
+
+def sweep(python: Path, update: Update, cache: Path) -> list[Point]:
+    """Return a point for each setting; from `cache`, if this update was swept before.
+
+    Raises
+    ------
+    SettingError
+        If `python` has no NNCodec that works.
+    """
+    digest = hashlib.blake2b(Layout.of(update).flatten(update)[0].tobytes(), digest_size=8).hexdigest()
+    kept = cache / f"nncodec-{digest}.json"
+    if kept.exists():
+        return [Point(**row) for row in json.loads(kept.read_text())]
+    points = run(python, update, [(qp, scale) for scale in LAMBDAS for qp in QPS], repeats=1)
+    cache.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps([asdict(point) for point in points]))
+    return points
+
+
+def run(python: Path, update: Update, settings: Sequence[tuple[int, float]], repeats: int) -> list[Point]:
+    """Return what NNCodec does under these settings; the fastest of `repeats` counts."""
+    floats = {name: array for name, array in update.items() if array.dtype == np.float32}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "update.npz"
+        np.savez(path, **floats)  # type: ignore[arg-type]
+        command = [python, _WORKER, path, json.dumps(settings), str(repeats)]
+        alone = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+        try:
+            done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            last = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+            raise SettingError(f"NNCodec does not run under {python}: {last}") from error
+    return [Point(**json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def bytes_at(points: list[Point], nmse: float) -> float | None:
+    """Return the bytes at `nmse` on the lower convex hull of log bytes over log nmse; None beyond its ends."""
+    places = sorted({(float(np.log(p.nmse)), float(np.log(p.bytes))) for p in points if p.nmse > 0})
+    hull: list[tuple[float, float]] = []
+    for x, y in places:
+        while len(hull) > 1 and (hull[-1][1] - hull[-2][1]) * (x - hull[-2][0]) >= (y - hull[-2][1]) * (
+            hull[-1][0] - hull[-2][0]
+        ):
+            hull.pop()
+        hull.append((x, y))
+    at = float(np.log(nmse))
+    if not hull or not hull[0][0] <= at <= hull[-1][0]:
+        return None
+    return float(np.exp(np.interp(at, [x for x, _ in hull], [y for _, y in hull])))
+
+
+def near(points: list[Point], nmse: float) -> Point:
+    """Return the point of fewest bytes among those whose error is at most a quarter off, else the nearest."""
+    close = [p for p in points if abs(np.log(p.nmse / nmse)) < np.log(1.25)]
+    return min(close, key=lambda p: p.bytes) if close else min(points, key=lambda p: abs(float(np.log(p.nmse / nmse))))
