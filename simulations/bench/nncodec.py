@@ -60,7 +60,7 @@ def run(python: Path, update: Update, settings: Sequence[tuple[int, float]], rep
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "update.npz"
         np.savez(path, **floats)  # type: ignore[arg-type]
-        command = [python, _WORKER, path, json.dumps(settings), str(repeats)]
+        command = [str(python), str(_WORKER), str(path), json.dumps(settings), str(repeats)]
         alone = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
         try:
             done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=True)
