@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,8 @@ class Stepped(Stage):
     bytes  the smallest found for which the frame, ended by `ans`, has at most so many bytes
     """
 
+    largest: ClassVar[int] = scalar.LARGEST  # the most steps that a value can be
+
     step: float | None = field(default=None, kw_only=True)
     nmse: float | None = field(default=None, kw_only=True)
     bits: float | None = field(default=None, kw_only=True)
@@ -74,7 +77,7 @@ class Stepped(Stage):
         values, others = values_of(streams, self._name), without(streams, "values")
         trials = self.trials(values, others, layout, rng)
         peak = scalar.peak_of(values)
-        finest = max(peak / scalar.LARGEST, float(np.finfo(np.float32).smallest_subnormal))
+        finest = max(peak / self.largest, float(np.finfo(np.float32).smallest_subnormal))
         if peak == 0:
             return {**others, **trials(1.0).streams}
         if self.step is not None:

@@ -4,6 +4,7 @@ The trellis goes back to Marcellin and Fischer 1990, https://doi.org/10.1109/26.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from fedpress.compression.streams import without
 
 _PRICE = 0.22  # of a bit, in squared steps
 _TOP = 15  # magnitudes from here on cost as one
-_LARGEST = 1 << 22
+_LARGEST = 1 << 22  # steps, and so symbols
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Trellis(Stepped):
 
     Bits are those that `ans` takes under scales of rows and columns, by tables of a first pass.
     """
+
+    largest: ClassVar[int] = _LARGEST
 
     def trials(self, values: NDArray[np.float32], streams: Streams, layout: Layout, rng: np.random.Generator) -> Trials:
         shapes = layout.matrices if values.size == layout.size else ((1, values.size),)

@@ -1,0 +1,619 @@
+"""A second decoder of frames, written from docs/frame.md alone: plain numpy and the standard library, and zstandard."""
+
+import ast
+import hashlib
+import json
+import math
+import struct
+import zlib
+from collections import defaultdict
+from fractions import Fraction
+
+import numpy as np
+import zstandard
+
+from fedpress.compression.gaussian import centroids  # the table that the page refers to
+
+DTYPES = [np.dtype(n) for n in ("<f4", "<f2", "u1", "<u2", "<u4", "i1", "<i2", "<i4", "<i8", "<f8", "<u8")]
+MOST = np.finfo(np.float32).max
+OLD, NEW = (4, 1), (6, 2)  # schemes of tokens
+
+
+class Bytes:
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = bytes(data), 0
+
+    def take(self, size: int) -> bytes:
+        assert self.at + size <= len(self.data)
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+
+    def array(self, dtype: np.dtype, size: int) -> np.ndarray:
+        return np.frombuffer(self.take(size * dtype.itemsize), dtype)
+
+    def rest(self) -> bytes:
+        return self.take(len(self.data) - self.at)
+
+
+class Bits:
+    def __init__(self, data: bytes) -> None:
+        self.bits, self.at = np.unpackbits(np.frombuffer(data, np.uint8)).tolist(), 0
+
+    def take(self, width: int) -> int:
+        value = 0
+        for bit in self.bits[self.at : self.at + width]:
+            value = 2 * value + bit
+        self.at += width
+        return value
+
+
+def decode(frame: bytes, layout: list[tuple[str, tuple[int, ...], str]]) -> dict[str, np.ndarray]:
+    reader = Bytes(frame)
+    assert reader.take(2) == b"fp"
+    assert reader.byte() == 1
+    assert struct.unpack("<I", reader.take(4))[0] == zlib.crc32(frame[7:])
+    spec = reader.take(reader.varint()).decode()
+    text = json.dumps([[name, list(shape), dtype] for name, shape, dtype in layout], separators=(",", ":"))
+    assert reader.take(8) == hashlib.blake2b(text.encode(), digest_size=8).digest()
+    reader.take(reader.byte())
+    table = []
+    for _ in range(reader.byte()):
+        name = reader.take(reader.byte()).decode()
+        dtype = DTYPES[reader.byte()]
+        table.append((name, dtype, reader.varint()))
+    streams = {name: reader.array(dtype, size) for name, dtype, size in table}
+    assert reader.rest() == b""
+    model = Model(layout)
+    for part in reversed(spec.split(" | ")):
+        call = ast.parse(part, mode="eval").body
+        name = call.func.id if isinstance(call, ast.Call) else part
+        args = [ast.literal_eval(arg) for arg in call.args] if isinstance(call, ast.Call) else []
+        if name not in ("ef", "dgc") or part != spec.split(" | ")[0]:
+            streams = STAGES[name](streams, model, args)
+    return model.tensors(streams["values"], streams.get("exact", np.zeros(0, np.uint8)))
+
+
+class Model:
+    def __init__(self, layout: list[tuple[str, tuple[int, ...], str]]) -> None:
+        self.layout = layout
+        self.floats = [shape for _, shape, dtype in layout if dtype.startswith("float")]
+        self.sizes = [math.prod(shape) for shape in self.floats]
+        self.n = sum(self.sizes)
+        self.matrices = [
+            (shape[0], math.prod(shape[1:])) if len(shape) > 1 and math.prod(shape) else (1, math.prod(shape))
+            for shape in self.floats
+        ]
+
+    def tensors(self, values: np.ndarray, exact: np.ndarray) -> dict[str, np.ndarray]:
+        out, at, data = {}, 0, Bytes(exact.tobytes())
+        for name, shape, dtype in self.layout:
+            size = math.prod(shape)
+            if dtype.startswith("float"):
+                part = values[at : at + size]
+                if dtype == "float16":
+                    part = np.clip(part, -np.finfo(np.float16).max, np.finfo(np.float16).max)
+                at += size
+            else:
+                part = data.array(np.dtype(dtype).newbyteorder("<"), size)
+            out[name] = part.astype(dtype).reshape(shape)
+        return out
+
+
+def cut(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, -MOST, MOST)
+
+
+def words(seed: int, count: int) -> np.ndarray:
+    return np.random.Philox(key=seed).random_raw(count)
+
+
+# From streams to values
+
+
+def places(streams: dict, model: Model) -> list[int] | None:
+    if "gap" in streams:
+        at, out = -1, []
+        for gap in streams["gap"].tolist():
+            at += gap + 1
+            out.append(at)
+        return out
+    if "rows" in streams:
+        sizes = [n for m, n in model.matrices for _ in range(m)]
+        return np.flatnonzero(np.repeat(streams["rows"] != 0, sizes)).tolist()
+    if "gate" in streams:
+        return np.flatnonzero(np.repeat(streams["gate"] != 0, model.sizes)).tolist()
+    if "coin" in streams:
+        seed, limit = streams["coin"].tolist()
+        return np.flatnonzero(words(seed, model.n) < np.uint64(limit)).tolist()
+    return None
+
+
+def spread(streams: dict, model: Model, args: list) -> dict:
+    values = np.zeros(model.n, np.float32)
+    values[places(streams, model)] = streams["values"]
+    return {
+        "values": values,
+        **{k: v for k, v in streams.items() if k not in ("values", "gap", "rows", "gate", "coin")},
+    }
+
+
+def of_tensor(streams: dict, model: Model) -> np.ndarray:
+    owner = np.repeat(np.arange(len(model.sizes)), model.sizes)
+    at = places(streams, model)
+    return owner if at is None else owner[at]
+
+
+def replace(streams: dict, values: np.ndarray, *used: str) -> dict:
+    return {"values": values, **{name: array for name, array in streams.items() if name not in used}}
+
+
+def scaled(streams: dict, model: Model, args: list) -> dict:
+    with np.errstate(over="ignore"):
+        values = streams["symbols"].astype(np.float32) * streams["scale"][of_tensor(streams, model)]
+    return replace(streams, cut(values), "symbols", "scale")
+
+
+def sign(streams: dict, model: Model, args: list) -> dict:
+    return scaled({**streams, "symbols": 2 * streams["symbols"].astype(int) + 1}, model, args)
+
+
+def uniform(streams: dict, model: Model, args: list) -> dict:
+    return (sign if args == [1] else scaled)(streams, model, args)
+
+
+def affine(streams: dict, model: Model, args: list) -> dict:
+    owner = of_tensor(streams, model)
+    scale, offset = (streams[name].astype(np.float64)[owner] for name in ("scale", "offset"))
+    values = np.clip(streams["symbols"] * scale + offset, -MOST, MOST).astype(np.float32)
+    return replace(streams, values, "symbols", "scale", "offset")
+
+
+def kmeans(streams: dict, model: Model, args: list) -> dict:
+    begin = np.concatenate([[0], np.cumsum(streams["sizes"])]).astype(int)
+    values = streams["codebook"][begin[of_tensor(streams, model)] + streams["symbols"]] if model.n else np.zeros(0)
+    return replace(streams, values.astype(np.float32), "symbols", "sizes", "codebook")
+
+
+def dead(symbols: list[int], streams: dict) -> np.ndarray:
+    step, point = streams["step"][0], streams["point"].tolist()
+    out = np.zeros(len(symbols), np.float32)
+    with np.errstate(over="ignore"):
+        for i, s in enumerate(symbols):
+            if s:
+                size = (np.float32(abs(s)) + np.float32(point[min(abs(s), 3) - 1] / 128)) * step
+                out[i] = size if s > 0 else -size
+    return cut(out)
+
+
+def deadzone(streams: dict, model: Model, args: list) -> dict:
+    return replace(streams, dead(streams["symbols"].tolist(), streams), "symbols", "step", "point")
+
+
+def trellis(streams: dict, model: Model, args: list) -> dict:
+    symbols = streams["symbols"].tolist()
+    lanes = max(1, -(-len(symbols) // 256))
+    state, levels = [0] * lanes, []
+    for i, s in enumerate(symbols):
+        now = state[i % lanes]
+        levels.append(2 * s - ((s > 0) - (s < 0)) * (now > 1))
+        state[i % lanes] = ((2, 0, 3, 1) if s % 2 else (0, 2, 1, 3))[now]
+    return replace(streams, dead(levels, streams), "symbols", "step", "point")
+
+
+def ternarise(streams: dict, model: Model, args: list) -> dict:
+    return replace(streams, streams["symbols"].astype(np.float32) * streams["scale"][0], "symbols", "scale")
+
+
+def lowrank(streams: dict, model: Model, args: list) -> dict:
+    values, step = dead(streams["symbols"].tolist(), streams), float(streams["step"][0])
+    factors, code, points = (
+        iter(streams["factors"].tolist()),
+        iter(streams["code"].tolist()),
+        streams["points"].tolist(),
+    )
+    at = 0
+    for (m, n), r in zip(model.matrices, streams["rank"].tolist(), strict=True):
+        left, right = ([[next(factors) for _ in range(size)] for _ in range(r)] for size in (m, n))
+        left, right = list(left), list(right)
+        codes = [next(code) for _ in range(r)]
+        short, long = points[:3], points[3:]
+        of_left, of_right = (short, long) if m <= n else (long, short)
+
+        def levels(vector: list[int], point: list[int]) -> list[int]:
+            return [((s > 0) - (s < 0)) * (32 * abs(s) + (point[min(abs(s), 3) - 1] if s else 0)) for s in vector]
+
+        def weight(c: int, octave: int) -> int:
+            return (256, 215, 181, 152)[c % 4] * 2 ** (octave - c // 4)
+
+        def bound(run: list[int]) -> Fraction:
+            octave = max(codes[k] // 4 for k in run)
+            peaks = (
+                32
+                * (Fraction(max(map(abs, left[k]))) + Fraction(1, 2))
+                * 32
+                * (max(map(abs, right[k])) + Fraction(1, 2))
+                for k in run
+            )
+            return sum((weight(codes[k], octave) * peak for k, peak in zip(run, peaks, strict=True)), Fraction(0))
+
+        first = 0
+        while first < r:
+            last = first + 1
+            while last < r and bound(list(range(first, last + 1))) < 2**53:
+                last += 1
+            octave = max(codes[k] // 4 for k in range(first, last))
+            total = np.zeros((m, n), np.int64)
+            for k in range(first, last):
+                total += np.outer(
+                    np.array(levels(left[k], of_left), np.int64) * weight(codes[k], octave),
+                    np.array(levels(right[k], of_right), np.int64),
+                )
+            add = (total.astype(np.float64) * (step * 2.0**-octave / 262144)).astype(np.float32)
+            values[at : at + m * n] += add.reshape(-1)
+            first = last
+        at += m * n
+    return replace(streams, values, "symbols", "step", "point", "rank", "code", "points", "factors")
+
+
+# Rotations and PowerSGD
+
+
+def blocks(sizes: list[int]) -> list[tuple[int, int]]:
+    """First value and size of each block."""
+    out, at = [], 0
+    for size in sizes:
+        end, length = at + size, 1 << 13
+        while length >= 16:
+            while end - at >= length:
+                out.append((at, length))
+                at += length
+            length //= 2
+        at = end
+    return out
+
+
+def walsh(x: np.ndarray) -> np.ndarray:
+    for _ in range(x.size.bit_length() - 1):
+        x = np.concatenate([x[0::2] + x[1::2], x[0::2] - x[1::2]])
+    return x
+
+
+def signs(seed: int, count: int) -> np.ndarray:
+    word = words(seed, (count + 63) // 64)
+    bits = [(int(word[i // 64]) >> (i % 64)) & 1 for i in range(count)]
+    return np.where(bits, np.float32(-1), np.float32(1)).astype(np.float32)
+
+
+def sizes_of(streams: dict, model: Model) -> list[int]:
+    return np.bincount(of_tensor(streams, model), minlength=len(model.sizes)).tolist() if model.sizes else []
+
+
+def hadamard(streams: dict, model: Model, args: list) -> dict:
+    values = streams["values"].copy()
+    with np.errstate(over="ignore"):
+        for at, size in blocks(sizes_of(streams, model)):
+            x = walsh(values[at : at + size] * np.float32(1 / size)) * np.float32(math.sqrt(size))
+            values[at : at + size] = cut(x)
+    return replace(streams, values * signs(int(streams["seed"][0]), values.size), "values", "seed")
+
+
+def rotated(streams: dict, model: Model, levels: np.ndarray) -> dict:
+    sizes = sizes_of(streams, model)
+    count = sum(sizes)
+    values, rest = np.zeros(count, np.float32), np.ones(count, bool)
+    sign, symbol = signs(int(streams["seed"][0]), count), 0
+    with np.errstate(over="ignore"):
+        for (at, size), scale in zip(blocks(sizes), streams["scale"], strict=True):
+            x = walsh(levels[streams["symbols"][symbol : symbol + size]]) * scale
+            values[at : at + size] = cut(x) * sign[at : at + size]
+            rest[at : at + size] = False
+            symbol += size
+    values[rest] = streams["rest"]
+    return replace(streams, values, "symbols", "scale", "rest", "seed")
+
+
+def drive(streams: dict, model: Model, args: list) -> dict:
+    return rotated(streams, model, np.array([-1, 1], np.float32))
+
+
+def eden(streams: dict, model: Model, args: list) -> dict:
+    return rotated(streams, model, centroids(args[0]))
+
+
+def powersgd(streams: dict, model: Model, args: list) -> dict:
+    r, values, at = args[0], np.zeros(model.n, np.float32), 0
+    left, right, rest = (iter(streams[name]) for name in ("left", "right", "rest"))
+    with np.errstate(over="ignore"):
+        for shape, size in zip(model.floats, model.sizes, strict=True):
+            m = shape[0] if len(shape) > 1 else 1
+            n = size // m if m else 0
+            if len(shape) > 1 and r * (m + n) < m * n:
+                ps = [np.array([next(left) for _ in range(m)], np.float32) for _ in range(r)]
+                qs = [np.array([next(right) for _ in range(n)], np.float32) for _ in range(r)]
+                total = np.zeros((m, n), np.float32)
+                for p, q in zip(ps, qs, strict=True):
+                    total = cut(total + cut(np.outer(p, q)))
+                values[at : at + size] = total.reshape(-1)
+            else:
+                values[at : at + size] = [next(rest) for _ in range(size)]
+            at += size
+    return replace(streams, values, "left", "right", "rest")
+
+
+# Lossless stages
+
+
+def zstd(streams: dict, model: Model, args: list) -> dict:
+    out = {}
+    for name, data in streams.items():
+        reader = Bytes(data.tobytes())
+        dtype, size = DTYPES[reader.byte()], reader.varint()
+        press = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=1 << 27)
+        plain = press.stream_reader(reader.rest()).read(size * dtype.itemsize)
+        out[name] = np.frombuffer(plain, dtype)
+    return out
+
+
+def unfold(number: int, dtype: np.dtype) -> int:
+    return number if dtype.kind == "u" else (number // 2 if number % 2 == 0 else -(number + 1) // 2)
+
+
+def pack(streams: dict, model: Model, args: list) -> dict:
+    out = dict(streams)
+    for name, data in streams.items():
+        if data.dtype.kind in "iu":
+            reader = Bytes(data.tobytes())
+            dtype, size, width = DTYPES[reader.byte()], reader.varint(), reader.byte()
+            bits = Bits(reader.rest())
+            out[name] = np.array([unfold(bits.take(width), dtype) for _ in range(size)], dtype)
+    return out
+
+
+def quad(streams: dict, model: Model, args: list) -> dict:
+    out = {}
+    for name, data in streams.items():
+        if name.endswith(".large"):
+            continue
+        if name + ".large" not in streams:
+            out[name] = data
+            continue
+        reader, large = Bytes(data.tobytes()), iter(streams[name + ".large"].tolist())
+        dtype, size = DTYPES[reader.byte()], reader.varint()
+        packed = reader.rest()
+        codes = [packed[i // 4] >> (2 * (i % 4)) & 3 for i in range(size)]
+        out[name] = np.array([next(large) if code == 3 else (0, 1, -1)[code] for code in codes], dtype)
+    return out
+
+
+def ans(streams: dict, model: Model, args: list) -> dict:
+    out = dict(streams)
+    for name in sorted(streams, key=lambda name: name == "factors"):
+        data = streams[name]
+        if data.dtype.kind in "iu":
+            shapes = None
+            if name == "factors":
+                shapes = [
+                    (r, side)
+                    for r, shape in zip(out["rank"].tolist(), model.matrices, strict=True)
+                    if r
+                    for side in shape
+                ]
+            out[name] = integers(data.tobytes(), model, shapes)
+    if "mask" in out:
+        at = np.flatnonzero(out.pop("mask"))
+        out["gap"] = np.diff(at, prepend=-1) - 1
+    return out
+
+
+def integers(data: bytes, model: Model, shapes: list | None) -> np.ndarray:
+    reader = Bytes(data)
+    dtype, size, way = DTYPES[reader.byte()], reader.varint(), reader.byte()
+    if shapes is None:
+        shapes = model.matrices if size == model.n else [(1, size)]
+    if way == 0:
+        numbers = reader.array(dtype, size).tolist()
+    elif way == 1:
+        numbers = [unfold(number, dtype) for number in sequence(reader, size)]
+    elif way == 2:
+        k = reader.varint()
+        gaps, others = sequence(reader, k), sequence(reader, k)
+        numbers, at = [0] * size, -1
+        for gap, other in zip(gaps, others, strict=True):
+            at += gap + 1
+            numbers[at] = unfold(other + 1, dtype)
+    else:
+        numbers = (cells if way == 3 else history)(reader, shapes, size)
+    assert reader.rest() == b""
+    return np.array(numbers, dtype)
+
+
+class Table:
+    def __init__(self, reader: Bytes) -> None:
+        self.precision, size = reader.byte(), reader.varint()
+        bits = Bits(reader.take(reader.varint()))
+        self.frequency = []
+        for _ in range(size):
+            zeros = 0
+            while not bits.take(1):
+                zeros += 1
+            self.frequency.append((1 << zeros | bits.take(zeros)) - 1)
+        assert sum(self.frequency) == 1 << self.precision
+
+    def slots(self, precision: int) -> list[tuple[int, int, int]]:
+        """Token, frequency, and place within the token's slots, of each slot."""
+        return [
+            (token, f << precision - self.precision, i)
+            for token, f in enumerate(self.frequency)
+            for i in range(f << precision - self.precision)
+        ]
+
+
+class Coder:
+    def __init__(self, reader: Bytes, tables: list[Table]) -> None:
+        self.lanes = reader.varint()
+        self.states = reader.array(np.dtype("<u4"), self.lanes).tolist()
+        self.words = reader.array(np.dtype("<u2"), reader.varint()).tolist()
+        self.precision = max(table.precision for table in tables)
+        self.slots = [table.slots(self.precision) for table in tables]
+        self.at = 0
+
+    def call(self, contexts: list[int]) -> list[int]:
+        out, mask = [], (1 << self.precision) - 1
+        for i, context in enumerate(contexts):
+            x = self.states[i % self.lanes]
+            token, f, place = self.slots[context][x & mask]
+            x = f * (x >> self.precision) + place
+            if x < 1 << 16:
+                x = x << 16 | self.words[self.at]
+                self.at += 1
+            self.states[i % self.lanes] = x
+            out.append(token)
+        return out
+
+    def end(self) -> bytes:
+        assert self.at == len(self.words)
+        return b"".join(struct.pack("<H", x - (1 << 16)) for x in self.states)
+
+
+def join(token: int, raw: Bits, scheme: tuple[int, int]) -> int:
+    d, s = scheme
+    if token < 1 << d:
+        return token
+    octave, low = divmod(token - (1 << d), 1 << s)
+    width = d + octave - s
+    return ((1 << s | low) << width) | raw.take(width)
+
+
+def sequence(reader: Bytes, count: int) -> list[int]:
+    if count == 0:
+        return []
+    coder = Coder(reader, [Table(reader)])
+    tokens = coder.call([0] * count)
+    assert not any(coder.end())
+    raw = Bits(reader.take(reader.varint()))
+    return [join(token, raw, OLD) for token in tokens]
+
+
+def numbers_of(reader: Bytes, count: int) -> list[int]:
+    """A list."""
+    if count == 0:
+        return []
+    if reader.byte() == 1:
+        return sequence(reader, count)
+    width = reader.byte()
+    bits = Bits(reader.take((count * width + 7) // 8))
+    return [bits.take(width) for _ in range(count)]
+
+
+def group_of(kind: int, last: list[int]) -> int | None:
+    return None if kind == 0 else next((g for g, end in enumerate(last) if kind <= end), None)
+
+
+def signed(numbers: list[int], kind: int, carried: bytes, reader: Bytes) -> list[int]:
+    live = sum(number != 0 for number in numbers)
+    size = (live + 7) // 8 if kind == 1 else 0
+    used = min(len(carried), size // 2 * 2)
+    assert not any(carried[used:])
+    bits = Bits(carried[:used] + reader.take(size - used))
+    return [-n if n and (kind == 2 or (kind == 1 and bits.take(1))) else n for n in numbers]
+
+
+def cells(reader: Bytes, shapes: list, size: int) -> list[int]:
+    many = numbers_of(reader, len(shapes))
+    rows = iter(numbers_of(reader, sum(m if kind & 1 else 1 for kind, (m, _) in zip(many, shapes, strict=True))))
+    columns = iter(numbers_of(reader, sum(n for kind, (_, n) in zip(many, shapes, strict=True) if kind & 2)))
+    classes = []
+    levels = [[next(rows) for _ in range(m if kind & 1 else 1)] for kind, (m, _) in zip(many, shapes, strict=True)]
+    for kind, (m, n), row in zip(many, shapes, levels, strict=True):
+        column = [next(columns) for _ in range(n)] if kind & 2 else [64] * n
+        row = row * m if len(row) == 1 else row
+        classes += [0 if not a or not b else min(max(a + b - 64, 1), 47) for a in row[:m] for b in column]
+    last = list(reader.take(reader.byte()))
+    kinds = list(reader.take(len(last)))
+    segments = []
+    for first in range(0, size, 1 << 19):
+        by_group = defaultdict(list)
+        for at in range(first, min(first + (1 << 19), size)):
+            by_group[group_of(classes[at], last)].append(at)
+        segments += [(group, by_group[group]) for group in range(len(last)) if by_group[group]]
+    found = iter(numbers_of(reader, sum(kinds[group] != 0 for group, _ in segments)))
+    parts = []  # context, how many
+    for group, at in segments:
+        k = len(at) if kinds[group] == 0 else next(found)
+        parts += [(2 * group, k)] + [(2 * group + 1, k)] * (kinds[group] == 1)
+    sign = reader.byte()
+    out, carried = [0] * size, b""
+    live = sorted({context for context, k in parts if k})
+    if live:
+        coder = Coder(reader, [Table(reader) for _ in live])
+        tokens = iter(coder.call([live.index(context) for context, k in parts for _ in range(k)]))
+        carried = coder.end()
+        raw = Bits(reader.take(reader.varint()))
+        part = iter([[join(next(tokens), raw, NEW) for _ in range(k)] for _, k in parts])
+        for group, at in segments:
+            if kinds[group] == 0:
+                for place, number in zip(at, next(part), strict=True):
+                    out[place] = number
+                continue
+            gaps = next(part)
+            others = next(part) if kinds[group] == 1 else [0] * len(gaps)
+            place = -1
+            for gap, other in zip(gaps, others, strict=True):
+                place += gap + 1
+                out[at[place]] = other + 1
+    return signed(out, sign, carried, reader)
+
+
+def history(reader: Bytes, shapes: list, size: int) -> list[int]:
+    means = iter(kinds := numbers_of(reader, sum(m for m, n in shapes if n)))
+    if not any(kinds):
+        return [0] * size
+    last = list(reader.take(reader.byte()))
+    tables = [Table(reader) for _ in last]
+    sign = reader.byte()
+    raw = Bits(reader.take(reader.varint()))
+    coder = Coder(reader, tables)
+    steps = np.array([2**-0.75, 2**-0.25])
+    out: list[int] = []
+    for m, n in shapes:
+        above = [0] * n
+        for _ in range(m if n else 0):
+            mean, row = next(means), [0] * n
+            if mean:
+                total, contexts = float(sum(above)), []
+                for a in above:
+                    z, e = math.frexp((a + 0.5) * n / (total + n / 2))
+                    half = 2 * e - 2 + int((z >= steps).sum())
+                    contexts.append(group_of(min(max(mean + half, 1), 47, last[-1]), last))
+                row = [join(token, raw, NEW) for token in coder.call(contexts)]
+            above = [a + b for a, b in zip(above, row, strict=True)]
+            out += row
+    return signed(out, sign, coder.end(), reader)
+
+
+STAGES = {
+    "none": lambda streams, model, args: streams,
+    "fp16": lambda streams, model, args: {**streams, "values": streams["values"].astype(np.float32)},
+    "bf16": lambda streams, model, args: {
+        **streams,
+        "values": (streams["values"].astype(np.uint32) << 16).view(np.float32),
+    },
+    **dict.fromkeys(("topk", "threshold", "rows", "gate", "randk"), spread),
+    **dict.fromkeys(("qsgd", "ternary"), scaled),
+    **{"uniform": uniform, "quant": uniform, "sign": sign, "affine": affine, "kmeans": kmeans},
+    **{"deadzone": deadzone, "trellis": trellis, "ternarise": ternarise, "lowrank": lowrank},
+    **{"hadamard": hadamard, "drive": drive, "eden": eden, "powersgd": powersgd},
+    **{"zstd": zstd, "pack": pack, "quad": quad, "ans": ans},
+}
