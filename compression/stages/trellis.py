@@ -21,7 +21,7 @@ from fedpress.compression.streams import without
 
 _PRICE = 0.22  # of a bit, in squared steps
 _TOP = 15  # magnitudes from here on cost as one
-_LARGEST = 1 << 22  # steps, and so symbols
+_LARGEST = 1 << 23  # steps, and so symbols; levels then stay below those of `deadzone`
 
 
 @dataclass(frozen=True)

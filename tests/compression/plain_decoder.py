@@ -7,7 +7,6 @@ import math
 import struct
 import zlib
 from collections import defaultdict
-from fractions import Fraction
 
 import numpy as np
 import zstandard
@@ -156,7 +155,7 @@ def of_tensor(streams: dict, model: Model) -> np.ndarray:
 
 
 def replace(streams: dict, values: np.ndarray, *used: str) -> dict:
-    return {"values": values, **{name: array for name, array in streams.items() if name not in used}}
+    return {**{name: array for name, array in streams.items() if name not in used}, "values": values}
 
 
 def scaled(streams: dict, model: Model, args: list) -> dict:
@@ -218,53 +217,43 @@ def ternarise(streams: dict, model: Model, args: list) -> dict:
 
 def lowrank(streams: dict, model: Model, args: list) -> dict:
     values, step = dead(streams["symbols"].tolist(), streams), float(streams["step"][0])
-    factors, code, points = (
-        iter(streams["factors"].tolist()),
-        iter(streams["code"].tolist()),
-        streams["points"].tolist(),
-    )
+    factors, codes = iter(streams["factors"].tolist()), iter(streams["code"].tolist())
+    short, long = streams["points"][:3].tolist(), streams["points"][3:].tolist()
     at = 0
     for (m, n), r in zip(model.matrices, streams["rank"].tolist(), strict=True):
-        left, right = ([[next(factors) for _ in range(size)] for _ in range(r)] for size in (m, n))
-        left, right = list(left), list(right)
-        codes = [next(code) for _ in range(r)]
-        short, long = points[:3], points[3:]
+        left = [[next(factors) for _ in range(m)] for _ in range(r)]
+        right = [[next(factors) for _ in range(n)] for _ in range(r)]
+        pairs = list(zip([next(codes) for _ in range(r)], left, right, strict=True))
         of_left, of_right = (short, long) if m <= n else (long, short)
-
-        def levels(vector: list[int], point: list[int]) -> list[int]:
-            return [((s > 0) - (s < 0)) * (32 * abs(s) + (point[min(abs(s), 3) - 1] if s else 0)) for s in vector]
-
-        def weight(c: int, octave: int) -> int:
-            return (256, 215, 181, 152)[c % 4] * 2 ** (octave - c // 4)
-
-        def bound(run: list[int]) -> Fraction:
-            octave = max(codes[k] // 4 for k in run)
-            peaks = (
-                32
-                * (Fraction(max(map(abs, left[k]))) + Fraction(1, 2))
-                * 32
-                * (max(map(abs, right[k])) + Fraction(1, 2))
-                for k in run
-            )
-            return sum((weight(codes[k], octave) * peak for k, peak in zip(run, peaks, strict=True)), Fraction(0))
-
-        first = 0
-        while first < r:
-            last = first + 1
-            while last < r and bound(list(range(first, last + 1))) < 2**53:
-                last += 1
-            octave = max(codes[k] // 4 for k in range(first, last))
+        while pairs:
+            size = 1
+            while size < len(pairs) and bound(pairs[: size + 1]) < 2**53:
+                size += 1
+            run, pairs = pairs[:size], pairs[size:]
+            octave = max(code // 4 for code, _, _ in run)
             total = np.zeros((m, n), np.int64)
-            for k in range(first, last):
-                total += np.outer(
-                    np.array(levels(left[k], of_left), np.int64) * weight(codes[k], octave),
-                    np.array(levels(right[k], of_right), np.int64),
-                )
+            for code, a, b in run:
+                heavy = np.array([level(s, of_left) * weight(code, octave) for s in a], np.int64)
+                total += np.outer(heavy, np.array([level(s, of_right) for s in b], np.int64))
             add = (total.astype(np.float64) * (step * 2.0**-octave / 262144)).astype(np.float32)
             values[at : at + m * n] += add.reshape(-1)
-            first = last
         at += m * n
     return replace(streams, values, "symbols", "step", "point", "rank", "code", "points", "factors")
+
+
+def level(symbol: int, point: list[int]) -> int:
+    size = 32 * abs(symbol) + (point[min(abs(symbol), 3) - 1] if symbol else 0)
+    return -size if symbol < 0 else size
+
+
+def weight(code: int, octave: int) -> int:
+    return (256, 215, 181, 152)[code % 4] * 2 ** (octave - code // 4)
+
+
+def bound(run: list[tuple[int, list[int], list[int]]]) -> int:
+    octave = max(code // 4 for code, _, _ in run)
+    # 32 (L + 1/2) is 32 L + 16.
+    return sum(weight(code, octave) * (32 * max(map(abs, a)) + 16) * (32 * max(map(abs, b)) + 16) for code, a, b in run)
 
 
 # Rotations and PowerSGD
@@ -538,8 +527,8 @@ def cells(reader: Bytes, shapes: list, size: int) -> list[int]:
     levels = [[next(rows) for _ in range(m if kind & 1 else 1)] for kind, (m, _) in zip(many, shapes, strict=True)]
     for kind, (m, n), row in zip(many, shapes, levels, strict=True):
         column = [next(columns) for _ in range(n)] if kind & 2 else [64] * n
-        row = row * m if len(row) == 1 else row
-        classes += [0 if not a or not b else min(max(a + b - 64, 1), 47) for a in row[:m] for b in column]
+        every = row if kind & 1 else row * m
+        classes += [0 if not a or not b else min(max(a + b - 64, 1), 47) for a in every for b in column]
     last = list(reader.take(reader.byte()))
     kinds = list(reader.take(len(last)))
     segments = []
