@@ -30,6 +30,7 @@ from fedpress.compression.stages.ternarise import Ternarise
 from fedpress.compression.stages.ternary import Ternary
 from fedpress.compression.stages.threshold import Threshold
 from fedpress.compression.stages.topk import TopK
+from fedpress.compression.stages.trellis import Trellis
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.compression.stages.zstd import Zstd
 from fedpress.compression.wrapper import Wrapper
@@ -92,6 +93,7 @@ STAGES: Mapping[str, Entry] = {
     "drive": Entry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
     "eden": Entry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
     "powersgd": Entry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
+    "trellis": Entry(Trellis, ("trellis(nmse=0.1) | ans", "topk(0.2) | trellis(step=0.01) | ans")),
     "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
     "quad": Entry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "quant(4) | quad")),

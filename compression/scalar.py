@@ -44,6 +44,12 @@ def quantise(values: NDArray[np.float32], step: float, rounding: float) -> NDArr
     return symbols
 
 
+def narrow(symbols: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """Return `symbols` in the narrowest dtype that holds them."""
+    peak = max(-int(symbols.min(initial=0)), int(symbols.max(initial=0)))
+    return symbols.astype(np.int8 if peak <= 127 else np.int16 if peak <= 32767 else np.int32)
+
+
 def fit(values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: float) -> NDArray[np.int8]:
     """Return each class's mean excess, of magnitudes over their symbols, int8 (CLASSES,), in grains of a step."""
     every = max(1, values.size // _SAMPLE)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression import lowrank
+from fedpress.compression import lowrank, scalar
 from fedpress.compression.codec import Streams
 from fedpress.compression.errors import FrameError, SpecError
 from fedpress.compression.layout import Layout
@@ -143,7 +143,7 @@ def _try(values: NDArray[np.float32], matrices: Sequence[_Matrix], step: float) 
         "rank": np.array([gain.size for gain in code], np.uint16),
         "code": np.concatenate([np.zeros(0, np.uint8), *code]),
         "points": point,
-        "factors": _narrow(np.concatenate(factors)),
+        "factors": scalar.narrow(np.concatenate(factors)),
     }
     return Trial(streams, error)
 
@@ -162,9 +162,3 @@ def _refit(
     square = known @ known.T
     square += np.eye(len(known)) * (1e-6 * np.trace(square) / len(known) + 1e-30)  # vectors may have become zero
     return np.linalg.solve(square, (known.astype(np.float32) @ target).astype(np.float64)) / weight[:, None]
-
-
-def _narrow(symbols: NDArray[np.int32]) -> NDArray[np.signedinteger]:
-    """Return `symbols` in the narrowest dtype that holds them."""
-    peak = int(np.abs(symbols).max(initial=0))
-    return symbols.astype(np.int8 if peak <= 127 else np.int16 if peak <= 32767 else np.int32)

@@ -1,4 +1,4 @@
-"""Four small integers to a byte, for a byte-wise entropy coder such as Huffman's, 1952, https://doi.org/10.1109/JRPROC.1952.273898."""
+"""Four small integers to a byte, for a coder of bytes such as Huffman 1952, https://doi.org/10.1109/JRPROC.1952.273898."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +19,7 @@ _OTHER = 3  # the code of all numbers but 0, 1 and -1, whose codes are 0, 1 and 
 
 @dataclass(frozen=True)
 class Quad(Stage):
-    """`quad`: signed integers of 8 bits, mostly 0, 1 and -1, four to a byte, and all others apart; for `zstd` after it.
+    """`quad`: signed integers, mostly 0, 1 and -1, four to a byte, and all others apart; for `zstd` after it.
 
     Four symbols of one bit or less together have a code of about as many bits as they are worth; one alone has not.
     """
@@ -29,14 +29,14 @@ class Quad(Stage):
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         out: Streams = {}
         for name, array in streams.items():
-            if array.dtype == np.int8:
+            if array.dtype.kind == "i" and array.dtype.itemsize <= 4:
                 out[name], out[f"{name}.{_LARGE}"] = _pack(array)
             else:
                 out[name] = array
         return out
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        out = {}
+        out: Streams = {}
         for name, array in streams.items():
             if name.endswith("." + _LARGE):
                 continue
@@ -47,7 +47,7 @@ class Quad(Stage):
         return out
 
 
-def _pack(array: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+def _pack(array: NDArray[np.signedinteger]) -> tuple[NDArray[np.uint8], NDArray[np.signedinteger]]:
     head = bytearray()
     put_head(head, array)
     table = np.full(256, _OTHER, np.uint8)
@@ -56,7 +56,9 @@ def _pack(array: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]
     large = []
     for first in range(0, array.size, _BLOCK):
         number = array[first : first + _BLOCK]
-        code = table.take(number.view(np.uint8))
+        # Anything beyond 2 has the code of 2, that of all others.
+        small = number if number.dtype == np.int8 else np.clip(number, -2, 2).astype(np.int8)
+        code = table.take(small.view(np.uint8))
         large.append(number[code == _OTHER])
         four = np.pad(code, (0, -code.size % 4)).view("<u4")
         four = four | four >> np.uint32(6) | four >> np.uint32(12) | four >> np.uint32(18)
@@ -64,13 +66,15 @@ def _pack(array: NDArray[np.int8]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]
     return np.concatenate([np.frombuffer(bytes(head), np.uint8), packed]), np.concatenate([array[:0], *large])
 
 
-def _unpack(data: NDArray[np.uint8], large: NDArray[np.generic], room: int) -> NDArray[np.int8]:
+def _unpack(data: NDArray[np.uint8], large: NDArray[np.generic], room: int) -> NDArray[np.signedinteger]:
     reader = Reader(data.tobytes())
     dtype, count = reader.head(room, "i")
     packed = np.frombuffer(reader.rest(), np.uint8)
-    if dtype != np.int8 or large.dtype != np.int8 or packed.size != (count + 3) // 4:
+    if dtype.itemsize > 4 or large.dtype != dtype or packed.size != (count + 3) // 4:
         raise FrameError(f"{count} numbers of {dtype.name} in {packed.size} bytes, and others of {large.dtype.name}")
-    out = np.empty(count, np.int8)
+    if count * dtype.itemsize > room:
+        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
+    out = np.empty(count, dtype)
     at = 0
     for first in range(0, count, _BLOCK):
         four = packed[first // 4 : (first + _BLOCK) // 4].astype(np.uint32)

@@ -20,7 +20,7 @@ from fedpress.compression.stages.deadzone import DeadZone
 from fedpress.compression.stages.qsgd import Qsgd
 from fedpress.compression.stages.ternary import Ternary
 from fedpress.compression.stages.uniform import Uniform
-from fedpress.simulations.bench.nncodec import Point, bytes_at, near, run, sweep
+from fedpress.simulations.bench.peer import Point, bytes_at, near, run, sweep
 
 TARGETS = {0.3: 0.20, 0.1: 0.20, 0.03: 0.4, 0.01: 0.8}  # nmse: bytes of `best` over NNCodec's that are asked for
 PLAIN = ("none", "fp16", "bf16", "deadzone(nmse=0.1) | ans", "deadzone(bits=1.0) | ans", "topk(0.01) | ans")

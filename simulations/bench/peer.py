@@ -21,7 +21,7 @@ from fedpress.compression.errors import SettingError
 
 QPS = tuple(range(-72, -15, 4))
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-_WORKER = Path(__file__).with_name("nncodec_worker.py")
+_WORKER = Path(__file__).with_name("peer_worker.py")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def run(python: Path, update: Update, settings: Sequence[tuple[int, float]], rep
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "update.npz"
         np.savez(path, **floats)  # type: ignore[arg-type]
-        command = [str(python), str(_WORKER), str(path), json.dumps(settings), str(repeats)]
-        alone = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+        command = [str(python), "-I", str(_WORKER), str(path), json.dumps(settings), str(repeats)]
+        alone = {**os.environ, "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -71,10 +71,10 @@ def run(python: Path, update: Update, settings: Sequence[tuple[int, float]], rep
 
 
 def bytes_at(points: list[Point], nmse: float) -> float | None:
-    """Return the bytes at `nmse` on the lower convex hull of log bytes over log nmse; None beyond its ends."""
-    places = sorted({(float(np.log(p.nmse)), float(np.log(p.bytes))) for p in points if p.nmse > 0})
+    """Return the bytes at `nmse` on the lower convex hull of bytes over log nmse; None beyond its ends."""
     hull: list[tuple[float, float]] = []
-    for x, y in places:
+    for x, y in sorted((float(np.log(p.nmse)), float(p.bytes)) for p in points if p.nmse > 0):
+        # The last point stays only if it lies below the line from the one before it to the new one.
         while len(hull) > 1 and (hull[-1][1] - hull[-2][1]) * (x - hull[-2][0]) >= (y - hull[-2][1]) * (
             hull[-1][0] - hull[-2][0]
         ):
@@ -83,7 +83,7 @@ def bytes_at(points: list[Point], nmse: float) -> float | None:
     at = float(np.log(nmse))
     if not hull or not hull[0][0] <= at <= hull[-1][0]:
         return None
-    return float(np.exp(np.interp(at, [x for x, _ in hull], [y for _, y in hull])))
+    return float(np.interp(at, [x for x, _ in hull], [y for _, y in hull]))
 
 
 def near(points: list[Point], nmse: float) -> Point:
