@@ -50,7 +50,8 @@ class MomentumCorrection(Wrapper):
         values, exact = layout.flatten(update)
         velocity, wanted = self._gather(values, state, layout)
         frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base)
-        return frame, {**after, "velocity": np.where(sent == 0, velocity, np.float32(0)), "residual": wanted - sent}
+        velocity[sent != 0] = 0
+        return frame, {**after, "velocity": velocity, "residual": wanted - sent}
 
     def lost(self, before: State, update: Update) -> State:
         layout = Layout.of(update)

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError
-from fedpress.compression.finite import cut
 from fedpress.compression.hadamard import blocks, draw_seed, signs, transform
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, take, values_of, without
+from fedpress.compression.streams import MOST, bounds, take, values_of, without
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Rotated(Stage):
             with np.errstate(over="ignore"):
                 factor = np.ldexp(energy / np.where(alive, along, 1), exponent)
             symbols.append(symbol.astype(np.uint8).ravel())
-            scale.append(cut(factor).ravel())
+            scale.append(np.minimum(factor, MOST).ravel())
             rest[where] = False
         return {
             **without(streams, "values"),
@@ -83,6 +82,7 @@ class Rotated(Stage):
             count = (where.stop - where.start) // size
             turned = transform(levels[symbols[at : at + count * size]].reshape(count, size))
             with np.errstate(over="ignore"):
-                values[where] = cut(turned * scale[block : block + count, None]).ravel() * sign[where]
+                turned *= scale[block : block + count, None]
+            values[where] = np.clip(turned, -MOST, MOST).ravel() * sign[where]
             at, block = at + count * size, block + count
         return {**without(streams, "symbols", "scale", "rest", "seed"), "values": values}

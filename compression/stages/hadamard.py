@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.errors import FrameError
-from fedpress.compression.finite import cut
 from fedpress.compression.hadamard import blocks, draw_seed, signs, transform
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, take, values_of, without
+from fedpress.compression.streams import MOST, bounds, take, values_of, without
 
 
 @dataclass(frozen=True)
@@ -45,5 +44,5 @@ def _rotate(values: NDArray[np.float32], edges: NDArray[np.int64]) -> NDArray[np
         # The first factor, exact, keeps every sum within the largest value: only the second can leave float32's range.
         sums = transform(values[where].reshape(-1, size) * np.float32(1 / size))
         with np.errstate(over="ignore"):
-            rotated[where] = cut(sums * np.sqrt(np.float32(size))).ravel()
+            rotated[where] = np.clip(sums * np.sqrt(np.float32(size)), -MOST, MOST).ravel()
     return rotated

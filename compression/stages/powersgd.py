@@ -7,9 +7,8 @@ import numpy as np
 
 from fedpress.compression.codec import State, StatefulStage, Streams
 from fedpress.compression.errors import FrameError, SpecError
-from fedpress.compression.finite import cut
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import take, values_of, without
+from fedpress.compression.streams import MOST, take, whole, without
 
 _CHUNK = 1 << 16  # numbers that are summed at once, to stay in the cache
 
@@ -38,9 +37,7 @@ class PowerSgd(StatefulStage):
     def advance(
         self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator
     ) -> tuple[Streams, State]:
-        values = values_of(streams, "powersgd")
-        if "gap" in streams:
-            raise SpecError("powersgd works on whole tensors: it cannot follow a sparsifier")
+        values = whole(streams, "powersgd")
         due = (self._sizes(layout)[1],)
         before = state.get("q")
         if before is None or before.shape != due:
@@ -58,7 +55,7 @@ class PowerSgd(StatefulStage):
             q[dead] = rng.standard_normal((int(dead.sum()), columns))
             p = np.linalg.qr(matrix @ q.T)[0].T.astype(np.float32)  # (rank, rows)
             left.append(p.ravel())
-            right.append(cut(p @ matrix).astype(np.float32).ravel())
+            right.append(np.clip(p @ matrix, -MOST, MOST).astype(np.float32).ravel())
             at += self.rank * columns
         out = {"left": np.concatenate(left), "right": np.concatenate(right), "rest": np.concatenate(rest)}
         return {**without(streams, "values"), **out}, {"q": out["right"]}
@@ -87,7 +84,9 @@ class PowerSgd(StatefulStage):
                 for k in range(self.rank):
                     # Pair by pair, elementwise: a matrix product's sums would be the machine's own.
                     with np.errstate(over="ignore"):
-                        total[:] = cut(total + cut(np.multiply.outer(p[k, first : first + some], q[k])))
+                        product = np.multiply.outer(p[k, first : first + some], q[k])
+                        total += np.clip(product, -MOST, MOST, out=product)
+                    np.clip(total, -MOST, MOST, out=total)
         return {**without(streams, "left", "right", "rest"), "values": values}
 
     def _parts(self, layout: Layout) -> Iterator[tuple[slice, int, int]]:

@@ -137,6 +137,14 @@ def test_rotation_bounds_the_error_of_uniform_levels() -> None:
     assert error(values, decoded("uniform(4)", values)) > 4 * bound
 
 
+def test_rotated_stochastic_levels_are_right_on_average() -> None:
+    """The paper's own use of the rotation, with QSGD's levels."""
+    values, draws = heavy(512), 400
+    backs = [decoded("hadamard | qsgd(60)", values, draw) for draw in range(draws)]
+    one = np.mean([error(values, back) for back in backs])
+    assert error(values, np.mean(backs, axis=0, dtype=np.float64)) < 1.5 * one / draws
+
+
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_centroids_are_lloyd_and_max_s(bits: int) -> None:
     """Each is the normal distribution's mean over the cell of what lies nearest to it, to float32's precision."""

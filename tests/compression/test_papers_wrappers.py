@@ -122,8 +122,8 @@ def test_powersgd_at_both_ends_of_float32(scale: float) -> None:
 
 
 def test_powersgd_stands_where_tensors_are_whole() -> None:
-    with pytest.raises(SpecError, match="cannot follow a sparsifier"):
-        parse("topk(0.1) | powersgd(1)")
+    with pytest.raises(SpecError, match="cannot follow another sparsifier"):
+        parse("rows(0.1) | powersgd(1)")
     with pytest.raises(SpecError, match="leaves none"):
         parse("powersgd(1) | uniform(8)")
     with pytest.raises(SpecError, match="a rank of at least 1, got 0"):
@@ -238,6 +238,11 @@ PRESETS = {
     "powersgd(3)": "ef | powersgd(3)",
     "drive": "drive | pack",
     "eden(3)": "eden(3) | pack",
+    "qsgd(5)": "qsgd(5) | ans",
+    "fedpaq(4)": "qsgd(7) | ans",
+    "terngrad": "ternary(clip=2.5) | ans",
+    "signsgd": "sign | pack",
+    "deepcompression(0.1, 8)": "topk(0.1) | kmeans(8) | ans",
 }
 
 
@@ -248,3 +253,51 @@ def test_a_preset_is_what_it_stands_for(name: str) -> None:
         for tensor in preset:
             np.testing.assert_array_equal(preset[tensor], spelled[tensor])
     assert str(parse(name)) == name
+
+
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+def test_fedpaq_is_right_on_average_and_takes_its_bits(bits: int) -> None:
+    """Assumption 1 of the paper: unbiased, with a variance of a constant times the update's square."""
+    values = np.random.default_rng(bits).normal(size=60).astype(np.float32)
+    codec, layout = parse(f"fedpaq({bits})"), Layout.of({"x": values})
+    draws = [
+        codec.decode(codec.encode({"x": values}, {}, derive(draw))[0], layout)["x"].astype(float) for draw in range(900)
+    ]
+    levels = 2 ** (bits - 1) - 1
+    norm = float(np.linalg.norm(values))
+    for back in draws[:20]:
+        level = back * levels / norm
+        np.testing.assert_allclose(level, np.rint(level), atol=1e-3)  # of 2 levels + 1 = 2**bits - 1 numbers
+        assert np.abs(level).max() < levels + 0.5
+    bound = min(60 / levels**2, 60**0.5 / levels)
+    assert np.mean([nmse(values, back) for back in draws]) <= bound
+    assert nmse(values, np.mean(draws, axis=0)) < 1.5 * bound / 900
+
+
+def test_fedpaq_s_bits() -> None:
+    for bits in (1, 17):
+        with pytest.raises(SpecError, match=f"fedpaq has 2 to 16 bits, got {bits}"):
+            parse(f"fedpaq({bits})")
+
+
+def test_terngrad_by_hand() -> None:
+    """What lies beyond 2.5 standard deviations becomes these; zeros stay."""
+    values = np.array([10.0, *[0.0] * 99], np.float32)
+    (back,) = rounds("terngrad", [{"x": values}])
+    assert back["x"][0] == pytest.approx(2.5 * 0.99**0.5, rel=1e-6)  # the deviation of 10 among 99 zeros is sqrt(0.99)
+    assert not back["x"][1:].any()
+
+
+def test_signsgd_by_hand() -> None:
+    """A bit a value, and a scale a tensor: the mean magnitude."""
+    (back,) = rounds("signsgd", [{"x": np.array([4, -1, 0, -3], np.float32)}])
+    assert back["x"].tolist() == [2, -2, 2, -2]
+    update = {"x": np.random.default_rng(0).normal(size=8000).astype(np.float32)}
+    assert 1000 < len(parse("signsgd").encode(update, {}, derive(0))[0]) < 1100
+
+
+def test_deepcompression_by_hand() -> None:
+    """Half of the values is pruned; of the others, two clusters and their means are left."""
+    values = np.array([0.1, 5, -0.2, 7, 0.3, -9, 0.1, -11], np.float32)
+    (back,) = rounds("deepcompression(0.5, 2)", [{"x": values}])
+    assert back["x"].tolist() == [0, 6, 0, 6, 0, -10, 0, -10]
