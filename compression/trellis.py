@@ -36,12 +36,14 @@ def levels(symbols: NDArray[np.signedinteger]) -> NDArray[np.int32]:
     return out
 
 
-def quantise(scaled: NDArray[np.float32], price: float, bits: Bits) -> NDArray[np.int32]:
-    """Return the symbols of values given in steps, int32 (n,), with least squared error plus `price` times bits."""
+def quantise(scaled: NDArray[np.float32], price: float, bits: Bits) -> NDArray[np.signedinteger]:
+    """Return the symbols of values given in steps, (n,) in a narrow dtype, with least squared error plus `price` times bits."""
     size, count = scaled.size, lanes(scaled.size)
     cost = np.full((4, count), np.float32(1e30))
     cost[0] = 0
-    chosen = np.zeros((size, 4), np.int32)  # the symbol on the better way into each state
+    most = float(np.abs(scaled).max(initial=0)) / 2 + 2
+    dtype: type[np.signedinteger] = np.int8 if most < 127 else np.int16 if most < 32767 else np.int32
+    chosen = np.zeros((size, 4), dtype)  # the symbol on the better way into each state
     way = np.zeros((size, 4), bool)  # which of the two ways that is
     for first in range(0, size, count):
         part = slice(first, min(first + count, size))
@@ -90,10 +92,10 @@ def _options(scaled: NDArray[np.float32], odd: bool, price: float, part: slice, 
 
 
 def _trace(
-    cost: NDArray[np.float32], chosen: NDArray[np.int32], way: NDArray[np.bool_], count: int
-) -> NDArray[np.int32]:
+    cost: NDArray[np.float32], chosen: NDArray[np.signedinteger], way: NDArray[np.bool_], count: int
+) -> NDArray[np.signedinteger]:
     """Return the symbols on each lane's best path, from its end to its start."""
-    out = np.empty(len(chosen), np.int32)
+    out = np.empty(len(chosen), chosen.dtype)
     origin = np.array([[step[0] for step in ways] for ways in _INTO], np.int8)
     state = np.argmin(cost, axis=0)
     for first in range((len(chosen) - 1) // count * count, -1, -count):
