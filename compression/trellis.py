@@ -37,7 +37,7 @@ def levels(symbols: NDArray[np.signedinteger]) -> NDArray[np.int32]:
 
 
 def quantise(scaled: NDArray[np.float32], price: float, bits: Bits) -> NDArray[np.signedinteger]:
-    """Return the symbols of values given in steps, (n,) in a narrow dtype, with least squared error plus `price` times bits."""
+    """Return the symbols of values given in steps, (n,), with least squared error plus `price` times bits."""
     size, count = scaled.size, lanes(scaled.size)
     cost = np.full((4, count), np.float32(1e30))
     cost[0] = 0
