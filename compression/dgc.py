@@ -49,7 +49,7 @@ class MomentumCorrection(Wrapper):
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
         velocity, wanted = self._gather(values, state, layout)
-        frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base)
+        frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base, side=side)
         velocity[sent != 0] = 0
         return frame, {**after, "velocity": velocity, "residual": wanted - sent}
 

@@ -32,7 +32,7 @@ class ErrorFeedback(Wrapper):
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
         wanted = add(values, remembered(state, "residual", layout))
-        frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base)
+        frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base, side=side)
         return frame, {**after, "residual": wanted - sent}
 
     def lost(self, before: State, update: Update) -> State:

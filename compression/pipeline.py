@@ -10,6 +10,7 @@ from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Strea
 from fedpress.compression.errors import FrameError, UpdateError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
+from fedpress.compression.stages.ans import SIDE, Ans
 from fedpress.compression.stepped import Stepped
 from fedpress.compression.streams import take
 
@@ -53,7 +54,7 @@ class Pipeline(Codec):
     ) -> tuple[bytes, State]:
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
-        frame, _, after = self.press(values, exact, layout, state, rng, base=base, back=False)
+        frame, _, after = self.press(values, exact, layout, state, rng, base=base, side=side, back=False)
         return frame, after
 
     def press(
@@ -65,6 +66,7 @@ class Pipeline(Codec):
         rng: np.random.Generator,
         *,
         base: bytes,
+        side: Update | None,
         back: bool = True,
     ) -> tuple[bytes, NDArray[np.float32], State]:
         """Return the frame of a flattened update, the values, float32 (n,), that it decodes to, and the state after.
@@ -79,7 +81,7 @@ class Pipeline(Codec):
             [stage.bytes for stage in self.stages if isinstance(stage, Stepped) and stage.bytes],
         )
         for _ in range(_ATTEMPTS):
-            frame, lossy, after = self._press(stages, streams, layout, state, rng, base)
+            frame, lossy, after = self._press(stages, streams, layout, state, rng, base, side)
             over = len(frame) - min(budgets, default=len(frame))
             if over <= 0:
                 return frame, self._undo(lossy, layout) if back else values, after
@@ -99,6 +101,7 @@ class Pipeline(Codec):
         state: State,
         rng: np.random.Generator,
         base: bytes,
+        side: Update | None,
     ) -> tuple[bytes, Streams, State]:
         """Return the frame, the streams that the last lossy stage left, and the state after."""
         lossy = [stage for stage in stages if not stage.lossless]
@@ -113,7 +116,8 @@ class Pipeline(Codec):
                 streams = stage.encode(streams, layout, rng)
         coded = streams
         for stage in stages[len(lossy) :]:
-            coded = stage.encode(coded, layout, rng)
+            known = {SIDE: layout.flatten(side)[0]} if side is not None and isinstance(stage, Ans) else {}
+            coded = stage.encode({**coded, **known}, layout, rng)
         return write_frame(self.text, layout.digest, base, coded), streams, after
 
     def _undo(self, streams: Streams, layout: Layout) -> NDArray[np.float32]:
@@ -133,7 +137,8 @@ class Pipeline(Codec):
             raise FrameError(f"a frame that starts from the model {read.base.hex()}, not from {base.hex()}")
         streams = read.streams
         for stage in reversed(self.stages):
-            streams = stage.decode(streams, layout)
+            known = {SIDE: layout.flatten(side)[0]} if side is not None and isinstance(stage, Ans) else {}
+            streams = stage.decode({**streams, **known}, layout)
         values = take(streams, "values", np.float32, layout.size)
         exact = take(streams, "exact", np.uint8, layout.exact_nbytes) if layout.exact_nbytes else np.zeros(0, np.uint8)
         if len(streams) > (2 if layout.exact_nbytes else 1):

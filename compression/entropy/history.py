@@ -24,14 +24,17 @@ _STEPS = np.array(
 _LARGEST = 1 << 24  # magnitudes up to here keep sums of a column's exact
 
 
-def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
+Start = Sequence[NDArray[np.int64]] | None  # what the columns of each matrix are said to have had before it, (n,) each
+
+
+def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start = None) -> bytes:
     """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
     sign, spare = signs.of(numbers)
     magnitude = np.abs(numbers)
-    means = np.array([level(row.mean()) for row, _ in _rows(magnitude, shapes) if row.size], np.uint8)
+    means = np.array([level(row.mean()) for row, _ in _rows(magnitude, shapes, start) if row.size], np.uint8)
     live = [
         (row, _classes(before, mean))
-        for (row, before), mean in zip(_rows(magnitude, shapes), means.tolist(), strict=True)
+        for (row, before), mean in zip(_rows(magnitude, shapes, start), means.tolist(), strict=True)
         if mean
     ]
     out = bytearray()
@@ -53,7 +56,7 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     return bytes(out) + spare[used:]
 
 
-def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) -> None:
+def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer], start: Start = None) -> None:
     """Fill `out` (n,), zeros, with the numbers that come next; raise FrameError if they are not of this kind."""
     means = lists.decode(reader, sum(m for m, n in shapes if n))
     if (means >= CLASSES).any():
@@ -66,10 +69,10 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
         raise FrameError("a class has no table")
     sign = reader.byte()
     raw = bits.BitReader(reader.take(reader.varint(4 * out.size)))
-    count = sum(row.size for (row, _), mean in zip(_rows(out, shapes), means, strict=True) if mean)
+    count = sum(row.size for (row, _), mean in zip(_rows(out, shapes, start), means, strict=True) if mean)
     decoder = rans.Decoder(reader, tables, count)
     most = min(_LARGEST, np.iinfo(out.dtype).max)
-    for (row, before), mean in zip(_rows(out, shapes), means.tolist(), strict=True):
+    for (row, before), mean in zip(_rows(out, shapes, start), means.tolist(), strict=True):
         if mean:
             group = groups.of(np.minimum(_classes(before, mean), groups.last[-1]))
             number = TOKENS.join(decoder.take(group), raw)
@@ -81,12 +84,12 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
 
 
 def _rows(
-    magnitude: NDArray[np.integer], shapes: Sequence[Shape]
+    magnitude: NDArray[np.integer], shapes: Sequence[Shape], start: Start
 ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.int64]]]:
     """Yield each row, a view, and the sums of what stands above it; a row is read only after it has been yielded."""
     begin = 0
-    for m, n in shapes:
-        above = np.zeros(n, np.int64)
+    for number, (m, n) in enumerate(shapes):
+        above = np.zeros(n, np.int64) if start is None else start[number]
         for _ in range(m if n else 0):
             row = magnitude[begin : begin + n]
             yield row, above

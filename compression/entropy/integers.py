@@ -5,6 +5,7 @@ dense    every number as a token under one table
 sparse   the gaps between numbers that are not zero, and those numbers, as tokens; read, no longer written
 cells    under contexts, as the cells of matrices (`cells`)
 history  under contexts, as the cells of matrices of few rows (`history`)
+side     the same, where columns begin with what they had in an update that both ends know
 """
 
 from collections.abc import Sequence
@@ -19,15 +20,18 @@ from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader, put_head, to_bytes
 
-_PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY = range(5)
+_PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY, _SIDE = range(6)
 _FEW = 4096  # numbers up to which one table may beat contexts
+_NAME = 20  # bytes that it takes a frame to name what both ends know
 _BLOCK = 1 << 16  # numbers that are joined at a time
 
 
-def encode(array: NDArray[np.integer], shapes: Sequence[Shape] = (), *, by_row: bool = False) -> bytes:
+def encode(
+    array: NDArray[np.integer], shapes: Sequence[Shape] = (), *, by_row: bool = False, start: history.Start = None
+) -> bytes:
     """Return `array` (n,), the cells of matrices of these `shapes` if any, as bytes that `decode` reads.
 
-    `by_row` is for matrices of few rows and many columns.
+    `by_row` is for matrices of few rows and many columns; `start` is what their columns are said to have had.
     """
     head = bytearray()
     put_head(head, array)
@@ -37,18 +41,27 @@ def encode(array: NDArray[np.integer], shapes: Sequence[Shape] = (), *, by_row: 
             coded.append(bytes([_CELLS]) + cells.encode(array, shapes or [(1, array.size)]))
             if by_row:
                 coded.append(bytes([_HISTORY]) + history.encode(array, shapes))
+            if start is not None:
+                coded.append(bytes([_SIDE]) + history.encode(array, shapes, start))
         if array.size <= _FEW:
             numbers = fold(array) if array.dtype.kind == "i" else array
             dense = bytearray([_DENSE])
             Written.of(numbers.astype(np.uint32)).write(dense)
             coded.append(bytes(dense))
-    best = min(coded, key=len, default=b"")
+    best = min(coded, key=lambda way: len(way) + _NAME * (way[0] == _SIDE), default=b"")
     if not coded or len(best) > array.nbytes:
         best = bytes([_PLAIN]) + to_bytes(array)
     return bytes(head) + best
 
 
-def decode(data: bytes, room: int, shapes: Sequence[Shape] = ()) -> NDArray[np.integer]:
+def uses_side(data: bytes) -> bool:
+    """Return whether `decode` needs the same `start` that `encode` was given."""
+    reader = Reader(data)
+    reader.head(len(data) << 40, "iu")
+    return reader.byte() == _SIDE
+
+
+def decode(data: bytes, room: int, shapes: Sequence[Shape] = (), start: history.Start = None) -> NDArray[np.integer]:
     """Return the array, of at most `room` bytes, that `data` stands for; raise FrameError if it is none."""
     reader = Reader(data)
     dtype, count = reader.head(room, "iu")
@@ -57,11 +70,17 @@ def decode(data: bytes, room: int, shapes: Sequence[Shape] = ()) -> NDArray[np.i
     way = reader.byte()
     if way == _PLAIN:
         array = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
-    elif way in (_DENSE, _SPARSE, _CELLS, _HISTORY) and dtype.itemsize <= 4:
+    elif way in (_DENSE, _SPARSE, _CELLS, _HISTORY, _SIDE) and dtype.itemsize <= 4:
         array = np.zeros(count, dtype)
-        if way in (_CELLS, _HISTORY):
-            matrices = shapes if sum(m * n for m, n in shapes) == count else [(1, count)]
-            (cells if way == _CELLS else history).decode(reader, matrices, array)
+        matrices = shapes if sum(m * n for m, n in shapes) == count else [(1, count)]
+        if way == _CELLS:
+            cells.decode(reader, matrices, array)
+        elif way == _HISTORY:
+            history.decode(reader, matrices, array)
+        elif way == _SIDE:
+            if start is None or matrices is not shapes:
+                raise FrameError("a frame that needs an update that both ends know, and none was given")
+            history.decode(reader, matrices, array, start)
         else:
             (_read_dense if way == _DENSE else _read_sparse)(reader, array)
     else:

@@ -1,5 +1,6 @@
 """Entropy coding with asymmetric numeral systems, Duda 2013, https://arxiv.org/abs/1311.2540."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedpress.compression import lowrank
 from fedpress.compression.codec import Stage, Streams
-from fedpress.compression.entropy import integers
+from fedpress.compression.entropy import hints, integers
 from fedpress.compression.entropy.classes import Shape
 from fedpress.compression.errors import FrameError
 from fedpress.compression.layout import Layout
@@ -26,11 +27,15 @@ class Ans(Stage):
     lossless: ClassVar[bool] = True
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        coded = {name: array for name, array in streams.items() if array.dtype.kind not in "iu"}
+        start = _start(streams, layout)
+        coded = {name: array for name, array in streams.items() if array.dtype.kind not in "iu" and name != SIDE}
         for name, array in streams.items():
-            if name not in coded:
+            if name not in coded and name != SIDE:
                 shapes, rows = _shapes(name, array.size, streams, layout)
-                coded[name] = np.frombuffer(integers.encode(array, shapes, by_row=rows), np.uint8)
+                data = integers.encode(array, shapes, by_row=rows, start=start if rows else None)
+                coded[name] = np.frombuffer(data, np.uint8)
+        if _FACTORS in coded and integers.uses_side(coded[_FACTORS].tobytes()):
+            coded[SIDE_NAME] = _name_of(streams[SIDE])
         if "gap" in streams:
             mask = np.zeros(layout.size, np.uint8)
             for at in places(streams, layout):
@@ -42,13 +47,19 @@ class Ans(Stage):
         return coded
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        room, back = layout.room, dict(streams)
+        room, back = layout.room, {name: array for name, array in streams.items() if name not in (SIDE, SIDE_NAME)}
+        side = streams.get(SIDE)
+        if SIDE_NAME in streams:
+            wanted = take(streams, SIDE_NAME, np.uint8, 8)
+            if side is None or not np.array_equal(_name_of(side), wanted):
+                raise FrameError(f"a frame that needs the update {wanted.tobytes().hex()}, which was not given")
         # The factors' shapes are known once their ranks are.
-        for name in sorted(streams, key=lambda name: name == _FACTORS):
+        for name in sorted(back, key=lambda name: name == _FACTORS):
             if streams[name].dtype.kind in "iu":
                 data = take(streams, name, np.uint8).tobytes()
-                shapes, _ = _shapes(name, layout.size, back, layout)
-                back[name] = integers.decode(data, room, shapes)
+                shapes, rows = _shapes(name, layout.size, back, layout)
+                start = _start({**back, SIDE: side}, layout) if rows and side is not None else None
+                back[name] = integers.decode(data, room, shapes, start)
                 room -= back[name].nbytes
         if _MASK in back:
             if "gap" in back:
@@ -58,6 +69,8 @@ class Ans(Stage):
 
 
 _FACTORS = "factors"
+SIDE = "side"  # values, float32 (n,), of an update that both ends know: never sent
+SIDE_NAME = "side.name"  # their hash: what the frame calls them
 _MASK = "mask"
 
 
@@ -66,6 +79,24 @@ def _shapes(name: str, size: int, streams: Streams, layout: Layout) -> tuple[Seq
     if name == _FACTORS:
         return lowrank.shapes(take(streams, "rank", np.uint16, len(layout.matrices)), layout), True
     return (layout.matrices if size == layout.size else ()), False
+
+
+def _start(streams: Streams, layout: Layout) -> list[NDArray[np.int64]] | None:
+    """Return what the columns of each matrix of factors are said to have had, by the update that both ends know."""
+    if SIDE not in streams or "rank" not in streams:
+        return None
+    known = hints.activities(streams[SIDE], layout.matrices)
+    return [
+        part
+        for r, activity in zip(take(streams, "rank", np.uint16, len(known)).tolist(), known, strict=True)
+        if r
+        for part in activity
+    ]
+
+
+def _name_of(side: NDArray[np.float32]) -> NDArray[np.uint8]:
+    digest = hashlib.blake2b(side.astype("<f4", copy=False).tobytes(), digest_size=8).digest()
+    return np.frombuffer(digest, np.uint8)
 
 
 def _gap(mask: NDArray[np.integer], layout: Layout) -> NDArray[np.uint32]:

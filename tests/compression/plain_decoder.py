@@ -58,7 +58,9 @@ class Bits:
         return value
 
 
-def decode(frame: bytes, layout: list[tuple[str, tuple[int, ...], str]]) -> dict[str, np.ndarray]:
+def decode(
+    frame: bytes, layout: list[tuple[str, tuple[int, ...], str]], side: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     reader = Bytes(frame)
     assert reader.take(2) == b"fp"
     assert reader.byte() == 1
@@ -75,6 +77,7 @@ def decode(frame: bytes, layout: list[tuple[str, tuple[int, ...], str]]) -> dict
     streams = {name: reader.array(dtype, size) for name, dtype, size in table}
     assert reader.rest() == b""
     model = Model(layout)
+    model.side = side
     for part in reversed(spec.split(" | ")):
         call = ast.parse(part, mode="eval").body
         name = call.func.id if isinstance(call, ast.Call) else part
@@ -388,7 +391,10 @@ def quad(streams: dict, model: Model, args: list) -> dict:
 
 def ans(streams: dict, model: Model, args: list) -> dict:
     out = dict(streams)
-    for name in sorted(streams, key=lambda name: name == "factors"):
+    if "side.name" in out:
+        digest = hashlib.blake2b(model.side.astype("<f4").tobytes(), digest_size=8).digest()
+        assert out.pop("side.name").tobytes() == digest
+    for name in sorted(out, key=lambda name: name == "factors"):
         data = streams[name]
         if data.dtype.kind in "iu":
             shapes = None
@@ -399,14 +405,14 @@ def ans(streams: dict, model: Model, args: list) -> dict:
                     if r
                     for side in shape
                 ]
-            out[name] = integers(data.tobytes(), model, shapes)
+            out[name] = integers(data.tobytes(), model, shapes, np.asarray(out.get("rank", [])).tolist())
     if "mask" in out:
         at = np.flatnonzero(out.pop("mask"))
         out["gap"] = np.diff(at, prepend=-1) - 1
     return out
 
 
-def integers(data: bytes, model: Model, shapes: list | None) -> np.ndarray:
+def integers(data: bytes, model: Model, shapes: list | None, rank: list[int]) -> np.ndarray:
     reader = Bytes(data)
     dtype, size, way = DTYPES[reader.byte()], reader.varint(), reader.byte()
     if shapes is None:
@@ -422,6 +428,8 @@ def integers(data: bytes, model: Model, shapes: list | None) -> np.ndarray:
         for gap, other in zip(gaps, others, strict=True):
             at += gap + 1
             numbers[at] = unfold(other + 1, dtype)
+    elif way == 5:
+        numbers = history(reader, shapes, size, beginnings(model, rank))
     else:
         numbers = (cells if way == 3 else history)(reader, shapes, size)
     assert reader.rest() == b""
@@ -565,7 +573,19 @@ def cells(reader: Bytes, shapes: list, size: int) -> list[int]:
     return signed(out, sign, carried, reader)
 
 
-def history(reader: Bytes, shapes: list, size: int) -> list[int]:
+def beginnings(model: Model, rank: list[int]) -> list[list[int]]:
+    """What the columns of each matrix of factors are said to have had."""
+    out, at = [], 0
+    for (m, n), r in zip(model.matrices, rank, strict=True):
+        matrix = np.abs(model.side[at : at + m * n].reshape(m, n).astype(np.float64))
+        at += m * n
+        whole = np.floor(matrix * 2.0 ** (12 - math.frexp(matrix.max(initial=0))[1])).astype(np.int64)
+        both = (whole.sum(axis=1), whole.sum(axis=0)) if r else ()
+        out += [[4 * sums.size * int(b) // max(1, int(sums.sum())) for b in sums] for sums in both]
+    return out
+
+
+def history(reader: Bytes, shapes: list, size: int, start: list | None = None) -> list[int]:
     means = iter(kinds := numbers_of(reader, sum(m for m, n in shapes if n)))
     if not any(kinds):
         return [0] * size
@@ -576,8 +596,8 @@ def history(reader: Bytes, shapes: list, size: int) -> list[int]:
     coder = Coder(reader, tables)
     steps = np.array([2**-0.75, 2**-0.25])
     out: list[int] = []
-    for m, n in shapes:
-        above = [0] * n
+    for number, (m, n) in enumerate(shapes):
+        above = start[number] if start else [0] * n
         for _ in range(m if n else 0):
             mean, row = next(means), [0] * n
             if mean:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.compression import Layout, UpdateError, parse
+from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.registry import examples
 from fedpress.compression.rng import derive
 
@@ -20,12 +20,12 @@ found.loader.exec_module(plain)
 GOLDEN = sorted(HERE.glob("golden/*.fp"))
 
 
-def rows(layout: Layout) -> list[tuple[str, tuple[int, ...], str]]:
+def rows_of(layout: Layout) -> list[tuple[str, tuple[int, ...], str]]:
     return [(tensor.name, tensor.shape, tensor.dtype) for tensor in layout.tensors]
 
 
 def same(frame: bytes, layout: Layout, wanted: dict[str, np.ndarray]) -> None:
-    back = plain.decode(frame, rows(layout))
+    back = plain.decode(frame, rows_of(layout))
     assert list(back) == list(wanted)
     for name, array in wanted.items():
         assert back[name].dtype == array.dtype
@@ -70,3 +70,34 @@ def test_many_lanes(spec: str) -> None:
     layout, codec = Layout.of(update), parse(spec)
     frame, _ = codec.encode(update, {}, derive(0))
     same(frame, layout, codec.decode(frame, layout))
+
+
+def test_what_both_ends_know_makes_frames_smaller_and_is_named() -> None:
+    """Rows and columns that were active in the last broadcast are so again: the first vectors have their contexts."""
+    rng = np.random.default_rng(4)
+    rows, columns = rng.lognormal(0, 1, (90, 1)), rng.lognormal(0, 1, (1, 900))
+
+    def one() -> dict[str, np.ndarray]:
+        matrix = rng.standard_normal((90, 6)) @ rng.standard_normal((6, 900)) * rows * columns
+        return {"w": matrix.astype(np.float32), "z": np.zeros((9, 9), np.float32), "b": np.ones(3, np.float32)}
+
+    side, update = one(), one()
+    layout = Layout.of(update)
+    for spec in ("best(nmse=0.03)", "ef | lowrank(nmse=0.03) | ans"):
+        codec = parse(spec)
+        plain_frame, _ = codec.encode(update, codec.init(layout), derive(0))
+        frame, _ = codec.encode(update, codec.init(layout), derive(0), side=side)
+        assert len(frame) < 0.95 * len(plain_frame)
+        wanted = codec.decode(frame, layout, side=side)
+        back = plain.decode(frame, rows_of(layout), layout.flatten(side)[0])
+        for name, array in wanted.items():
+            np.testing.assert_array_equal(back[name], array)
+        for wrong in (None, update):
+            with pytest.raises(FrameError, match="needs the update"):
+                codec.decode(frame, layout, side=wrong)
+    # A codec that has no use for it sends nothing of it.
+    for spec in ("uniform(8) | ans", "fast(nmse=0.1)", "none"):
+        codec = parse(spec)
+        frame, _ = codec.encode(update, {}, derive(0), side=side)
+        assert frame == codec.encode(update, {}, derive(0))[0]
+        codec.decode(frame, layout)
