@@ -15,7 +15,7 @@ class Serving:
     rounds: int  # rounds of training
     per_round: int  # nodes that train in each
     strategy: str = "FedAvg"  # any of flwr's strategies; its arguments stand under strategy.NAME
-    up: str = "ef | deadzone(nmse=0.1) | ans"  # codec of the updates
+    up: str = "ef | lowrank(nmse=0.1) | ans"  # codec of the updates
     down: str = "deadzone(nmse=0.05) | ans"  # codec of the model's deltas
     fraction_evaluate: float = 0.0  # share of the nodes that evaluate the model after each round
     min_replies: int = 1  # a round in which fewer replies count is repeated

@@ -79,8 +79,8 @@ def codec(
 
     specs = [str(parse(spec)) for spec in codecs.split(";") if spec.strip()] or default_specs()
     wanted = [name.strip() for name in only.split(",") if name.strip()]
-    found = [(name, update) for name, update in recorded(updates) if not wanted or name in wanted]
-    missing = set(wanted) - {name for name, _ in found}
+    found = [row for row in recorded(updates) if not wanted or row[0] in wanted]
+    missing = set(wanted) - {row[0] for row in found}
     if missing:
         raise SettingError(f"{updates} has no recorded update {', '.join(sorted(missing))}")
     errors = Console(stderr=True, quiet=json, highlight=False)

@@ -34,7 +34,7 @@ def print_codecs(result: Sequence[dict[str, Any]], console: Console) -> None:
             )
         console.print(table)
         ratios = ", ".join(f"{name} {ratio:.3f}" for name, ratio in found["ans"].items())
-        console.print(f"ans over the order-zero entropy; top-k places over log2 C(n, k): {ratios}")
+        console.print(f"ans over the order-zero entropy, top-k places over log2 C(n, k), vectors' contexts: {ratios}")
         if "targets" in found:
             console.print(_against(found["targets"]))
 

@@ -10,20 +10,26 @@ from typing import Any
 
 import numpy as np
 
-from fedpress.compression import Codec, Layout, Stage, Update, parse
+from fedpress.compression import Codec, Layout, Stage, Update, lowrank, parse
+from fedpress.compression.entropy import cells, history
 from fedpress.compression.entropy.classes import entropy_bits
 from fedpress.compression.frame import read_frame
+from fedpress.compression.preset import Preset
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.rng import derive
 from fedpress.compression.stages.ans import Ans
 from fedpress.compression.stages.deadzone import DeadZone
+from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.qsgd import Qsgd
 from fedpress.compression.stages.ternary import Ternary
 from fedpress.compression.stages.uniform import Uniform
 from fedpress.simulations.bench.peer import Point, bytes_at, near, run, sweep
 
 TARGETS = {0.3: 0.20, 0.1: 0.20, 0.03: 0.4, 0.01: 0.8}  # nmse: bytes of `best` over NNCodec's that are asked for
-PLAIN = ("none", "fp16", "bf16", "deadzone(nmse=0.1) | ans", "deadzone(bits=1.0) | ans", "topk(0.01) | ans")
+PLAIN = (
+    *("none", "fp16", "bf16", "topk(0.01) | ans", "deadzone(nmse=0.1) | pack", "deadzone(nmse=0.1) | ans"),
+    "trellis(nmse=0.1) | ans",
+)
 BEST = tuple(f"{name}(nmse={nmse})" for name in ("best", "fast") for nmse in TARGETS)
 
 
@@ -51,7 +57,7 @@ def default_specs() -> tuple[str, ...]:
 
 
 def bench_codec(
-    updates: Sequence[tuple[str, Update]],
+    updates: Sequence[tuple[str, Update, Update | None]],
     specs: Sequence[str],
     *,
     repeats: int,
@@ -61,11 +67,13 @@ def bench_codec(
 ) -> list[dict[str, Any]]:
     """Measure every codec on every update; return for each update its rows, and how they stand to what is asked for."""
     result = []
-    for name, update in updates:
+    for name, update, side in updates:
         rows = []
         for spec in specs:
             note(f"{name}: {spec}")
             rows.append(measure(spec, update, repeats))
+            if side is not None and "lowrank" in expanded(spec):
+                rows.append(measure(spec, update, repeats, side))
         found: dict[str, Any] = {"update": name, "parameters": Layout.of(update).size}
         found["codecs"] = [asdict(row) for row in rows]
         found["ans"] = entropy_ratios(update)
@@ -81,24 +89,30 @@ def bench_codec(
     return result
 
 
-def measure(spec: str, update: Update, repeats: int) -> Measured:
+def expanded(spec: str) -> str:
+    """Return the stages that `spec` stands for."""
+    codec = parse(spec)
+    return str(codec.inner) if isinstance(codec, Preset) else spec
+
+
+def measure(spec: str, update: Update, repeats: int, side: Update | None = None) -> Measured:
     """Return what `spec` makes of `update`: the fastest of `repeats`, and memory from a run of its own."""
     codec, layout = parse(spec), Layout.of(update)
     wanted = layout.flatten(update)[0]
     encode = decode = math.inf
     for _ in range(repeats):
         start = time.perf_counter()
-        frame = _encode(codec, update, layout)
+        frame = _encode(codec, update, layout, side)
         middle = time.perf_counter()
-        back = codec.decode(frame, layout)
+        back = codec.decode(frame, layout, side=side)
         end = time.perf_counter()
         encode, decode = min(encode, middle - start), min(decode, end - middle)
     tracemalloc.start()
-    _encode(codec, update, layout)
+    _encode(codec, update, layout, side)
     encode_peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
-    codec.decode(frame, layout)
+    codec.decode(frame, layout, side=side)
     decode_peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     got = layout.flatten(back)[0]
@@ -106,7 +120,7 @@ def measure(spec: str, update: Update, repeats: int) -> Measured:
     variance = float(np.square(wanted, dtype=np.float64).mean())
     megabytes = layout.nbytes / 1e6
     return Measured(
-        spec,
+        spec if side is None else f"{spec}, with side",
         len(frame),
         bits,
         error,
@@ -120,8 +134,8 @@ def measure(spec: str, update: Update, repeats: int) -> Measured:
     )
 
 
-def _encode(codec: Codec, update: Update, layout: Layout) -> bytes:
-    return codec.encode(update, codec.init(layout), derive(0, "bench"))[0]
+def _encode(codec: Codec, update: Update, layout: Layout, side: Update | None = None) -> bytes:
+    return codec.encode(update, codec.init(layout), derive(0, "bench"), side=side)[0]
 
 
 def nmse(wanted: np.ndarray, got: np.ndarray) -> float:
@@ -154,7 +168,11 @@ def laplacian_bound(values: np.ndarray, distortion: float) -> float:
 
 
 def entropy_ratios(update: Update) -> dict[str, float]:
-    """Return bytes of `ans` over the order-zero entropy of its symbols, and of top-k's places over log2 C(n, k)."""
+    """Return bytes of `ans` over the order-zero entropy of its symbols, and two more ratios.
+
+    They are those of top-k's places over log2 C(n, k), and of low rank's vectors with contexts of what their columns
+    have had over contexts of rows and columns that are sent.
+    """
     layout = Layout.of(update)
     out = {}
     values = layout.flatten(update)[0]
@@ -175,6 +193,11 @@ def entropy_ratios(update: Update) -> dict[str, float]:
     n, k = layout.size, max(1, round(0.01 * layout.size))
     choices = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
     out["topk(0.01) places"] = places * 8 / choices
+    streams = LowRank(nmse=0.1).encode({"values": values}, layout, derive(0))
+    vectors = lowrank.shapes(streams["rank"], layout)
+    if vectors:
+        plain = len(cells.encode(streams["factors"], vectors))
+        out["vectors, history over scales"] = len(history.encode(streams["factors"], vectors)) / plain
     return out
 
 

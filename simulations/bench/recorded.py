@@ -18,6 +18,8 @@ from fedpress.compression.settings import Value, read
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
+SIDE = "side"  # folder of what the round before changed
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -63,22 +65,29 @@ def record(names: tuple[str, ...], folder: Path, note: Callable[[str], None]) ->
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         note(f"{name}: training up to round {RECORDINGS[name].round}")
-        save_file(_update(RECORDINGS[name]), folder / f"{name}.safetensors")
+        update, before = _update(RECORDINGS[name])
+        save_file(update, folder / f"{name}.safetensors")
+        if before:
+            (folder / SIDE).mkdir(exist_ok=True)
+            save_file(before, folder / SIDE / f"{name}.safetensors")
 
 
-def recorded(folder: Path) -> Iterator[tuple[str, Update]]:
-    """Yield name and update of each file in `folder`, small ones first; raise DataError if there is none."""
+def recorded(folder: Path) -> Iterator[tuple[str, Update, Update | None]]:
+    """Yield name, update, and what the round before changed, small ones first; raise DataError if there is none."""
     paths = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stat().st_size, path.name))
     if not paths:
         raise DataError(f"{folder} holds no recorded updates: `fedpress bench record --out {folder}` makes them")
     for path in paths:
-        yield path.stem, load_file(path)
+        side = folder / SIDE / path.name
+        yield path.stem, load_file(path), load_file(side) if side.exists() else None
 
 
-def _update(recording: Recording) -> Update:
+def _update(recording: Recording) -> tuple[Update, Update]:
+    """Return the update, and the mean of those of the round before, which a broadcast told every client of."""
     config = resolve({"seed": 0, "partition": "iid", **recording.config})
     work, training = task(config), read(Training, config)
     weights, seed = work.initial(), int(config["seed"])
+    mean: Update = {}
     for number in range(1, recording.round + 1):
         chosen = derive(seed, "sample", number).choice(int(config["clients"]), int(config["per-round"]), replace=False)
         updates = []
@@ -90,11 +99,12 @@ def _update(recording: Recording) -> Update:
             new = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
             updates.append(difference(new, weights, Layout.of(weights)))
             if number == recording.round:
-                return {name: np.array(array) for name, array in updates[0].items()}
-        weights = {
-            name: array + np.mean([update[name] for update in updates], axis=0, dtype=array.dtype)
+                return {name: np.array(array) for name, array in updates[0].items()}, mean
+        mean = {
+            name: np.asarray(np.mean([update[name] for update in updates], axis=0, dtype=array.dtype))
             if array.dtype.kind == "f"
             else updates[0][name]
             for name, array in weights.items()
         }
+        weights = {n: array + mean[n] if array.dtype.kind == "f" else mean[n] for n, array in weights.items()}
     raise SettingError(f"a recording is of round 1 or later, got {recording.round}")
