@@ -4,6 +4,7 @@ import inspect
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,10 @@ def test_the_tables_of_settings_are_those_of_the_code() -> None:
     assert written == "\n" + script["tables"](), "run scripts/tables"
     for choice in (*OPTIMIZERS, *SCHEDULES, *KINDS, *ENGINES):
         assert re.search(rf"\b{choice}\b", written), choice
+
+
+def test_the_tables_of_codecs_are_those_of_the_measurement() -> None:
+    subprocess.run([sys.executable, ROOT / "scripts" / "codec-page", "--check"], check=True)
 
 
 def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
