@@ -19,7 +19,7 @@ import numpy as np
 from fedpress.compression import Layout, Update
 from fedpress.compression.errors import SettingError
 
-QPS = tuple(range(-72, -15, 4))
+QPS = tuple(range(-72, 9, 4))
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 _WORKER = Path(__file__).with_name("peer_worker.py")
 
@@ -37,7 +37,7 @@ class Point:
 
 
 def sweep(python: Path, update: Update, cache: Path) -> list[Point]:
-    """Return a point for each setting; from `cache`, if this update was swept before.
+    """Return a point for each setting; from `cache`, where this update was swept before.
 
     Raises
     ------
@@ -46,9 +46,12 @@ def sweep(python: Path, update: Update, cache: Path) -> list[Point]:
     """
     digest = hashlib.blake2b(Layout.of(update).flatten(update)[0].tobytes(), digest_size=8).hexdigest()
     kept = cache / f"nncodec-{digest}.json"
-    if kept.exists():
-        return [Point(**row) for row in json.loads(kept.read_text())]
-    points = run(python, update, [(qp, scale) for scale in LAMBDAS for qp in QPS], repeats=1)
+    points = [Point(**row) for row in json.loads(kept.read_text())] if kept.exists() else []
+    known = {(point.qp, point.lambda_scale) for point in points}
+    settings = [(qp, scale) for scale in LAMBDAS for qp in QPS if (qp, scale) not in known]
+    if not settings:
+        return points
+    points += run(python, update, settings, repeats=1)
     cache.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps([asdict(point) for point in points]))
     return points
