@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fedpress.compression import State, Update
+from fedpress.compression import Layout, State, Update
 from fedpress.compression.message import KEY
 
 _BASE, _AFTER, _LOST = f"{KEY}.base", f"{KEY}.after", f"{KEY}.lost"
@@ -23,7 +23,9 @@ class Memory:
     version: bytes = b""  # name of the model in `base`; empty if there is none
     layout: str = ""  # the model's layout, as text
     base: ArrayRecord | None = None
-    spec: str = ""  # the codec that the states below belong to
+    server: bytes = b""  # the run of the server that the rest is about
+    turn: int = 0  # how many updates were sent
+    tensors: bytes = b""  # mask of the tensors that the states below are of
     sent: bytes = b""  # name of the frame that awaits its verdict; empty if none does
     after: State = field(default_factory=dict)
     lost: State = field(default_factory=dict)
@@ -39,7 +41,9 @@ class Memory:
             version=bytes(config["version"]),  # type: ignore[arg-type]
             layout=str(config["layout"]),
             base=records.get(_BASE),
-            spec=str(config["spec"]),
+            server=bytes(config["server"]),  # type: ignore[arg-type]
+            turn=int(config["turn"]),  # type: ignore[arg-type]
+            tensors=bytes(config["tensors"]),  # type: ignore[arg-type]
             sent=bytes(config["sent"]),  # type: ignore[arg-type]
             after=_arrays(records.get(_AFTER)),
             lost=_arrays(records.get(_LOST)),
@@ -52,7 +56,14 @@ class Memory:
         if not (self.base or self.sent or self.after or self.lost):
             return
         state[KEY] = ConfigRecord(
-            {"version": self.version, "layout": self.layout, "spec": self.spec, "sent": self.sent}
+            {
+                "version": self.version,
+                "layout": self.layout,
+                "server": self.server,
+                "turn": self.turn,
+                "tensors": self.tensors,
+                "sent": self.sent,
+            }
         )
         for key, record in ((_BASE, self.base), (_AFTER, _record(self.after)), (_LOST, _record(self.lost))):
             if record:
@@ -70,3 +81,28 @@ def _record(state: State) -> ArrayRecord | None:
 
 def _arrays(record: ArrayRecord | None) -> State:
     return {name: array.numpy() for name, array in record.items()} if record else {}
+
+
+def adapt(state: State, old: Layout, fresh: State, new: Layout) -> State:
+    """Return `state`, of the tensors of `old`, as it is for those of `new`; `fresh` is a new one of them.
+
+    What is kept value by value, as a residual is, goes with its tensor, and begins at zero where the tensor is new.
+    Anything else, as a warm start is, begins anew if the tensors are others, or the codec.
+    """
+    if old == new and state.keys() == fresh.keys():
+        return state
+    adapted = dict(fresh)
+    for key, array in fresh.items():
+        known = state.get(key)
+        if known is None or known.shape != (old.size,) or array.shape != (new.size,):
+            continue
+        values = dict(zip((t.name for t in old.lossy), np.split(known, _ends(old)), strict=False))
+        parts = [values.get(t.name, np.zeros(t.size, np.float32)) for t in new.lossy]
+        adapted[key] = np.concatenate(parts) if parts else array
+    return adapted
+
+
+def _ends(layout: Layout) -> list[int]:
+    """Return where each floating-point tensor ends among the values, the last left out."""
+    ends = np.cumsum([tensor.size for tensor in layout.lossy])
+    return [int(end) for end in ends[:-1]]

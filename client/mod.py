@@ -1,29 +1,49 @@
 """The mod: `ClientApp(mods=[compress()])` makes any Flower app send and receive compressed models."""
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
 
-from fedpress.client.memory import Memory, model_record
-from fedpress.compression import Codec, FrameError, Layout, State, UpdateError, parse
-from fedpress.compression.frame import base_of
-from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, difference, frame_name, version_of
+from fedpress.client.memory import Memory, adapt, model_record
+from fedpress.compression import FrameError, Layout, State, Update, UpdateError, parse
+from fedpress.compression.frame import read_frame
+from fedpress.compression.message import (
+    FRAME_STYPE,
+    KEY,
+    LOSSLESS,
+    answer_of,
+    apply,
+    changed,
+    difference,
+    frame_name,
+    representable,
+    version_of,
+)
 from fedpress.compression.rng import derive
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
+Initial = Callable[[Context], Mapping[str, np.ndarray]]
 
 _log = logging.getLogger(KEY)
 
 
-def compress() -> Mod:
+def compress(initial: Initial | None = None) -> Mod:
     """Return the mod, to stand first among a ClientApp's mods.
 
     The app receives and returns whole models, unaware. The server's `Compressed` strategy says which codec; a message
     from any other strategy goes through untouched.
+
+    Parameters
+    ----------
+    initial : returns the model that the federation begins with, tensor by name, if the node has it: from a seed, or
+        from a file that came with the app. A server with `Compressed(..., shared_initial=True)` then sends no key
+        frames. A model that is not the server's is noticed, and replaced by a key frame.
 
     Raises (inside the app, so that Flower reports it as this node's failure)
     ------
@@ -35,37 +55,55 @@ def compress() -> Mod:
         order = message.content.config_records.get(KEY)
         if order is None:
             return app(message, context)
+        memory = Memory.load(context.state)
         if order["ask"] == "who":
-            return Message(RecordDict({KEY: ConfigRecord({"name": node_name(context)})}), reply_to=message)
+            said = ConfigRecord({"name": node_name(context), "version": memory.version})
+            return Message(RecordDict({KEY: said}), reply_to=message)
 
-        memory = _settle(Memory.load(context.state), order)
-        model = _receive(message, order, memory)
+        memory = _settle(memory, order, node_name(context))
+        model = _receive(message, order, memory, initial, context)
         if model is None:
             memory.save(context.state)
             _log.warning(
-                "node %s does not hold the model that the frames start from: asks for a key frame", node_name(context)
+                "node %s does not hold the model that the frames start from: asks for others", node_name(context)
             )
-            return Message(RecordDict({KEY: ConfigRecord({"version": b"", "need_key": True})}), reply_to=message)
+            said = ConfigRecord({"version": memory.version, "need_key": True, "turn": memory.turn})
+            return Message(RecordDict({KEY: said}), reply_to=message)
 
+        record = model_record(model)
         del message.content[KEY]
-        message.content[str(order["arrays"])] = model
-        keep = bool(order["keep"])
+        message.content[str(order["arrays"])] = record
         version = bytes(order["version"])  # type: ignore[arg-type]
-        layout = str(order.get("layout") or memory.layout)
-        memory = (
-            replace(memory, version=version, layout=layout, base=model)
-            if keep
-            else replace(memory, version=b"", base=None)
-        )
+        layout = Layout.of(model)
+        kept = {"version": version, "base": record} if order["keep"] else {"version": b"", "base": None}
+        memory = replace(memory, layout=layout.text, **kept)
 
         trains = message.metadata.message_type.split(".")[0] == MessageType.TRAIN
+        began = time.monotonic()
         reply = app(message, context)
+        seconds = time.monotonic() - began
+        frame = b""
         if trains and not reply.has_error():
-            memory = _send(reply, order, memory, Layout.read(layout), model, node_name(context))
+            memory, frame = _send(reply, order, memory, layout, model, node_name(context))
         memory.save(context.state)
         if reply.has_error():
             return reply
-        reply.content[KEY] = ConfigRecord({"version": memory.version, "need_key": False})
+        answer = answer_of(
+            cast("bytes", order["nonce"]),
+            cast("int", order["round"]),
+            node_name(context),
+            frame,
+        )
+        reply.content[KEY] = ConfigRecord(
+            {
+                "version": memory.version,
+                "need_key": False,
+                "turn": memory.turn,
+                "tensors": memory.tensors if frame else b"",
+                "answer": answer,
+                "seconds": seconds,
+            }
+        )
         return reply
 
     return mod
@@ -77,45 +115,65 @@ def node_name(context: Context) -> str:
     return str(config.get("partition-id", config.get("name", context.node_id)))
 
 
-def _settle(memory: Memory, order: ConfigRecord) -> Memory:
+def _settle(memory: Memory, order: ConfigRecord, name: str) -> Memory:
     """Return `memory` with the verdict on the last frame applied to it."""
+    server, turn = bytes(order["server"]), int(order["turn"])  # type: ignore[arg-type]
+    if memory.server != server or turn > memory.turn:
+        # What is remembered was meant for another server, or is older than what this one had from us since: it may
+        # have counted already, so none of it may be sent again.
+        if memory.after or memory.lost:
+            _log.warning("node %s forgets what it had not sent: the server knows another past", name)
+        return replace(memory, server=server, turn=turn, sent=b"", after={}, lost={}, tensors=b"")
     if not memory.sent:
         return memory
     state = memory.after if memory.sent == order["accepted"] else memory.lost
     return replace(memory, sent=b"", after=state, lost={})
 
 
-def _receive(message: Message, order: ConfigRecord, memory: Memory) -> ArrayRecord | None:
+def _receive(
+    message: Message, order: ConfigRecord, memory: Memory, initial: Initial | None, context: Context
+) -> Update | None:
     """Return the model that the message's frames lead to, or None if they start from one that the node has not."""
+    wanted = bytes(order["version"])  # type: ignore[arg-type]
+    frames = _frames(message, order)
+    starts = [read_frame(frame).base for frame, _ in frames]
+    base: Update = {name: array.numpy() for name, array in memory.base.items()} if memory.base else {}
+    version = memory.version
+    if not base and initial is not None and (not frames or starts[0]):
+        base = {name: np.asarray(array) for name, array in initial(context).items()}
+        base = representable(base, Layout.of(base))
+        version = version_of(base, Layout.of(base))
+    if any(start not in (b"", version) for start in starts) or (not frames and version != wanted):
+        return None
+    if not frames:
+        return base
+    layout = Layout.read(str(order["layout"])) if order["layout"] else Layout.of(base)
+    model = base if starts[0] else {}
+    for frame, mask in frames:
+        part = layout.part(mask)
+        update = parse(read_frame(frame).spec).decode(frame, part)
+        model = apply(model, update, layout) if starts[0] else {**model, **update}
+    model = {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
+    if Layout.of(model) != layout or version_of(model, layout) != wanted:
+        raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
+    return model
+
+
+def _frames(message: Message, order: ConfigRecord) -> list[tuple[bytes, bytes]]:
+    """Return the message's frames, each with the mask of its tensors."""
     data = memoryview(next(iter(message.content.array_records[str(order["arrays"])].values())).data)
     frames = []
-    for length in order["frames"]:  # type: ignore[union-attr]
-        frames.append(bytes(data[: int(length)]))
-        data = data[int(length) :]
-    version = bytes(order["version"])  # type: ignore[arg-type]
-    if memory.base is not None and memory.version == version:
-        return memory.base
-    held = memory.version if memory.base is not None else None
-    # The server may not know how far the node came: join the chain wherever the node stands on it.
-    start = next((i for i, frame in enumerate(frames) if base_of(frame) in (b"", held)), None)
-    if start is None:
-        return None
-    layout = Layout.read(str(order.get("layout") or memory.layout))
-    model = {name: array.numpy() for name, array in memory.base.items()} if memory.base else {}
-    for frame in frames[start:]:
-        if base_of(frame):
-            model = apply(model, parse(str(order["down"])).decode(frame, layout), layout)
-        else:
-            model = parse(LOSSLESS).decode(frame, layout)
-    if version_of(model, layout) != version:
-        if start == 0 and not base_of(frames[0]):
-            raise FrameError(f"the key frame does not hold the model that the server announced, {version.hex()}")
-        return None
-    return model_record(model)
+    lengths, masks = cast("list[int]", order["frames"]), cast("list[bytes]", order["tensors"])
+    for length, mask in zip(lengths, masks, strict=True):
+        frames.append((bytes(data[:length]), mask))
+        data = data[length:]
+    return frames
 
 
-def _send(reply: Message, order: ConfigRecord, memory: Memory, layout: Layout, model: ArrayRecord, name: str) -> Memory:
-    """Replace the reply's model by a frame of what training changed; return what is to be remembered."""
+def _send(
+    reply: Message, order: ConfigRecord, memory: Memory, layout: Layout, model: Update, name: str
+) -> tuple[Memory, bytes]:
+    """Replace the reply's model by a frame of what training changed; return what is to be remembered, and the frame."""
     records = reply.content.array_records
     if len(records) != 1:
         raise UpdateError(
@@ -124,22 +182,27 @@ def _send(reply: Message, order: ConfigRecord, memory: Memory, layout: Layout, m
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
     layout.check(local)
-    spec = str(order["up"])
-    codec = parse(spec)
+    codec = parse(str(order["up"]))
+    excluded = bytes(order["exclude"])  # type: ignore[arg-type]
+    free = {tensor.name for tensor in layout.tensors} - (
+        {tensor.name for tensor in layout.part(excluded).tensors} if excluded else set()
+    )
+    moved = changed(local, model) & free
+    if codec.stateful and memory.after:  # what these left out is still to be sent
+        moved |= {tensor.name for tensor in layout.part(memory.tensors).tensors} & free
+    mask = layout.mask(moved or free)  # an update of nothing goes out whole: it takes few bytes, and is one
+    part = layout.part(mask)
     rng = derive(int(order["seed"]), "up", int(order["round"]), name)  # type: ignore[arg-type]
     after: State = {}
     lost: State = {}
-    if spec == LOSSLESS:  # then the model itself is as few bytes as what changed, and exact
-        frame, _ = codec.encode(local, {}, rng)
+    if str(codec) == LOSSLESS:  # then the model itself is as few bytes as what changed, and exact
+        frame, _ = codec.encode({tensor.name: local[tensor.name] for tensor in part.tensors}, {}, rng)
     else:
-        before = memory.after if memory.spec == spec and memory.after else codec.init(layout)
-        update = difference(local, {tensor: array.numpy() for tensor, array in model.items()}, layout)
+        before = adapt(memory.after, layout.part(memory.tensors), codec.init(part), part)
+        update = difference(local, model, part)
         frame, after = codec.encode(update, before, rng, base=bytes(order["version"]))  # type: ignore[arg-type]
-        lost = _lost(codec, before, update)
-    array = Array("uint8", (len(frame),), FRAME_STYPE, frame)
-    reply.content[key] = ArrayRecord({"frame": array})
-    return replace(memory, spec=spec, sent=frame_name(frame) if codec.stateful else b"", after=after, lost=lost)
-
-
-def _lost(codec: Codec, before: State, update: dict[str, np.ndarray]) -> State:
-    return codec.lost(before, update) if codec.stateful else {}
+        lost = codec.lost(before, update) if codec.stateful else {}
+    reply.content[key] = ArrayRecord({"frame": Array("uint8", (len(frame),), FRAME_STYPE, frame)})
+    sent = frame_name(frame) if codec.stateful else b""
+    turn = memory.turn + 1 if codec.stateful else memory.turn
+    return replace(memory, turn=turn, tensors=mask, sent=sent, after=after, lost=lost), frame

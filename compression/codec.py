@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout, Update
 
 Streams = dict[str, NDArray[Any]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
@@ -74,6 +75,24 @@ class Codec(ABC):
         A `base` other than None must be the frame's own.
         """
 
+    def pinned(self, frame: bytes, layout: Layout) -> "Codec":
+        """Return this codec with the step that it found for `frame`, one of its own, in place of a target.
+
+        What it then encodes has about the same error, and is encoded without a search. A codec without a step is
+        itself.
+        """
+        return self
+
+    def aimed(self, **target: float | int) -> "Codec":
+        """Return this codec with another target of its quantiser: one of step, nmse, bits and bytes.
+
+        Raises
+        ------
+        SpecError
+            If it has no quantiser with a target.
+        """
+        raise no_target(self)
+
     @abstractmethod
     def lost(self, before: State, update: Update) -> State:
         """Return the state of a sender whose frame was not accepted.
@@ -89,3 +108,8 @@ class Codec(ABC):
     @abstractmethod
     def __str__(self) -> str:
         """Return the spec string that `codec` reads back to an equal codec."""
+
+
+def no_target(codec: Codec) -> SpecError:
+    """Return the error of a codec that cannot be told to meet a target."""
+    return SpecError(f"{str(codec)!r} has no target to be set: lowrank, deadzone and trellis have")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -131,6 +131,20 @@ class Layout:
         """Hash of the whole layout, 8 bytes."""
         return hashlib.blake2b(self.text.encode(), digest_size=8).digest()
 
+    def part(self, mask: bytes) -> "Layout":
+        """Return the layout of the tensors whose bits are set in `mask`, least significant first; all if it is empty.
+
+        Raises FrameError if the mask is not of this layout.
+        """
+        if not mask:
+            return self
+        return _part(self, mask)
+
+    def mask(self, names: Collection[str]) -> bytes:
+        """Return the mask of the tensors named so; empty if that is all of them."""
+        bits = [tensor.name in names for tensor in self.tensors]
+        return b"" if all(bits) else np.packbits(bits, bitorder="little").tobytes()
+
     def check(self, update: Mapping[str, NDArray[np.generic]]) -> None:
         """Raise UpdateError if `update` is not of this layout."""
         if update.keys() != {tensor.name for tensor in self.tensors}:
@@ -195,3 +209,12 @@ class Layout:
                 byte += tensor.nbytes
             update[tensor.name] = array.reshape(tensor.shape)
         return update
+
+
+@lru_cache(maxsize=64)
+def _part(layout: Layout, mask: bytes) -> Layout:
+    count = len(layout.tensors)
+    bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")
+    if len(mask) != -(-count // 8) or bits[count:].any():
+        raise FrameError(f"a mask of {len(mask)} bytes is not one of {count} tensors")
+    return Layout(tuple(tensor for tensor, bit in zip(layout.tensors, bits.tolist(), strict=False) if bit))

@@ -5,15 +5,23 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
     server to node   ask       "who": answer with your name; "work": handle the message
                      arrays    the record's name under which the app expects the model
                      frames    lengths of the frames, bytes, in the order in which they are to be applied
+                     tensors   for each frame the mask of the tensors that it holds, empty for all of them
                      version   the model that they lead to
                      layout    the model's layout as text; with key frames only
-                     down      the spec of delta frames; key frames are lossless
                      up        the spec of the reply's frame
+                     exclude   the mask of the tensors whose changes are not to be sent
                      keep      whether the model is to be kept as the base of a later delta frame
                      accepted  the name of the last frame that was accepted from this node, empty if none was
+                     turn      how many updates the node had sent by its last reply that arrived
+                     server    the run of the server that has counted so far
+                     nonce     what makes this message the only one of its kind
                      round, seed
     node to server   version   the model that the node holds now
                      need_key  true if the frames start from another model than the node's
+                     turn      how many updates the node has sent, this one included
+                     tensors   the mask of the tensors that the frame holds, empty for all of them
+                     answer    binds the frame to the message that it answers
+                     seconds   how long the app took
                      name      the node's name, in answer to "who"
 """
 
@@ -26,12 +34,20 @@ from fedpress.compression.layout import Layout, Update
 
 KEY = "fedpress"
 FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
-LOSSLESS = "none"  # the codec of key frames
+LOSSLESS = "none"  # the codec of whole models
 
 
 def frame_name(frame: bytes) -> bytes:
     """Return the name by which both ends speak of `frame`, 8 bytes."""
     return hashlib.blake2b(frame, digest_size=8).digest()
+
+
+def answer_of(nonce: bytes, round: int, node: str, frame: bytes) -> bytes:
+    """Return what binds `frame` to its round, its node and the message it answers, 16 bytes."""
+    state = hashlib.blake2b(nonce, digest_size=16, person=b"fedpress.answer", salt=round.to_bytes(8, "little"))
+    state.update(len(node.encode()).to_bytes(4, "little") + node.encode())
+    state.update(frame)
+    return state.digest()
 
 
 def version_of(model: Mapping[str, np.ndarray], layout: Layout) -> bytes:
@@ -44,14 +60,21 @@ def version_of(model: Mapping[str, np.ndarray], layout: Layout) -> bytes:
 
 
 def difference(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray], layout: Layout) -> Update:
-    """Return the update that leads from `old` to `new`: floats subtracted, all else as it is in `new`."""
+    """Return the update of `layout`'s tensors from `old` to `new`: floats subtracted, all else as it is in `new`."""
     return {t.name: np.asarray(new[t.name] - old[t.name]) if t.lossy else new[t.name] for t in layout.tensors}
 
 
 def apply(old: Mapping[str, np.ndarray], update: Mapping[str, np.ndarray], layout: Layout) -> Update:
-    """Return `old` after `update`, elementwise, so with the same bits on every machine."""
-    added = {t.name: old[t.name] + update[t.name] if t.lossy else update[t.name] for t in layout.tensors}
-    return representable(added, layout)
+    """Return `old` after `update`, of some of `layout`'s tensors: elementwise, so with the same bits everywhere."""
+    added = {
+        t.name: old[t.name] + update[t.name] if t.lossy else update[t.name] for t in layout.tensors if t.name in update
+    }
+    return representable({**old, **added}, layout)
+
+
+def changed(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray]) -> set[str]:
+    """Return the names of the tensors that are not the same, bit for bit, in both."""
+    return {name for name, array in new.items() if array.tobytes() != old[name].tobytes()}
 
 
 def representable(model: Mapping[str, np.ndarray], layout: Layout) -> Update:

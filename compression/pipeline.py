@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Streams
+from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Streams, no_target
 from fedpress.compression.errors import FrameError, UpdateError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
@@ -146,6 +146,33 @@ class Pipeline(Codec):
         if not np.isfinite(values).all():
             raise FrameError("a value is not finite")
         return layout.unflatten(values, exact)
+
+    def pinned(self, frame: bytes, layout: Layout) -> "Pipeline":
+        streams: Streams = read_frame(frame).streams
+        for number in reversed(range(len(self.stages))):
+            stage = self.stages[number]
+            if isinstance(stage, Stepped):
+                step = float(f"{float(streams['step'][0]):.6g}")
+                return self._with_target(number, step=step)
+            streams = stage.decode(streams, layout)
+        return self
+
+    def aimed(self, **target: float | int) -> "Pipeline":
+        for number, stage in enumerate(self.stages):
+            if isinstance(stage, Stepped):
+                return self._with_target(number, **target)
+        raise no_target(self)
+
+    def _with_target(self, number: int, **target: float | int) -> "Pipeline":
+        stages: list[Any] = list(self.stages)
+        parts = self.text.split(" | ")
+        lead = len(parts) - len(stages)  # a wrapper stands before the stages
+        ((key, value),) = target.items()
+        unset: dict[str, Any] = dict.fromkeys(("step", "nmse", "bits", "bytes"))
+        stages[number] = replace(stages[number], **{**unset, key: value})
+        name = parts[lead + number].partition("(")[0]
+        parts[lead + number] = f"{name}({key}={value!r})"
+        return replace(self, stages=tuple(stages), text=" | ".join(parts))
 
     def lost(self, before: State, update: Update) -> State:
         return before

@@ -39,5 +39,11 @@ class Preset(Codec):
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         return self.inner.decode(frame, layout, side=side, base=base)
 
+    def pinned(self, frame: bytes, layout: Layout) -> Codec:
+        return self.inner.pinned(frame, layout)
+
+    def aimed(self, **target: float | int) -> Codec:
+        return self.inner.aimed(**target)
+
     def lost(self, before: State, update: Update) -> State:
         return self.inner.lost(before, update)

@@ -1,6 +1,6 @@
 """What codecs with memory around a pipeline have in common."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ class Wrapper(Codec):
     @property
     def stateful(self) -> bool:
         return True
+
+    def aimed(self, **target: float | int) -> Codec:
+        return replace(self, inner=self.inner.aimed(**target))
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         return self.inner.decode(frame, layout, side=side, base=base)

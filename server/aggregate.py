@@ -14,7 +14,8 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
 
 from fedpress.compression import Codec, FrameError, Layout, Update
-from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply
+from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, difference
+from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
 
@@ -22,7 +23,15 @@ _log = logging.getLogger(KEY)
 STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class Bounds:
+    """What an update may be: whoever sends more is refused."""
+
+    norm: float = math.inf  # L2, of the floating-point tensors together
+    examples: float = 1e9  # a node that claims more would outvote all others
+
+
+@dataclass(eq=False)
 class Vote:
     """One node's reply to a training message, its model still a frame."""
 
@@ -30,20 +39,32 @@ class Vote:
     weight: float
     frame: bytes
     reply: Message
-    model: Update  # w, the model that the update is to be added to
+    exact: Update  # w, the model that the update is to be added to
+    versions: Versions  # holds the model that the node started from, if that is not w
     layout: Layout
+    part: Layout  # of the tensors that the frame holds
     codec: Codec
     version: bytes  # name of the model that the node started from
+    bounds: Bounds
+    norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:
-        """Return w plus the node's update; raise FrameError if its frame does not decode to finite tensors."""
-        if str(self.codec) == LOSSLESS:
-            model = self.codec.decode(self.frame, self.layout, base=b"")
-        else:
-            model = apply(self.model, self.codec.decode(self.frame, self.layout, base=self.version), self.layout)
-        for tensor in self.layout.lossy:
+        """Return w plus the node's update; raise FrameError if it does not decode to tensors within the bounds."""
+        whole = str(self.codec) == LOSSLESS
+        sent = self.codec.decode(self.frame, self.part, base=b"" if whole else self.version)
+        if whole and self.version in self.versions:  # what changed is counted from where the node stood
+            sent, whole = difference(sent, self.versions.get(self.version), self.part), False
+        with np.errstate(over="ignore"):
+            model = {**self.exact, **sent} if whole else apply(self.exact, sent, self.layout)
+        total = 0.0
+        for tensor in self.part.lossy:
             if not np.isfinite(model[tensor.name]).all():
                 raise FrameError(f"tensor {tensor.name!r} is not finite")
+            update = sent[tensor.name] - self.exact[tensor.name] if whole else sent[tensor.name]
+            total += float(np.square(update, dtype=np.float64).sum())
+        self.norm = math.sqrt(total)
+        if self.norm > self.bounds.norm:
+            raise FrameError(f"its update's norm is {self.norm:.6g}, at most {self.bounds.norm:.6g} is taken")
         return model
 
 
@@ -56,20 +77,23 @@ class Outcome:
     votes: list[Vote]  # those that counted
 
 
-def read_vote(
-    reply: Message, node: str, weighted_by: str, model: Update, layout: Layout, codec: Codec, version: bytes
-) -> Vote:
-    """Return `reply` as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
-    arrays = [array for record in reply.content.array_records.values() for array in record.values()]
-    if len(arrays) != 1 or arrays[0].stype != FRAME_STYPE:
-        raise FrameError("a reply holds one frame and no other array")
+def read_weight(reply: Message, weighted_by: str, bounds: Bounds) -> float:
+    """Return how much a reply weighs; raise FrameError if it does not say, or nothing that can be."""
     metrics = list(reply.content.metric_records.values())
     if len(metrics) != 1:
         raise FrameError(f"a reply holds one MetricRecord, got {len(metrics)}")
     weight = metrics[0].get(weighted_by)
-    if not isinstance(weight, int | float) or not math.isfinite(weight) or weight <= 0:
-        raise FrameError(f"{weighted_by} is a positive number, got {weight!r}")
-    return Vote(node, float(weight), arrays[0].data, reply, model, layout, codec, version)
+    if not isinstance(weight, int | float) or not 0 < weight <= bounds.examples:
+        raise FrameError(f"{weighted_by} is above 0 and at most {bounds.examples:g}, got {weight!r}")
+    return float(weight)
+
+
+def read_frame_of(reply: Message) -> bytes:
+    """Return the frame of a reply; raise FrameError if it does not hold one, and no other array."""
+    arrays = [array for record in reply.content.array_records.values() for array in record.values()]
+    if len(arrays) != 1 or arrays[0].stype != FRAME_STYPE:
+        raise FrameError("a reply holds one frame and no other array")
+    return arrays[0].data
 
 
 def aggregate(strategy: Strategy, number: int, votes: Sequence[Vote], asked: Message, least: int) -> Outcome | None:
@@ -96,7 +120,7 @@ def aggregate(strategy: Strategy, number: int, votes: Sequence[Vote], asked: Mes
     return Outcome(_model(arrays), metrics, counted)
 
 
-def refuse(number: int, node: str, error: FrameError) -> None:
+def refuse(number: int, node: str, error: Exception) -> None:
     """Log that a node's reply does not count."""
     _log.warning("round %d: node %s: its reply is refused: %s", number, node, error)
 

@@ -1,25 +1,34 @@
 """The strategy wrapper: `Compressed(FedAvg(), up=..., down=...)` makes any Flower strategy speak in frames."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 
-from fedpress.compression import FrameError, Update, parse
+from fedpress.compression import FrameError, Layout, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.ledger import Ledger
-from fedpress.compression.message import KEY
+from fedpress.compression.message import KEY, LOSSLESS
 from fedpress.compression.rng import derive
-from fedpress.server.aggregate import Outcome, Vote, aggregate, cast, model_record, read_vote, refuse
+from fedpress.compression.settings import require
+from fedpress.server.aggregate import Bounds, Outcome, Vote, aggregate, cast, model_record, refuse
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.nodes import NamedGrid
+from fedpress.server.peers import Peers
+from fedpress.server.policies import Fixed, Policy
+from fedpress.server.rate import Rate
+from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
 
@@ -38,21 +47,30 @@ class Round:
     clients: int  # replies that counted
     failures: int  # replies that were refused, errors, or never came
     seconds: float
+    codecs: dict[str, str]  # node -> spec of the codec of its reply that counted
 
 
 class Compressed(Strategy):
     """A Flower strategy around another: the outermost, so that whatever is inside sees plain models.
 
-    The inner strategy is given the exact model w and receives replies w + delta; nodes hold v, which follows w by
+    The inner strategy is given the exact model w and receives replies w + delta; nodes hold models that follow w by
     delta frames. `start` runs the rounds itself: asks nodes who they are, sends each the frames it lacks, asks again
     where a node lost its base, repeats a round that too few replies survived, and counts every byte.
 
     Parameters
     ----------
     strategy : the inner Flower strategy
-    up, down : specs of the codecs of updates and of the model's deltas; "none" sends float32
+    up : spec of the codec of updates, or a policy that picks one for each node; "none" sends float32
+    down : spec of the codec of the model's deltas; "none" sends the whole model, float32, every time
+    key : spec of the codec of matrices in whole models, for nodes that have none yet
     seed : of everything random but private noise; also seeds `random` and `numpy.random`, which flwr's strategies use
+    shared_initial : nodes have the initial model, from `compress(initial=...)`, and need no key frame
+    stateless : nodes keep nothing between rounds: for federations in which a device may be seen once
+    exclude : patterns of names (`fnmatch`) of tensors whose changes nodes keep to themselves
     min_replies : a round with fewer replies that count is repeated, twice at most
+    max_norm : an update of a larger L2 norm is refused
+    max_examples : a reply that claims to weigh more is refused
+    held_bytes : how much of the disk the models that nodes hold may take; beyond it nodes get key frames
     distil : called after aggregation with (w, votes, generator); returns the model that replaces w
     on_round : called with each finished Round, and with round 0 before the first
     """
@@ -61,25 +79,41 @@ class Compressed(Strategy):
         self,
         strategy: Strategy,
         *,
-        up: str = "none",
+        up: str | Policy = "none",
         down: str = "none",
+        key: str = "none",
         seed: int = 0,
+        shared_initial: bool = False,
+        stateless: bool = False,
+        exclude: Sequence[str] = (),
         min_replies: int = 1,
+        max_norm: float = math.inf,
+        max_examples: float = 1e9,
+        held_bytes: int = 1 << 34,
         distil: Distil | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
-        if min_replies < 1:
-            raise SettingError(f"min_replies is at least 1, got {min_replies}")
+        require(min_replies >= 1, "min_replies", "at least 1", min_replies)
+        require(max_norm > 0, "max_norm", "above 0", max_norm)
+        require(max_examples > 0, "max_examples", "above 0", max_examples)
+        require(held_bytes >= 0, "held_bytes", "at least 0", held_bytes)
         self.strategy = strategy
-        self.up = parse(up)
+        self.up = Fixed(str(parse(up))) if isinstance(up, str) else up
         self.down = parse_down(down)
+        self.key = parse_down(key)
         self.seed = seed
         self.min_replies = min_replies
         self.ledger = Ledger()
-        self._distil = distil
         self.on_round = on_round
+        self._shared_initial = shared_initial
+        self._stateless = stateless
+        self._exclude = tuple(exclude)
+        self._bounds = Bounds(max_norm, max_examples)
+        self._held_bytes = held_bytes
+        self._distil = distil
+        self._rate = Rate(self.up, stateless=stateless)
 
     def start(
         self,
@@ -92,18 +126,29 @@ class Compressed(Strategy):
         evaluate_fn: Evaluate | None = None,
     ) -> Result:
         self.summary()
-        exact = {name: array.numpy() for name, array in initial_arrays.items()}  # w
-        downlink = Downlink(self.down, exact, self.seed)
-        exchange = Exchange(NamedGrid(grid, timeout), downlink, self.up, self.ledger, self.seed)
-        result = Result(arrays=initial_arrays)
+        with TemporaryDirectory(prefix="fedpress-versions-") as folder:
+            exchange = self._exchange(grid, initial_arrays, timeout, Path(folder))
+            return self._run(exchange, num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
+
+    def _run(
+        self,
+        exchange: Exchange,
+        num_rounds: int,
+        timeout: float,
+        train_config: ConfigRecord | None,
+        evaluate_config: ConfigRecord | None,
+        evaluate_fn: Evaluate | None,
+    ) -> Result:
+        downlink = exchange.downlink
+        result = Result(arrays=model_record(downlink.model))
         for number in range(num_rounds + 1):
             began = time.monotonic()
             votes: list[Vote] = []
             asked = 0
             if number > 0:
-                outcome, asked = self._train(number, exact, exchange, timeout, train_config or ConfigRecord())
+                outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
                 votes = outcome.votes
-                exact = cast(outcome.model, downlink.layout) if outcome.model else exact
+                exact = cast(outcome.model, downlink.layout) if outcome.model else downlink.exact
                 if self._distil is not None and votes:
                     exact = cast(self._distil(exact, votes, derive(self.seed, "distil", number)), downlink.layout)
                 downlink.advance(exact, number)
@@ -111,12 +156,33 @@ class Compressed(Strategy):
                 evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
                 _note(result.train_metrics_clientapp, number, outcome.metrics)
                 _note(result.evaluate_metrics_clientapp, number, evaluation)
+                exchange.forget()
             central = evaluate_fn(number, result.arrays) if evaluate_fn else None
             _note(result.evaluate_metrics_serverapp, number, central)
             if self.on_round is not None:
                 seconds = time.monotonic() - began
-                self.on_round(Round(number, downlink.model, central, len(votes), asked - len(votes), seconds))
+                codecs = {vote.node: str(vote.codec) for vote in votes}
+                failures = asked - len(votes)
+                self.on_round(Round(number, downlink.model, central, len(votes), failures, seconds, codecs))
         return result
+
+    def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
+        initial = {name: array.numpy() for name, array in initial_arrays.items()}
+        layout = Layout.of(initial)
+        downlink = Downlink(
+            self.down,
+            self.key,
+            initial,
+            self.seed,
+            Versions(layout, folder, self._held_bytes),
+            shared_initial=self._shared_initial,
+            stateless=self._stateless,
+        )
+        excluded = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
+        if len(excluded) == len(layout.tensors):
+            raise SettingError(f"exclude leaves some tensors to be sent, got {', '.join(self._exclude)}")
+        mask = layout.mask(excluded) if excluded else b""
+        return Exchange(NamedGrid(grid, timeout), downlink, self.ledger, Peers(), exclude=mask, seed=self.seed)
 
     def summary(self) -> None:
         _log.info("Compressed: up %s, down %s", self.up, self.down)
@@ -140,38 +206,36 @@ class Compressed(Strategy):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         return self.strategy.aggregate_evaluate(server_round, replies)
 
-    def _train(
-        self, number: int, exact: Update, exchange: Exchange, timeout: float, config: ConfigRecord
-    ) -> tuple[Outcome, int]:
+    def _train(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> tuple[Outcome, int]:
         """Train a round; return what came of it, and how many messages were sent for it."""
         asked = 0
+        exact = exchange.downlink.exact
         for attempt in range(ATTEMPTS):
             _seed_globals(exchange.grid, self.seed, "train", number, attempt)
             messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))
-            delivery = exchange.deliver(number, messages, timeout)
+            delivery = exchange.deliver(number, messages, timeout, self._rate.chooser(number, exchange))
             if not delivery.asked:  # the strategy trains nobody this round
                 return Outcome(exact, None, []), asked
             asked += len(delivery.asked)
-            votes = self._votes(number, delivery, exact, exchange)
+            votes = self._votes(number, delivery, exchange)
             # Nothing of the inner strategy has changed up to here, so the round can be repeated.
-            outcome = aggregate(self.strategy, number, votes, next(iter(delivery.asked.values())), self.min_replies)
+            asked_one = next(iter(delivery.asked.values())).message
+            outcome = aggregate(self.strategy, number, votes, asked_one, self.min_replies)
             if outcome is not None:
                 for vote in outcome.votes:
-                    exchange.accept(vote.node, vote.frame)
+                    exchange.accept(vote)
                 return outcome, asked
             _log.warning("round %d: fewer than %d of %d replies count", number, self.min_replies, len(delivery.asked))
         raise FedpressError(f"round {number}: fewer than {self.min_replies} replies counted, {ATTEMPTS} times")
 
-    def _votes(self, number: int, delivery: Delivery, exact: Update, exchange: Exchange) -> list[Vote]:
+    def _votes(self, number: int, delivery: Delivery, exchange: Exchange) -> list[Vote]:
         weighted_by = getattr(self.strategy, "weighted_by_key", "num-examples")
-        downlink = exchange.downlink
         votes = []
         for reply in delivery.replies:
-            node = exchange.grid.name(reply.metadata.src_node_id)
             try:
-                votes.append(read_vote(reply, node, weighted_by, exact, downlink.layout, self.up, downlink.version))
+                votes.append(reply.vote(exchange.downlink, weighted_by, self._bounds))
             except FrameError as error:
-                refuse(number, node, error)
+                refuse(number, reply.node, error)
         return votes
 
     def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
@@ -179,8 +243,9 @@ class Compressed(Strategy):
         arrays = model_record(exchange.downlink.model)
         _seed_globals(exchange.grid, self.seed, "evaluate", number)
         messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
-        delivery = exchange.deliver(number, messages, timeout)
-        return self.aggregate_evaluate(number, delivery.replies) if delivery.asked else None
+        delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))
+        replies = [reply.message for reply in delivery.replies]
+        return self.aggregate_evaluate(number, replies) if delivery.asked else None
 
 
 def _seed_globals(grid: NamedGrid, seed: int, *path: str | int) -> None:

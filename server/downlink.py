@@ -1,17 +1,20 @@
-"""The downlink: key frames hold a whole model, delta frames lead from one version to the next.
+"""The downlink: key frames hold a whole model, delta frames lead from what a node holds to what the server has.
 
-Borrowed from video coding. Every node may hold another version: it is sent the deltas that it missed, or a key frame,
-whichever is fewer bytes.
+Borrowed from video coding, but every node has a base of its own: a node that was away for ten rounds gets one delta
+over all ten, coded against the very model that it was left with, which the server keeps. In theory that takes fewer
+bytes than the ten deltas one by one (successive refinement: Equitz and Cover 1991,
+https://doi.org/10.1109/18.75242, has no loss only where every step is wanted); docs/recipes.md has what it takes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fedpress.compression import Codec, Layout, SpecError, Update, parse
-from fedpress.compression.message import LOSSLESS, apply, difference, representable, version_of
+from fedpress.compression import Codec, Layout, SpecError, Update, UpdateError, parse
+from fedpress.compression.message import LOSSLESS, apply, changed, difference, representable, version_of
 from fedpress.compression.rng import derive
+from fedpress.server.versions import Versions
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,9 @@ class Frames:
     """What one node is sent."""
 
     frames: tuple[bytes, ...]
+    tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds
     version: bytes  # name of the model that they lead to
-    key: bool  # whether the first is a key frame
+    key: bool  # whether they start from nothing
 
     @property
     def nbytes(self) -> int:
@@ -29,7 +33,10 @@ class Frames:
 
 
 def parse_down(spec: str) -> Codec:
-    """Return the codec of deltas that `spec` names; raise SpecError if it has a memory, which would count twice."""
+    """Return the codec of models or deltas that `spec` names; raise SpecError if it has a memory.
+
+    A delta is coded from what the node holds to what it should hold, so that what one leaves out the next one carries.
+    """
     codec = parse(spec)
     if codec.stateful:
         raise SpecError(
@@ -41,78 +48,125 @@ def parse_down(spec: str) -> Codec:
 class Downlink:
     """The versions of the model as nodes can reconstruct it.
 
-    `model` is the newest, v_r. It follows the server's exact model w_r: each delta is coded from v_r to w_{r+1}, so
-    what one delta leaves out the next one carries, and there is no residual beside v itself.
+    `exact` is the server's own model w. `model` is v, what a node reconstructs that gets every delta: the one that is
+    evaluated. Nodes that were away get to versions of their own, coded with the step that v's last delta was coded
+    with, so about as near to w as v is.
+
+    Parameters
+    ----------
+    codec : of deltas
+    key : of key frames' matrices; vectors, which may be variances that must not become zero, are always exact
+    initial : w before the first round
+    shared_initial : whether every node has `initial` before it is sent anything
+    stateless : nodes keep nothing: every message holds a whole model, or the delta from a shared initial one
     """
 
-    def __init__(self, codec: Codec, initial: Mapping[str, np.ndarray], seed: int) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        key: Codec,
+        initial: Mapping[str, np.ndarray],
+        seed: int,
+        versions: Versions,
+        *,
+        shared_initial: bool = False,
+        stateless: bool = False,
+    ) -> None:
         self.codec = codec
+        self.key = key
         self.layout = Layout.of(dict(initial))
-        self._lossless = str(codec) == LOSSLESS
+        self.keep = not stateless and str(codec) != LOSSLESS  # whether nodes keep their model as the base of a delta
+        self.lossless = not self.keep and str(key) == LOSSLESS and not shared_initial
+        self.versions = versions
         self._seed = seed
-        self._deltas: dict[
-            bytes, tuple[bytes, bytes]
-        ] = {}  # version -> (the delta that leads on from it, next version)
-        self._keys: dict[bytes, bytes] = {}  # version -> its key frame, once somebody needed it
-        self._held: dict[str, bytes] = {}  # node -> version it said that it holds
-        self._set(dict(initial))
+        self._pinned = codec
+        self._round = 0
+        self._ready: dict[tuple[bytes, bool], Frames] = {}  # (what a node holds, whether it needs a key) -> its frames
+        self.exact = representable(dict(initial), self.layout)
+        self.initial = b""  # name of the model that nodes have before they are sent anything; empty if none
+        if shared_initial and str(codec) != LOSSLESS:
+            self.initial = versions.put(self.exact)
+        # All nodes begin with the same model; a key frame that loses something makes another one of it.
+        self._set(self.exact if self.initial or self.lossless else self._from_key()[1])
 
     def _set(self, model: Update) -> None:
-        self.model = representable(model, self.layout)
-        self.version = version_of(self.model, self.layout)
-
-    @property
-    def keep(self) -> bool:
-        """Whether nodes are to keep the model as the base of a later delta."""
-        return not self._lossless
+        self.model = model
+        self.version = self.versions.put(model) if self.keep else version_of(model, self.layout)
 
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
-        """Go on to the version that follows `wanted`, the server's exact model after `round`."""
-        old, delta = self.version, b""
-        if not self._lossless:
-            update = difference(wanted, self.model, self.layout)
-            delta, _ = self.codec.encode(update, {}, derive(self._seed, "down", round), base=old)
-        self._keys.clear()
-        if not delta or len(delta) >= self.layout.nbytes:
-            # A delta that is no smaller than a key frame buys nothing: nodes get the exact model.
-            self._deltas.clear()
-            self._set(dict(wanted))
-            return
-        self._set(apply(self.model, self.codec.decode(delta, self.layout), self.layout))
-        if self.version != old:
-            self._deltas[old] = (delta, self.version)
-            self._forget()
+        """Go on to `wanted`, the server's exact model after `round`."""
+        self.exact = representable(wanted, self.layout)
+        self._round = round
+        self._ready.clear()
+        if self.lossless:
+            self._set(self.exact)
+        elif not self.keep:
+            self._set(self._delta(self.initial, self.codec)[1] if self.initial else self._from_key()[1])
+        elif changed(self.exact, self.model):
+            old = self.version
+            frames, model = self._delta(old, self.codec)
+            self._set(model)
+            self._ready[old, False] = replace(frames, version=self.version)
 
-    def frames_for(self, node: str, *, key: bool = False) -> Frames:
-        """Return the fewest bytes that bring `node` to the newest version; a key frame if `key`."""
-        chain = None if key else self._chain(self._held.get(node, b""))
-        if chain is not None and sum(map(len, chain)) < self.layout.nbytes:
-            return Frames(tuple(chain), self.version, key=False)
-        return Frames((self._key(),), self.version, key=True)
+    def frames_for(self, held: bytes, *, key: bool = False) -> Frames:
+        """Return the frames that bring a node that holds version `held`, empty for none, to the newest model."""
+        held = held or self.initial
+        if (held, key) not in self._ready:
+            self._ready[held, key] = self._make(held, key=key)
+        return self._ready[held, key]
 
-    def holds(self, node: str, version: bytes) -> None:
-        """Note the version that `node` said it holds; empty if none."""
-        self._held[node] = version
+    def resume(self, exact: Update, model: Update, round: int, pinned: str) -> None:
+        """Go on from a checkpoint: `round` was the last."""
+        self.exact, self._round, self._pinned = exact, round, parse(pinned)
+        self._ready.clear()
+        self._set(model)
 
-    def _key(self) -> bytes:
-        if self.version not in self._keys:
-            frame, _ = parse(LOSSLESS).encode(self.model, {}, derive(self._seed, "key"))
-            self._keys[self.version] = frame
-        return self._keys[self.version]
+    @property
+    def pinned(self) -> str:
+        """The codec with which deltas of this round are coded, its step found."""
+        return str(self._pinned)
 
-    def _chain(self, version: bytes) -> list[bytes] | None:
-        chain = []
-        while version != self.version:
-            if version not in self._deltas:
-                return None
-            delta, version = self._deltas[version]
-            chain.append(delta)
-        return chain
+    def _make(self, held: bytes, *, key: bool) -> Frames:
+        if self.keep and not key and held == self.version:
+            return Frames((), (), held, key=False)
+        if not self.keep and self.initial and not key:
+            return replace(self._delta(self.initial, self.codec)[0], version=self.version)
+        if self.keep and not key and held in self.versions:
+            frames, model = self._delta(held, self._pinned)
+            if frames.nbytes < self.layout.nbytes:
+                return replace(frames, version=self.versions.put(model))
+        frames, model = self._from_key()
+        version = self.versions.put(model) if self.keep else version_of(model, self.layout)
+        return replace(frames, version=version)
 
-    def _forget(self) -> None:
-        """Drop deltas so old that a chain from them would be longer than a key frame."""
-        total = 0
-        for version, (delta, _) in reversed(list(self._deltas.items())):
-            total += len(delta)
-            if total >= self.layout.nbytes:
-                del self._deltas[version]
+    def _delta(self, held: bytes, codec: Codec) -> tuple[Frames, Update]:
+        """Return the delta from `held` to w, and where it leads."""
+        base = self.versions.get(held)
+        mask = self.layout.mask(changed(self.exact, base))
+        part = self.layout.part(mask)
+        update = difference(self.exact, base, part)
+        rng = derive(self._seed, "down", self._round, held.hex())
+        try:
+            frame, _ = codec.encode(update, {}, rng, base=held)
+        except UpdateError:  # a step that fits a round's change may be too fine for what many rounds changed
+            codec = self.codec
+            frame, _ = codec.encode(update, {}, rng, base=held)
+        if codec is self.codec:
+            self._pinned = codec.pinned(frame, part)
+        model = apply(base, codec.decode(frame, part), self.layout)
+        return Frames((frame,), (mask,), b"", key=False), model
+
+    def _from_key(self) -> tuple[Frames, Update]:
+        """Return the key frames of w, and where they lead."""
+        lossy = {t.name for t in self.layout.lossy if len(t.shape) > 1} if str(self.key) != LOSSLESS else set()
+        frames, masks, model = [], [], dict(self.exact)
+        for names, codec in ((lossy, self.key), (self.exact.keys() - lossy, parse(LOSSLESS))):
+            if names:
+                mask = self.layout.mask(names)
+                part = self.layout.part(mask)
+                rng = derive(self._seed, "key", self._round)
+                frame, _ = codec.encode({t.name: self.exact[t.name] for t in part.tensors}, {}, rng)
+                model |= codec.decode(frame, part)
+                frames.append(frame)
+                masks.append(mask)
+        return Frames(tuple(frames), tuple(masks), b"", key=True), model

@@ -1,28 +1,68 @@
 """The traffic of a federation: messages become frames, replies become votes, and both are counted."""
 
 import logging
+import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
-from fedpress.compression import Codec
+from fedpress.compression import Codec, FrameError
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
-from fedpress.compression.message import FRAME_STYPE, KEY, frame_name
+from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name
+from fedpress.server.aggregate import Bounds, Vote, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
+from fedpress.server.peers import Peers
 from fedpress.server.wire import message_nbytes
 
 _log = logging.getLogger(KEY)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one node was asked."""
+
+    message: Message  # as the strategy made it
+    up: Codec  # of its reply
+    version: bytes  # the model that it is to start from
+    nonce: bytes  # of the message that it has not answered yet
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a node that did it sent back, our own record taken off its message."""
+
+    node: str
+    message: Message
+    asked: Asked
+    tensors: bytes  # mask of the tensors that its frame holds
+
+    def vote(self, downlink: Downlink, weighted_by: str, bounds: Bounds) -> Vote:
+        """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
+        layout, version = downlink.layout, self.asked.version
+        return Vote(
+            self.node,
+            read_weight(self.message, weighted_by, bounds),
+            read_frame_of(self.message),
+            self.message,
+            downlink.exact,
+            downlink.versions,
+            layout,
+            layout.part(self.tensors),
+            self.asked.up,
+            version,
+            bounds,
+        )
 
 
 @dataclass
 class Delivery:
     """What came of a strategy's messages."""
 
-    asked: dict[int, Message]  # node id -> the message as the strategy made it
-    replies: list[Message] = field(default_factory=list)  # of nodes that did it, in the order of their names
+    asked: dict[int, Asked]
+    replies: list[Reply] = field(default_factory=list)  # of nodes that did it, in the order of their names
 
 
 class Exchange:
@@ -31,66 +71,119 @@ class Exchange:
     Everything that goes over the wire passes here, so the ledger is written here and nowhere else.
     """
 
-    def __init__(self, grid: NamedGrid, downlink: Downlink, up: Codec, ledger: Ledger, seed: int) -> None:
+    def __init__(
+        self, grid: NamedGrid, downlink: Downlink, ledger: Ledger, peers: Peers, *, exclude: bytes, seed: int
+    ) -> None:
         self.grid = grid
         self.downlink = downlink
-        self._up = up
+        self.peers = peers
         self._ledger = ledger
+        self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
+        self._exclude = exclude  # mask of tensors whose changes are not sent
         self._seed = seed
-        self._accepted: dict[str, bytes] = {}  # node -> name of the last frame accepted from it
-        self._shared: dict[tuple[bytes, ...], ArrayRecord] = {}  # equal frames are one object in Flower's store
+        self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
 
-    def deliver(self, round: int, messages: Iterable[Message], timeout: float) -> Delivery:
-        """Send `messages`; nodes that lost their base get a key frame in what is left of `timeout` (seconds)."""
+    def deliver(
+        self, round: int, messages: Iterable[Message], timeout: float, choose: Callable[[str, int], Codec]
+    ) -> Delivery:
+        """Send `messages`; nodes that lost their base get another frame in what is left of `timeout` (seconds).
+
+        `choose` says which codec a node is to use, given its name and how many nodes are asked.
+        """
         deadline = time.monotonic() + timeout
-        delivery = Delivery({message.metadata.dst_node_id: message for message in messages})
+        waiting = {message.metadata.dst_node_id: message for message in messages}
+        delivery = Delivery({})
         self._shared.clear()
-        again = self._wave(round, list(delivery.asked), delivery, timeout, key=False)
+        for node, message in waiting.items():
+            up = choose(self.grid.name(node), len(waiting))
+            delivery.asked[node] = Asked(message, up, b"", b"")
+        again = self._wave(round, dict.fromkeys(waiting, False), delivery, timeout)
         left = deadline - time.monotonic()
         if again and left > 0:
-            self._wave(round, again, delivery, left, key=True)
-        delivery.replies.sort(key=lambda reply: self.grid.order(reply.metadata.src_node_id))
+            self._wave(round, again, delivery, left)
+        delivery.replies.sort(key=lambda reply: self.grid.order(reply.message.metadata.src_node_id))
         return delivery
 
-    def accept(self, node: str, frame: bytes) -> None:
-        """Note that `frame` counted: its node is told so with the next message."""
-        if self._up.stateful:  # nobody waits for the verdict on anything else
-            self._accepted[node] = frame_name(frame)
+    def accept(self, vote: Vote) -> None:
+        """Note that a vote counted: its node is told so with the next message."""
+        self.peers.counted(vote.node, str(vote.codec), len(vote.frame), vote.norm)
+        if vote.codec.stateful:  # nobody waits for the verdict on anything else
+            self.peers[vote.node].accepted = frame_name(vote.frame)
 
-    def _wave(self, round: int, nodes: list[int], delivery: Delivery, timeout: float, *, key: bool) -> list[int]:
-        """Send, take in, count; return the nodes that ask for a key frame."""
-        if not nodes:
-            return []
-        again = []
-        packed = [self._pack(round, delivery.asked[node], key=key) for node in nodes]
-        for reply in self.grid.send_and_receive(packed, timeout=timeout):
-            node = reply.metadata.src_node_id
+    def forget(self) -> None:
+        """Give up the models that no node holds any more."""
+        downlink = self.downlink
+        downlink.versions.retain(self.peers.versions, lasting={downlink.version, downlink.initial})
+
+    def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
+        """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
+        packed = [self._pack(round, node, delivery, key=key) for node, key in nodes.items()]
+        again: dict[int, bool] = {}
+        for message in self.grid.send_and_receive(packed, timeout=timeout):
+            node = message.metadata.src_node_id
             name = self.grid.name(node)
-            if reply.has_error():
-                _log.warning("round %d: node %s failed: %s", round, name, reply.error.reason)
+            if message.has_error():
+                _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
                 continue
-            self._count(round, reply, name)
-            said = reply.content.config_records.get(KEY)
+            self._count(round, message, name)
+            said = message.content.config_records.get(KEY)
             if said is None:
                 _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
                 continue
-            self.downlink.holds(name, bytes(said["version"]))  # type: ignore[arg-type]
-            if said["need_key"]:
-                again.append(node)
+            try:
+                missed = self._take(round, node, message, said, delivery)
+            except (FrameError, KeyError, TypeError, ValueError) as error:
+                refuse(round, name, error)
                 continue
-            del reply.content[KEY]
-            delivery.replies.append(reply)
+            if missed is not None:
+                again[node] = missed
         return again
 
-    def _pack(self, round: int, message: Message, *, key: bool) -> Message:
-        """Return `message` with its model as the frames that its node lacks."""
+    def _take(self, round: int, node: int, message: Message, said: ConfigRecord, delivery: Delivery) -> bool | None:
+        """Take a reply in; if its node could not start return whether only a key frame will help, else None."""
+        name = self.grid.name(node)
+        peer, asked = self.peers[name], delivery.asked[node]
+        version, turn = bytes(said["version"]), int(said["turn"])  # type: ignore[arg-type]
+        if said["need_key"]:
+            useless = (
+                version == peer.held and peer.held != b""
+            )  # it got what leads on from what it has, and is not there
+            self._heard(name, version, turn)
+            return useless or version not in self.downlink.versions
+        frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
+        frame = frames[0] if len(frames) == 1 else b""
+        if not asked.nonce or bytes(said["answer"]) != answer_of(asked.nonce, round, name, frame):  # type: ignore[arg-type]
+            raise FrameError("it does not answer what the node was asked, or answers it again")
+        delivery.asked[node] = Asked(asked.message, asked.up, asked.version, b"")
+        trained = message.metadata.message_type.startswith(MessageType.TRAIN)
+        if trained and asked.up.stateful and turn <= peer.turn:
+            _log.warning("round %d: node %s lost what it remembered: it starts anew", round, name)
+        self._heard(name, version, turn)
+        if trained:
+            peer.seconds = float(said["seconds"])  # type: ignore[arg-type]
+        tensors = bytes(said["tensors"])  # type: ignore[arg-type]
+        del message.content[KEY]
+        delivery.replies.append(Reply(name, message, asked, tensors))
+        return None
+
+    def _heard(self, name: str, version: bytes, turn: int) -> None:
+        peer = self.peers[name]
+        peer.held, peer.offered, peer.turn = version, b"", turn
+
+    def _pack(self, round: int, node: int, delivery: Delivery, *, key: bool) -> Message:
+        """Return the message that `node` is asked, with its model as the frames that the node lacks."""
+        asked = delivery.asked[node]
+        message = asked.message
         records = message.content.array_records
         if len(records) != 1:
             raise ValueError(f"a strategy's message holds one ArrayRecord, the model; got {sorted(records)}")
         (arrays,) = records
-        node = message.metadata.dst_node_id
         name = self.grid.name(node)
-        frames = self.downlink.frames_for(name, key=key)
+        peer = self.peers[name]
+        frames = self.downlink.frames_for(peer.held, key=key)
+        delivery.asked[node] = Asked(message, asked.up, frames.version, secrets.token_bytes(16))
+        if self.downlink.keep:
+            peer.offered = frames.version
         content = RecordDict(dict(message.content))
         content[arrays] = self._record(frames)
         content[KEY] = ConfigRecord(
@@ -98,12 +191,16 @@ class Exchange:
                 "ask": "work",
                 "arrays": arrays,
                 "frames": [len(frame) for frame in frames.frames],
+                "tensors": list(frames.tensors),
                 "version": frames.version,
                 "layout": self.downlink.layout.text if frames.key else "",
-                "down": str(self.downlink.codec),
-                "up": str(self._up),
+                "up": str(asked.up),
+                "exclude": self._exclude,
                 "keep": self.downlink.keep,
-                "accepted": self._accepted.get(name, b""),
+                "accepted": peer.accepted,
+                "turn": peer.turn,
+                "server": self.server,
+                "nonce": delivery.asked[node].nonce,
                 "round": round,
                 "seed": self._seed,
             }
@@ -114,10 +211,10 @@ class Exchange:
         return packed
 
     def _record(self, frames: Frames) -> ArrayRecord:
-        if frames.frames not in self._shared:
+        if frames not in self._shared:
             data = b"".join(frames.frames)
-            self._shared[frames.frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
-        return self._shared[frames.frames]
+            self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
+        return self._shared[frames]
 
     def _count(self, round: int, message: Message, node: str) -> None:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())

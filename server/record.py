@@ -14,6 +14,7 @@ import fedpress
 from fedpress.compression import Update
 from fedpress.compression.ledger import Ledger, Totals
 from fedpress.server.compressed import Round
+from fedpress.server.files import replace
 
 SCHEMA = 1
 RESULT, MODEL = "result.json", "model.safetensors"
@@ -67,13 +68,6 @@ class Recorder:
     def _write(self, model: Update) -> None:
         replace(self._folder / MODEL, save(model))
         replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader finds the old file or the new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)
 
 
 def versions() -> dict[str, str]:

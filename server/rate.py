@@ -1,0 +1,53 @@
+"""Asks the policy of rate, and holds it to its word."""
+
+from collections.abc import Callable
+
+from fedpress.compression import Codec, Layout
+from fedpress.compression.errors import SettingError
+from fedpress.server.exchange import Exchange
+from fedpress.server.policies import Known, Policy
+
+
+class Rate:
+    """A policy whose codecs are held to one memory: what one leaves on a node the next one must be able to use."""
+
+    def __init__(self, policy: Policy, *, stateless: bool) -> None:
+        self._policy = policy
+        self._stateless = stateless
+        self._memory: set[str] | None = None
+        if stateless:
+            self._check(policy.codec(Known("", 1, 1, 1, 0.0, 0, 0.0, {})), None)
+
+    def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
+        """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
+        layout = exchange.downlink.layout
+
+        def choose(node: str, asked: int) -> Codec:
+            peer = exchange.peers[node]
+            codec = self._policy.codec(
+                Known(
+                    node=node,
+                    round=number,
+                    asked=asked,
+                    parameters=layout.size,
+                    seconds=peer.seconds,
+                    frame=peer.frame,
+                    norm=peer.norm,
+                    costs=exchange.peers.costs,
+                )
+            )
+            self._check(codec, layout)
+            return codec
+
+        return choose
+
+    def _check(self, codec: Codec, layout: Layout | None) -> None:
+        if self._stateless and codec.stateful:
+            raise SettingError(f"a stateless federation needs codecs without memory: got {str(codec)!r}")
+        if layout is None:
+            return
+        memory = set(codec.init(layout)) if codec.stateful else set()
+        if self._memory is None:
+            self._memory = memory
+        elif memory != self._memory:
+            raise SettingError(f"a policy's codecs keep the same memory: {str(codec)!r} does not")
