@@ -15,7 +15,14 @@ from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.settings import read
 
-app = ClientApp(mods=[compress()])
+
+def _initial(context: Context) -> dict[str, Any]:
+    """Return the model that the run begins with: the seed tells it."""
+    model: dict[str, Any] = _task(context).initial()
+    return model
+
+
+app = ClientApp(mods=[compress(initial=_initial)])
 
 
 @app.train()

@@ -117,6 +117,8 @@ class Exchange:
 
     def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
+        if not nodes:
+            return {}
         packed = [self._pack(round, node, delivery, key=key) for node, key in nodes.items()]
         again: dict[int, bool] = {}
         for message in self.grid.send_and_receive(packed, timeout=timeout):
