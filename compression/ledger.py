@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 Direction = Literal["up", "down"]
 Purpose = Literal["train", "evaluate"]
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down")
@@ -58,8 +61,24 @@ class Ledger:
         row = (entry.round * 4 + way, node, entry.frame, entry.message, entry.plain)
         for column, value in zip(self._columns, row, strict=True):
             column.append(value)
+        self._sum(entry)
+
+    def _sum(self, entry: Entry) -> None:
         group = (entry.round, entry.direction, entry.purpose)
         self._sums[group] = self._sums.get(group, Totals()).plus(entry)
+
+    @property
+    def table(self) -> tuple[list[str], NDArray[np.int64]]:
+        """All that was written down: nodes by number, and a row for each message, int64 (messages, 5)."""
+        return list(self._nodes), np.array([*self._columns], np.int64).T
+
+    def refill(self, nodes: list[str], rows: NDArray[np.int64]) -> None:
+        """Become the ledger whose `table` this is."""
+        self._nodes = {node: number for number, node in enumerate(nodes)}
+        self._columns = tuple(array("q", column) for column in rows.T.tolist())
+        self._sums = {}
+        for entry in self:
+            self._sum(entry)
 
     def __len__(self) -> int:
         return len(self._columns[0])

@@ -1,5 +1,6 @@
 """Our ServerApp: runs the federation that the run's configuration describes and keeps its folder."""
 
+import math
 import pkgutil
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from flwr.serverapp import Grid, ServerApp
 from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.compressed import Compressed
-from fedpress.server.record import Recorder
+from fedpress.server.policies import build_policy
+from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
 
@@ -21,15 +23,23 @@ def main(grid: Grid, context: Context) -> None:
     """Run it."""
     config = context.run_config
     serving = read(Serving, config)
+    folder = Path(str(config["out"]))
     task = pkgutil.resolve_name(str(config["task"]))(config)
     strategy = Compressed(
         build_strategy(config),
-        up=serving.up,
+        up=build_policy(config),
         down=serving.down,
+        key=serving.key,
         seed=int(config["seed"]),
+        shared_initial=serving.shared_initial,
+        stateless=serving.stateless,
+        exclude=tuple(filter(None, serving.exclude.split(","))),
         min_replies=serving.min_replies,
+        max_norm=serving.max_norm or math.inf,
+        checkpoint=folder / CHECKPOINT,
+        resume=bool(config.get("resume")),
     )
-    strategy.on_round = Recorder(Path(str(config["out"])), config, strategy.ledger)
+    strategy.on_round = Recorder(folder, config, strategy.ledger)
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         return MetricRecord(task.evaluate({name: array.numpy() for name, array in arrays.items()}))

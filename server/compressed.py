@@ -28,6 +28,7 @@ from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
 from fedpress.server.policies import Fixed, Policy
 from fedpress.server.rate import Rate
+from fedpress.server.recovery import Recovery
 from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
@@ -71,6 +72,8 @@ class Compressed(Strategy):
     max_norm : an update of a larger L2 norm is refused
     max_examples : a reply that claims to weigh more is refused
     held_bytes : how much of the disk the models that nodes hold may take; beyond it nodes get key frames
+    checkpoint : folder in which every round is saved, so that a run that was killed can go on
+    resume : go on from the newest checkpoint, if there is one
     distil : called after aggregation with (w, votes, generator); returns the model that replaces w
     on_round : called with each finished Round, and with round 0 before the first
     """
@@ -90,6 +93,8 @@ class Compressed(Strategy):
         max_norm: float = math.inf,
         max_examples: float = 1e9,
         held_bytes: int = 1 << 34,
+        checkpoint: Path | None = None,
+        resume: bool = False,
         distil: Distil | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
@@ -112,6 +117,18 @@ class Compressed(Strategy):
         self._exclude = tuple(exclude)
         self._bounds = Bounds(max_norm, max_examples)
         self._held_bytes = held_bytes
+        self._checkpoint = checkpoint
+        self._resume = resume
+        self._terms = {
+            "strategy": type(strategy).__name__,
+            "up": repr(self.up),
+            "down": down,
+            "key": key,
+            "seed": seed,
+            "shared_initial": shared_initial,
+            "stateless": stateless,
+            "exclude": list(exclude),
+        }
         self._distil = distil
         self._rate = Rate(self.up, stateless=stateless)
 
@@ -127,44 +144,39 @@ class Compressed(Strategy):
     ) -> Result:
         self.summary()
         with TemporaryDirectory(prefix="fedpress-versions-") as folder:
-            exchange = self._exchange(grid, initial_arrays, timeout, Path(folder))
-            return self._run(exchange, num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
+            recovery = Recovery(self._checkpoint, self.strategy, self._terms) if self._checkpoint else None
+            exchange = self._exchange(grid, initial_arrays, timeout, recovery.versions if recovery else Path(folder))
+            result = Result(arrays=initial_arrays)
+            done = recovery.resume(exchange, result) if recovery and self._resume else None
+            for number in range(0 if done is None else done + 1, num_rounds + 1):
+                began = time.monotonic()
+                outcome, asked = Outcome({}, None, []), 0
+                if number > 0:
+                    outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
+                    self._advance(number, outcome, exchange)
+                    evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
+                    _note(result.train_metrics_clientapp, number, outcome.metrics)
+                    _note(result.evaluate_metrics_clientapp, number, evaluation)
+                model = exchange.downlink.model
+                central = evaluate_fn(number, model_record(model)) if evaluate_fn else None
+                _note(result.evaluate_metrics_serverapp, number, central)
+                if self.on_round is not None:
+                    codecs = {vote.node: str(vote.codec) for vote in outcome.votes}
+                    counts = len(outcome.votes), asked - len(outcome.votes)
+                    self.on_round(Round(number, model, central, *counts, time.monotonic() - began, codecs))
+                exchange.forget(recovery.needed if recovery else set())
+                if recovery:
+                    recovery.save(number, exchange, result)
+            result.arrays = model_record(exchange.downlink.model)
+            return result
 
-    def _run(
-        self,
-        exchange: Exchange,
-        num_rounds: int,
-        timeout: float,
-        train_config: ConfigRecord | None,
-        evaluate_config: ConfigRecord | None,
-        evaluate_fn: Evaluate | None,
-    ) -> Result:
+    def _advance(self, number: int, outcome: Outcome, exchange: Exchange) -> None:
+        """Go on to the model that follows a round's outcome."""
         downlink = exchange.downlink
-        result = Result(arrays=model_record(downlink.model))
-        for number in range(num_rounds + 1):
-            began = time.monotonic()
-            votes: list[Vote] = []
-            asked = 0
-            if number > 0:
-                outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
-                votes = outcome.votes
-                exact = cast(outcome.model, downlink.layout) if outcome.model else downlink.exact
-                if self._distil is not None and votes:
-                    exact = cast(self._distil(exact, votes, derive(self.seed, "distil", number)), downlink.layout)
-                downlink.advance(exact, number)
-                result.arrays = model_record(downlink.model)
-                evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
-                _note(result.train_metrics_clientapp, number, outcome.metrics)
-                _note(result.evaluate_metrics_clientapp, number, evaluation)
-                exchange.forget()
-            central = evaluate_fn(number, result.arrays) if evaluate_fn else None
-            _note(result.evaluate_metrics_serverapp, number, central)
-            if self.on_round is not None:
-                seconds = time.monotonic() - began
-                codecs = {vote.node: str(vote.codec) for vote in votes}
-                failures = asked - len(votes)
-                self.on_round(Round(number, downlink.model, central, len(votes), failures, seconds, codecs))
-        return result
+        exact = cast(outcome.model, downlink.layout) if outcome.model else downlink.exact
+        if self._distil is not None and outcome.votes:
+            exact = cast(self._distil(exact, outcome.votes, derive(self.seed, "distil", number)), downlink.layout)
+        downlink.advance(exact, number)
 
     def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
         initial = {name: array.numpy() for name, array in initial_arrays.items()}

@@ -77,7 +77,7 @@ class Exchange:
         self.grid = grid
         self.downlink = downlink
         self.peers = peers
-        self._ledger = ledger
+        self.ledger = ledger
         self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
         self._exclude = exclude  # mask of tensors whose changes are not sent
         self._seed = seed
@@ -110,10 +110,10 @@ class Exchange:
         if vote.codec.stateful:  # nobody waits for the verdict on anything else
             self.peers[vote.node].accepted = frame_name(vote.frame)
 
-    def forget(self) -> None:
-        """Give up the models that no node holds any more."""
+    def forget(self, needed: set[bytes]) -> None:
+        """Give up the models that no node holds any more, and that are not `needed` either."""
         downlink = self.downlink
-        downlink.versions.retain(self.peers.versions, lasting={downlink.version, downlink.initial})
+        downlink.versions.retain(self.peers.versions, lasting={downlink.version, downlink.initial, *needed} - {b""})
 
     def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
@@ -225,4 +225,4 @@ class Exchange:
         # An evaluation's reply, or a request for a key frame, carries no tensors.
         plain = self.downlink.layout.nbytes if frame or not is_reply else 0
         direction: Direction = "up" if is_reply else "down"
-        self._ledger.add(Entry(round, node, direction, purpose, frame, message_nbytes(message), plain))
+        self.ledger.add(Entry(round, node, direction, purpose, frame, message_nbytes(message), plain))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -48,6 +49,19 @@ class NamedGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         replies = self._grid.send_and_receive(messages, timeout=timeout)
         return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
+
+    def snapshot(self) -> Any:
+        """Return, as JSON, where the nodes' states are as they are now; None if the engine does not keep them."""
+        take = getattr(self._grid, "snapshot", None)
+        return take() if take else None
+
+    def restore(self, snapshot: Any) -> bool:
+        """Put the nodes' states back to what they were; return whether the engine could."""
+        put = getattr(self._grid, "restore", None)
+        if put is None or snapshot is None:
+            return False
+        put(snapshot)
+        return True
 
     def set_run(self, run: Run) -> None:
         self._grid.set_run(run)

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
+from typing import get_args, get_type_hints
 
 from fedpress.compression import Codec, parse
-from fedpress.compression.settings import require
+from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.settings import Value, convert, key_of, require
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,52 @@ class Deadline(Policy):
         codec = parse(self.up)
         # Before any node has used it nobody knows what it takes; then a fifth is left for updates that take more.
         return codec if 1.2 * known.costs.get(str(codec), 0.0) <= room else codec.aimed(bytes=room)
+
+
+PREFIX = "policy."  # of the keys that hold a policy's arguments
+POLICIES: dict[str, type[Policy]] = {"fixed": Fixed, "budget": Budget, "schedule": Schedule, "deadline": Deadline}
+
+
+def build_policy(config: Mapping[str, Value]) -> Policy:
+    """Return the policy that a run's configuration names.
+
+    A mapping is written as pairs between commas: `policy.bits = "1:1.0,20:0.5"`.
+
+    Raises
+    ------
+    SettingError
+        If there is none of this name, or it takes no such argument, or not with this value.
+    """
+    name, up = str(config.get("policy", "fixed")), str(config["up"])
+    if name not in POLICIES:
+        raise SettingError(unknown("policy", name, POLICIES))
+    make = POLICIES[name]
+    takes = {key_of(field.name): field for field in fields(make) if field.name != "up"}  # type: ignore[arg-type]
+    hints = get_type_hints(make)
+    given: dict[str, object] = {}
+    for key, value in config.items():
+        if not key.startswith(PREFIX):
+            continue
+        short = key.removeprefix(PREFIX)
+        if short not in takes:
+            there = ", ".join(PREFIX + other for other in takes) or "no arguments"
+            raise SettingError(f"policy {name} takes {there}, got {key}")
+        hint = hints[takes[short].name]
+        given[takes[short].name] = (
+            convert(key, value, hint) if hint in (int, float) else _pairs(key, str(value), get_args(hint)[0])
+        )
+    lacking = [PREFIX + key for key, f in takes.items() if f.default is MISSING and f.default_factory is MISSING]
+    if lacking := [key for key in lacking if takes[key.removeprefix(PREFIX)].name not in given]:
+        raise SettingError(f"policy {name} needs {', '.join(lacking)}")
+    return make(up, **given)  # type: ignore[call-arg]
+
+
+def _pairs(key: str, text: str, kind: type) -> dict[object, float]:
+    pairs: dict[object, float] = {}
+    for pair in text.split(","):
+        left, _, right = pair.partition(":")
+        try:
+            pairs[kind(left.strip())] = float(right)
+        except ValueError as error:
+            raise SettingError(f"{key} is pairs such as 1:0.5,20:0.25, got {text!r}") from error
+    return pairs

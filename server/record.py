@@ -17,7 +17,7 @@ from fedpress.server.compressed import Round
 from fedpress.server.files import replace
 
 SCHEMA = 1
-RESULT, MODEL = "result.json", "model.safetensors"
+RESULT, MODEL, CHECKPOINT = "result.json", "model.safetensors", "checkpoint"
 
 
 class Recorder:
@@ -32,9 +32,14 @@ class Recorder:
         self._ledger = ledger
         self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
         self._seconds = 0.0
+        if config.get("resume") and (folder / RESULT).exists():
+            self._result = json.loads((folder / RESULT).read_bytes())
 
     def __call__(self, done: Round) -> None:
         """Write down a finished round; round 0, the model before the first, has no row of its own."""
+        # A run that was killed after this and before its checkpoint goes through a round again.
+        self._result["rounds"] = [row for row in self._result["rounds"] if row["round"] < done.number]
+        self._seconds = sum(row["seconds"] for row in self._result["rounds"])
         self._seconds += done.seconds
         scores = {
             name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
@@ -43,7 +48,7 @@ class Recorder:
             self._result["initial"] = scores
         else:
             up, down = (self._ledger.totals(round=done.number, direction=d, purpose="train") for d in ("up", "down"))
-            row = {
+            row: dict[str, Any] = {
                 "round": done.number,
                 **scores,
                 **_bytes(up, down),
@@ -51,6 +56,8 @@ class Recorder:
                 "failures": done.failures,
                 "seconds": round(done.seconds, 6),
             }
+            if self._result["config"].get("policy", "fixed") != "fixed":
+                row["codecs"] = done.codecs
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}

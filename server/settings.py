@@ -16,7 +16,13 @@ class Serving:
     per_round: int  # nodes that train in each
     strategy: str = "FedAvg"  # any of flwr's strategies; its arguments stand under strategy.NAME
     up: str = "ef | lowrank(nmse=0.1) | ans"  # codec of the updates
-    down: str = "deadzone(nmse=0.05) | ans"  # codec of the model's deltas
+    down: str = "lowrank(nmse=0.5) | ans"  # codec of the model's deltas
+    key: str = "uniform(8) | ans"  # codec of whole models, for nodes that have none
+    shared_initial: bool = True  # nodes make the initial model themselves, from the seed
+    stateless: bool = False  # nodes keep nothing between rounds
+    exclude: str = ""  # patterns of names of tensors whose changes are not sent, between commas
+    policy: str = "fixed"  # of rate: fixed, budget, schedule or deadline; its arguments stand under policy.NAME
+    max_norm: float = 0.0  # an update of a larger L2 norm is refused; 0 for any
     fraction_evaluate: float = 0.0  # share of the nodes that evaluate the model after each round
     min_replies: int = 1  # a round in which fewer replies count is repeated
     timeout: float = 3600.0  # seconds to wait for a round's replies
@@ -30,3 +36,5 @@ class Serving:
             raise SettingError(f"min-replies is at most per-round, {self.per_round}, got {self.min_replies}")
         parse(self.up)
         parse_down(self.down)
+        parse_down(self.key)
+        require(self.max_norm >= 0, "max_norm", "at least 0", self.max_norm)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,17 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value
-from fedpress.server.record import MODEL, RESULT
+from fedpress.server.checkpoint import VERSIONS
+from fedpress.server.files import replace
+from fedpress.server.record import CHECKPOINT, MODEL, RESULT
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.partitions import draw
 from fedpress.simulations.report import PLOTS, plot
+from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
 LOG, PARTITION = "run.log", "partition.png"
+CONFIG, CLIENTS = "config.json", "clients"  # in the folder of checkpoints
 Watch = Callable[[dict[str, Any]], None]
 _POLL = 0.1  # seconds between two looks at the result
 
@@ -52,6 +57,7 @@ def run(
     if picture:
         draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
     config = {**config, "out": str(folder)}
+    replace(folder / CHECKPOINT / CONFIG, json.dumps(config).encode(), durable=True)
     with _log_to(None if debug else folder / LOG):
         if config["engine"] == "ray":
             _on_ray(config, folder, watch)
@@ -59,7 +65,37 @@ def run(
             _in_process(config, folder, watch)
     result = _read(folder) or {}
     plot(result, folder)
+    for left in (CLIENTS, VERSIONS):  # a run that is over has no use for what nodes hold
+        shutil.rmtree(folder / CHECKPOINT / left, ignore_errors=True)
     return result
+
+
+def settings(given: Mapping[str, Value], file: Path | None) -> dict[str, Value]:
+    """Return the configuration of a run that is to begin, or with `resume` of the one that its folder holds.
+
+    Raises
+    ------
+    SettingError
+        As `resolve` does; and if a setting is given that is not that of the run to go on with.
+    """
+    if not given.get("resume"):
+        return resolve(given, file)
+    if not given.get("out"):
+        raise SettingError("resume goes on with the run in a folder: name it with --out")
+    path = Path(str(given["out"])).expanduser() / CHECKPOINT / CONFIG
+    if not path.exists():  # killed before it began, or the first of several tries
+        return resolve(given, file)
+    saved: dict[str, Value] = json.loads(path.read_bytes())
+    wanted = resolve({**saved, **given}, file)
+    for key, value in wanted.items():
+        if key not in _FREE and value != saved.get(key):
+            raise SettingError(
+                f"the run in {given['out']} has {key} {saved.get(key)!r}: it cannot go on with {value!r}"
+            )
+    return wanted
+
+
+_FREE = {"resume", "out", "workers"}  # what may change without changing a bit
 
 
 def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
@@ -76,7 +112,8 @@ def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) 
             server_app(grid, context)
 
     workers = int(config["workers"]) or None
-    simulate(watched, client_app, int(config["clients"]), workers, run_config=config)
+    states = folder / CHECKPOINT / CLIENTS
+    simulate(watched, client_app, int(config["clients"]), workers, run_config=config, states=states)
 
 
 def _on_ray(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
@@ -103,17 +140,20 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
                 folder.mkdir()
             except FileExistsError:
                 continue
+            (folder / CHECKPOINT).mkdir()
             return folder.resolve()
     folder = Path(str(config["out"])).expanduser().resolve()
-    if (folder / RESULT).exists():
+    if not config["resume"] and ((folder / RESULT).exists() or (folder / CHECKPOINT).exists()):
         if not force:
             raise SettingError(
-                f"{config['out']} holds a run already: name another folder, or overwrite it with --force"
+                f"{config['out']} holds a run already: go on with it with --resume, name another folder, or overwrite "
+                "it with --force"
             )
         for name in (RESULT, MODEL, LOG, PARTITION, *PLOTS):
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CHECKPOINT).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"the folder {config['out']} cannot be made: {error.strerror}") from error
     return folder

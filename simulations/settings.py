@@ -9,6 +9,8 @@ from typing import Any
 from fedpress.client.settings import Training
 from fedpress.compression.errors import DataError, SettingError, unknown
 from fedpress.compression.settings import Value, key_of, read, require
+from fedpress.server.policies import PREFIX as POLICY
+from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import PREFIX, build_strategy
 from fedpress.simulations.partitions import KINDS
@@ -37,6 +39,7 @@ class Simulated:
     workers: int = 0  # worker processes; 0 for as many as cores
     device: str = "cpu"  # cpu, cuda or cuda:N
     out: str = ""  # the run's folder
+    resume: bool = False  # go on with the run in that folder
 
     def __post_init__(self) -> None:
         require(self.clients >= 1, "clients", "at least 1", self.clients)
@@ -91,13 +94,14 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     if chosen.get("optimizer", "sgd") != "sgd":
         config |= {"momentum": 0.0, "nesterov": False}
     for key, value in chosen.items():
-        if key not in keys() and not key.startswith(PREFIX):
+        if key not in keys() and not key.startswith((PREFIX, POLICY)):
             raise SettingError(unknown("setting", key, keys()))
         config[key] = value
     config["task"] = TASK
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
     build_strategy(config)
+    build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))
     if serving.per_round > simulated.clients:

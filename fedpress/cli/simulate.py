@@ -43,6 +43,9 @@ def simulate(  # noqa: D103  the help text is its docstring
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, KEY=VALUE: 'lr=0.05', 'strategy.eta=0.1'.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out from its last whole round.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run in the folder.")] = False,
     draw_partition: Annotated[
         bool, typer.Option("--draw-partition", help="Draw who has what into the run's folder.")
@@ -67,17 +70,17 @@ def simulate(  # noqa: D103  the help text is its docstring
         "device": device,
         "data": data,
         "fetch": fetch or None,
+        "resume": resume or None,
         "out": out,
     }
     given = {**dict(map(_pair, setting or [])), **{key: value for key, value in named.items() if value is not None}}
     # Only now: what follows imports torch, which --help can do without.
     from fedpress.cli.progress import Progress, close
-    from fedpress.simulations.run import run
-    from fedpress.simulations.settings import resolve
+    from fedpress.simulations.run import run, settings
 
-    settings = resolve(given, config)
-    with Progress(settings, quiet=json) as progress:
-        result = run(settings, force=force, watch=progress.show, debug=debug, picture=draw_partition)
+    chosen = settings(given, config)
+    with Progress(chosen, quiet=json) as progress:
+        result = run(chosen, force=force, watch=progress.show, debug=debug, picture=draw_partition)
     close(result, as_json=json)
 
 

@@ -65,6 +65,14 @@ class InProcessGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         return self._deliver([stamp(message, self._run.run_id) for message in messages], timeout)
 
+    def snapshot(self) -> dict[str, list[str]]:
+        """Return, as JSON, where the nodes' states are as they are now; it can be restored until two more are taken."""
+        return self._states.snapshot()
+
+    def restore(self, snapshot: Mapping[str, list[str]]) -> None:
+        """Put the nodes' states back to what they were, in this process or in one that was killed."""
+        self._states.restore(snapshot)
+
     def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
         with self._lock:
             jobs: list[Job] = []
@@ -73,7 +81,8 @@ class InProcessGrid(Grid):
                 metadata, content, _ = parts_of(message)
                 data, names = self._mail.dump(content)
                 used |= names
-                jobs.append(Job(message.metadata.dst_node_id, metadata, data))
+                node = message.metadata.dst_node_id
+                jobs.append(Job(node, metadata, self._states.head(node), data))
             replies = {}
             for place, done in self._pool.run(jobs, timeout):
                 used |= done.mail

@@ -39,12 +39,14 @@ def simulate(
     workers: int | None = None,
     *,
     run_config: Mapping[str, str | int | float | bool] | None = None,
+    states: Path | None = None,
 ) -> Simulation:
     """Run `server_app` here and `client_app` in `workers` processes, as many as cores if None.
 
     Each of the `num_clients` nodes has its `partition-id` in its node configuration, as under Flower's own simulation
     runtime. Call it before the process starts threads or a GPU, from which workers could not be forked. What is
-    loaded by then, a dataset above all, is shared with the workers and not copied.
+    loaded by then, a dataset above all, is shared with the workers and not copied. The nodes' states are kept in the
+    folder `states`, to be gone on from; else in one that goes with the simulation.
 
     Raises
     ------
@@ -65,10 +67,13 @@ def simulate(
     partition_of = {partition + 1: partition for partition in range(num_clients)}
     with ExitStack() as stack:
         mail = _folder(stack, _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None)
-        states = _folder(stack, None)
-        pool = Pool(Site(client_app, run_id, config, partition_of, mail, states), min(workers, num_clients))
+        kept = states or _folder(stack, None)
+        kept.mkdir(parents=True, exist_ok=True)
+        passing = (mail,) if states else (mail, kept)
+        site = Site(client_app, run_id, config, partition_of, mail, kept, passing)
+        pool = Pool(site, min(workers, num_clients))
         stack.callback(pool.close)
-        grid = InProcessGrid(pool, partition_of, run_id, mail, states)
+        grid = InProcessGrid(pool, partition_of, run_id, mail, kept)
         context = Context(run_id, 0, {}, RecordDict(), config)
         ready = time.monotonic()
         server_app(grid, context)

@@ -27,6 +27,7 @@ class Job:
 
     node: int
     metadata: dict[str, Any]
+    state: str  # name of the node's state; empty if it has none
     content: bytes  # its records, large arrays left out: they lie in the mail folder, once for all nodes
 
 
@@ -36,7 +37,7 @@ class Done:
 
     reply: bytes  # its parts, large arrays left in the mail folder; empty if there is none
     mail: frozenset[str] = frozenset()  # what it has there
-    state: frozenset[str] | None = None  # blobs of the node's new state; None if it did not change
+    state: tuple[str, frozenset[str]] | None = None  # the node's new state and its blobs; None if it did not change
     failure: str = ""
 
 
@@ -50,6 +51,7 @@ class Site:
     partition_of: Mapping[int, int]  # node id -> partition
     mail: Path  # folder of the messages' large arrays
     states: Path  # folder of the nodes' states
+    passing: tuple[Path, ...]  # folders that go when the engine does
 
 
 def serve(connection: Connection, site: Site) -> None:
@@ -78,11 +80,11 @@ def _work(job: Job, site: Site, mail: Blobs, states: States) -> Done:
             run_id=site.run_id,
             node_id=job.node,
             node_config={"partition-id": site.partition_of[job.node], "num-partitions": len(site.partition_of)},
-            state=states.load(job.node),
+            state=states.load(job.state),
             run_config=dict(site.run_config),
         )
         reply = site.app(message, context)
-        return Done(*mail.dump(parts_of(reply)), states.lay_ready(job.node, context.state))
+        return Done(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
     except Exception:  # noqa: BLE001  a client that raises fails alone, whatever it raises
         return Done(b"", failure=traceback.format_exc())
 
@@ -122,5 +124,5 @@ def fork_workers(control: int, site: Site) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    for folder in (site.mail, site.states):
+    for folder in site.passing:
         shutil.rmtree(folder, ignore_errors=True)

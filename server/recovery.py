@@ -1,0 +1,98 @@
+"""From a federation's state to a checkpoint, and back."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.serverapp.strategy import Result, Strategy
+
+from fedpress.compression.errors import SettingError
+from fedpress.compression.message import KEY
+from fedpress.server.checkpoint import KEPT, Checkpoints, Saved
+from fedpress.server.exchange import Exchange
+from fedpress.server.peers import Peers
+from fedpress.server.walk import Arrays, put_back, take_apart
+
+_log = logging.getLogger(KEY)
+_HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
+
+
+class Recovery:
+    """Keeps the checkpoints of one federation.
+
+    Parameters
+    ----------
+    folder : of the checkpoints
+    terms : what must be the same for a run to go on; JSON
+    """
+
+    def __init__(self, folder: Path, strategy: Strategy, terms: Mapping[str, Any]) -> None:
+        take_apart(strategy, {}, type(strategy).__name__)  # a strategy that cannot be saved is refused before round 1
+        self._checkpoints = Checkpoints(folder)
+        self._strategy = strategy
+        self._terms = dict(terms)
+        self._held: list[set[bytes]] = []  # versions that the checkpoints on the disk speak of
+
+    @property
+    def versions(self) -> Path:
+        """The folder of the models that nodes hold."""
+        return self._checkpoints.versions
+
+    @property
+    def needed(self) -> set[bytes]:
+        """Versions without which the checkpoints could not be gone on from."""
+        return set().union(*self._held)
+
+    def save(self, round: int, exchange: Exchange, result: Result) -> None:
+        """Write a checkpoint of `round`, which is over."""
+        downlink, peers = exchange.downlink, exchange.peers
+        nodes, rows = exchange.ledger.table
+        arrays: Arrays = {"ledger": rows}
+        facts = {
+            "terms": self._terms,
+            "server": exchange.server.hex(),
+            "pinned": downlink.pinned,
+            "peers": peers.as_json(),
+            "nodes": nodes,
+            "w": take_apart(downlink.exact, arrays, "w"),
+            "v": take_apart(downlink.model, arrays, "v"),
+            "history": [take_apart(getattr(result, name), arrays, name) for name in _HISTORY],
+            "strategy": take_apart(self._strategy, arrays, "strategy"),
+            "clients": exchange.grid.snapshot(),
+        }
+        self._checkpoints.save(Saved(round, facts, arrays))
+        self._held = [*self._held, peers.versions | {downlink.version, downlink.initial} - {b""}][-KEPT:]
+
+    def resume(self, exchange: Exchange, result: Result) -> int | None:
+        """Go on from the newest checkpoint; return its round, None if there is none.
+
+        Raises
+        ------
+        SettingError
+            If it is of a run on other terms.
+        DataError
+            If it cannot be read.
+        """
+        saved = self._checkpoints.load()
+        if saved is None:
+            return None
+        facts, arrays = saved.facts, saved.arrays
+        for name, value in self._terms.items():
+            if facts["terms"].get(name) != value:
+                was = facts["terms"].get(name)
+                raise SettingError(f"the checkpoint is of a run with {name} {was!r}: resumed with {value!r}")
+        downlink = exchange.downlink
+        downlink.resume(put_back(facts["w"], arrays), put_back(facts["v"], arrays), saved.round, facts["pinned"])
+        exchange.server = bytes.fromhex(facts["server"])
+        exchange.peers = Peers.from_json(facts["peers"])
+        exchange.ledger.refill(facts["nodes"], arrays["ledger"])
+        for name, history in zip(_HISTORY, facts["history"], strict=True):
+            setattr(result, name, put_back(history, arrays))
+        put_back(facts["strategy"], arrays, self._strategy)
+        if not exchange.grid.restore(facts["clients"]):
+            _log.warning(
+                "this engine does not keep its nodes' states: round %d goes on with what they have", saved.round
+            )
+        self._held = [exchange.peers.versions | {downlink.version, downlink.initial} - {b""}]
+        return saved.round
