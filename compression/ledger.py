@@ -70,7 +70,7 @@ class Ledger:
     @property
     def table(self) -> tuple[list[str], NDArray[np.int64]]:
         """All that was written down: nodes by number, and a row for each message, int64 (messages, 5)."""
-        return list(self._nodes), np.array([*self._columns], np.int64).T
+        return list(self._nodes), np.column_stack([np.array(column, np.int64) for column in self._columns])
 
     def refill(self, nodes: list[str], rows: NDArray[np.int64]) -> None:
         """Become the ledger whose `table` this is."""

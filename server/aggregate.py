@@ -29,6 +29,7 @@ class Bounds:
 
     norm: float = math.inf  # L2, of the floating-point tensors together
     examples: float = 1e9  # a node that claims more would outvote all others
+    clip: float = math.inf  # an update of a larger L2 norm is scaled down to it
 
 
 @dataclass(eq=False)
@@ -54,17 +55,20 @@ class Vote:
         sent = self.codec.decode(self.frame, self.part, base=b"" if whole else self.version)
         if whole and self.version in self.versions:  # what changed is counted from where the node stood
             sent, whole = difference(sent, self.versions.get(self.version), self.part), False
+        update = difference(sent, self.exact, self.part) if whole else sent
         with np.errstate(over="ignore"):
-            model = {**self.exact, **sent} if whole else apply(self.exact, sent, self.layout)
-        total = 0.0
+            square = sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in self.part.lossy)
+            self.norm = math.sqrt(square)
+            if self.norm > self.bounds.norm:
+                raise FrameError(f"its update's norm is {self.norm:.6g}, at most {self.bounds.norm:.6g} is taken")
+            if self.norm > self.bounds.clip:
+                share = np.float32(self.bounds.clip / self.norm)
+                update |= {tensor.name: update[tensor.name] * share for tensor in self.part.lossy}
+                whole = False
+            model = {**self.exact, **sent} if whole else apply(self.exact, update, self.layout)
         for tensor in self.part.lossy:
             if not np.isfinite(model[tensor.name]).all():
                 raise FrameError(f"tensor {tensor.name!r} is not finite")
-            update = sent[tensor.name] - self.exact[tensor.name] if whole else sent[tensor.name]
-            total += float(np.square(update, dtype=np.float64).sum())
-        self.norm = math.sqrt(total)
-        if self.norm > self.bounds.norm:
-            raise FrameError(f"its update's norm is {self.norm:.6g}, at most {self.bounds.norm:.6g} is taken")
         return model
 
 

@@ -5,7 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from fedpress.compression.ledger import Ledger
 from fedpress.compression.message import KEY, LOSSLESS
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
+from fedpress.server import privacy
 from fedpress.server.aggregate import Bounds, Outcome, Vote, aggregate, cast, model_record, refuse
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
@@ -130,7 +131,8 @@ class Compressed(Strategy):
             "exclude": list(exclude),
         }
         self._distil = distil
-        self._rate = Rate(self.up, stateless=stateless)
+        self._rate = Rate(self.up, strategy, stateless=stateless)
+        self._running = False
 
     def start(
         self,
@@ -143,6 +145,7 @@ class Compressed(Strategy):
         evaluate_fn: Evaluate | None = None,
     ) -> Result:
         self.summary()
+        self._running = True
         with TemporaryDirectory(prefix="fedpress-versions-") as folder:
             recovery = Recovery(self._checkpoint, self.strategy, self._terms) if self._checkpoint else None
             exchange = self._exchange(grid, initial_arrays, timeout, recovery.versions if recovery else Path(folder))
@@ -168,6 +171,7 @@ class Compressed(Strategy):
                 if recovery:
                     recovery.save(number, exchange, result)
             result.arrays = model_record(exchange.downlink.model)
+            self._running = False
             return result
 
     def _advance(self, number: int, outcome: Outcome, exchange: Exchange) -> None:
@@ -203,6 +207,8 @@ class Compressed(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
+        if not self._running:
+            raise SettingError("Compressed is the outermost strategy, Compressed(Other(...)): Other runs it otherwise")
         return self.strategy.configure_train(server_round, arrays, config, grid)
 
     def configure_evaluate(
@@ -231,6 +237,8 @@ class Compressed(Strategy):
             asked += len(delivery.asked)
             votes = self._votes(number, delivery, exchange)
             # Nothing of the inner strategy has changed up to here, so the round can be repeated.
+            if privacy.is_private(self.strategy):
+                privacy.draw_noise_from_the_system()
             asked_one = next(iter(delivery.asked.values())).message
             outcome = aggregate(self.strategy, number, votes, asked_one, self.min_replies)
             if outcome is not None:
@@ -242,10 +250,11 @@ class Compressed(Strategy):
 
     def _votes(self, number: int, delivery: Delivery, exchange: Exchange) -> list[Vote]:
         weighted_by = getattr(self.strategy, "weighted_by_key", "num-examples")
+        bounds = replace(self._bounds, clip=privacy.bound(self.strategy))
         votes = []
         for reply in delivery.replies:
             try:
-                votes.append(reply.vote(exchange.downlink, weighted_by, self._bounds))
+                votes.append(reply.vote(exchange.downlink, weighted_by, bounds))
             except FrameError as error:
                 refuse(number, reply.node, error)
         return votes

@@ -59,21 +59,28 @@ class Budget(Policy):
 
 @dataclass(frozen=True)
 class Schedule(Policy):
-    """So many bits a parameter from a round on, until another number takes over."""
+    """One target from a round on, until another takes over: bits a parameter, or NMSE."""
 
-    up: str  # its quantiser is told how many bytes that makes
-    bits: Mapping[int, float]  # first round -> bits a parameter; the first holds from round 1
+    up: str  # its quantiser is told the target
+    bits: Mapping[int, float] = field(default_factory=dict)  # first round -> bits; the first holds from round 1
+    nmse: Mapping[int, float] = field(default_factory=dict)  # in place of bits: first round -> NMSE
 
     def __post_init__(self) -> None:
-        require(bool(self.bits), "bits", "not empty", self.bits)
-        for first, bits in self.bits.items():
-            require(bits > 0, f"bits from round {first}", "above 0", bits)
+        if bool(self.bits) == bool(self.nmse):
+            raise SettingError(f"a schedule takes one of bits and nmse, got bits {self.bits} and nmse {self.nmse}")
+        for first, value in (self.bits or self.nmse).items():
+            require(value > 0, f"what holds from round {first}", "above 0", value)
+        for value in self.nmse.values():
+            parse(self.up).aimed(nmse=value)
         parse(self.up).aimed(bytes=1)
 
     def codec(self, known: Known) -> Codec:
-        begun = [first for first in self.bits if first <= known.round]
-        bits = self.bits[max(begun) if begun else min(self.bits)]
-        return parse(self.up).aimed(bytes=max(1, int(bits * known.parameters / 8)))
+        steps = self.bits or self.nmse
+        begun = [first for first in steps if first <= known.round]
+        value = steps[max(begun) if begun else min(steps)]
+        if self.nmse:
+            return parse(self.up).aimed(nmse=value)
+        return parse(self.up).aimed(bytes=max(1, int(value * known.parameters / 8)))
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable
 
+from flwr.serverapp.strategy import Strategy
+
 from fedpress.compression import Codec, Layout
 from fedpress.compression.errors import SettingError
+from fedpress.server import privacy
 from fedpress.server.exchange import Exchange
 from fedpress.server.policies import Known, Policy
 
@@ -11,12 +14,12 @@ from fedpress.server.policies import Known, Policy
 class Rate:
     """A policy whose codecs are held to one memory: what one leaves on a node the next one must be able to use."""
 
-    def __init__(self, policy: Policy, *, stateless: bool) -> None:
+    def __init__(self, policy: Policy, strategy: Strategy, *, stateless: bool) -> None:
         self._policy = policy
+        self._strategy = strategy
         self._stateless = stateless
         self._memory: set[str] | None = None
-        if stateless:
-            self._check(policy.codec(Known("", 1, 1, 1, 0.0, 0, 0.0, {})), None)
+        self._check(policy.codec(Known("", 1, 1, 1, 0.0, 0, 0.0, {})), None)  # what is wrong is said before round 1
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
         """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
@@ -44,6 +47,7 @@ class Rate:
     def _check(self, codec: Codec, layout: Layout | None) -> None:
         if self._stateless and codec.stateful:
             raise SettingError(f"a stateless federation needs codecs without memory: got {str(codec)!r}")
+        privacy.check(self._strategy, codec)
         if layout is None:
             return
         memory = set(codec.init(layout)) if codec.stateful else set()

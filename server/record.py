@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save
 
 import fedpress
@@ -73,7 +74,7 @@ class Recorder:
         self._write(done.model)
 
     def _write(self, model: Update) -> None:
-        replace(self._folder / MODEL, save(model))
+        replace(self._folder / MODEL, save({name: np.asarray(a, order="C") for name, a in model.items()}))
         replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
 

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import load_file, save
 
 from fedpress.compression import Layout, Update
@@ -34,7 +35,7 @@ class Versions:
         """Keep `model`; return its name, 8 bytes."""
         version = version_of(model, self._layout)
         if version not in self._known:
-            replace(self._path(version), save(model))
+            replace(self._path(version), save({name: np.asarray(a, order="C") for name, a in model.items()}))
             self._known[version] = None
         self._remember(version, model)
         return version

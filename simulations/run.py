@@ -86,7 +86,7 @@ def settings(given: Mapping[str, Value], file: Path | None) -> dict[str, Value]:
     if not path.exists():  # killed before it began, or the first of several tries
         return resolve(given, file)
     saved: dict[str, Value] = json.loads(path.read_bytes())
-    wanted = resolve({**saved, **given}, file)
+    wanted = resolve({**{key: value for key, value in saved.items() if key != "task"}, **given}, file)
     for key, value in wanted.items():
         if key not in _FREE and value != saved.get(key):
             raise SettingError(

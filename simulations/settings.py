@@ -122,12 +122,12 @@ def _read_file(path: Path) -> dict[str, Value]:
     for name, value in tables.items():
         if not isinstance(value, dict):
             flat[name] = value
-        elif name == "strategy":
-            flat |= {("strategy" if key == "name" else PREFIX + key): item for key, item in value.items()}
+        elif lead := {"strategy": PREFIX, "policy": POLICY}.get(name):
+            flat |= {(name if key == "name" else lead + key): item for key, item in value.items()}
         elif name in SECTIONS:
             flat |= value
         else:
-            raise SettingError(f"{path}: {unknown('table', name, ['strategy', *SECTIONS])}")
+            raise SettingError(f"{path}: {unknown('table', name, ['strategy', 'policy', *SECTIONS])}")
     for name, value in flat.items():
         if not isinstance(value, str | int | float | bool):
             raise SettingError(f"{path}: {name} is one value, got {value!r}")

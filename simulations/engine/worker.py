@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
@@ -60,6 +62,9 @@ def serve(connection: Connection, site: Site) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+    # Else all workers would draw the same: private noise, above all, that two nodes share could be taken away.
+    random.seed()
+    np.random.seed()  # noqa: NPY002
     mail, states = Blobs(site.mail, lasting=False), States(site.states)
     while True:
         try:

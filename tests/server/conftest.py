@@ -2,7 +2,8 @@
 
 import random
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,15 +12,26 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fedpress.client import compress
+from fedpress.client.mod import Mod
 from fedpress.compression import Layout
 from fedpress.simulations.engine.flower import identify
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 
 
-def make_app() -> ClientApp:
-    """An app whose training adds noise of the node's own to every float, and one to every counter."""
-    app = ClientApp(mods=[compress()])
+def make_app(
+    mod: Mod | None = None,
+    *,
+    mods: Sequence[Any] = (),
+    frozen: str = "",
+    thawed_in: tuple[int, ...] = (),
+    remember: bool = True,
+) -> ClientApp:
+    """An app whose training adds noise of the node's own to every float, and one to every counter.
+
+    The tensor `frozen` stays as it is, but in the rounds `thawed_in`.
+    """
+    app = ClientApp(mods=list(mods) or [mod or compress()])
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -31,6 +43,7 @@ def make_app() -> ClientApp:
         trained, steps = {}, {}
         for name, array in model.items():
             step = rng.normal(0, 0.1, array.shape).astype(array.dtype) if array.dtype.kind == "f" else array * 0 + 1
+            step = step * 0 if name == frozen and round_ not in thawed_in else step
             trained[name] = np.asarray(array + step)
             steps[name] = np.asarray(trained[name] - array) if array.dtype.kind == "f" else trained[name]
         # What left the app is kept, so that a test can add it up.
@@ -38,7 +51,8 @@ def make_app() -> ClientApp:
         turn = len(wanted) // len(model)  # a round may be repeated
         for name, step in steps.items():
             wanted[f"{turn}:{round_}:{name}"] = Array(step)
-        context.state[WANTED] = wanted
+        if remember:
+            context.state[WANTED] = wanted
         metrics = {"num-examples": 10 * (context.node_config["partition-id"] + 1), "train_loss": 1.0}
         content = {key: ArrayRecord({n: Array(a) for n, a in trained.items()}), "metrics": MetricRecord(metrics)}
         return Message(RecordDict(content), reply_to=message)
