@@ -1,4 +1,4 @@
-"""The example is somebody else's Flower app, in two lines of ours: it runs as it is, on every engine, to the same bits."""
+"""The example is somebody else's Flower app with two lines of ours: it runs on every engine, to the same bits."""
 
 import os
 import re
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -109,11 +109,15 @@ def superlink(folder: Path, *, simulated: bool) -> Iterator[dict[str, str]]:
     with ExitStack() as stack:
         stack.enter_context(process(link, environment, folder / "superlink.log"))
         wait(lambda: listens(port), "the SuperLink does not listen")
+        logs: list[Path] = []
         for partition in range(0 if simulated else CLIENTS):
             node = ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{port}"]
             node += ["--node-config", f"partition-id={partition} num-partitions={CLIENTS}"]
             node += ["--port", str(free_port())]
             stack.enter_context(process(node, environment, folder / f"node-{partition}.log"))
+            logs.append(folder / f"node-{partition}.log")
+        # A strategy samples from the nodes that are there: the same choice needs the same nodes.
+        wait(lambda: all("SuperNode ID" in log.read_text(errors="replace") for log in logs), "a SuperNode is not there")
         yield environment
 
 
@@ -142,7 +146,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait(done, complaint: str) -> None:  # noqa: ANN001  a callable
+def wait(done: Callable[[], bool], complaint: str) -> None:
     end = time.monotonic() + PATIENCE
     while not done():
         assert time.monotonic() < end, complaint
