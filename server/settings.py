@@ -16,7 +16,7 @@ class Serving:
     per_round: int  # nodes that train in each
     strategy: str = "FedAvg"  # any of flwr's strategies; its arguments stand under strategy.NAME
     up: str = "ef | lowrank(nmse=0.1) | ans"  # codec of the updates
-    down: str = "lowrank(nmse=0.5) | ans"  # codec of the model's deltas
+    down: str = "lowrank(nmse=0.3) | ans"  # codec of the model's deltas
     key: str = "uniform(8) | ans"  # codec of whole models, for nodes that have none
     shared_initial: bool = True  # nodes make the initial model themselves, from the seed
     stateless: bool = False  # nodes keep nothing between rounds
