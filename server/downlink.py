@@ -7,7 +7,8 @@ https://doi.org/10.1109/18.75242, has no loss only where every step is wanted); 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -81,6 +82,7 @@ class Downlink:
         self._seed = seed
         self._pinned = codec
         self._round = 0
+        self._newest: tuple[bytes, Frames] | None = None  # v's last delta, and the version that it started from
         self._ready: dict[tuple[bytes, bool], Frames] = {}  # (what a node holds, whether it needs a key) -> its frames
         self.exact = representable(dict(initial), self.layout)
         self.initial = b""  # name of the model that nodes have before they are sent anything; empty if none
@@ -96,7 +98,7 @@ class Downlink:
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
         """Go on to `wanted`, the server's exact model after `round`."""
         self.exact = representable(wanted, self.layout)
-        self._round = round
+        self._round, self._newest = round, None
         self._ready.clear()
         if self.lossless:
             self._set(self.exact)
@@ -106,7 +108,8 @@ class Downlink:
             old = self.version
             frames, model = self._delta(old, self.codec)
             self._set(model)
-            self._ready[old, False] = replace(frames, version=self.version)
+            self._newest = old, replace(frames, version=self.version)
+            self._ready[old, False] = self._newest[1]
 
     def frames_for(self, held: bytes, *, key: bool = False) -> Frames:
         """Return the frames that bring a node that holds version `held`, empty for none, to the newest model."""
@@ -115,16 +118,20 @@ class Downlink:
             self._ready[held, key] = self._make(held, key=key)
         return self._ready[held, key]
 
-    def resume(self, exact: Update, model: Update, round: int, pinned: str) -> None:
-        """Go on from a checkpoint: `round` was the last."""
-        self.exact, self._round, self._pinned = exact, round, parse(pinned)
-        self._ready.clear()
-        self._set(model)
+    def save(self) -> dict[str, Any]:
+        """Return what `resume` needs."""
+        newest = None if self._newest is None else [self._newest[0], *astuple(self._newest[1])]
+        return {"w": self.exact, "v": self.model, "pinned": str(self._pinned), "newest": newest}
 
-    @property
-    def pinned(self) -> str:
-        """The codec with which deltas of this round are coded, its step found."""
-        return str(self._pinned)
+    def resume(self, saved: Mapping[str, Any], round: int) -> None:
+        """Go on from what `save` returned when `round` was over."""
+        self.exact, self._round, self._pinned = saved["w"], round, parse(saved["pinned"])
+        self._ready.clear()
+        self._set(saved["v"])
+        if saved["newest"] is not None:
+            old, *frames = saved["newest"]
+            self._newest = old, Frames(*frames)
+            self._ready[old, False] = self._newest[1]
 
     def _make(self, held: bytes, *, key: bool) -> Frames:
         if self.keep and not key and held == self.version:

@@ -52,11 +52,9 @@ class Recovery:
         facts = {
             "terms": self._terms,
             "server": exchange.server.hex(),
-            "pinned": downlink.pinned,
             "peers": peers.as_json(),
             "nodes": nodes,
-            "w": take_apart(downlink.exact, arrays, "w"),
-            "v": take_apart(downlink.model, arrays, "v"),
+            "downlink": take_apart(downlink.save(), arrays, "downlink"),
             "history": [take_apart(getattr(result, name), arrays, name) for name in _HISTORY],
             "strategy": take_apart(self._strategy, arrays, "strategy"),
             "clients": exchange.grid.snapshot(),
@@ -83,7 +81,7 @@ class Recovery:
                 was = facts["terms"].get(name)
                 raise SettingError(f"the checkpoint is of a run with {name} {was!r}: resumed with {value!r}")
         downlink = exchange.downlink
-        downlink.resume(put_back(facts["w"], arrays), put_back(facts["v"], arrays), saved.round, facts["pinned"])
+        downlink.resume(put_back(facts["downlink"], arrays), saved.round)
         exchange.server = bytes.fromhex(facts["server"])
         exchange.peers = Peers.from_json(facts["peers"])
         exchange.ledger.refill(facts["nodes"], arrays["ledger"])
