@@ -61,8 +61,8 @@ def compress(initial: Initial | None = None) -> Mod:
             return Message(RecordDict({KEY: said}), reply_to=message)
 
         memory = _settle(memory, order, node_name(context))
-        model = _receive(message, order, memory, initial, context)
-        if model is None:
+        model, side = _receive(message, order, memory, initial, context)
+        if not model:
             memory.save(context.state)
             _log.warning(
                 "node %s does not hold the model that the frames start from: asks for others", node_name(context)
@@ -84,7 +84,7 @@ def compress(initial: Initial | None = None) -> Mod:
         seconds = time.monotonic() - began
         frame = b""
         if trains and not reply.has_error():
-            memory, frame = _send(reply, order, memory, layout, model, node_name(context))
+            memory, frame = _send(reply, order, memory, layout, model, side, node_name(context))
         memory.save(context.state)
         if reply.has_error():
             return reply
@@ -132,8 +132,11 @@ def _settle(memory: Memory, order: ConfigRecord, name: str) -> Memory:
 
 def _receive(
     message: Message, order: ConfigRecord, memory: Memory, initial: Initial | None, context: Context
-) -> Update | None:
-    """Return the model that the message's frames lead to, or None if they start from one that the node has not."""
+) -> tuple[Update, Update | None]:
+    """Return the model that the message's frames lead to, empty if they start from one that the node has not.
+
+    And what they changed in a model that the server knows that the node held.
+    """
     wanted = bytes(order["version"])  # type: ignore[arg-type]
     frames = _frames(message, order)
     starts = [read_frame(frame).base for frame, _ in frames]
@@ -144,9 +147,9 @@ def _receive(
         base = representable(base, Layout.of(base))
         version = version_of(base, Layout.of(base))
     if any(start not in (b"", version) for start in starts) or (not frames and version != wanted):
-        return None
+        return {}, None
     if not frames:
-        return base
+        return base, None
     layout = Layout.read(str(order["layout"])) if order["layout"] else Layout.of(base)
     model = base if starts[0] else {}
     for frame, mask in frames:
@@ -156,7 +159,8 @@ def _receive(
     model = {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
     if Layout.of(model) != layout or version_of(model, layout) != wanted:
         raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
-    return model
+    side = difference(model, base, layout) if starts[0] and order["keep"] else None
+    return model, side
 
 
 def _frames(message: Message, order: ConfigRecord) -> list[tuple[bytes, bytes]]:
@@ -171,7 +175,13 @@ def _frames(message: Message, order: ConfigRecord) -> list[tuple[bytes, bytes]]:
 
 
 def _send(
-    reply: Message, order: ConfigRecord, memory: Memory, layout: Layout, model: Update, name: str
+    reply: Message,
+    order: ConfigRecord,
+    memory: Memory,
+    layout: Layout,
+    model: Update,
+    side: Update | None,
+    name: str,
 ) -> tuple[Memory, bytes]:
     """Replace the reply's model by a frame of what training changed; return what is to be remembered, and the frame."""
     records = reply.content.array_records
@@ -200,7 +210,8 @@ def _send(
     else:
         before = adapt(memory.after, layout.part(memory.tensors), codec.init(part), part)
         update = difference(local, model, part)
-        frame, after = codec.encode(update, before, rng, base=bytes(order["version"]))  # type: ignore[arg-type]
+        known = {tensor.name: side[tensor.name] for tensor in part.tensors} if side else None
+        frame, after = codec.encode(update, before, rng, side=known, base=cast("bytes", order["version"]))
         lost = codec.lost(before, update) if codec.stateful else {}
     reply.content[key] = ArrayRecord({"frame": Array("uint8", (len(frame),), FRAME_STYPE, frame)})
     sent = frame_name(frame) if codec.stateful else b""

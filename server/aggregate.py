@@ -46,13 +46,14 @@ class Vote:
     part: Layout  # of the tensors that the frame holds
     codec: Codec
     version: bytes  # name of the model that the node started from
+    before: bytes  # name of the model that it held before that; empty if that is not known at both ends
     bounds: Bounds
     norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:
         """Return w plus the node's update; raise FrameError if it does not decode to tensors within the bounds."""
         whole = str(self.codec) == LOSSLESS
-        sent = self.codec.decode(self.frame, self.part, base=b"" if whole else self.version)
+        sent = self.codec.decode(self.frame, self.part, side=self._side(), base=b"" if whole else self.version)
         if whole and self.version in self.versions:  # what changed is counted from where the node stood
             sent, whole = difference(sent, self.versions.get(self.version), self.part), False
         update = difference(sent, self.exact, self.part) if whole else sent
@@ -70,6 +71,12 @@ class Vote:
             if not np.isfinite(model[tensor.name]).all():
                 raise FrameError(f"tensor {tensor.name!r} is not finite")
         return model
+
+    def _side(self) -> Update | None:
+        """Return the delta that the node was sent last: what changed there is likely to change again."""
+        if self.before not in self.versions or self.version not in self.versions:
+            return None
+        return difference(self.versions.get(self.version), self.versions.get(self.before), self.part)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Result, Strategy
 
 from fedpress.compression import FrameError, Layout, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
@@ -101,6 +101,10 @@ class Compressed(Strategy):
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
+        if isinstance(strategy, FedXgbBagging | FedXgbCyclic):
+            raise SettingError(
+                f"{type(strategy).__name__} has trees for models, which grow: there are no deltas of them"
+            )
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
         require(max_norm > 0, "max_norm", "above 0", max_norm)
         require(max_examples > 0, "max_examples", "above 0", max_examples)

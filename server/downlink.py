@@ -26,6 +26,7 @@ class Frames:
     tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds
     version: bytes  # name of the model that they lead to
     key: bool  # whether they start from nothing
+    base: bytes = b""  # name of the model that they start from; empty if from nothing, or if there are none
 
     @property
     def nbytes(self) -> int:
@@ -161,7 +162,7 @@ class Downlink:
         if codec is self.codec:
             self._pinned = codec.pinned(frame, part)
         model = apply(base, codec.decode(frame, part), self.layout)
-        return Frames((frame,), (mask,), b"", key=False), model
+        return Frames((frame,), (mask,), b"", key=False, base=held), model
 
     def _from_key(self) -> tuple[Frames, Update]:
         """Return the key frames of w, and where they lead."""

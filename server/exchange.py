@@ -4,7 +4,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
@@ -27,6 +27,7 @@ class Asked:
     message: Message  # as the strategy made it
     up: Codec  # of its reply
     version: bytes  # the model that it is to start from
+    base: bytes  # the model that it held before; empty if that is not known at both ends
     nonce: bytes  # of the message that it has not answered yet
 
 
@@ -53,6 +54,7 @@ class Reply:
             layout.part(self.tensors),
             self.asked.up,
             version,
+            self.asked.base,
             bounds,
         )
 
@@ -96,7 +98,7 @@ class Exchange:
         self._shared.clear()
         for node, message in waiting.items():
             up = choose(self.grid.name(node), len(waiting))
-            delivery.asked[node] = Asked(message, up, b"", b"")
+            delivery.asked[node] = Asked(message, up, b"", b"", b"")
         again = self._wave(round, dict.fromkeys(waiting, False), delivery, timeout)
         left = deadline - time.monotonic()
         if again and left > 0:
@@ -156,7 +158,7 @@ class Exchange:
         frame = frames[0] if len(frames) == 1 else b""
         if not asked.nonce or bytes(said["answer"]) != answer_of(asked.nonce, round, name, frame):  # type: ignore[arg-type]
             raise FrameError("it does not answer what the node was asked, or answers it again")
-        delivery.asked[node] = Asked(asked.message, asked.up, asked.version, b"")
+        delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
         if trained and asked.up.stateful and turn <= peer.turn:
             _log.warning("round %d: node %s lost what it remembered: it starts anew", round, name)
@@ -183,7 +185,8 @@ class Exchange:
         name = self.grid.name(node)
         peer = self.peers[name]
         frames = self.downlink.frames_for(peer.held, key=key)
-        delivery.asked[node] = Asked(message, asked.up, frames.version, secrets.token_bytes(16))
+        base = frames.base if self.downlink.keep else b""
+        delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
         if self.downlink.keep:
             peer.offered = frames.version
         content = RecordDict(dict(message.content))
