@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Direction = Literal["up", "down"]
-Purpose = Literal["train", "evaluate"]
+Purpose = Literal["train", "evaluate", "ask"]  # to ask is to ask a node for its name
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down")
-_PURPOSES: tuple[Purpose, ...] = ("train", "evaluate")
+_PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "ask")
+_WAYS = len(_DIRECTIONS) * len(_PURPOSES)
 
 
 class Entry(NamedTuple):
@@ -57,8 +58,8 @@ class Ledger:
     def add(self, entry: Entry) -> None:
         """Write one message down."""
         node = self._nodes.setdefault(entry.node, len(self._nodes))
-        way = 2 * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
-        row = (entry.round * 4 + way, node, entry.frame, entry.message, entry.plain)
+        way = len(_PURPOSES) * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
+        row = (entry.round * _WAYS + way, node, entry.frame, entry.message, entry.plain)
         for column, value in zip(self._columns, row, strict=True):
             column.append(value)
         self._sum(entry)
@@ -86,8 +87,8 @@ class Ledger:
     def __iter__(self) -> Iterator[Entry]:
         names = list(self._nodes)
         for when, node, frame, message, plain in zip(*self._columns, strict=True):
-            way = when % 4
-            yield Entry(when // 4, names[node], _DIRECTIONS[way // 2], _PURPOSES[way % 2], frame, message, plain)
+            direction, purpose = divmod(when % _WAYS, len(_PURPOSES))
+            yield Entry(when // _WAYS, names[node], _DIRECTIONS[direction], _PURPOSES[purpose], frame, message, plain)
 
     def totals(
         self, *, round: int | None = None, direction: Direction | None = None, purpose: Purpose | None = None

@@ -202,7 +202,9 @@ class Compressed(Strategy):
         if len(excluded) == len(layout.tensors):
             raise SettingError(f"exclude leaves some tensors to be sent, got {', '.join(self._exclude)}")
         mask = layout.mask(excluded) if excluded else b""
-        return Exchange(NamedGrid(grid, timeout), downlink, self.ledger, Peers(), exclude=mask, seed=self.seed)
+        return Exchange(
+            NamedGrid(grid, timeout, self.ledger), downlink, self.ledger, Peers(), exclude=mask, seed=self.seed
+        )
 
     def summary(self) -> None:
         _log.info("Compressed: up %s, down %s", self.up, self.down)

@@ -183,6 +183,8 @@ class Exchange:
             raise ValueError(f"a strategy's message holds one ArrayRecord, the model; got {sorted(records)}")
         (arrays,) = records
         name = self.grid.name(node)
+        if name not in self.peers:  # one that was here before, as after a restart of the server, may hold a model
+            self.peers[name].held = self.grid.versions.get(name, b"")
         peer = self.peers[name]
         frames = self.downlink.frames_for(peer.held, key=key)
         base = frames.base if self.downlink.keep else b""

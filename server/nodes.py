@@ -8,8 +8,9 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedpress.compression.errors import FedpressError
+from fedpress.compression.ledger import Direction, Entry, Ledger
 from fedpress.compression.message import KEY
-from fedpress.server.wire import NodeInfo, Run
+from fedpress.server.wire import NodeInfo, Run, message_nbytes
 
 _log = logging.getLogger(KEY)
 
@@ -21,8 +22,10 @@ class NamedGrid(Grid):
     the same choice on every engine.
     """
 
-    def __init__(self, grid: Grid, timeout: float) -> None:
+    def __init__(self, grid: Grid, timeout: float, ledger: Ledger) -> None:
         self._grid = grid
+        self._ledger = ledger
+        self.versions: dict[str, bytes] = {}  # what nodes said that they hold, when they were asked for their names
         self._timeout = timeout  # seconds to wait for names
         # An engine that hands out the partitions itself need not ask ten thousand nodes.
         known: Mapping[int, int] = getattr(grid, "partition_of", {})
@@ -92,7 +95,8 @@ class NamedGrid(Grid):
         # A mod is called only for kinds of messages that its app handles: every app trains, few answer queries.
         question = RecordDict({KEY: ConfigRecord({"ask": "who"})})
         messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
-        for reply in self._grid.send_and_receive(messages, timeout=self._timeout):
+        replies = list(self._grid.send_and_receive(messages, timeout=self._timeout))
+        for reply in replies:
             node = reply.metadata.src_node_id
             said: Mapping[str, object] = {} if reply.has_error() else reply.content.config_records.get(KEY, {})
             if "name" not in said:
@@ -104,3 +108,14 @@ class NamedGrid(Grid):
                 _log.warning("node %d says that it is %r, which another node is: left out", node, name)
                 continue
             self._names[node] = name
+            self.versions[name] = bytes(said.get("version", b""))  # type: ignore[call-overload]
+
+        for message in messages:
+            self._count(message, message.metadata.dst_node_id, "down")
+        for reply in replies:
+            if not reply.has_error():
+                self._count(reply, reply.metadata.src_node_id, "up")
+
+    def _count(self, message: Message, node: int, direction: Direction) -> None:
+        name = self._names.get(node, str(node))
+        self._ledger.add(Entry(0, name, direction, "ask", 0, message_nbytes(message), 0))

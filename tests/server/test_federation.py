@@ -1,6 +1,9 @@
 """Laws of a whole federation: mod, strategy wrapper and downlink together, on nodes that the tests can look into."""
 
 import random
+import tracemalloc
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from fedpress.compression import Layout, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.message import KEY, LOSSLESS, version_of
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
+from fedpress.server.aggregate import Bounds, Vote, aggregate, model_record
+from fedpress.server.versions import Versions
 
 LOSSY = "ef | topk(0.1) | ans"
 DOWN = "topk(0.2) | ans"
@@ -310,3 +314,52 @@ def test_lossless_is_the_codec_of_key_frames(model) -> None:
     frame, _ = parse(LOSSLESS).encode(model, {}, np.random.default_rng(0))
     assert same(parse(LOSSLESS).decode(frame, layout), model)
     assert ConfigRecord({"frame": frame})
+
+
+def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> None:
+    rng = np.random.default_rng(0)
+    model = {"weight": rng.normal(size=(500, 1000)).astype(np.float32)}  # 2 MB
+    layout, codec = Layout.of(model), parse("topk(0.01) | ans")
+    frame, _ = codec.encode(model, {}, rng)
+    grid = make_grid(1)
+    (node,) = grid.get_node_ids()
+    message = Message(RecordDict({"c": ConfigRecord({"x": 1})}), node, "train")
+    message.metadata.__dict__["_message_id"] = "1"
+    peaks = {}
+    for count in (4, 40):
+        with TemporaryDirectory() as folder:
+            versions = Versions(layout, Path(folder), 1 << 30)
+            votes = [
+                Vote(
+                    node=str(i),
+                    weight=1.0,
+                    frame=frame,
+                    reply=Message(RecordDict({"m": MetricRecord({"num-examples": 1})}), reply_to=message),
+                    exact=model,
+                    versions=versions,
+                    layout=layout,
+                    part=layout,
+                    codec=codec,
+                    version=b"",
+                    before=b"",
+                    bounds=Bounds(),
+                )
+                for i in range(count)
+            ]
+            tracemalloc.start()
+            outcome = aggregate(FedAvg(fraction_evaluate=0.0), 1, votes, message, 1)
+            peaks[count] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert outcome is not None
+        assert len(outcome.votes) == count
+    assert peaks[40] < peaks[4] + layout.nbytes
+    assert peaks[40] < 10 * layout.nbytes
+
+
+def test_asking_for_names_is_counted_apart(make_grid, model) -> None:
+    strategy = Compressed(fedavg(), up=LOSSY, down=DOWN)
+    run(strategy, make_grid(NODES), model, rounds=1)
+    asked = [entry for entry in strategy.ledger if entry.purpose == "ask"]
+    assert [entry.direction for entry in asked] == ["down"] * NODES + ["up"] * NODES
+    assert {entry.node for entry in asked} == {str(partition) for partition in range(NODES)}
+    assert all(entry.message > entry.frame == entry.plain == 0 for entry in asked)
