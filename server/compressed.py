@@ -4,7 +4,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -149,8 +150,7 @@ class Compressed(Strategy):
         evaluate_fn: Evaluate | None = None,
     ) -> Result:
         self.summary()
-        self._running = True
-        with TemporaryDirectory(prefix="fedpress-versions-") as folder:
+        with self._outermost(), TemporaryDirectory(prefix="fedpress-versions-") as folder:
             recovery = Recovery(self._checkpoint, self.strategy, self._terms) if self._checkpoint else None
             exchange = self._exchange(grid, initial_arrays, timeout, recovery.versions if recovery else Path(folder))
             result = Result(arrays=initial_arrays)
@@ -175,8 +175,15 @@ class Compressed(Strategy):
                 if recovery:
                     recovery.save(number, exchange, result)
             result.arrays = model_record(exchange.downlink.model)
-            self._running = False
             return result
+
+    @contextmanager
+    def _outermost(self) -> Iterator[None]:
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
 
     def _advance(self, number: int, outcome: Outcome, exchange: Exchange) -> None:
         """Go on to the model that follows a round's outcome."""

@@ -1,6 +1,7 @@
 """The traffic of a federation: messages become frames, replies become votes, and both are counted."""
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -164,7 +165,8 @@ class Exchange:
             _log.warning("round %d: node %s lost what it remembered: it starts anew", round, name)
         self._heard(name, version, turn)
         if trained:
-            peer.seconds = float(said["seconds"])  # type: ignore[arg-type]
+            seconds = float(said["seconds"])  # type: ignore[arg-type]
+            peer.seconds = seconds if 0 <= seconds < math.inf else 0.0
         tensors = bytes(said["tensors"])  # type: ignore[arg-type]
         del message.content[KEY]
         delivery.replies.append(Reply(name, message, asked, tensors))
