@@ -65,7 +65,7 @@ class Compressed(Strategy):
     strategy : the inner Flower strategy
     up : spec of the codec of updates, or a policy that picks one for each node; "none" sends float32
     down : spec of the codec of the model's deltas; "none" sends the whole model, float32, every time
-    key : spec of the codec of matrices in whole models, for nodes that have none yet
+    key : spec of the codec of matrices in whole models, for nodes that have none yet; without deltas only if stateless
     seed : of everything random but private noise; also seeds `random` and `numpy.random`, which flwr's strategies use
     shared_initial : nodes have the initial model, from `compress(initial=...)`, and need no key frame
     stateless : nodes keep nothing between rounds: for federations in which a device may be seen once
@@ -113,7 +113,7 @@ class Compressed(Strategy):
         self.strategy = strategy
         self.up = Fixed(str(parse(up))) if isinstance(up, str) else up
         self.down = parse_down(down)
-        self.key = parse_down(key)
+        self.key = parse_down(key if stateless or str(self.down) != LOSSLESS else LOSSLESS)
         self.seed = seed
         self.min_replies = min_replies
         self.ledger = Ledger()

@@ -244,3 +244,9 @@ def test_a_residual_goes_with_its_tensor(make_grid, model, wanted) -> None:
         got = {t.name: counted[partition][t.name] + kept[t.name] for t in part.lossy}
         total = np.sum(wanted(grid, partition, layout), axis=0, dtype=np.float64)
         np.testing.assert_allclose(np.concatenate([got[t.name].ravel() for t in layout.lossy]), total, atol=2e-5)
+
+
+def test_without_deltas_whole_models_are_exact(make_grid, floats) -> None:
+    strategy = Compressed(everyone(), up=UP, down="none", key=KEY_CODEC)
+    strategy.start(make_grid(NODES), model_record(floats), num_rounds=2)
+    assert 0.9 < strategy.ledger.totals(direction="down").ratio <= 1.0
