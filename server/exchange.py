@@ -122,7 +122,8 @@ class Exchange:
         """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
         if not nodes:
             return {}
-        packed = [self._pack(round, node, delivery, key=key) for node, key in nodes.items()]
+        # One by one: an engine that trains some nodes already has the next one's frames coded meanwhile.
+        packed = (self._pack(round, node, delivery, key=key) for node, key in nodes.items())
         again: dict[int, bool] = {}
         for message in self.grid.send_and_receive(packed, timeout=timeout):
             node = message.metadata.src_node_id

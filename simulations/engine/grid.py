@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from flwr.app import Message, RecordDict
@@ -63,7 +63,8 @@ class InProcessGrid(Grid):
         return self._deliver(asked, None)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        return self._deliver([stamp(message, self._run.run_id) for message in messages], timeout)
+        # One by one: while workers are busy with the first messages, whoever makes them makes the next ones.
+        return self._deliver((stamp(message, self._run.run_id) for message in messages), timeout)
 
     def snapshot(self) -> dict[str, list[str]]:
         """Return, as JSON, where the nodes' states are as they are now; it can be restored until two more are taken."""
@@ -73,21 +74,25 @@ class InProcessGrid(Grid):
         """Put the nodes' states back to what they were, in this process or in one that was killed."""
         self._states.restore(snapshot)
 
-    def _deliver(self, messages: list[Message], timeout: float | None) -> list[Message]:
-        with self._lock:
-            jobs: list[Job] = []
-            used: set[str] = set()
+    def _deliver(self, messages: Iterable[Message], timeout: float | None) -> list[Message]:
+        sent: list[Message] = []
+        used: set[str] = set()
+
+        def jobs() -> Iterator[Job]:
             for message in messages:
+                sent.append(message)
                 metadata, content, _ = parts_of(message)
                 data, names = self._mail.dump(content)
-                used |= names
+                used.update(names)
                 node = message.metadata.dst_node_id
-                jobs.append(Job(node, metadata, self._states.head(node), data))
+                yield Job(node, metadata, self._states.head(node), data)
+
+        with self._lock:
             replies = {}
-            for place, done in self._pool.run(jobs, timeout):
+            for place, done in self._pool.run(jobs(), timeout):
                 used |= done.mail
-                replies[place] = self._take(messages[place], done)
-            self.failures += len(messages) - sum(not reply.has_error() for reply in replies.values())
+                replies[place] = self._take(sent[place], done)
+            self.failures += len(sent) - sum(not reply.has_error() for reply in replies.values())
             self._mail.forget(used)
             self._states.collect()
             return [replies[place] for place in sorted(replies)]

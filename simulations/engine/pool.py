@@ -9,9 +9,10 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 
 from fedpress.simulations.engine.worker import Done, Job, Site, fork_workers
@@ -52,21 +53,32 @@ class Pool:
         self._idle = [self._start() for _ in range(workers)]
         self._busy: dict[Connection, tuple[_Worker, int]] = {}
 
-    def run(self, jobs: Sequence[Job], timeout: float | None) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Iterable[Job], timeout: float | None) -> Iterator[tuple[int, Done]]:
         """Yield (place in `jobs`, what came of it) as workers finish.
 
-        A job whose worker dies fails. After `timeout` seconds the jobs that are still under way are given up, their
-        workers killed and replaced, and nothing is yielded for them or for those that had not begun.
+        Jobs are asked for while workers are busy with those before, as many ahead as there are workers. A job whose
+        worker dies fails. After `timeout` seconds the jobs that are still under way are given up, their workers killed
+        and replaced, and nothing is yielded for them or for those that had not begun.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiting = deque(enumerate(jobs))
+        source = enumerate(jobs)
+        waiting: deque[tuple[int, Job]] = deque()
+        more = True
         try:
-            while waiting or self._busy:
+            while True:
                 while waiting and self._idle:
                     self._assign(*waiting.popleft())
+                ahead = len(self._idle) + len(self._busy) - len(waiting)
+                if more and ahead > 0:
+                    found = list(islice(source, 1))
+                    waiting.extend(found)
+                    more = bool(found)
+                if not (more or waiting or self._busy):
+                    return
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                ready = wait(list(self._busy), left)
-                if not ready:
+                ready = wait(list(self._busy), 0 if more and ahead > 1 else left) if self._busy else []
+                if not ready and left == 0:
+                    waiting.extend(source)
                     _log.warning("%d messages timed out after %g s", len(waiting) + len(self._busy), timeout)
                     return
                 for connection in ready:
