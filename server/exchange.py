@@ -154,6 +154,8 @@ class Exchange:
             useless = (
                 version == peer.held and peer.held != b""
             )  # it got what leads on from what it has, and is not there
+            if peer.held and version != peer.held:
+                _log.warning("round %d: node %s lost the model that it held: it gets another", round, name)
             self._heard(name, version, turn)
             return useless or version not in self.downlink.versions
         frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
@@ -162,8 +164,6 @@ class Exchange:
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
-        if trained and asked.up.stateful and turn <= peer.turn:
-            _log.warning("round %d: node %s lost what it remembered: it starts anew", round, name)
         self._heard(name, version, turn)
         if trained:
             seconds = float(said["seconds"])  # type: ignore[arg-type]

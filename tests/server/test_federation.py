@@ -154,7 +154,9 @@ def test_a_lost_reply_loses_nothing(make_grid, model, wanted) -> None:
         np.testing.assert_allclose(sent + kept, np.sum(asked, axis=0, dtype=np.float64), atol=2e-5)
 
 
-def test_a_node_that_lost_its_state_gets_a_key_frame_in_the_same_round(make_grid, model) -> None:
+def test_a_node_that_lost_its_state_gets_a_key_frame_in_the_same_round(
+    make_grid, model, caplog: pytest.LogCaptureFixture
+) -> None:
     grid = make_grid(NODES)
     everyone = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
     rounds = []
@@ -170,6 +172,7 @@ def test_a_node_that_lost_its_state_gets_a_key_frame_in_the_same_round(make_grid
     asked = [e for e in strategy.ledger if e.round == 3 and e.node == "1" and e.direction == "down"]
     layout = Layout.of(model)
     assert [e.frame >= layout.nbytes for e in asked] == [False, True]
+    assert "round 3: node 1 lost the model that it held" in caplog.text
 
 
 def test_the_ledger_is_what_passed(make_grid, model) -> None:
