@@ -1,10 +1,15 @@
-"""Error feedback, Karimireddy et al. 2019, https://arxiv.org/abs/1901.09847 (and Seide et al. 2014)."""
+"""Error feedback, Karimireddy et al. 2019, https://arxiv.org/abs/1901.09847 (and Seide et al. 2014).
+
+With decay: ECQ-SGD, Wu et al. 2018, https://arxiv.org/abs/1806.08054.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedpress.compression.codec import State
+from fedpress.compression.errors import SpecError
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.wrapper import Wrapper, add, remembered
 
@@ -15,7 +20,16 @@ class ErrorFeedback(Wrapper):
 
     State: {"residual": float32 (n,)} and what the wrapped codec remembers. In every round sent + residual == update +
     residual of the round before, to float32's precision.
+
+    `ef(decay) | ...`: only that part of the residual is added, decay in (0, 1]. What is left out again and again in
+    the same direction is still sent, what is noise is forgotten: fewer bytes, where a node's turn comes seldom.
     """
+
+    decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.decay is not None and not 0 < self.decay <= 1:
+            raise SpecError(f"ef has a decay in (0, 1], got {self.decay}")
 
     def init(self, layout: Layout) -> State:
         return {**self.inner.init(layout), "residual": np.zeros(layout.size, np.float32)}
@@ -31,11 +45,14 @@ class ErrorFeedback(Wrapper):
     ) -> tuple[bytes, State]:
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
-        wanted = add(values, remembered(state, "residual", layout))
+        wanted = self._wanted(values, state, layout)
         frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base, side=side)
         return frame, {**after, "residual": wanted - sent}
 
     def lost(self, before: State, update: Update) -> State:
         layout = Layout.of(update)
-        wanted = add(layout.flatten(update)[0], remembered(before, "residual", layout))
-        return {**before, "residual": wanted}
+        return {**before, "residual": self._wanted(layout.flatten(update)[0], before, layout)}
+
+    def _wanted(self, values: NDArray[np.float32], state: State, layout: Layout) -> NDArray[np.float32]:
+        residual = remembered(state, "residual", layout)
+        return add(values, residual if self.decay is None else np.float32(self.decay) * residual)

@@ -55,7 +55,13 @@ class WrapperEntry:
 WRAPPERS: Mapping[str, WrapperEntry] = {
     "ef": WrapperEntry(
         ErrorFeedback,
-        ("ef | topk(0.05) | ans", "ef | deadzone(nmse=0.1) | ans", "ef | uniform(1) | pack", "ef | powersgd(2)"),
+        (
+            "ef | topk(0.05) | ans",
+            "ef(0.5) | lowrank(nmse=0.2) | ans",
+            "ef | deadzone(nmse=0.1) | ans",
+            "ef | uniform(1) | pack",
+            "ef | powersgd(2)",
+        ),
     ),
     "dgc": WrapperEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
 }

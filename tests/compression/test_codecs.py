@@ -143,6 +143,8 @@ def test_sent_and_residual_are_what_was_wanted(spec: str) -> None:
         wanted += layout.flatten(update)[0]
         if "velocity" in state:
             wanted += codec.momentum * state["velocity"]  # type: ignore[attr-defined]
+        if getattr(codec, "decay", None) is not None:  # what decays is given up, and said so
+            wanted += (codec.decay - 1) * state["residual"]  # type: ignore[attr-defined]
         frame, after = codec.encode(update, state, derive(number))
         if number % 3 == 1:
             state = codec.lost(state, update)
@@ -238,7 +240,8 @@ WRONG = {
     "topk(0.1) | topk(0.1)": "another sparsifier",
     "ef": "wraps a codec",
     "topk(0.1) | ef": "stands first",
-    "ef(3) | none": "no arguments",
+    "ef(3) | none": "a decay in (0, 1], got 3",
+    "zstd(3) | ans(2)": "no arguments",
     "__import__('os')": "unknown codec",
     "a.b(1)": "not a codec",
     "topk(1e999)": "got inf",

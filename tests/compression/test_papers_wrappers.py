@@ -49,7 +49,7 @@ def test_powersgd_is_exact_up_to_its_rank(rank: int, rows: int, columns: int, se
     update = {"w": matrix(rows, columns, rank, seed)}
     for spec in (f"powersgd({rank}) | pack", f"powersgd({rank + 2}) | pack"):
         (back,) = rounds(spec, [update])
-        assert nmse(update["w"], back["w"]) < 1e-10
+        assert nmse(update["w"], back["w"]) < 1e-8
 
 
 def test_powersgd_takes_the_first_axis_by_the_rest() -> None:
