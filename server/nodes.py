@@ -50,7 +50,9 @@ class NamedGrid(Grid):
         return [infos[node] for node in self.get_node_ids() if node in infos]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        replies = self._grid.send_and_receive(messages, timeout=timeout)
+        # Flower's own grids go through the messages twice.
+        taken = messages if getattr(self._grid, "lazy", False) else list(messages)
+        replies = self._grid.send_and_receive(taken, timeout=timeout)
         return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
 
     def snapshot(self) -> Any:

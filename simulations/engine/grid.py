@@ -26,6 +26,7 @@ class InProcessGrid(Grid):
 
     def __init__(self, pool: Pool, partition_of: Mapping[int, int], run_id: int, mail: Path, states: Path) -> None:
         self.partition_of = partition_of  # node id -> partition
+        self.lazy = True  # messages may be made while they are asked for
         self.failures = 0
         self._pool = pool
         self._run = empty_run(run_id)
