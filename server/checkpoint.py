@@ -43,6 +43,11 @@ class Checkpoints:
         self.versions = folder / VERSIONS
         self.versions.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no checkpoint, readable or not."""
+        return next(self._newest(), None) is None
+
     def save(self, saved: Saved) -> None:
         """Write a checkpoint down; it is on the disk when this returns."""
         header = {"format": FORMAT, "round": str(saved.round), "facts": json.dumps(saved.facts)}

@@ -151,7 +151,7 @@ class Compressed(Strategy):
     ) -> Result:
         self.summary()
         with self._outermost(), TemporaryDirectory(prefix="fedpress-versions-") as folder:
-            recovery = Recovery(self._checkpoint, self.strategy, self._terms) if self._checkpoint else None
+            recovery = self._recovery()
             exchange = self._exchange(grid, initial_arrays, timeout, recovery.versions if recovery else Path(folder))
             result = Result(arrays=initial_arrays)
             done = recovery.resume(exchange, result) if recovery and self._resume else None
@@ -176,6 +176,11 @@ class Compressed(Strategy):
                     recovery.save(number, exchange, result)
             result.arrays = model_record(exchange.downlink.model)
             return result
+
+    def _recovery(self) -> Recovery | None:
+        if self._checkpoint is None:
+            return None
+        return Recovery(self._checkpoint, self.strategy, self._terms, resume=self._resume)
 
     @contextmanager
     def _outermost(self) -> Iterator[None]:

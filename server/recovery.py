@@ -25,11 +25,19 @@ class Recovery:
     ----------
     folder : of the checkpoints
     terms : what must be the same for a run to go on; JSON
+    resume : whether to go on from what is there
+
+    Raises
+    ------
+    SettingError
+        If `strategy` keeps what no checkpoint can hold, or the folder holds checkpoints that nobody goes on from.
     """
 
-    def __init__(self, folder: Path, strategy: Strategy, terms: Mapping[str, Any]) -> None:
-        take_apart(strategy, {}, type(strategy).__name__)  # a strategy that cannot be saved is refused before round 1
+    def __init__(self, folder: Path, strategy: Strategy, terms: Mapping[str, Any], *, resume: bool) -> None:
+        take_apart(strategy, {}, type(strategy).__name__)
         self._checkpoints = Checkpoints(folder)
+        if not resume and not self._checkpoints.empty:
+            raise SettingError(f"{folder} holds checkpoints: go on from them with resume, or name another folder")
         self._strategy = strategy
         self._terms = dict(terms)
         self._held: list[set[bytes]] = []  # versions that the checkpoints on the disk speak of

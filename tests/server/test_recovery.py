@@ -1,0 +1,113 @@
+"""Laws of checkpoints: what was taken apart is put back, and a federation goes on as if nothing had been."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg
+
+from fedpress.compression import SettingError
+from fedpress.server import Compressed
+from fedpress.server.aggregate import model_record
+from fedpress.server.walk import put_back, take_apart
+
+from .conftest import DirectGrid
+
+UP, DOWN = "ef | topk(0.1) | ans", "lowrank(nmse=0.3) | ans"
+
+
+class Stop(Exception):
+    """A crash."""
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        None,
+        3,
+        2.5,
+        "text",
+        b"bytes",
+        np.float32(1.5),
+        {"a": [1, (2, 3)], 5: {b"x": {1, 2}}},
+        {"m": np.arange(6).reshape(2, 3), "scalar": np.array(2.0)},
+        MetricRecord({"a": 1, "b": [0.5, 1.5]}),
+        ConfigRecord({"a": b"1", "b": [True, False]}),
+    ],
+)
+def test_what_is_taken_apart_is_put_back(thing: object) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    back = put_back(take_apart(thing, arrays, "x"), arrays)
+    np.testing.assert_equal(back, thing)
+    assert type(back) is type(thing)
+
+
+def test_arrays_keep_their_order_in_memory_to_themselves() -> None:
+    arrays: dict[str, np.ndarray] = {}
+    record = ArrayRecord({"t": Array(np.arange(6.0).reshape(2, 3).T.copy(order="F"))})
+    back = put_back(take_apart(record, arrays, "x"), arrays)
+    np.testing.assert_array_equal(back["t"].numpy(), record["t"].numpy())
+
+
+@pytest.mark.parametrize("crash", [0, 1, 2, 4])
+@pytest.mark.parametrize("name", ["FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedMedian"])
+def test_a_federation_goes_on_as_if_nothing_had_been(name: str, crash: int, make_grid, model, tmp_path: Path) -> None:
+    def federation(folder: Path, *, resume: bool = False, stop: int = -1) -> Compressed:
+        arguments = {"server_momentum": 0.5} if name == "FedAvgM" else {}
+        inner = getattr(flower, name)(fraction_train=0.67, fraction_evaluate=0.0, min_train_nodes=4, **arguments)
+
+        def on_round(done) -> None:
+            if done.number == stop + 1:
+                raise Stop
+
+        return Compressed(inner, up=UP, down=DOWN, seed=5, checkpoint=folder, resume=resume, on_round=on_round)
+
+    def saved(grid: DirectGrid) -> DirectGrid:
+        """Give the grid the two methods of an engine that keeps its nodes' states."""
+        kept: list[dict[int, RecordDict]] = []
+        grid.snapshot = lambda: (
+            kept.append({n: RecordDict(dict(c.state)) for n, c in grid.contexts.items()}) or len(kept)
+        )
+        grid.restore = lambda number: [
+            setattr(grid.contexts[n], "state", state) for n, state in kept[number - 1].items()
+        ]
+        return grid
+
+    whole = federation(tmp_path / "whole", stop=-9)
+    grid = saved(make_grid(6))
+    expected = whole.start(grid, model_record(model), num_rounds=6)
+
+    grid = saved(make_grid(6))
+    with pytest.raises(Stop):
+        federation(tmp_path / "cut", stop=crash).start(grid, model_record(model), num_rounds=6)
+    again = federation(tmp_path / "cut", resume=True, stop=-9)
+    result = again.start(grid, model_record(model), num_rounds=6)
+    assert {k: a.numpy().tobytes() for k, a in result.arrays.items()} == {
+        k: a.numpy().tobytes() for k, a in expected.arrays.items()
+    }
+    assert result.train_metrics_clientapp == expected.train_metrics_clientapp
+    frames = [[(e.round, e.node, e.frame) for e in s.ledger if e.purpose == "train"] for s in (whole, again)]
+    assert sorted(frames[0]) == sorted(frames[1])
+
+
+def test_what_cannot_be_saved_is_refused_before_round_one(make_grid, model, tmp_path: Path) -> None:
+    class Secretive(FedAvg):
+        def __init__(self) -> None:
+            super().__init__(fraction_evaluate=0.0)
+            self.socket = object()
+
+    with pytest.raises(SettingError, match=r"Secretive\.socket is a object"):
+        Compressed(Secretive(), checkpoint=tmp_path).start(make_grid(3), model_record(model), num_rounds=1)
+
+
+def test_other_checkpoints_are_not_written_over(make_grid, model, tmp_path: Path) -> None:
+    def federation(**more: object) -> Compressed:
+        return Compressed(FedAvg(fraction_evaluate=0.0), checkpoint=tmp_path, **more)
+
+    federation().start(make_grid(3), model_record(model), num_rounds=1)
+    with pytest.raises(SettingError, match="go on from them with resume"):
+        federation().start(make_grid(3), model_record(model), num_rounds=1)
+    with pytest.raises(SettingError, match="of a run with seed 0: resumed with 1"):
+        federation(resume=True, seed=1).start(make_grid(3), model_record(model), num_rounds=1)
