@@ -12,6 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Message
 from fedpress.client.memory import Memory, adapt, model_record
 from fedpress.compression import FrameError, Layout, State, Update, UpdateError, parse
 from fedpress.compression.frame import read_frame
+from fedpress.compression.lossless import expand, squeeze
 from fedpress.compression.message import (
     FRAME_STYPE,
     KEY,
@@ -59,6 +60,8 @@ def compress(initial: Initial | None = None) -> Mod:
         if order["ask"] == "who":
             said = ConfigRecord({"name": node_name(context), "version": memory.version})
             return Message(RecordDict({KEY: said}), reply_to=message)
+        if order["ask"] == "lossless":
+            return _pass(message, order, context, app)
 
         memory = _settle(memory, order, node_name(context))
         model, side = _receive(message, order, memory, initial, context)
@@ -107,6 +110,28 @@ def compress(initial: Initial | None = None) -> Mod:
         return reply
 
     return mod
+
+
+def _pass(message: Message, order: ConfigRecord, context: Context, app: App) -> Message:
+    """Let the app work on models that grow, which travel losslessly."""
+    texts = dict(zip(cast("list[str]", order["arrays"]), cast("list[str]", order["layouts"]), strict=True))
+    for key, text in texts.items():
+        (array,) = message.content.array_records[key].values()
+        message.content[key] = model_record(expand(array.data, text))
+    del message.content[KEY]
+    reply = app(message, context)
+    if reply.has_error():
+        return reply
+    layouts: dict[str, str] = {}
+    for key, record in reply.content.array_records.items():
+        frame, layouts[key] = squeeze({tensor: array.numpy() for tensor, array in record.items()})
+        reply.content[key] = _frame_record(frame)
+    reply.content[KEY] = ConfigRecord({"arrays": list(layouts), "layouts": list(layouts.values())})
+    return reply
+
+
+def _frame_record(frame: bytes) -> ArrayRecord:
+    return ArrayRecord({"frame": Array("uint8", (len(frame),), FRAME_STYPE, frame)})
 
 
 def node_name(context: Context) -> str:
@@ -213,7 +238,7 @@ def _send(
         known = {tensor.name: side[tensor.name] for tensor in part.tensors} if side else None
         frame, after = codec.encode(update, before, rng, side=known, base=cast("bytes", order["version"]))
         lost = codec.lost(before, update) if codec.stateful else {}
-    reply.content[key] = ArrayRecord({"frame": Array("uint8", (len(frame),), FRAME_STYPE, frame)})
+    reply.content[key] = _frame_record(frame)
     sent = frame_name(frame) if codec.stateful else b""
     turn = memory.turn + 1 if codec.stateful else memory.turn
     return replace(memory, turn=turn, tensors=mask, sent=sent, after=after, lost=lost), frame

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic, Result, Strategy
+from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.compression import FrameError, Layout, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
@@ -26,6 +26,7 @@ from fedpress.server import privacy
 from fedpress.server.aggregate import Bounds, Outcome, Vote, aggregate, cast, model_record, refuse
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
+from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
 from fedpress.server.policies import Fixed, Policy
@@ -102,9 +103,10 @@ class Compressed(Strategy):
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
-        if isinstance(strategy, FedXgbBagging | FedXgbCyclic):
+        if grows(strategy) and ((str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or on_round):
             raise SettingError(
-                f"{type(strategy).__name__} has trees for models, which grow: there are no deltas of them"
+                f"{type(strategy).__name__} has trees for models, which grow: they travel losslessly, with up and down "
+                f"{LOSSLESS!r}, no checkpoint, no distil and no on_round"
             )
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
         require(max_norm > 0, "max_norm", "above 0", max_norm)
@@ -149,6 +151,12 @@ class Compressed(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Evaluate | None = None,
     ) -> Result:
+        if grows(self.strategy):
+            with self._outermost():
+                named = LosslessGrid(grid, timeout, self.ledger)
+                return super().start(
+                    named, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+                )
         self.summary()
         with self._outermost(), TemporaryDirectory(prefix="fedpress-versions-") as folder:
             recovery = self._recovery()
@@ -227,6 +235,8 @@ class Compressed(Strategy):
     ) -> Iterable[Message]:
         if not self._running:
             raise SettingError("Compressed is the outermost strategy, Compressed(Other(...)): Other runs it otherwise")
+        if isinstance(grid, LosslessGrid):
+            _seed_globals(grid, self.seed, "train", server_round)
         return self.strategy.configure_train(server_round, arrays, config, grid)
 
     def configure_evaluate(
