@@ -2,14 +2,17 @@
 
 import math
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fedpress.compression.settings import read
+from fedpress.compression.settings import Value, read
 from fedpress.server.aggregate import model_record
 from fedpress.server.compressed import Compressed
+from fedpress.server.distillation import Distilling, EnsembleDistillation
 from fedpress.server.policies import build_policy
 from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
@@ -38,6 +41,7 @@ def main(grid: Grid, context: Context) -> None:
         max_norm=serving.max_norm or math.inf,
         checkpoint=folder / CHECKPOINT,
         resume=bool(config.get("resume")),
+        distil=_teach(task, config),
     )
     strategy.on_round = Recorder(folder, config, strategy.ledger)
 
@@ -51,3 +55,11 @@ def main(grid: Grid, context: Context) -> None:
         timeout=serving.timeout,
         evaluate_fn=evaluate,
     )
+
+
+def _teach(task: Any, config: Mapping[str, Value]) -> EnsembleDistillation | None:
+    settings = read(Distilling, config)
+    if not settings.distil:
+        return None
+    device = str(config["device"])
+    return EnsembleDistillation(task.model, task.proxy.x, task.guard.x, task.guard.y, settings, device)

@@ -52,6 +52,7 @@ class Round:
     failures: int  # replies that were refused, errors, or never came
     seconds: float
     codecs: dict[str, str]  # node -> spec of the codec of its reply that counted
+    distilled: bool  # whether `distil` gave another model than the strategy did
 
 
 class Compressed(Strategy):
@@ -77,7 +78,7 @@ class Compressed(Strategy):
     held_bytes : how much of the disk the models that nodes hold may take; beyond it nodes get key frames
     checkpoint : folder in which every round is saved, so that a run that was killed can go on
     resume : go on from the newest checkpoint, if there is one
-    distil : called after aggregation with (w, votes, generator); returns the model that replaces w
+    distil : called after aggregation with (w, votes, generator); returns the model that replaces w, or w itself
     on_round : called with each finished Round, and with round 0 before the first
     """
 
@@ -108,6 +109,10 @@ class Compressed(Strategy):
                 f"{type(strategy).__name__} has trees for models, which grow: they travel losslessly, with up and down "
                 f"{LOSSLESS!r}, no checkpoint, no distil and no on_round"
             )
+        if distil and privacy.is_private(strategy):
+            raise SettingError(
+                f"distil learns from updates before {type(strategy).__name__} adds its noise: leave it out"
+            )
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
         require(max_norm > 0, "max_norm", "above 0", max_norm)
         require(max_examples > 0, "max_examples", "above 0", max_examples)
@@ -136,6 +141,7 @@ class Compressed(Strategy):
             "shared_initial": shared_initial,
             "stateless": stateless,
             "exclude": list(exclude),
+            "distil": distil is not None,
         }
         self._distil = distil
         self._rate = Rate(self.up, strategy, stateless=stateless)
@@ -165,10 +171,10 @@ class Compressed(Strategy):
             done = recovery.resume(exchange, result) if recovery and self._resume else None
             for number in range(0 if done is None else done + 1, num_rounds + 1):
                 began = time.monotonic()
-                outcome, asked = Outcome({}, None, []), 0
+                outcome, asked, distilled = Outcome({}, None, []), 0, False
                 if number > 0:
                     outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
-                    self._advance(number, outcome, exchange)
+                    distilled = self._advance(number, outcome, exchange)
                     evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
@@ -178,7 +184,7 @@ class Compressed(Strategy):
                 if self.on_round is not None:
                     codecs = {vote.node: str(vote.codec) for vote in outcome.votes}
                     counts = len(outcome.votes), asked - len(outcome.votes)
-                    self.on_round(Round(number, model, central, *counts, time.monotonic() - began, codecs))
+                    self.on_round(Round(number, model, central, *counts, time.monotonic() - began, codecs, distilled))
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)
@@ -198,13 +204,15 @@ class Compressed(Strategy):
         finally:
             self._running = False
 
-    def _advance(self, number: int, outcome: Outcome, exchange: Exchange) -> None:
-        """Go on to the model that follows a round's outcome."""
+    def _advance(self, number: int, outcome: Outcome, exchange: Exchange) -> bool:
+        """Go on to the model that follows a round's outcome; return whether distillation had a better one."""
         downlink = exchange.downlink
         exact = cast(outcome.model, downlink.layout) if outcome.model else downlink.exact
+        taught = exact
         if self._distil is not None and outcome.votes:
-            exact = cast(self._distil(exact, outcome.votes, derive(self.seed, "distil", number)), downlink.layout)
-        downlink.advance(exact, number)
+            taught = self._distil(exact, outcome.votes, derive(self.seed, "distil", number))
+        downlink.advance(cast(taught, downlink.layout), number)
+        return taught is not exact
 
     def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
         initial = {name: array.numpy() for name, array in initial_arrays.items()}

@@ -59,6 +59,8 @@ class Recorder:
             }
             if self._result["config"].get("policy", "fixed") != "fixed":
                 row["codecs"] = done.codecs
+            if self._result["config"].get("distil"):
+                row["distilled"] = done.distilled
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}

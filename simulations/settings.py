@@ -9,6 +9,7 @@ from typing import Any
 from fedpress.client.settings import Training
 from fedpress.compression.errors import DataError, SettingError, unknown
 from fedpress.compression.settings import Value, key_of, read, require
+from fedpress.server.distillation import Distilling
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
@@ -56,7 +57,12 @@ class Simulated:
         _check_device(self.device)
 
 
-SECTIONS: dict[str, type] = {"simulation": Simulated, "server": Serving, "training": Training}
+SECTIONS: dict[str, type] = {
+    "simulation": Simulated,
+    "server": Serving,
+    "training": Training,
+    "distillation": Distilling,
+}
 
 
 def keys() -> dict[str, Value | None]:
@@ -100,6 +106,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     config["task"] = TASK
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
+    read(Distilling, config)
     build_strategy(config)
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:

@@ -43,6 +43,9 @@ def simulate(  # noqa: D103  the help text is its docstring
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, KEY=VALUE: 'lr=0.05', 'strategy.eta=0.1'.")
     ] = None,
+    distil: Annotated[
+        bool, typer.Option("--distil", help="Let the round's models teach their average, on data that no client has.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out from its last whole round.")
     ] = False,
@@ -70,6 +73,7 @@ def simulate(  # noqa: D103  the help text is its docstring
         "device": device,
         "data": data,
         "fetch": fetch or None,
+        "distil": distil or None,
         "resume": resume or None,
         "out": out,
     }

@@ -1,7 +1,7 @@
 """A task: a workload's data dealt out to nodes, and its model; what our two Flower apps work on."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -71,6 +71,8 @@ class Task:
     seed: int
     device: str
     holdout_share: float
+    proxy: Examples  # that no client has, for the server to teach on; empty without distillation
+    guard: Examples  # and to tell whether that helped
     _dealt: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
 
     def model(self) -> nn.Module:
@@ -130,7 +132,7 @@ def make_task(workload: Workload, config: Config) -> Task:
         raise SettingError(f"dropout is in [0, 1), got {dropout}")
     if not 0 <= share < 1:
         raise SettingError(f"holdout is in [0, 1), got {share}")
-    data = workload.load(config)
+    data, proxy, guard = _hold_back(workload.load(config), config)
     parts = partition(
         str(config["partition"]),
         data.labels,
@@ -142,7 +144,25 @@ def make_task(workload: Workload, config: Config) -> Task:
         groups=data.groups,
     )
     make = workload.models[name]
-    return Task(data, parts, lambda: make(dropout), int(config["seed"]), str(config.get("device", "cpu")), share)
+    return Task(
+        data, parts, lambda: make(dropout), int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard
+    )
+
+
+def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
+    """Return the data for the nodes, and what the server keeps for distillation: to teach on, and to guard with."""
+    count = len(data.train)
+    sizes = [int(config[key]) if config.get("distil") else 0 for key in ("distil-proxy", "distil-guard")]
+    if not sum(sizes):
+        nothing = data.train.pick(np.arange(0))
+        return data, nothing, nothing
+    if sum(sizes) >= count:
+        raise SettingError(f"distil-proxy and distil-guard leave some of the {count} examples to nodes, got {sizes}")
+    order = derive(int(config["seed"]), "proxy").permutation(count)
+    proxy, guard, rest = (np.sort(part) for part in np.split(order, np.cumsum(sizes)))
+    owners, groups = (None if known is None else known[rest] for known in (data.owners, data.groups))
+    left = replace(data, train=data.train.pick(rest), labels=data.labels[rest], owners=owners, groups=groups)
+    return left, data.train.pick(proxy), data.train.pick(guard)
 
 
 def cache_key(config: Config) -> tuple[tuple[str, Any], ...]:
@@ -163,4 +183,7 @@ KEYS = (
     "dropout",
     "holdout",
     "device",
+    "distil",
+    "distil-proxy",
+    "distil-guard",
 )

@@ -60,6 +60,12 @@ OTHERS: dict[str, Value] = {
     "weight-decay": 0.002,
     "clip-norm": 1.5,
     "proximal-mu": 0.3,
+    "distil": True,
+    "distil-proxy": 300,
+    "distil-guard": 200,
+    "distil-steps": 7,
+    "distil-batch": 9,
+    "distil-temperature": 3.0,
 }
 
 
