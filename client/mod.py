@@ -64,7 +64,9 @@ def compress(initial: Initial | None = None) -> Mod:
             return _pass(message, order, context, app)
 
         memory = _settle(memory, order, node_name(context))
+        began = time.monotonic()
         model, side = _receive(message, order, memory, initial, context)
+        coding = time.monotonic() - began
         if not model:
             memory.save(context.state)
             _log.warning(
@@ -87,7 +89,9 @@ def compress(initial: Initial | None = None) -> Mod:
         seconds = time.monotonic() - began
         frame = b""
         if trains and not reply.has_error():
+            began = time.monotonic()
             memory, frame = _send(reply, order, memory, layout, model, side, node_name(context))
+            coding += time.monotonic() - began
         memory.save(context.state)
         if reply.has_error():
             return reply
@@ -105,6 +109,7 @@ def compress(initial: Initial | None = None) -> Mod:
                 "tensors": memory.tensors if frame else b"",
                 "answer": answer,
                 "seconds": seconds,
+                "coding": coding,
             }
         )
         return reply

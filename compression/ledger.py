@@ -85,8 +85,12 @@ class Ledger:
         return len(self._columns[0])
 
     def __iter__(self) -> Iterator[Entry]:
+        return self.since(0)
+
+    def since(self, first: int) -> Iterator[Entry]:
+        """Yield what was written down from entry `first` on."""
         names = list(self._nodes)
-        for when, node, frame, message, plain in zip(*self._columns, strict=True):
+        for when, node, frame, message, plain in zip(*(column[first:] for column in self._columns), strict=True):
             direction, purpose = divmod(when % _WAYS, len(_PURPOSES))
             yield Entry(when // _WAYS, names[node], _DIRECTIONS[direction], _PURPOSES[purpose], frame, message, plain)
 

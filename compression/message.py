@@ -24,6 +24,7 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
                      tensors   the mask of the tensors that the frame holds, empty for all of them
                      answer    binds the frame to the message that it answers
                      seconds   how long the app took
+                     coding    how long decoding and encoding took, seconds
                      name      the node's name, in answer to "who"
 """
 

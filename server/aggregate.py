@@ -32,6 +32,14 @@ class Bounds:
     clip: float = math.inf  # an update of a larger L2 norm is scaled down to it
 
 
+@dataclass(frozen=True)
+class Work:
+    """How long a node worked for its reply, seconds, as it says."""
+
+    training: float = 0.0  # in its app
+    coding: float = 0.0  # decoding the model and encoding the update
+
+
 @dataclass(eq=False)
 class Vote:
     """One node's reply to a training message, its model still a frame."""
@@ -48,6 +56,7 @@ class Vote:
     version: bytes  # name of the model that the node started from
     before: bytes  # name of the model that it held before that; empty if that is not known at both ends
     bounds: Bounds
+    work: Work
     norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:

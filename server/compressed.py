@@ -23,7 +23,7 @@ from fedpress.compression.message import KEY, LOSSLESS
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 from fedpress.server import privacy
-from fedpress.server.aggregate import Bounds, Outcome, Vote, aggregate, cast, model_record, refuse
+from fedpress.server.aggregate import Bounds, Outcome, Vote, Work, aggregate, cast, model_record, refuse
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.growing import LosslessGrid, grows
@@ -42,16 +42,24 @@ ATTEMPTS = 3  # how often a round is tried before the run gives up
 
 
 @dataclass(frozen=True)
+class Counted:
+    """A node's reply that counted."""
+
+    codec: str  # spec
+    weight: float  # by which it was averaged, its examples as a rule
+    work: Work
+
+
+@dataclass(frozen=True)
 class Round:
     """What happened in a round, for whoever keeps the record."""
 
     number: int  # 0 is the model before the first round
     model: Update  # v, as nodes can reconstruct it
     evaluation: MetricRecord | None  # what `evaluate_fn` said of it
-    clients: int  # replies that counted
     failures: int  # replies that were refused, errors, or never came
     seconds: float
-    codecs: dict[str, str]  # node -> spec of the codec of its reply that counted
+    counted: dict[str, Counted]  # by node
     distilled: bool  # whether `distil` gave another model than the strategy did
 
 
@@ -182,9 +190,9 @@ class Compressed(Strategy):
                 central = evaluate_fn(number, model_record(model)) if evaluate_fn else None
                 _note(result.evaluate_metrics_serverapp, number, central)
                 if self.on_round is not None:
-                    codecs = {vote.node: str(vote.codec) for vote in outcome.votes}
-                    counts = len(outcome.votes), asked - len(outcome.votes)
-                    self.on_round(Round(number, model, central, *counts, time.monotonic() - began, codecs, distilled))
+                    counted = {vote.node: Counted(str(vote.codec), vote.weight, vote.work) for vote in outcome.votes}
+                    failures, seconds = asked - len(counted), time.monotonic() - began
+                    self.on_round(Round(number, model, central, failures, seconds, counted, distilled))
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 from fedpress.compression import Codec, FrameError
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name
-from fedpress.server.aggregate import Bounds, Vote, read_frame_of, read_weight, refuse
+from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
@@ -40,6 +40,7 @@ class Reply:
     message: Message
     asked: Asked
     tensors: bytes  # mask of the tensors that its frame holds
+    work: Work
 
     def vote(self, downlink: Downlink, weighted_by: str, bounds: Bounds) -> Vote:
         """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
@@ -57,6 +58,7 @@ class Reply:
             version,
             self.asked.base,
             bounds,
+            self.work,
         )
 
 
@@ -165,12 +167,12 @@ class Exchange:
         delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
         self._heard(name, version, turn)
+        work = Work(_seconds(said["seconds"]), _seconds(said["coding"]))
         if trained:
-            seconds = float(said["seconds"])  # type: ignore[arg-type]
-            peer.seconds = seconds if 0 <= seconds < math.inf else 0.0
+            peer.seconds = work.training
         tensors = bytes(said["tensors"])  # type: ignore[arg-type]
         del message.content[KEY]
-        delivery.replies.append(Reply(name, message, asked, tensors))
+        delivery.replies.append(Reply(name, message, asked, tensors, work))
         return None
 
     def _heard(self, name: str, version: bytes, turn: int) -> None:
@@ -234,3 +236,9 @@ class Exchange:
         plain = self.downlink.layout.nbytes if frame or not is_reply else 0
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(Entry(round, node, direction, purpose, frame, message_nbytes(message), plain))
+
+
+def _seconds(said: object) -> float:
+    """Return a duration that a node claims, 0 for what cannot be one."""
+    seconds = float(said)  # type: ignore[arg-type]
+    return seconds if 0 <= seconds < math.inf else 0.0

@@ -1,5 +1,6 @@
 """The run's folder: result.json and the model, rewritten whole after every round, so that a killed run leaves both."""
 
+import csv
 import json
 import os
 import platform
@@ -18,11 +19,15 @@ from fedpress.server.compressed import Round
 from fedpress.server.files import replace
 
 SCHEMA = 1
-RESULT, MODEL, CHECKPOINT = "result.json", "model.safetensors", "checkpoint"
+RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
+_COLUMNS = (
+    *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
+    *("examples", "training_seconds", "coding_seconds"),
+)
 
 
 class Recorder:
-    """Writes DIR/result.json and DIR/model.safetensors; its format is in docs/simulate.md.
+    """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
 
     Bytes are those of training; an evaluation by the nodes is counted apart.
     """
@@ -35,9 +40,11 @@ class Recorder:
         self._seconds = 0.0
         if config.get("resume") and (folder / RESULT).exists():
             self._result = json.loads((folder / RESULT).read_bytes())
+        self._entries = 0  # of the ledger that are in clients.csv already
 
     def __call__(self, done: Round) -> None:
         """Write down a finished round; round 0, the model before the first, has no row of its own."""
+        self._write_clients(done)
         # A run that was killed after this and before its checkpoint goes through a round again.
         self._result["rounds"] = [row for row in self._result["rounds"] if row["round"] < done.number]
         self._seconds = sum(row["seconds"] for row in self._result["rounds"])
@@ -53,12 +60,12 @@ class Recorder:
                 "round": done.number,
                 **scores,
                 **_bytes(up, down),
-                "clients": done.clients,
+                "clients": len(done.counted),
                 "failures": done.failures,
                 "seconds": round(done.seconds, 6),
             }
             if self._result["config"].get("policy", "fixed") != "fixed":
-                row["codecs"] = done.codecs
+                row["codecs"] = {node: counted.codec for node, counted in done.counted.items()}
             if self._result["config"].get("distil"):
                 row["distilled"] = done.distilled
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
@@ -74,6 +81,27 @@ class Recorder:
         }
         self._result["final"] = scores
         self._write(done.model)
+
+    def _write_clients(self, done: Round) -> None:
+        """Add the round's row for each node; the first time keep those of earlier rounds, if a run goes on."""
+        path, lines = self._folder / TRAFFIC, [",".join(_COLUMNS)]
+        if not self._entries:
+            if done.number > 0 and path.exists():
+                old = path.read_text(encoding="utf-8").splitlines()[1:]
+                lines += [line for line in old if int(line.split(",", 1)[0]) < done.number]
+            replace(path, "".join(line + "\n" for line in lines).encode())
+        nodes: dict[str, dict[str, Totals]] = {}
+        for entry in self._ledger.since(self._entries):
+            if entry.purpose == "train" and entry.round == done.number:
+                ways = nodes.setdefault(entry.node, {"down": Totals(), "up": Totals()})
+                ways[entry.direction] = ways[entry.direction].plus(entry)
+        self._entries = len(self._ledger)
+        with path.open("a", encoding="utf-8", newline="") as file:
+            for node, ways in nodes.items():
+                row = [done.number, node, *(n for way in ways.values() for n in (way.frame, way.message))]
+                counted = done.counted.get(node)
+                work = (counted.weight, counted.work.training, counted.work.coding) if counted else ("", "", "")
+                csv.writer(file, lineterminator="\n").writerow([*row, *work])
 
     def _write(self, model: Update) -> None:
         replace(self._folder / MODEL, save({name: np.asarray(a, order="C") for name, a in model.items()}))

@@ -17,7 +17,7 @@ from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
 from fedpress.server.files import replace
-from fedpress.server.record import CHECKPOINT, MODEL, RESULT
+from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.partitions import draw
 from fedpress.simulations.report import PLOTS, plot
@@ -149,7 +149,7 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
                 f"{config['out']} holds a run already: go on with it with --resume, name another folder, or overwrite "
                 "it with --force"
             )
-        for name in (RESULT, MODEL, LOG, PARTITION, *PLOTS):
+        for name in (RESULT, MODEL, TRAFFIC, LOG, PARTITION, *PLOTS):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     try:

@@ -18,7 +18,7 @@ from fedpress.compression import Layout, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.message import KEY, LOSSLESS, version_of
 from fedpress.server import Compressed
-from fedpress.server.aggregate import Bounds, Vote, aggregate, model_record
+from fedpress.server.aggregate import Bounds, Vote, Work, aggregate, model_record
 from fedpress.server.versions import Versions
 
 LOSSY = "ef | topk(0.1) | ans"
@@ -162,7 +162,7 @@ def test_a_node_that_lost_its_state_gets_a_key_frame_in_the_same_round(
     rounds = []
 
     def on_round(done) -> None:
-        rounds.append((done.clients, done.failures))
+        rounds.append((len(done.counted), done.failures))
         if done.number == 2:
             grid.context(1).state = RecordDict()
 
@@ -233,7 +233,7 @@ def test_a_bad_reply_is_refused_and_the_round_goes_on(evil: str, mean: bool, mak
     inner = FedAvg if mean else flower.FedMedian
     strategy = Compressed(inner(fraction_train=1.0, fraction_evaluate=0.0), up=LOSSY, down=DOWN, on_round=seen.append)
     run(strategy, grid, model, rounds=2)
-    assert [(done.clients, done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
+    assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
 
 
 def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model) -> None:
@@ -252,7 +252,7 @@ def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model
     grid.send_and_receive = counting
     seen = []
     run(Compressed(fedavg(), up=LOSSY, down=DOWN, on_round=seen.append), grid, model, rounds=1)
-    assert (seen[1].clients, seen[1].failures) == (4, 8)
+    assert (len(seen[1].counted), seen[1].failures) == (4, 8)
 
     grid.after = lambda reply: bool(reply.content.config_records[KEY].get("name"))
     with pytest.raises(FedpressError, match="round 1: fewer than 1 replies counted, 3 times"):
@@ -301,7 +301,7 @@ def test_an_update_with_nan_fails_its_node_alone(make_grid, floats) -> None:
     seen = []
     strategy = Compressed(FedAvg(fraction_evaluate=0.0), up=LOSSY, down=DOWN, on_round=seen.append)
     run(strategy, make_grid(NODES, app=app), floats, rounds=1)
-    assert (seen[1].clients, seen[1].failures) == (NODES - 1, 1)
+    assert (len(seen[1].counted), seen[1].failures) == (NODES - 1, 1)
 
 
 @pytest.mark.parametrize("wrong", [{"up": "topc(0.1)"}, {"down": "ef | topk(0.1)"}, {"min_replies": 0}])
@@ -346,6 +346,7 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
                     version=b"",
                     before=b"",
                     bounds=Bounds(),
+                    work=Work(),
                 )
                 for i in range(count)
             ]

@@ -69,7 +69,10 @@ def test_a_federation_keeps_a_budget_and_its_residuals(make_grid, model) -> None
     )
     strategy.start(make_grid(5), model_record(model), num_rounds=4)
     for done in seen[1:]:
-        assert (done.clients, set(done.codecs.values())) == (5, {"ef | lowrank(bytes=600) | ans"})
+        assert (len(done.counted), {counted.codec for counted in done.counted.values()}) == (
+            5,
+            {"ef | lowrank(bytes=600) | ans"},
+        )
         assert strategy.ledger.totals(round=done.number, direction="up").frame <= 3000
 
 

@@ -1,5 +1,6 @@
 """A run that is killed goes on from its last whole round, and ends with the bits of one that was not."""
 
+import csv
 import json
 import random
 import signal
@@ -37,6 +38,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in varies} for row in result["rounds"]]
 
 
+def clients(folder: Path) -> list[dict[str, str]]:
+    with (folder / "clients.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
@@ -65,6 +71,12 @@ def check(folder: Path, whole: Path) -> None:
     ours, theirs = load_file(folder / "model.safetensors"), load_file(whole / "model.safetensors")
     assert {name: array.tobytes() for name, array in ours.items()} == {n: a.tobytes() for n, a in theirs.items()}
     assert rows(folder) == rows(whole)
+    # Each node's bytes add up to the round's.
+    for row in rows(folder):
+        nodes = [node for node in clients(folder) if node["round"] == str(row["round"])]
+        assert sum(node["examples"] != "" for node in nodes) == row["clients"]
+        for way, column in (("uplink", "up_frame"), ("downlink", "down_frame")):
+            assert sum(int(node[column]) for node in nodes) == row[f"{way}_bytes"]
     assert [row["round"] for row in rows(folder)] == list(range(1, ROUNDS + 1))
 
 
