@@ -111,7 +111,7 @@ def test_the_folder_holds_pictures_and_the_log(done: tuple[Path, Said]) -> None:
     folder, _ = done
     pictures = ["accuracy_by_bytes.png", "accuracy_by_round.png", "partition.png"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [*pictures, "checkpoint", "model.safetensors", "result.json", "run.log"]
+        [*pictures, "checkpoint", "clients.csv", "model.safetensors", "result.json", "run.log"]
     )
     assert all((folder / name).read_bytes().startswith(PNG) for name in pictures)
     assert "Compressed" in (folder / "run.log").read_text()
