@@ -19,6 +19,7 @@ from fedpress.server.checkpoint import VERSIONS
 from fedpress.server.files import replace
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.engine import simulate
+from fedpress.simulations.network.late import Late
 from fedpress.simulations.partitions import draw
 from fedpress.simulations.report import PLOTS, plot
 from fedpress.simulations.settings import resolve
@@ -108,6 +109,9 @@ def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) 
 
     @watched.main()
     def main(grid: Grid, context: Context) -> None:
+        late = Late(config, grid.partition_of)  # type: ignore[attr-defined]
+        if not late.idle:
+            grid.arrives = late  # type: ignore[attr-defined]
         with _watching(folder, watch):  # from here on: workers cannot be forked from a process that has threads
             server_app(grid, context)
 

@@ -14,6 +14,8 @@ from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import PREFIX, build_strategy
+from fedpress.simulations.network.fleet import find_fleet
+from fedpress.simulations.network.links import find_link
 from fedpress.simulations.partitions import KINDS
 from fedpress.simulations.workloads import find
 
@@ -57,11 +59,29 @@ class Simulated:
         _check_device(self.device)
 
 
+@dataclass(frozen=True)
+class Network:
+    """The link and the devices that are simulated, where a round has a deadline or devices leave it."""
+
+    link: str = "4g"  # a name, trace:FILE, or either with ,loss=0.02 and the like behind it
+    fleet: str = "this"  # a name, with ,slower=8 and the like behind it
+    deadline: float = 0.0  # simulated seconds after which a reply comes too late; 0 for never
+    training_pace: float = 0.0  # seconds that this machine trains for an example, all local epochs together
+    coding_pace: float = 0.0  # seconds that it decodes and encodes for a reply
+
+    def __post_init__(self) -> None:
+        for name in ("deadline", "training_pace", "coding_pace"):
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
+        find_link(self.link)
+        find_fleet(self.fleet)
+
+
 SECTIONS: dict[str, type] = {
     "simulation": Simulated,
     "server": Serving,
     "training": Training,
     "distillation": Distilling,
+    "network": Network,
 }
 
 
@@ -107,15 +127,32 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
     read(Distilling, config)
+    network = read(Network, config)
     build_strategy(config)
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))
     if serving.per_round > simulated.clients:
         raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
+    if simulated.engine == "ray" and (network.deadline or find_fleet(network.fleet).dropouts):
+        raise SettingError("deadlines and dropouts are simulated in process: engine is inprocess, got 'ray'")
     if serving.fraction_evaluate and not simulated.holdout:
         raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
     return config
+
+
+def read_pair(text: str, who: str = "a setting is ") -> tuple[str, Value]:
+    """Return KEY=VALUE as a pair, the value as TOML reads it, else as text; raise SettingError if it is none."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SettingError(f"{who}KEY=VALUE, got {text!r}")
+    try:
+        read = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+    if not isinstance(read, str | int | float | bool):
+        raise SettingError(f"{who}one value, got {text!r}")
+    return key, read
 
 
 def _read_file(path: Path) -> dict[str, Value]:

@@ -10,6 +10,7 @@ import typer
 
 import fedpress
 from fedpress.cli.bench import bench
+from fedpress.cli.compare import compare
 from fedpress.cli.inspect import inspect
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(simulate)
+app.command()(compare)
 app.command()(inspect)
 app.add_typer(bench, name="bench")
 

@@ -1,12 +1,9 @@
 """`fedpress simulate`."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from fedpress.compression.errors import SettingError
 
 _EXAMPLE = """
 Train one model on many virtual clients, on real data, with compressed updates.
@@ -77,11 +74,13 @@ def simulate(  # noqa: D103  the help text is its docstring
         "resume": resume or None,
         "out": out,
     }
-    given = {**dict(map(_pair, setting or [])), **{key: value for key, value in named.items() if value is not None}}
     # Only now: what follows imports torch, which --help can do without.
     from fedpress.cli.progress import Progress, close
     from fedpress.simulations.run import run, settings
+    from fedpress.simulations.settings import read_pair
 
+    pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
+    given = {**pairs, **{key: value for key, value in named.items() if value is not None}}
     chosen = settings(given, config)
     with Progress(chosen, quiet=json) as progress:
         result = run(chosen, force=force, watch=progress.show, debug=debug, picture=draw_partition)
@@ -89,17 +88,3 @@ def simulate(  # noqa: D103  the help text is its docstring
 
 
 simulate.__doc__ = _EXAMPLE
-
-
-def _pair(text: str) -> tuple[str, str | int | float | bool]:
-    """Return KEY=VALUE as a pair; the value as TOML reads it, else as text."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SettingError(f"--set takes KEY=VALUE, got {text!r}")
-    try:
-        read = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
-    if not isinstance(read, str | int | float | bool):
-        raise SettingError(f"--set takes one value, got {text!r}")
-    return key, read

@@ -17,6 +17,7 @@ from fedpress.simulations.settings import resolve
 from .house import PROJECT, ROOMS, ROOT, sources
 
 MODULES = {path.relative_to(ROOT).as_posix() for room in ("fedpress", *ROOMS) for path in sources(room)}
+DATA = {"fedpress/py.typed", "fedpress/simulations/compare/report.html.jinja"}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(clean: Path, tmp_path: Pa
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
-    assert held == {m if m.startswith("fedpress/") else f"fedpress/{m}" for m in MODULES} | {"fedpress/py.typed"}
+    assert held == {m if m.startswith("fedpress/") else f"fedpress/{m}" for m in MODULES} | DATA
     assert len(licences) == 1
 
 

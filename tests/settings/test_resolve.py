@@ -28,7 +28,7 @@ OTHERS: dict[str, Value] = {
     "data": "there",
     "fetch": True,
     "seed": 11,
-    "engine": "ray",
+    "engine": "inprocess",
     "workers": 3,
     "out": "here",
     "resume": True,
@@ -66,6 +66,11 @@ OTHERS: dict[str, Value] = {
     "distil-steps": 7,
     "distil-batch": 9,
     "distil-temperature": 3.0,
+    "link": "nb-iot,loss=0.1",
+    "fleet": "boards,slower=3",
+    "deadline": 9.0,
+    "training-pace": 0.01,
+    "coding-pace": 0.02,
 }
 
 

@@ -1,0 +1,168 @@
+"""`fedpress compare`."""
+
+import json as json_module
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedpress.compression.errors import SettingError
+
+if TYPE_CHECKING:
+    from fedpress.simulations.compare.runner import Standing
+
+_EXAMPLE = """
+Compare codecs on real runs, everything else equal: accuracy, bytes each way, seconds on a link; and say which to take.
+
+Example: `fedpress compare --workload digits --codecs "none;qsgd(4) | ans;ef | lowrank(nmse=0.1) | ans" --link nb-iot`
+"""
+
+
+def compare(  # noqa: D103  the help text is its docstring
+    suite: Annotated[str | None, typer.Option(help="quick (digits, under two minutes) or standard (hours).")] = None,
+    workload: Annotated[str | None, typer.Option(help="One or more, between commas: digits, fashion, watch...")] = None,
+    codecs: Annotated[
+        str | None,
+        typer.Option(help="SPEC;SPEC... or a file with one a line; each UP, UP > DOWN, or NAME: UP > DOWN."),
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Between commas; 0,1,2 if not given.")] = None,
+    link: Annotated[
+        str, typer.Option(help="lora, nb-iot, lte-m, 3g, 4g, dsl, wifi or trace:FILE; '4g,loss=0.02' changes it.")
+    ] = "4g",
+    fleet: Annotated[str, typer.Option(help="this, boards or phones; 'this,slower=8,spread=0.4' changes it.")] = "this",
+    deadline: Annotated[float, typer.Option(help="Seconds after which a round is over on the link; 0 for none.")] = 0.0,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy to be reached; 0.99 of what float32 reaches if not given.")
+    ] = None,
+    allowed: Annotated[float, typer.Option(help="Points of accuracy that the recommendation may lose.")] = 1.0,
+    jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of every run.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting of every run, KEY=VALUE.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
+    json: Annotated[bool, typer.Option("--json", help="Print what results.json holds and nothing else.")] = False,
+) -> None:
+    from rich.console import Console
+
+    from fedpress.simulations.compare.candidates import find_suite, read_candidates
+    from fedpress.simulations.compare.compare import Question, cells_of
+    from fedpress.simulations.compare.compare import compare as run
+    from fedpress.simulations.network.fleet import find_fleet
+    from fedpress.simulations.network.links import find_link
+    from fedpress.simulations.settings import read_pair
+
+    chosen = find_suite(suite or "quick")
+    pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
+    question = Question(
+        read_candidates(codecs) if codecs else read_candidates(";".join(chosen.candidates)),
+        tuple(workload.split(",")) if workload else chosen.workloads,
+        _seeds(seeds) if seeds is not None else chosen.seeds,
+        {**chosen.settings, **pairs, **({"rounds": rounds} if rounds is not None else {})},
+        find_link(link),
+        find_fleet(fleet),
+        deadline,
+        target,
+        allowed,
+    )
+    errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
+    out.mkdir(parents=True, exist_ok=True)
+    cells = cells_of(question, out)
+    long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload) else ""
+    errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
+    command = shlex.join(["fedpress", *sys.argv[1:]])
+    with _Progress(errors) as progress:
+        result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)
+    if json:
+        typer.echo(json_module.dumps(result))
+        return
+    _close(result, out)
+
+
+compare.__doc__ = _EXAMPLE
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingError(f"seeds are whole numbers between commas, got {text!r}") from error
+
+
+class _Progress:
+    """A bar on a terminal, a line for each run elsewhere."""
+
+    def __init__(self, console: Any) -> None:
+        from rich import progress
+
+        self._console = console
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.completed}/{task.total} runs"),
+            progress.BarColumn(None),
+            progress.TextColumn("{task.fields[line]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=None, line="")
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, standing: "Standing") -> None:
+        """Show how far it is."""
+        from fedpress.simulations.compare.figures import duration
+
+        last, left = standing.last, duration(standing.left) if standing.left else "0 s"
+        said = f"{100 * last.result['final']['accuracy']:.2f} %" if last.result else f"failed: {last.reason}"
+        line = f"{last.cell}: {said}"
+        self._bar.update(self._task, completed=standing.done, total=standing.cells, line=f"{line}  {left} left")
+        if not self._console.is_terminal or not last.result:
+            self._console.print(f"{standing.done}/{standing.cells}  {line}  {left} left", markup=False)
+
+
+def _close(result: dict[str, Any], out: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedpress.simulations.compare.figures import amount, duration
+
+    console = Console()
+    for advice in result["advice"]:
+        rows = [row for row in result["candidates"] if row["workload"] == advice["workload"]]
+        table = Table(title=f"{advice['workload']}, on {result['link']['name']}", title_justify="left")
+        for name in (
+            "candidate",
+            "accuracy, %",
+            "up",
+            "down",
+            f"both to {100 * rows[0]['target']:.2f} %",
+            "time to it",
+        ):
+            table.add_column(name, justify="left" if name == "candidate" else "right")
+        for row in rows:
+            if "final" not in row:
+                table.add_row(row["candidate"], "failed")
+                continue
+            costs = row["to_target"]
+            table.add_row(
+                row["candidate"],
+                f"{100 * row['final']['mean']:.2f} ± {100 * row['final']['spread']:.2f}",
+                *(f"{row[f'{way}_ratio']:.1f}x" for way in ("up", "down")),
+                amount(costs["both"]) if costs["both"] is not None else "not reached",
+                duration(costs["seconds"]) if costs["seconds"] is not None else "not reached",
+            )
+        console.print(table)
+        if advice["choice"] is None:
+            console.print(f"no recommendation: {advice['reason']}", markup=False)
+        else:
+            console.print(f"take {advice['choice']}: {advice['reason']}. {advice['confidence']}", markup=False)
+    console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)
+    if result["failures"]:
+        raise typer.Exit(1)

@@ -1,0 +1,219 @@
+"""What a comparison leaves: report.html, that opens offline, PNGs, results.csv and results.json."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fedpress.compression.settings import Value
+from fedpress.server.files import replace
+from fedpress.server.record import versions
+from fedpress.simulations.compare.advice import Advice
+from fedpress.simulations.compare.figures import amount, draw, duration
+from fedpress.simulations.compare.runner import Done
+from fedpress.simulations.compare.scores import Score
+from fedpress.simulations.network.fleet import Fleet
+from fedpress.simulations.network.links import Link
+
+REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"
+SCHEMA = 1
+COSTS = ("rounds", "up", "down", "both", "seconds", "joules")
+_COLUMNS = (
+    *("candidate", "accuracy, %", "bytes up", "bytes down", "times fewer up", "times fewer down"),
+    *("simulated time", "bytes to target", "time to target", "rounds to target", "energy to target"),
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that a report is made from."""
+
+    done: Sequence[Done]
+    scores: Sequence[Score]
+    advice: Sequence[Advice]
+    link: Link
+    fleet: Fleet
+    deadline: float
+    command: str
+
+
+def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
+    """Write everything into `folder`; return what results.json holds."""
+    result = results(comparison)
+    replace(folder / RESULTS, json.dumps(result, indent=1).encode())
+    replace(folder / TABLE, _csv(result["cells"]).encode())
+    workloads = []
+    for advice in comparison.advice:
+        scores = [score for score in comparison.scores if score.workload == advice.workload]
+        drawings = draw(scores, link=comparison.link.name)
+        for drawing in drawings:
+            drawing.png(folder / f"{drawing.name}.png")
+        workloads.append(
+            {
+                "name": advice.workload,
+                "about": _about(comparison.done, advice.workload),
+                "advice": _advice(advice),
+                "drawings": drawings,
+                "rows": [_row(score) for score in scores],
+                "target": f"{100 * scores[0].target:.2f} %",
+            }
+        )
+    environment = Environment(
+        loader=PackageLoader("fedpress.simulations.compare", "."), autoescape=True, undefined=StrictUndefined
+    )
+    environment.trim_blocks = environment.lstrip_blocks = True
+    page = environment.get_template("report.html.jinja").render(
+        workloads=workloads,
+        columns=_COLUMNS,
+        runs=len(comparison.done),
+        candidates=list(dict.fromkeys(done.cell.candidate.name for done in comparison.done)),
+        seeds=list(dict.fromkeys(done.cell.seed for done in comparison.done)),
+        link=_link(comparison.link),
+        fleet={"name": comparison.fleet.name, "about": _fleet(comparison.fleet)},
+        deadline=f"A round is over after {comparison.deadline:g} seconds." if comparison.deadline else "",
+        versions=result["versions"],
+        command=comparison.command,
+        failures=[{"cell": str(done.cell), "reason": done.reason} for done in comparison.done if not done.result],
+    )
+    replace(folder / REPORT, page.encode())
+    return result
+
+
+def results(comparison: Comparison) -> dict[str, Any]:
+    """Return what results.json holds."""
+    link = {key: value for key, value in asdict(comparison.link).items() if key not in ("trace", "power")}
+    return {
+        "schema": SCHEMA,
+        "command": comparison.command,
+        "versions": versions(),
+        "link": link,
+        "fleet": asdict(comparison.fleet),
+        "deadline": comparison.deadline,
+        "candidates": [_summary(score) for score in comparison.scores],
+        "advice": [{"workload": advice.workload, **_advice(advice)} for advice in comparison.advice],
+        "cells": [row for score in comparison.scores for row in _cells(score)],
+        "failures": [
+            {"workload": d.cell.workload, "candidate": d.cell.candidate.name, "seed": d.cell.seed, "reason": d.reason}
+            for d in comparison.done
+            if not d.result
+        ],
+    }
+
+
+def _summary(score: Score) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "workload": score.workload,
+        "candidate": score.name,
+        "up": score.candidate.up,
+        "down": score.candidate.down,
+        "settings": dict(score.candidate.settings),
+        "target": score.target,
+        "failures": list(score.failures),
+    }
+    if not score.runs:
+        return about
+    means = {
+        what: {"mean": score.mean(what), "spread": score.spread(what)} for what in ("final", "up", "down", "seconds")
+    }
+    ratios = {f"{way}_ratio": score.ratio(way) for way in ("up", "down")}
+    return {**about, **means, **ratios, "to_target": {what: score.cost(what) for what in COSTS}}
+
+
+def _cells(score: Score) -> list[dict[str, Any]]:
+    rows = []
+    for number, run in enumerate(score.runs):
+        reached = {f"{what}_to_target": score.to_target(what)[number] for what in COSTS}
+        row: dict[str, Value | None] = {"workload": score.workload, "candidate": score.name, "seed": run.seed}
+        row |= {"accuracy": run.final, "up": run.up[-1], "down": run.down[-1], "seconds": run.seconds[-1]}
+        rows.append({**row, **reached})
+    return rows
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["workload"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _row(score: Score) -> list[dict[str, Any]]:
+    row = [{"value": score.name, "text": score.name}]
+    if not score.runs:
+        return row + [{"value": "", "text": "failed" if at == 0 else ""} for at in range(len(_COLUMNS) - 1)]
+    final, spread = 100 * score.mean("final"), 100 * score.spread("final")
+    row.append({"value": f"{final:.6f}", "text": f"{final:.2f} ± {spread:.2f}"})
+    row += [_cell(score.mean(way), amount) for way in ("up", "down")]
+    row += [_cell(score.ratio(way), lambda ratio: f"{ratio:.1f}") for way in ("up", "down")]
+    row.append(_cell(score.mean("seconds"), duration))
+    for what, say in (("both", amount), ("seconds", duration), ("rounds", lambda n: f"{n:.0f}"), ("joules", _joules)):
+        missed = "not known" if what == "joules" and score.cost("rounds") is not None else "not reached"
+        row.append(_cell(score.cost(what), say, missed))
+    return row
+
+
+def _cell(value: float | None, say: Any, missed: str = "") -> dict[str, Any]:
+    return {"value": "" if value is None else f"{value:.9g}", "text": missed if value is None else say(value)}
+
+
+def _joules(value: float) -> str:
+    return f"{value / 1e3:.3g} kJ" if value >= 1e3 else f"{value:.3g} J"
+
+
+def _advice(advice: Advice) -> dict[str, Any]:
+    choice, second = advice.choice, advice.second
+    if choice is None:
+        return {"choice": None, "reason": advice.reason}
+    confidence = "There was no other to choose from."
+    if second is not None:
+        confidence = (
+            f"It is faster than the second, {second.name}, in {advice.wins} of {advice.seeds} seeds: "
+            + ("sure" if advice.sure else "not sure")
+            + "."
+        )
+    return {
+        "choice": choice.name,
+        "up": choice.candidate.up,
+        "down": choice.candidate.down,
+        "reason": advice.reason,
+        "second": second.name if second else None,
+        "wins": advice.wins,
+        "seeds": advice.seeds,
+        "sure": advice.sure,
+        "confidence": confidence,
+    }
+
+
+def _about(done: Sequence[Done], workload: str) -> str:
+    config = next(one.cell.config for one in done if one.cell.workload == workload)
+    model = f", model {config['model']}" if config["model"] else ""
+    partition = (
+        f"{config['partition']}({config['alpha']})" if config["partition"] == "dirichlet" else config["partition"]
+    )
+    return (
+        f"{config['clients']} clients, {config['per-round']} a round, {config['rounds']} rounds, partition {partition}"
+        f"{model}, strategy {config['strategy']} where a candidate does not name another."
+    )
+
+
+def _link(link: Link) -> dict[str, str]:
+    more = [f", {100 * link.loss:g} % lost"] if link.loss else []
+    more += [f", {100 * link.duty:g} % of the time"] if link.duty < 1 else []
+    rates = {way: f"{getattr(link, way) / 1e6:g} Mbit/s" for way in ("up", "down")}
+    return {"name": link.name, **rates, "latency": duration(link.latency), "more": "".join(more), "source": link.source}
+
+
+def _fleet(fleet: Fleet) -> str:
+    words = f"devices train {fleet.slower:g} times slower than the machine that ran this"
+    if fleet.spread:
+        words += f", log-normal with {fleet.spread:g}"
+    if fleet.stragglers:
+        words += f", {100 * fleet.stragglers:g} % of them {fleet.straggling:g} times slower still"
+    if fleet.dropouts:
+        words += f", {100 * fleet.dropouts:g} % leave a round"
+    return words

@@ -1,0 +1,126 @@
+"""Runs cells, several at once, each in a process of its own; keeps what is done, and goes on from there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedpress.compression.settings import Value
+from fedpress.server.record import CHECKPOINT, RESULT
+from fedpress.simulations.compare.cells import Cell
+
+CELLS, SETTINGS = "cells", "cell.toml"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A cell that was run, or could not be."""
+
+    cell: Cell
+    folder: Path
+    result: dict[str, Any] | None  # what its result.json holds; None if it failed
+    reason: str = ""  # why it failed
+    cached: bool = False  # run before
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a comparison is."""
+
+    done: int
+    cells: int
+    failed: int
+    left: float  # seconds, as far as one can tell
+    last: Done
+
+
+def run_cells(
+    cells: Sequence[Cell], folder: Path, *, jobs: int = 0, note: Callable[[Standing], None] = lambda _: None
+) -> list[Done]:
+    """Run all cells that `folder` does not hold yet, `jobs` at once (as many as cores if 0); return them all, in order.
+
+    A run that was stopped goes on where it was. One that fails is reported with its reason, others go on, and the next
+    comparison tries it again. At Ctrl-C the runs are stopped and KeyboardInterrupt goes on.
+    """
+    jobs = jobs or len(os.sched_getaffinity(0))
+    runs = {cell.key: cell for cell in cells}  # two names may stand for one run
+    found: dict[str, Done] = {}
+    for key, cell in runs.items():
+        at = folder / CELLS / key
+        if result := _finished(cell, at):
+            found[key] = Done(cell, at, result, cached=True)
+    waiting = [key for key in runs if key not in found]
+    began, ran = time.monotonic(), 0
+    lock, running = threading.Lock(), set[subprocess.Popen[str]]()
+    # Rounds of other workloads take other times: what is left is judged by the share of updates that are done.
+    updates = {key: int(runs[key].config["rounds"]) * int(runs[key].config["per-round"]) for key in waiting}
+
+    def work(key: str) -> None:
+        nonlocal ran
+        done = _run(runs[key], folder / CELLS / key, running)
+        with lock:
+            found[key] = done
+            ran += updates[key]
+            left = (time.monotonic() - began) * (sum(updates.values()) / ran - 1)
+            failed = sum(other.result is None for other in found.values())
+            note(Standing(len(found), len(runs), failed, left, done))
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        for future in [pool.submit(work, key) for key in waiting]:
+            future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(running):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+    return [replace(found[cell.key], cell=cell) for cell in cells]
+
+
+def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    try:
+        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return result if len(result["rounds"]) == cell.config["rounds"] and not (folder / CHECKPOINT).exists() else None
+
+
+def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]") -> Done:
+    folder.mkdir(parents=True, exist_ok=True)
+    ours: dict[str, Value] = {"workers": 1, "engine": "inprocess", "resume": True, "out": str(folder)}
+    settings = {key: value for key, value in {**cell.config, **ours}.items() if key not in ("task", "out", "resume")}
+    (folder / SETTINGS).write_text("".join(f"{json.dumps(k)} = {_toml(v)}\n" for k, v in settings.items()))
+    command = [sys.executable, "-m", "fedpress", "simulate", "--config", str(folder / SETTINGS), "--json"]
+    process = subprocess.Popen(
+        [*command, "--resume", "--out", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core a run: two threads on it would only wait for each other
+        start_new_session=True,  # Ctrl-C is for us, and we say it on
+    )
+    running.add(process)
+    try:
+        _, errors = process.communicate()
+    finally:
+        running.discard(process)
+    if process.returncode:
+        last = (errors.strip().splitlines() or [f"ended with {process.returncode}"])[-1]
+        return Done(cell, folder, None, last.removeprefix("fedpress: "))
+    # The checkpoint is as large as the model, and a run that is done is not gone on with.
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    return Done(cell, folder, _finished(cell, folder))
+
+
+def _toml(value: Value) -> str:
+    return json.dumps(value)  # strings, numbers and booleans are written alike in both

@@ -1,0 +1,187 @@
+"""What runs come to: accuracy, bytes, seconds and joules, each until a target; means and spreads over seeds."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fedpress.server.record import TRAFFIC
+from fedpress.simulations.compare.candidates import REFERENCE, Candidate
+from fedpress.simulations.compare.runner import Done
+from fedpress.simulations.network.clock import Pace, clock, measure, read_visits
+from fedpress.simulations.network.fleet import Fleet
+from fedpress.simulations.network.links import Link
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished cell, round by round; round 0 is before the first, and has cost nothing."""
+
+    seed: int
+    accuracy: tuple[float, ...]
+    up: tuple[int, ...]  # bytes of frames by then
+    down: tuple[int, ...]
+    seconds: tuple[float, ...]  # on the link, by then
+    joules: tuple[float, ...] | None  # of all radios together, by then
+    plain_up: float  # bytes of the same tensors as float32
+    plain_down: float
+    folder: Path
+
+    @property
+    def last(self) -> int:
+        """How many rounds a mean over the last ones is of: a tenth of all, since single rounds swing by points."""
+        return max(1, (len(self.accuracy) - 1) // 10)
+
+    @cached_property
+    def smooth(self) -> tuple[float, ...]:
+        """Accuracy as the mean over the last rounds, for each round."""
+        return tuple(
+            float(np.mean(self.accuracy[max(0, end - self.last) : end])) for end in range(1, len(self.accuracy) + 1)
+        )
+
+    @property
+    def final(self) -> float:
+        """Mean accuracy of the last rounds."""
+        return self.smooth[-1]
+
+    def reaches(self, target: float) -> int | None:
+        """Return the round from which on the mean over the last rounds has reached `target`; None if it never has."""
+        return next((number for number, value in enumerate(self.smooth) if number and value >= target), None)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A candidate on a workload, over all seeds that were run to the end."""
+
+    workload: str
+    candidate: Candidate
+    runs: tuple[Run, ...]  # by seed
+    failures: tuple[str, ...]  # reasons of those that failed
+    target: float
+    pace: Pace
+
+    @property
+    def name(self) -> str:
+        """The candidate's."""
+        return self.candidate.name
+
+    def mean(self, what: str) -> float:
+        """Return the mean over seeds of `final`, or of a total: up, down, seconds."""
+        return statistics.fmean(_value(run, what) for run in self.runs)
+
+    def spread(self, what: str) -> float:
+        """Return the standard deviation over seeds of the same; 0 of one seed."""
+        values = [_value(run, what) for run in self.runs]
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    def ratio(self, way: str) -> float:
+        """Return how many times fewer bytes than float32 went that way."""
+        plain = sum(run.plain_up if way == "up" else run.plain_down for run in self.runs)
+        return plain / max(1, sum((run.up if way == "up" else run.down)[-1] for run in self.runs))
+
+    def to_target(self, what: str) -> list[float | None]:
+        """Return for each seed how many bytes (up, down, both), seconds, joules or rounds reach the target.
+
+        None where the target was not reached: nothing is extrapolated.
+        """
+        return [_until(run, run.reaches(self.target), what) for run in self.runs]
+
+    def cost(self, what: str) -> float | None:
+        """Return the mean of `to_target` over seeds; None if one of them does not reach it, or a run failed."""
+        values = [value for value in self.to_target(what) if value is not None]
+        return statistics.fmean(values) if self.runs and not self.failures and len(values) == len(self.runs) else None
+
+
+def score(
+    done: Sequence[Done], link: Link, fleet: Fleet, *, target: float | None, deadline: float = 0.0
+) -> list[Score]:
+    """Return a score for each candidate on each workload.
+
+    `target` is an accuracy; without one it is 99 % of what the reference reaches, or else the best candidate.
+    """
+    scores: list[Score] = []
+    for workload in dict.fromkeys(one.cell.workload for one in done):
+        here = [one for one in done if one.cell.workload == workload]
+        visits = {one.cell.key: read_visits(one.folder / TRAFFIC) for one in here if one.result}
+        # Training takes as long with one codec as with another: one pace for all, so that noise decides nothing.
+        training = measure(visit for rows in visits.values() for visit in rows).training
+        rows: dict[str, list[Done]] = {}
+        for one in here:
+            rows.setdefault(one.cell.candidate.name, []).append(one)
+        found: list[tuple[Candidate, tuple[Run, ...], tuple[str, ...], Pace]] = []
+        for group in rows.values():
+            mine = [visit for one in group if one.result for visit in visits[one.cell.key]]
+            pace = Pace(training, measure(mine).coding)
+            runs = []
+            for one in group:
+                if one.result:
+                    fixed = one.cell.config
+                    if fixed["training-pace"]:  # by which its replies were late or in time
+                        pace = Pace(float(fixed["training-pace"]), float(fixed["coding-pace"]))
+                    spent = clock(visits[one.cell.key], link, fleet, pace, seed=one.cell.seed, deadline=deadline)
+                    known = [step.joules for step in spent if step.joules is not None]
+                    runs.append(_run(one, [step.seconds for step in spent], known))
+            reasons = tuple(f"seed {one.cell.seed}: {one.reason}" for one in group if not one.result)
+            found.append((group[0].cell.candidate, tuple(runs), reasons, pace))
+        goal = target if target is not None else _goal([(candidate.name, runs) for candidate, runs, _, _ in found])
+        scores += [Score(workload, candidate, runs, reasons, goal, pace) for candidate, runs, reasons, pace in found]
+    return scores
+
+
+def front(scores: Sequence[Score], way: str) -> list[Score]:
+    """Return the Pareto front: those that no other beats in bytes without losing accuracy; fewest bytes first."""
+    ranked = sorted((score for score in scores if score.runs), key=lambda s: (s.mean(way), -s.mean("final")))
+    best, kept = -1.0, []
+    for one in ranked:
+        if one.mean("final") > best:
+            best = one.mean("final")
+            kept.append(one)
+    return kept
+
+
+def _goal(found: Sequence[tuple[str, tuple[Run, ...]]]) -> float:
+    finals = {name: statistics.fmean(run.final for run in runs) for name, runs in found if runs}
+    if not finals:
+        return 1.0
+    return 0.99 * finals.get(REFERENCE, max(finals.values()))
+
+
+def _run(done: Done, seconds: Sequence[float], joules: Sequence[float]) -> Run:
+    result = done.result or {}
+    rows, totals = result["rounds"], result["totals"]
+    return Run(
+        done.cell.seed,
+        tuple(float(row["accuracy"]) for row in (result["initial"], *rows)),
+        _by_then([row["uplink_bytes"] for row in rows]),
+        _by_then([row["downlink_bytes"] for row in rows]),
+        tuple(map(float, np.concatenate([[0.0], np.cumsum(seconds)]))),
+        tuple(map(float, np.concatenate([[0.0], np.cumsum(joules)]))) if len(joules) == len(rows) else None,
+        totals["uplink_ratio"] * totals["uplink_bytes"],
+        totals["downlink_ratio"] * totals["downlink_bytes"],
+        done.folder,
+    )
+
+
+def _by_then(each: Sequence[int]) -> tuple[int, ...]:
+    return (0, *map(int, np.cumsum(each)))
+
+
+def _value(run: Run, what: str) -> float:
+    return run.final if what == "final" else _until(run, len(run.accuracy) - 1, what) or 0.0
+
+
+def _until(run: Run, number: int | None, what: str) -> float | None:
+    if number is None:
+        return None
+    match what:
+        case "rounds":
+            return float(number)
+        case "both":
+            return float(run.up[number] + run.down[number])
+        case "joules":
+            return run.joules[number] if run.joules else None
+        case _:
+            return float(getattr(run, what)[number])

@@ -1,0 +1,57 @@
+"""Deadlines and dropouts: replies that would come too late on the simulated link, or not at all, do not arrive."""
+
+import logging
+from collections.abc import Mapping
+
+from flwr.app import ConfigRecord, Message, MessageType
+
+from fedpress.compression.message import KEY
+from fedpress.compression.settings import Value, read
+from fedpress.server.wire import message_nbytes
+from fedpress.simulations.network.clock import Pace, Visit, visit_seconds
+from fedpress.simulations.network.fleet import find_fleet
+from fedpress.simulations.network.links import find_link
+from fedpress.simulations.settings import Network
+
+_log = logging.getLogger(KEY)
+
+
+class Late:
+    """Says whether a training reply arrives. Its node has trained, and knows nothing of it: as on a real link."""
+
+    def __init__(self, config: Mapping[str, Value], partition_of: Mapping[int, int]) -> None:
+        network = read(Network, config)
+        self._link, self._fleet = find_link(network.link), find_fleet(network.fleet)
+        self._pace = Pace(network.training_pace, network.coding_pace)
+        self._deadline = network.deadline
+        self._seed = int(config["seed"])
+        self._partition_of = partition_of
+        self._round, self._now, self._latest = 0, 0.0, 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether all replies arrive anyway."""
+        return not self._deadline and not self._fleet.dropouts
+
+    def __call__(self, message: Message, reply: Message) -> bool:
+        """Return whether `reply`, to `message`, arrives."""
+        order = message.content.config_records.get(KEY) or ConfigRecord()
+        trains = message.metadata.message_type.startswith(MessageType.TRAIN) and "round" in order
+        if not trains or reply.has_error() or not reply.content.metric_records:
+            return True
+        number, node = int(order["round"]), str(self._partition_of[message.metadata.dst_node_id])  # type: ignore[arg-type]
+        if number > self._round:  # simulated time goes on by what the last round took
+            self._round, self._now, self._latest = number, self._now + self._latest, 0.0
+        (metrics,) = reply.content.metric_records.values()
+        examples = float(metrics.get("num-examples", 0))  # type: ignore[arg-type]
+        visit = Visit(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
+        took = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)
+        if self._fleet.drops(node, number, self._seed):
+            _log.warning("round %d: node %s leaves the round", number, node)
+            return False
+        if self._deadline and took > self._deadline:
+            self._latest = self._deadline
+            _log.warning("round %d: node %s is late: %.1f seconds, %.1f are left", number, node, took, self._deadline)
+            return False
+        self._latest = max(self._latest, took)
+        return True

@@ -1,0 +1,191 @@
+"""Links by name, each with its source: what bytes cost in seconds and joules. docs/links.md has the model."""
+
+import csv
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fedpress.compression.errors import DataError, SettingError, unknown
+from fedpress.compression.settings import require
+
+Way = Literal["up", "down"]
+TRACE = "trace:"
+
+
+@dataclass(frozen=True)
+class Power:
+    """Power of a radio while it sends or receives: `base` plus `up` or `down` for each Mbit/s, watts."""
+
+    base: float
+    up: float
+    down: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Measured bandwidths: from second `seconds[i]` on `up[i]` and `down[i]` bit/s; after the last it begins again."""
+
+    seconds: tuple[float, ...]  # rising from 0; the last is where the trace ends, and has no bandwidth of its own
+    up: tuple[float, ...]
+    down: tuple[float, ...]
+
+    @cached_property
+    def _passed(self) -> dict[Way, np.ndarray]:
+        """Bits that have passed by each of `seconds`, for each way."""
+        spans = np.diff(self.seconds)
+        return {way: np.concatenate([[0.0], np.cumsum(spans * getattr(self, way))]) for way in ("up", "down")}
+
+    def finish(self, way: Way, start: float, bits: float) -> float:
+        """Return when `bits` that begin at `start` have passed, seconds on the clock of `start`."""
+        passed, period = self._passed[way], self.seconds[-1]
+        laps, within = divmod(start, period)
+        wanted = float(np.interp(within, self.seconds, passed)) + bits
+        more, rest = divmod(wanted, float(passed[-1]))
+        if rest == 0 and more > 0:  # it ends with a lap, not with the pause that the next may begin with
+            more, rest = more - 1, float(passed[-1])
+        at = int(np.searchsorted(passed, rest))
+        rate = getattr(self, way)[max(at - 1, 0)]
+        last = self.seconds[at] if rest == passed[at] else self.seconds[at - 1] + (rest - float(passed[at - 1])) / rate
+        return (laps + more) * period + last
+
+
+@dataclass(frozen=True)
+class Link:
+    """What lies between a device and the server."""
+
+    name: str
+    down: float  # bit/s to the device, while it may send
+    up: float  # bit/s from it
+    latency: float  # seconds, one way
+    source: str
+    loss: float = 0.0  # share of packets that are lost, and sent again
+    payload: int = 1460  # bytes of a message that fit into a packet
+    overhead: int = 40  # bytes of headers around them
+    duty: float = 1.0  # share of the time in which it may send
+    power: Power | None = None
+    trace: Trace | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("down", "up", "payload"):
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
+        require(self.latency >= 0, "latency", "at least 0", self.latency)
+        require(0 <= self.loss < 1, "loss", "in [0, 1)", self.loss)
+        require(0 < self.duty <= 1, "duty", "in (0, 1]", self.duty)
+
+    def bits(self, nbytes: int) -> float:
+        """Return how many bits `nbytes` are on the air, headers and what is sent again included, in expectation."""
+        return 8 * (nbytes + math.ceil(nbytes / self.payload) * self.overhead) / (1 - self.loss)
+
+    def seconds(self, way: Way, nbytes: int, start: float = 0.0) -> float:
+        """Return how long `nbytes` take that are sent at second `start`; nothing takes no time."""
+        if not nbytes:
+            return 0.0
+        bits = self.bits(nbytes)
+        if self.trace is not None:
+            return self.latency + self.trace.finish(way, start, bits) - start
+        return self.latency + bits / (self._rate(way) * self.duty)
+
+    def joules(self, way: Way, nbytes: int) -> float | None:
+        """Return what the device's radio spends on `nbytes`, joules; None if that is not known of this link."""
+        if self.power is None:
+            return None
+        rate = self._rate(way)
+        rising = self.power.up if way == "up" else self.power.down
+        return (self.power.base + rising * rate / 1e6) * self.bits(nbytes) / rate
+
+    def _rate(self, way: Way) -> float:
+        return self.up if way == "up" else self.down
+
+
+_FIREFOX = "https://firefox-source-docs.mozilla.org/devtools-user/network_monitor/throttling/"
+_NB1 = "https://blog.mbedded.ninja/electronics/communication-protocols/cellular"
+_M1 = "https://www.rfwireless-world.com/Terminology/Difference-between-LTE-M-device-categories-Cat-0-vs-Cat-M1-vs-Cat-M2.html"
+_HUANG = "Huang et al. 2012, table 4, https://doi.org/10.1145/2307636.2307658"
+_SX1276 = "Semtech SX1276 datasheet: 29 mA to send at 13 dBm, 11.5 mA to receive, at 3.3 V"
+
+LINKS = {
+    link.name: link
+    for link in (
+        Link(
+            "lora",
+            5470,
+            5470,
+            1.0,
+            "LoRaWAN regional parameters, EU863-870, DR5: 222 bytes a packet, 1 % of the time, answers after 1 s",
+            payload=222,
+            overhead=13,
+            duty=0.01,
+            power=Power(0.038, 10.55, 0.0, _SX1276),  # 0.0957 W to send 5,470 bit/s
+        ),
+        Link("nb-iot", 26e3, 62e3, 1.6, f"3GPP category NB1, peak rates, least latency: {_NB1}"),
+        Link("lte-m", 300e3, 375e3, 0.015, f"3GPP category M1, half duplex, scheduling counted in: {_M1}"),
+        Link("3g", 750e3, 250e3, 0.1, f"Regular 3G of {_FIREFOX}", power=Power(0.81788, 0.86898, 0.12212, _HUANG)),
+        Link("4g", 4e6, 3e6, 0.02, f"Regular 4G/LTE of {_FIREFOX}", power=Power(1.28804, 0.43839, 0.05197, _HUANG)),
+        Link("dsl", 2e6, 1e6, 0.005, f"DSL of {_FIREFOX}"),
+        Link("wifi", 30e6, 15e6, 0.002, f"Wi-Fi of {_FIREFOX}", power=Power(0.13286, 0.28317, 0.13701, _HUANG)),
+    )
+}
+
+
+def find_link(name: str) -> Link:
+    """Return the link `name`, or `trace:FILE`, changed by `,loss=0.02,...`; raise SettingError or DataError if none."""
+    base, *changes = name.split(",")
+    if base.startswith(TRACE):
+        link = read_trace(Path(base.removeprefix(TRACE)).expanduser())
+    elif base in LINKS:
+        link = LINKS[base]
+    else:
+        raise SettingError(f"{unknown('link', base, LINKS)}; measured ones are {TRACE}FILE")
+    takes = {
+        "down": float,
+        "up": float,
+        "latency": float,
+        "loss": float,
+        "payload": int,
+        "overhead": int,
+        "duty": float,
+    }
+    given: dict[str, float] = {}
+    for change in changes:
+        key, _, value = change.strip().partition("=")
+        if key not in takes:
+            raise SettingError(unknown(f"part of the link {base!r}", key, takes))
+        try:
+            given[key] = takes[key](value)
+        except ValueError as error:
+            raise SettingError(f"the {key} of a link is a number, got {value!r}") from error
+    if not given:
+        return link
+    return replace(link, name=",".join([link.name, *changes]), source=f"{link.source}; changed", **given)  # type: ignore[arg-type]
+
+
+def read_trace(path: Path) -> Link:
+    """Return the link that a file has measured: CSV with columns seconds, down and up, bit/s; optionally latency.
+
+    Raises DataError if it is not that, in one line.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no trace of a link: {error}") from error
+    if len(rows) < 2 or not {"seconds", "down", "up"} <= rows[0].keys():
+        raise DataError(
+            f"{path} is no trace of a link: it has columns seconds, down, up (bit/s), and two rows at least"
+        )
+    columns = {key: tuple(row[key] for row in rows) for key in rows[0]}
+    if columns["seconds"][0] != 0 or any(
+        a >= b for a, b in zip(columns["seconds"], columns["seconds"][1:], strict=False)
+    ):
+        raise DataError(f"{path} is no trace of a link: its seconds rise from 0")
+    trace = Trace(columns["seconds"], columns["up"][:-1], columns["down"][:-1])
+    means = {way: float(np.average(columns[way][:-1], weights=np.diff(columns["seconds"]))) for way in ("up", "down")}
+    if min(*columns["up"], *columns["down"]) < 0 or min(means.values()) <= 0:
+        raise DataError(f"{path} is no trace of a link: bandwidths are at least 0, and not all of them 0")
+    latency = float(np.mean(columns["latency"])) if "latency" in columns else 0.0
+    return Link(f"{TRACE}{path.resolve()}", means["down"], means["up"], latency, f"measured: {path}", trace=trace)
