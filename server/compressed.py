@@ -234,13 +234,15 @@ class Compressed(Strategy):
             shared_initial=self._shared_initial,
             stateless=self._stateless,
         )
-        excluded = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
-        if len(excluded) == len(layout.tensors):
+        named, excluded = NamedGrid(grid, timeout, self.ledger), self.excluded(layout)
+        return Exchange(named, downlink, self.ledger, Peers(), exclude=excluded, seed=self.seed)
+
+    def excluded(self, layout: Layout) -> bytes:
+        """Return the mask of the tensors whose changes are not sent, empty for none; SettingError if that is all."""
+        names = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
+        if len(names) == len(layout.tensors):
             raise SettingError(f"exclude leaves some tensors to be sent, got {', '.join(self._exclude)}")
-        mask = layout.mask(excluded) if excluded else b""
-        return Exchange(
-            NamedGrid(grid, timeout, self.ledger), downlink, self.ledger, Peers(), exclude=mask, seed=self.seed
-        )
+        return layout.mask(names) if names else b""
 
     def summary(self) -> None:
         _log.info("Compressed: up %s, down %s", self.up, self.down)

@@ -77,8 +77,11 @@ def check(cells: Iterable[Cell]) -> None:
     for cell in _once(cells):
         try:
             work = task(cell.config)
-            build(cell.config, work)
-            _code(cell.candidate, work.initial())
+            initial = work.initial()
+            layout = Layout.of(initial)
+            left_out = build(cell.config, work).excluded(layout)
+            names = {tensor.name for tensor in layout.part(left_out).tensors} if left_out else set()
+            _code(cell.candidate, {name: array for name, array in initial.items() if name not in names})
         except FedpressError as error:
             raise SettingError(f"candidate {cell.candidate.name!r} on {cell.workload}: {error}") from error
 

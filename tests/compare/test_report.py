@@ -1,0 +1,215 @@
+"""A whole comparison on real runs: kept, gone on with, reported; its page opened in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PNG = b"\x89PNG"
+CODECS = "none; qsgd(4) | ans; small: ef | lowrank(nmse=0.1) | ans"
+SMALL = ["--workload", "digits", "--rounds", "6", "--seeds", "0,1", "--set", "clients=10", "--set", "per-round=4"]
+
+
+def compare(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fedpress", "compare", *SMALL, "--out", str(folder), *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("compared") / "out"
+    said = compare(folder, "--codecs", CODECS, "--link", "3g", "--target", "0.3", "--allowed", "100")
+    assert said.returncode == 0, said.stderr
+    assert "6/6" in said.stderr
+    assert "take " in said.stdout
+    return folder, json.loads((folder / "results.json").read_text())
+
+
+def test_every_file_is_there_and_says_the_same(done: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = done
+    names = {path.name for path in folder.iterdir()}
+    assert {"report.html", "results.json", "results.csv", "cells"} <= names
+    pictures = [folder / name for name in names if name.endswith(".png")]
+    assert len(pictures) == 5
+    assert all(path.read_bytes().startswith(PNG) for path in pictures)
+    assert len((folder / "results.csv").read_text().splitlines()) == 1 + 6 == 1 + len(result["cells"])
+    assert [row["candidate"] for row in result["candidates"]] == ["none", "qsgd(4) | ans", "small"]
+    page = (folder / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="http', page), "it opens offline"
+    for row in result["candidates"]:
+        mine = [cell for cell in result["cells"] if cell["candidate"] == row["candidate"]]
+        assert row["final"]["mean"] == pytest.approx(sum(cell["accuracy"] for cell in mine) / 2)
+        assert row["up"]["mean"] == pytest.approx(sum(cell["up"] for cell in mine) / 2)
+    assert result["candidates"][0]["up_ratio"] == pytest.approx(1.0, abs=0.02)
+    assert result["candidates"][2]["up_ratio"] > 8
+
+
+def test_what_is_done_is_not_run_again_and_a_new_codec_costs_its_own_runs(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(done[0], folder)
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
+    # Another link, target and name ask nothing new of the runs.
+    said = compare(folder, "--codecs", CODECS.replace("small", "tiny") + "; fp16", "--link", "lora", "--json")
+    assert said.returncode == 0, said.stderr
+    result = json.loads(said.stdout)
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert len(list(folder.glob("cells/*"))) == 8
+    assert [row["candidate"] for row in result["candidates"]] == ["none", "qsgd(4) | ans", "tiny", "fp16"]
+    assert result["candidates"][0]["seconds"]["mean"] > 1000 * done[1]["candidates"][0]["seconds"]["mean"]
+
+
+def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "fedpress",
+        "compare",
+        *SMALL,
+        "--out",
+        str(folder),
+        "--codecs",
+        CODECS,
+        "--jobs",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr or []:
+        if line.startswith("1/6"):
+            break
+    process.send_signal(2)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    time.sleep(0.5)
+    assert not subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, check=False).stdout
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
+    said = compare(folder, "--codecs", CODECS)
+    assert said.returncode == 0, said.stderr
+    assert sum(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()) >= 1
+    assert len(json.loads((folder / "results.json").read_text())["cells"]) == 6
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    """With a huge step the model is infinite after a round, and no node can train it."""
+    bad = "bad: none > none @ strategy=FedAvgM strategy.server-learning-rate=1e38"
+    said = compare(tmp_path / "out", "--codecs", f"none; {bad}", "--seeds", "0")
+    assert said.returncode == 1
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    (failure,) = result["failures"]
+    assert failure["candidate"] == "bad"
+    assert failure["reason"] == "round 2: fewer than 1 replies counted, 3 times"
+    assert result["advice"][0]["choice"] == "none"
+    assert failure["reason"] in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--codecs", "topk(2) | ans"], "topk"),
+        (["--seeds", "0,x"], "'0,x'"),
+        (["--seeds", "1,1"], "1, 1"),
+        (["--link", "5g"], "'5g'"),
+        (["--suite", "huge"], "'huge'"),
+        (["--target", "86"], "86"),
+        (["--workload", "mnist"], "'mnist'"),
+    ],
+)
+def test_a_wrong_call_ends_before_the_first_run(options: list[str], says: str, tmp_path: Path) -> None:
+    said = compare(tmp_path / "out", *options)
+    assert said.returncode == 2, said.stderr
+    assert says in said.stderr
+    assert len(said.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("out/cells/*"))
+
+
+def test_a_deadline_is_part_of_the_runs(tmp_path: Path) -> None:
+    options = ["--codecs", "none; fp16", "--seeds", "0", "--deadline", "3", "--link", "nb-iot"]
+    said = compare(tmp_path / "out", *options, "--json")
+    result = json.loads(said.stdout)
+    # Whole models of 38 kB take 11 seconds each way: nobody makes it, so the run fails, and says so.
+    assert said.returncode == 0 or result["failures"]
+    assert {failure["candidate"] for failure in result["failures"]} == {"none", "fp16"}
+    assert all("fewer than 1 replies" in failure["reason"] for failure in result["failures"])
+    assert json.loads((tmp_path / "out" / "paces.json").read_text()).keys() == {"digits: none", "digits: fp16"}
+
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not CHROMIUM or not DRIVER:
+        pytest.skip("no Chromium and chromedriver here")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("headless", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
+        options.add_argument(f"--{argument}")
+    for argument in ("disable-component-update", "disable-sync", "window-size=1200,900"):
+        options.add_argument(f"--{argument}")
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def test_the_page_in_a_real_browser(done: tuple[Path, dict[str, Any]], browser: Any) -> None:
+    folder, result = done
+    browser.get(f"file://{folder / 'report.html'}")
+    rows = lambda: [row.text for row in browser.find_elements("css selector", "tbody tr td:first-child")]  # noqa: E731
+    heads = browser.find_elements("css selector", "thead th")
+    at = [head.text.strip() for head in heads].index("bytes up")
+    by_bytes = [r["candidate"] for r in sorted(result["candidates"], key=lambda r: r["up"]["mean"])]
+    heads[at].find_element("css selector", "button").click()
+    assert rows() == by_bytes
+    assert heads[at].get_attribute("aria-sort") == "ascending"
+    heads[at].find_element("css selector", "button").click()
+    assert rows() == by_bytes[::-1]
+    # A mark in a figure says what it stands for, to whoever points at it.
+    row = result["candidates"][1]
+    mark = browser.find_element("id", "fp-digits-accuracy-by-up-1")
+    said = mark.find_element("css selector", "title").get_attribute("textContent")
+    assert said.startswith(f"{row['candidate']}: {100 * row['final']['mean']:.2f} %")
+    browser.execute_script("arguments[0].dispatchEvent(new Event('pointerenter'))", mark)
+    assert browser.find_element("css selector", "#digits-accuracy-by-up figcaption").text == said
+    assert browser.find_element("css selector", ".advice code").text == result["advice"][0]["choice"]
+    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert not errors
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_and_can_be_read_in_the_dark(
+    scheme: str, done: tuple[Path, dict[str, Any]], browser: Any
+) -> None:
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(f"file://{done[0] / 'report.html'}")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+    colours = browser.execute_script(
+        "const of = (e, what) => getComputedStyle(e)[what].match(/\\d+/g).slice(0, 3).map(Number);"
+        "const text = document.querySelector('svg text');"
+        "return [of(document.body, 'backgroundColor'), of(document.body, 'color'), of(text, 'fill')]"
+    )
+    light = [luminance(colour) for colour in colours]
+    for ink in light[1:]:
+        high, low = max(ink, light[0]), min(ink, light[0])
+        assert (high + 0.05) / (low + 0.05) > 7, "WCAG AAA"
+    assert (light[0] < 0.1) == (scheme == "dark")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def luminance(colour: list[int]) -> float:
+    """Relative luminance, https://www.w3.org/TR/WCAG22/#dfn-relative-luminance."""
+    parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]

@@ -1,0 +1,106 @@
+"""Laws of what runs are judged by: nothing is extrapolated, the front is not beaten, advice says how sure it is."""
+
+from pathlib import Path
+
+import pytest
+
+from fedpress.simulations.compare.advice import advise
+from fedpress.simulations.compare.candidates import Candidate
+from fedpress.simulations.compare.figures import draw
+from fedpress.simulations.compare.scores import Run, Score, front
+from fedpress.simulations.network.clock import Pace
+
+
+def make_run(seed: int, accuracy: list[float], each: int, seconds: float = 1.0) -> Run:
+    rounds = range(len(accuracy))
+    bytes_by_then = tuple(each * number for number in rounds)
+    return Run(
+        seed,
+        tuple(accuracy),
+        bytes_by_then,
+        tuple(2 * size for size in bytes_by_then),
+        tuple(seconds * number for number in rounds),
+        None,
+        1000.0 * len(rounds),
+        2000.0 * len(rounds),
+        Path(),
+    )
+
+
+def make_score(name: str, runs: list[Run], target: float = 0.8, failures: tuple[str, ...] = ()) -> Score:
+    return Score("work", Candidate(name, name, "none"), tuple(runs), failures, target, Pace(0.0, 0.0))
+
+
+RISING = [0.1, 0.5, 0.7, 0.8, 0.9]
+LATE = [0.1, 0.2, 0.4, 0.7, 0.85]
+NEVER = [0.1, 0.2, 0.3, 0.4, 0.79]
+
+
+def test_costs_are_those_of_the_round_that_reached_the_target() -> None:
+    score = make_score("a", [make_run(0, RISING, 10), make_run(1, LATE, 10)])
+    assert score.to_target("rounds") == [3.0, 4.0]
+    assert score.to_target("up") == [30.0, 40.0]
+    assert score.to_target("both") == [90.0, 120.0]
+    assert score.cost("both") == 105.0
+
+
+def test_a_target_that_one_seed_does_not_reach_is_not_reached() -> None:
+    score = make_score("a", [make_run(0, RISING, 10), make_run(1, NEVER, 10)])
+    assert score.to_target("both") == [90.0, None]
+    assert score.cost("both") is None
+    assert make_score("b", [make_run(0, RISING, 10)], failures=("seed 1: lost",)).cost("both") is None
+
+
+def test_the_start_is_no_result() -> None:
+    assert make_run(0, [0.9, 0.1, 0.2], 1).reaches(0.8) is None
+
+
+def test_single_rounds_do_not_reach_a_target() -> None:
+    """Accuracy swings: with forty rounds it is a mean over four that counts."""
+    run = make_run(0, [0.1] * 20 + [0.95] + [0.1] * 20, 1)
+    assert run.last == 4
+    assert run.reaches(0.9) is None
+
+
+def test_nobody_on_the_front_is_beaten() -> None:
+    scores = [
+        make_score(name, [make_run(0, [0.1, final], size)])
+        for name, final, size in (("a", 0.9, 100), ("b", 0.8, 10), ("c", 0.8, 50), ("d", 0.7, 5), ("e", 0.9, 200))
+    ]
+    assert [score.name for score in front(scores, "up")] == ["d", "b", "a"]
+
+
+def test_the_advice_is_the_soonest_that_loses_little_and_says_how_sure_it_is() -> None:
+    plain = make_score("none", [make_run(seed, RISING, 1000, 10.0) for seed in range(3)])
+    fast = make_score("fast", [make_run(seed, RISING, 10, 1.0) for seed in range(3)])
+    coarse = make_score("coarse", [make_run(seed, [0.1, 0.8, 0.8, 0.8, 0.8], 1, 0.1) for seed in range(3)])
+    mixed = make_score("mixed", [make_run(seed, RISING, 10, 0.9 if seed else 2.0) for seed in range(3)])
+    (advice,) = advise([plain, fast, coarse], allowed=1.0)
+    assert advice.choice is fast
+    assert (advice.wins, advice.seeds, advice.sure) == (3, 3, True)
+    (advice,) = advise([plain, fast, coarse], allowed=50.0)
+    assert advice.choice is coarse
+    (advice,) = advise([plain, fast, mixed], allowed=1.0)
+    assert advice.choice is fast
+    assert (advice.wins, advice.sure) == (1, False)
+
+
+def test_there_is_no_advice_where_there_is_nothing_to_advise() -> None:
+    (advice,) = advise([make_score("a", [make_run(0, NEVER, 1)])], allowed=1.0)
+    assert advice.choice is None
+    assert "80.00 %" in advice.reason
+    (advice,) = advise([make_score("a", [], failures=("seed 0: no data",))], allowed=1.0)
+    assert advice.choice is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_any_number_of_candidates_can_be_drawn(count: int) -> None:
+    scores = [
+        make_score(f"codec {n} <&>", [make_run(0, RISING, 3 + n), make_run(1, LATE, 3 + n)]) for n in range(count)
+    ]
+    scores.append(make_score("failed", [], failures=("seed 0: no data",)))
+    scores.append(make_score("late", [make_run(0, NEVER, 5)]))
+    drawings = draw(scores, link="4g")
+    assert len(drawings) == 5
+    assert "codec 0 &lt;&amp;&gt;" in drawings[0].svg
+    assert "late: not reached" in drawings[-1].said.values()
