@@ -57,6 +57,7 @@ class Round:
     number: int  # 0 is the model before the first round
     model: Update  # v, as nodes can reconstruct it
     evaluation: MetricRecord | None  # what `evaluate_fn` said of it
+    evaluated: MetricRecord | None  # what nodes said of it, as the strategy sums it up
     failures: int  # replies that were refused, errors, or never came
     seconds: float
     counted: dict[str, Counted]  # by node
@@ -179,7 +180,7 @@ class Compressed(Strategy):
             done = recovery.resume(exchange, result) if recovery and self._resume else None
             for number in range(0 if done is None else done + 1, num_rounds + 1):
                 began = time.monotonic()
-                outcome, asked, distilled = Outcome({}, None, []), 0, False
+                outcome, asked, distilled, evaluation = Outcome({}, None, []), 0, False, None
                 if number > 0:
                     outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
                     distilled = self._advance(number, outcome, exchange)
@@ -192,7 +193,7 @@ class Compressed(Strategy):
                 if self.on_round is not None:
                     counted = {vote.node: Counted(str(vote.codec), vote.weight, vote.work) for vote in outcome.votes}
                     failures, seconds = asked - len(counted), time.monotonic() - began
-                    self.on_round(Round(number, model, central, failures, seconds, counted, distilled))
+                    self.on_round(Round(number, model, central, evaluation, failures, seconds, counted, distilled))
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)

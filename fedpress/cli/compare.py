@@ -27,6 +27,9 @@ def compare(  # noqa: D103  the help text is its docstring
         str | None,
         typer.Option(help="SPEC;SPEC... or a file with one a line; each UP, UP > DOWN, or NAME: UP > DOWN."),
     ] = None,
+    app: Annotated[
+        Path | None, typer.Option(help="Folder of your Flower app, in place of our workloads; '--set clients=10'.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between commas; 0,1,2 if not given.")] = None,
     link: Annotated[
         str, typer.Option(help="lora, nb-iot, lte-m, 3g, 4g, dsl, wifi or trace:FILE; '4g,loss=0.02' changes it.")
@@ -65,12 +68,13 @@ def compare(  # noqa: D103  the help text is its docstring
         find_fleet(fleet),
         deadline,
         target,
+        app,
         allowed,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     out.mkdir(parents=True, exist_ok=True)
     cells = cells_of(question, out)
-    long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload) else ""
+    long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload or app) else ""
     errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:

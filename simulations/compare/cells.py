@@ -21,6 +21,7 @@ from fedpress.server.build import build
 from fedpress.server.files import replace as replace_file
 from fedpress.server.record import versions
 from fedpress.simulations.compare.candidates import Candidate
+from fedpress.simulations.compare.foreign import read_app, resolve_app
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -67,6 +68,25 @@ def plan(
                 except SettingError as error:
                     raise SettingError(f"candidate {candidate.name!r}: {error}") from error
     return cells
+
+
+def plan_app(
+    candidates: Sequence[Candidate], path: Path, seeds: Iterable[int], settings: Mapping[str, Value]
+) -> list[Cell]:
+    """Return the cells of somebody's Flower app; its name stands for the workload."""
+    app = read_app(path)
+    app.load()  # that it can be imported is found out now
+    for candidate in candidates:
+        if candidate.settings:
+            raise SettingError(
+                f"candidate {candidate.name!r}: the app has a strategy of its own, so it takes no @ settings"
+            )
+    return [
+        Cell(app.path.name, candidate, seed, given, resolve_app(app, given))
+        for seed in seeds
+        for candidate in candidates
+        for given in [{**settings, "seed": seed, "up": candidate.up, "down": candidate.down}]
+    ]
 
 
 def check(cells: Iterable[Cell]) -> None:

@@ -9,7 +9,7 @@ from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value, require
 from fedpress.simulations.compare.advice import advise
 from fedpress.simulations.compare.candidates import Candidate
-from fedpress.simulations.compare.cells import Cell, check, paced, plan
+from fedpress.simulations.compare.cells import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.report import Comparison, write
 from fedpress.simulations.compare.runner import Standing, run_cells
 from fedpress.simulations.compare.scores import score
@@ -29,6 +29,7 @@ class Question:
     fleet: Fleet = FLEETS["this"]
     deadline: float = 0.0  # seconds after which a round is over on the link; 0 for none
     target: float | None = None  # accuracy
+    app: Path | None = None  # folder of a Flower app in place of our workloads
     allowed: float = 1.0  # points of accuracy that the recommendation may lose
 
     def __post_init__(self) -> None:
@@ -42,6 +43,10 @@ class Question:
 
 def cells_of(question: Question, folder: Path) -> list[Cell]:
     """Return the runs that `question` takes; raise SettingError if one of them cannot work."""
+    if question.app is not None:
+        if question.deadline or question.fleet.dropouts:
+            raise SettingError("deadlines and dropouts are for our own workloads, and app is another's")
+        return plan_app(question.candidates, question.app, question.seeds, question.settings)
     cells = plan(question.candidates, question.workloads, question.seeds, question.settings)
     check(cells)
     if not question.deadline and not question.fleet.dropouts:

@@ -191,6 +191,8 @@ def _advice(advice: Advice) -> dict[str, Any]:
 
 def _about(done: Sequence[Done], workload: str) -> str:
     config = next(one.cell.config for one in done if one.cell.workload == workload)
+    if "app" in config:
+        return f"The Flower app {workload}, with its own strategy and training, on {config['clients']} nodes."
     model = f", model {config['model']}" if config["model"] else ""
     partition = (
         f"{config['partition']}({config['alpha']})" if config["partition"] == "dirichlet" else config["partition"]

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedpress.compression.settings import Value
 from fedpress.server.record import CHECKPOINT, RESULT
 from fedpress.simulations.compare.cells import Cell
 
-CELLS, SETTINGS = "cells", "cell.toml"
+CELLS, SETTINGS, FINISHED = "cells", "cell.toml", "finished"
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,13 @@ def run_cells(
     found: dict[str, Done] = {}
     for key, cell in runs.items():
         at = folder / CELLS / key
-        if result := _finished(cell, at):
+        if result := _finished(at):
             found[key] = Done(cell, at, result, cached=True)
     waiting = [key for key in runs if key not in found]
     began, ran = time.monotonic(), 0
     lock, running = threading.Lock(), set[subprocess.Popen[str]]()
     # Rounds of other workloads take other times: what is left is judged by the share of updates that are done.
-    updates = {key: int(runs[key].config["rounds"]) * int(runs[key].config["per-round"]) for key in waiting}
+    updates = {key: _updates(runs[key]) for key in waiting}
 
     def work(key: str) -> None:
         nonlocal ran
@@ -87,22 +86,20 @@ def run_cells(
     return [replace(found[cell.key], cell=cell) for cell in cells]
 
 
-def _finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
-    try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
-    except (OSError, ValueError):
+def _updates(cell: Cell) -> int:
+    return int(cell.config.get("rounds", 1)) * int(cell.config.get("per-round", 1))
+
+
+def _finished(folder: Path) -> dict[str, Any] | None:
+    if not (folder / FINISHED).exists():
         return None
-    return result if len(result["rounds"]) == cell.config["rounds"] and not (folder / CHECKPOINT).exists() else None
+    result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    return result
 
 
 def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]") -> Done:
-    folder.mkdir(parents=True, exist_ok=True)
-    ours: dict[str, Value] = {"workers": 1, "engine": "inprocess", "resume": True, "out": str(folder)}
-    settings = {key: value for key, value in {**cell.config, **ours}.items() if key not in ("task", "out", "resume")}
-    (folder / SETTINGS).write_text("".join(f"{json.dumps(k)} = {_toml(v)}\n" for k, v in settings.items()))
-    command = [sys.executable, "-m", "fedpress", "simulate", "--config", str(folder / SETTINGS), "--json"]
     process = subprocess.Popen(
-        [*command, "--resume", "--out", str(folder)],
+        _command(cell, folder),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -119,8 +116,21 @@ def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]") -> Don
         return Done(cell, folder, None, last.removeprefix("fedpress: "))
     # The checkpoint is as large as the model, and a run that is done is not gone on with.
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-    return Done(cell, folder, _finished(cell, folder))
+    (folder / FINISHED).touch()
+    return Done(cell, folder, _finished(folder))
 
 
-def _toml(value: Value) -> str:
-    return json.dumps(value)  # strings, numbers and booleans are written alike in both
+def _command(cell: Cell, folder: Path) -> list[str]:
+    """Return the call that runs `cell` in `folder`, its settings written there."""
+    settings = folder / SETTINGS
+    if "app" in cell.config:  # somebody else's, which knows no checkpoints
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        settings.write_text(json.dumps(dict(cell.config)))
+        return [sys.executable, "-m", "fedpress.simulations.compare.foreign", str(settings), str(folder)]
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {**cell.config, "workers": 1, "engine": "inprocess"}
+    lines = [f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in kept.items() if k not in ("task", "out", "resume")]
+    settings.write_text("".join(lines))  # strings, numbers and booleans are written alike in JSON and TOML
+    call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json"]
+    return [*call, "--resume", "--out", str(folder)]

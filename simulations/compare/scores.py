@@ -119,7 +119,7 @@ def score(
             for one in group:
                 if one.result:
                     fixed = one.cell.config
-                    if fixed["training-pace"]:  # by which its replies were late or in time
+                    if fixed.get("training-pace"):  # by which its replies were late or in time
                         pace = Pace(float(fixed["training-pace"]), float(fixed["coding-pace"]))
                     spent = clock(visits[one.cell.key], link, fleet, pace, seed=one.cell.seed, deadline=deadline)
                     known = [step.joules for step in spent if step.joules is not None]

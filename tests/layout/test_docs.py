@@ -22,6 +22,7 @@ from fedpress.cli import main
 from fedpress.client.settings import OPTIMIZERS, SCHEDULES
 from fedpress.compression.registry import STAGES, WRAPPERS
 from fedpress.simulations import run as run_module
+from fedpress.simulations.compare import compare as compare_module
 from fedpress.simulations.partitions import KINDS
 from fedpress.simulations.settings import ENGINES, resolve
 
@@ -41,11 +42,11 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Every call of `fedpress simulate` in the documentation that is whole: upper-case words stand for something."""
+    """Every whole call of `fedpress simulate` and `compare` in the docs: upper-case words stand for something."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        found += re.findall(r"(?:^    |`|^\S*/)(fedpress simulate\b[^`\n]*)", text, re.MULTILINE)
+        found += re.findall(r"(?:^    |`|^\S*/)(fedpress (?:simulate|compare)\b[^`\n]*)", text, re.MULTILINE)
     return [command for command in dict.fromkeys(found) if not re.search(r"\b[A-Z]{3,}\b|--help", command)]
 
 
@@ -64,6 +65,11 @@ def test_the_tables_of_codecs_are_those_of_the_measurement() -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / "codec-page", "--check"], check=True)
 
 
+@pytest.mark.parametrize("script", ["recipes", "results"])
+def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
+    subprocess.run([sys.executable, ROOT / "scripts" / script, "check"], check=True)
+
+
 def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
     (text,) = blocks(SIMULATE, "toml")
     (tmp_path / "run.toml").write_text(text)
@@ -77,15 +83,16 @@ def test_there_are_commands_to_try() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_a_right_call(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[Any] = []
 
-    def run(settings: dict[str, Any], **_: Any) -> None:
+    def run(settings: Any, *_: Any, **__: Any) -> None:
         seen.append(settings)
         raise Seen
 
     (tmp_path / "run.toml").write_text(blocks(SIMULATE, "toml")[0])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_module, "run", run)
+    monkeypatch.setattr(compare_module, "run_cells", run)
     monkeypatch.setattr(sys, "argv", shlex.split(command, comments=True))
     with pytest.raises(SystemExit):
         main()
