@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
+from fedpress.simulations.network.changes import read_changes
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,7 @@ FLEETS = {
 
 def find_fleet(name: str) -> Fleet:
     """Return the fleet `name`, or `NAME,slower=8,...`; raise SettingError if there is none."""
-    base, *changes = name.split(",")
+    base, given = read_changes(name, "fleet", {field.name: float for field in fields(Fleet) if field.name != "name"})
     if base not in FLEETS:
         raise SettingError(unknown("fleet", base, FLEETS))
-    takes = [field.name for field in fields(Fleet) if field.name != "name"]
-    given: dict[str, float] = {}
-    for change in changes:
-        key, _, value = change.strip().partition("=")
-        if key not in takes:
-            raise SettingError(unknown(f"part of the fleet {base!r}", key, takes))
-        try:
-            given[key] = float(value)
-        except ValueError as error:
-            raise SettingError(f"the {key} of a fleet is a number, got {value!r}") from error
     return replace(FLEETS[base], name=name, **given) if given else FLEETS[base]

@@ -11,6 +11,7 @@ import numpy as np
 
 from fedpress.compression.errors import DataError, SettingError, unknown
 from fedpress.compression.settings import require
+from fedpress.simulations.network.changes import read_changes
 
 Way = Literal["up", "down"]
 TRACE = "trace:"
@@ -134,34 +135,19 @@ LINKS = {
 
 def find_link(name: str) -> Link:
     """Return the link `name`, or `trace:FILE`, changed by `,loss=0.02,...`; raise SettingError or DataError if none."""
-    base, *changes = name.split(",")
+    whole = ("payload", "overhead")
+    takes = {key: int if key in whole else float for key in ("down", "up", "latency", "loss", *whole, "duty")}
+    base, given = read_changes(name, "link", takes)
     if base.startswith(TRACE):
         link = read_trace(Path(base.removeprefix(TRACE)).expanduser())
     elif base in LINKS:
         link = LINKS[base]
     else:
         raise SettingError(f"{unknown('link', base, LINKS)}; measured ones are {TRACE}FILE")
-    takes = {
-        "down": float,
-        "up": float,
-        "latency": float,
-        "loss": float,
-        "payload": int,
-        "overhead": int,
-        "duty": float,
-    }
-    given: dict[str, float] = {}
-    for change in changes:
-        key, _, value = change.strip().partition("=")
-        if key not in takes:
-            raise SettingError(unknown(f"part of the link {base!r}", key, takes))
-        try:
-            given[key] = takes[key](value)
-        except ValueError as error:
-            raise SettingError(f"the {key} of a link is a number, got {value!r}") from error
     if not given:
         return link
-    return replace(link, name=",".join([link.name, *changes]), source=f"{link.source}; changed", **given)  # type: ignore[arg-type]
+    _, *changes = name.split(",")
+    return replace(link, name=",".join([link.name, *changes]), source=f"{link.source}; changed", **given)
 
 
 def read_trace(path: Path) -> Link:
