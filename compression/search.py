@@ -16,7 +16,7 @@ def find(measure: Callable[[float], float], target: float, start: float, *, slop
     x = math.log(start)
     below: tuple[float, float] | None = None  # log step, log of measure over target: holds the target
     above: tuple[float, float] | None = None  # does not
-    for _ in range(_TRIALS):
+    for trial in range(_TRIALS):
         y = math.log(max(measure(math.exp(x)) / target, 1e-12))
         if y <= 0:
             if below is None or y > below[1]:
@@ -26,7 +26,9 @@ def find(measure: Callable[[float], float], target: float, start: float, *, slop
         elif above is None or y < above[1] or (x - above[0]) * slope < 0:
             above = (x, y)
         if below is None or above is None:
-            x += max(-_FURTHEST, min(_FURTHEST, -(y + _CLOSE / 2) / slope * 1.2))
+            # Where the measure rises more slowly than `slope` says, steps that trust it would only creep up to the target.
+            beyond = 1.2 * 2.0 ** max(0, trial - 2)
+            x += max(-_FURTHEST, min(_FURTHEST, -(y + _CLOSE / 2) / slope * beyond))
             continue
         if abs(above[0] - below[0]) < 1e-3:
             break
