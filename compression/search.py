@@ -26,7 +26,7 @@ def find(measure: Callable[[float], float], target: float, start: float, *, slop
         elif above is None or y < above[1] or (x - above[0]) * slope < 0:
             above = (x, y)
         if below is None or above is None:
-            # Where the measure rises more slowly than `slope` says, steps that trust it would only creep up to the target.
+            # Where the measure rises more slowly than `slope` says, steps that trust it would only creep up.
             beyond = 1.2 * 2.0 ** max(0, trial - 2)
             x += max(-_FURTHEST, min(_FURTHEST, -(y + _CLOSE / 2) / slope * beyond))
             continue
