@@ -41,8 +41,8 @@ class LowRank(Stepped):
         return lambda step: _try(values, matrices, step)
 
     def guess(self, values: NDArray[np.float32], nmse: float) -> float:
-        # Few values of many are coded, so each may be quantised more coarsely than if all were. Fitted to updates of the
-        # McMahan CNN; on others the search has a few more trials to make.
+        # Few values of many are coded, so each may be quantised more coarsely than if all were. Fitted to updates of
+        # the McMahan CNN; on others the search has a few more trials to make.
         return float(58 * nmse**0.77 * np.square(values, dtype=np.float64).mean() ** 0.5)
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
