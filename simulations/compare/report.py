@@ -14,11 +14,12 @@ from fedpress.compression.settings import Value
 from fedpress.server.files import replace
 from fedpress.server.record import versions
 from fedpress.simulations.compare.advice import Advice
-from fedpress.simulations.compare.figures import amount, draw, duration
+from fedpress.simulations.compare.figures import draw
 from fedpress.simulations.compare.runner import Done
 from fedpress.simulations.compare.scores import Score
 from fedpress.simulations.network.fleet import Fleet
 from fedpress.simulations.network.links import Link
+from fedpress.simulations.units import amount, duration
 
 REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"
 SCHEMA = 1
@@ -211,7 +212,8 @@ def _link(link: Link) -> dict[str, str]:
 
 
 def _fleet(fleet: Fleet) -> str:
-    words = f"devices train {fleet.slower:g} times slower than the machine that ran this"
+    slower = "as fast as" if fleet.slower == 1 else f"{fleet.slower:g} times slower than"
+    words = f"devices train {slower} the machine that ran this"
     if fleet.spread:
         words += f", log-normal with {fleet.spread:g}"
     if fleet.stragglers:
