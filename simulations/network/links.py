@@ -139,6 +139,8 @@ def find_link(name: str) -> Link:
     takes = {key: int if key in whole else float for key in ("down", "up", "latency", "loss", *whole, "duty")}
     base, given = read_changes(name, "link", takes)
     if base.startswith(TRACE):
+        if measured := sorted({"down", "up", "duty"} & given.keys()):
+            raise SettingError(f"the {measured[0]} of a link is what the trace {base.removeprefix(TRACE)!r} measured")
         link = read_trace(Path(base.removeprefix(TRACE)).expanduser())
     elif base in LINKS:
         link = LINKS[base]
@@ -165,6 +167,8 @@ def read_trace(path: Path) -> Link:
             f"{path} is no trace of a link: it has columns seconds, down, up (bit/s), and two rows at least"
         )
     columns = {key: tuple(row[key] for row in rows) for key in rows[0]}
+    if not np.isfinite(list(columns.values())).all():
+        raise DataError(f"{path} is no trace of a link: it holds what is no finite number")
     if columns["seconds"][0] != 0 or any(
         a >= b for a, b in zip(columns["seconds"], columns["seconds"][1:], strict=False)
     ):
