@@ -37,8 +37,10 @@ class Question:
         require(self.target is None or 0 < self.target <= 1, "target", "in (0, 1]", self.target)
         require(self.allowed >= 0, "allowed", "at least 0", self.allowed)
         require(self.deadline >= 0, "deadline", "at least 0", self.deadline)
-        if len(set(self.seeds)) < len(self.seeds):
-            raise SettingError(f"seeds differ, got {', '.join(map(str, self.seeds))}")
+        for name in ("seeds", "workloads"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise SettingError(f"{name} differ, got {', '.join(map(str, given))}")
 
 
 def cells_of(question: Question, folder: Path) -> list[Cell]:
