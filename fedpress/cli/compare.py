@@ -42,15 +42,20 @@ def compare(  # noqa: D103  the help text is its docstring
     ] = None,
     allowed: Annotated[float, typer.Option(help="Points of accuracy that the recommendation may lose.")] = 1.0,
     jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
+    nncodec: Annotated[
+        Path | None, typer.Option(help="The python of an environment with NNCodec, whose bytes are shown beside.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of every run.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of every run, KEY=VALUE.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
     json: Annotated[bool, typer.Option("--json", help="Print what results.json holds and nothing else.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001  main looks for it
 ) -> None:
     from rich.console import Console
 
+    from fedpress.server.files import make_folder
     from fedpress.simulations.compare.candidates import find_suite, read_candidates
     from fedpress.simulations.compare.compare import Question, cells_of
     from fedpress.simulations.compare.compare import compare as run
@@ -77,11 +82,12 @@ def compare(  # noqa: D103  the help text is its docstring
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     cells = cells_of(question, out)
+    make_folder(out)
     long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload or app) else ""
     errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
-        result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)
+        result = run(question, cells, out, jobs=jobs, command=command, nncodec=nncodec, note=progress.show)
     if json:
         typer.echo(json_module.dumps(result))
     else:

@@ -55,8 +55,8 @@ def run_cells(
     """
     jobs = jobs or len(os.sched_getaffinity(0))
     make_folder(folder)
-    with _alone(folder) as lock:
-        return _run_cells(cells, folder, jobs, note, lock)
+    with _alone(folder) as held:
+        return _run_cells(cells, folder, jobs, note, held)
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _alone(folder: Path) -> Iterator[int]:
 
 
 def _run_cells(
-    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[Standing], None], lock: int
+    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[Standing], None], held: int
 ) -> list[Done]:
     runs = {cell.key: cell for cell in cells}  # two names may stand for one run
     found: dict[str, Done] = {}
@@ -96,7 +96,7 @@ def _run_cells(
 
     def work(key: str) -> None:
         nonlocal ran
-        done = _run(runs[key], folder / CELLS / key, running, lock)
+        done = _run(runs[key], folder / CELLS / key, running, held)
         with lock:
             found[key] = done
             ran += updates[key]
@@ -129,7 +129,7 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     return result
 
 
-def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]", lock: int) -> Done:
+def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]", held: int) -> Done:
     process = subprocess.Popen(
         _command(cell, folder),
         stdout=subprocess.DEVNULL,
@@ -137,7 +137,7 @@ def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]", lock: 
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core a run: two threads on it would only wait for each other
         start_new_session=True,  # Ctrl-C is for us, and we say it on
-        pass_fds=(lock,),
+        pass_fds=(held,),
     )
     running.add(process)
     try:
