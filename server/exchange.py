@@ -133,7 +133,7 @@ class Exchange:
             name = self.grid.name(node)
             if message.has_error():
                 _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
-                delivery.trouble = f"node {name} failed: {' '.join(message.error.reason.split())}"
+                delivery.trouble = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
                 continue
             self._count(round, message, name)
             said = message.content.config_records.get(KEY)

@@ -107,7 +107,7 @@ def _pareto(scores: Sequence[Score], looks: dict[str, _Look], way: str, title: s
     name, said = f"{scores[0].workload}-accuracy-by-{way}", {}
     best = front(scores, way)
     points = [(score.mean(way), 100 * score.mean("final")) for score in best]
-    ring = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1}
+    ring: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1}
     axes.step(
         *zip(*points, strict=True), where="post", color=_INK, alpha=0.45, linewidth=1, label="Pareto front", **ring
     )
