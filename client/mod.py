@@ -178,19 +178,29 @@ def _receive(
         version = version_of(base, Layout.of(base))
     if any(start not in (b"", version) for start in starts) or (not frames and version != wanted):
         return {}, None
-    if not frames:
-        return base, None
+    if not frames:  # what is kept may have gone bad since: its name is not what it is
+        return (base, None) if version_of(base, Layout.of(base)) == wanted else ({}, None)
     layout = Layout.read(str(order["layout"])) if order["layout"] else Layout.of(base)
-    model = base if starts[0] else {}
+    try:
+        model = _follow(frames, base if starts[0] else {}, layout)
+        if Layout.of(model) != layout or version_of(model, layout) != wanted:
+            raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
+    except FrameError:
+        if starts[0]:  # from a base that went bad no frame leads on: a key frame needs none
+            return {}, None
+        raise
+    side = difference(model, base, layout) if starts[0] and order["keep"] else None
+    return model, side
+
+
+def _follow(frames: list[tuple[bytes, bytes]], base: Update, layout: Layout) -> Update:
+    """Return where `frames` lead from `base`, or from nothing if that is empty."""
+    model = base
     for frame, mask in frames:
         part = layout.part(mask)
         update = parse(read_frame(frame).spec).decode(frame, part)
-        model = apply(model, update, layout) if starts[0] else {**model, **update}
-    model = {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
-    if Layout.of(model) != layout or version_of(model, layout) != wanted:
-        raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
-    side = difference(model, base, layout) if starts[0] and order["keep"] else None
-    return model, side
+        model = apply(model, update, layout) if base else {**model, **update}
+    return {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
 
 
 def _frames(message: Message, order: ConfigRecord) -> list[tuple[bytes, bytes]]:

@@ -30,14 +30,29 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
 
 import hashlib
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
+from fedpress.compression.errors import FrameError
 from fedpress.compression.layout import Layout, Update
+
+T = TypeVar("T", bytes, int, float, str)
 
 KEY = "fedpress"
 FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
 LOSSLESS = "none"  # the codec of whole models
+
+
+def taken(said: Mapping[str, object], name: str, kind: type[T]) -> T:
+    """Return the field `name` of what a node said; raise FrameError if it is not there, or not of this `kind`.
+
+    Nothing is converted: of a number `bytes` would make as many bytes.
+    """
+    value = said.get(name)
+    if type(value) is not kind:
+        raise FrameError(f"its {name} is {kind.__name__}, got {type(value).__name__}")
+    return value
 
 
 def frame_name(frame: bytes) -> bytes:

@@ -14,7 +14,8 @@ from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
 
 from fedpress.compression import Codec, FrameError, Layout, Update
-from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, difference
+from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, changed, difference
+from fedpress.server import privacy
 from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
@@ -130,7 +131,10 @@ def aggregate(strategy: Strategy, number: int, votes: Sequence[Vote], asked: Mes
     for vote in votes:
         try:
             (key,) = vote.reply.content.array_records
-            vote.reply.content[key] = model_record(vote.decode())
+            model = vote.decode()
+            if privacy.divides_by_norm(strategy) and not changed(model, vote.exact):
+                raise FrameError(f"its update changes nothing, and {type(strategy).__name__} divides by its norm")
+            vote.reply.content[key] = model_record(model)
         except FrameError as error:
             refuse(number, vote.node, error)
             counted.remove(vote)

@@ -24,6 +24,7 @@ from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 from fedpress.server import privacy
 from fedpress.server.aggregate import Bounds, Outcome, Vote, Work, aggregate, cast, model_record, refuse
+from fedpress.server.alike import alike, judged, weighted_by
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.growing import LosslessGrid, grows
@@ -122,6 +123,10 @@ class Compressed(Strategy):
             raise SettingError(
                 f"distil learns from updates before {type(strategy).__name__} adds its noise: leave it out"
             )
+        if isinstance(exclude, str):
+            raise SettingError(f"exclude is a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)")
+        if resume and checkpoint is None:
+            raise SettingError("resume goes on from a checkpoint: name its folder")
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
         require(max_norm > 0, "max_norm", "above 0", max_norm)
         require(max_examples > 0, "max_examples", "above 0", max_examples)
@@ -143,7 +148,7 @@ class Compressed(Strategy):
         self._resume = resume
         self._terms = {
             "strategy": type(strategy).__name__,
-            "up": repr(self.up),
+            "up": _describe(self.up),
             "down": down,
             "key": key,
             "seed": seed,
@@ -240,6 +245,8 @@ class Compressed(Strategy):
 
     def excluded(self, layout: Layout) -> bytes:
         """Return the mask of the tensors whose changes are not sent, empty for none; SettingError if that is all."""
+        if not layout.tensors:
+            raise SettingError("the model has no tensors: initial_arrays is empty")
         names = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
         if len(names) == len(layout.tensors):
             raise SettingError(f"exclude leaves some tensors to be sent, got {', '.join(self._exclude)}")
@@ -273,7 +280,7 @@ class Compressed(Strategy):
 
     def _train(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> tuple[Outcome, int]:
         """Train a round; return what came of it, and how many messages were sent for it."""
-        asked = 0
+        asked, trouble = 0, ""
         exact = exchange.downlink.exact
         for attempt in range(ATTEMPTS):
             _seed_globals(exchange.grid, self.seed, "train", number, attempt)
@@ -283,6 +290,7 @@ class Compressed(Strategy):
                 return Outcome(exact, None, []), asked
             asked += len(delivery.asked)
             votes = self._votes(number, delivery, exchange)
+            trouble = delivery.trouble or trouble
             # Nothing of the inner strategy has changed up to here, so the round can be repeated.
             if privacy.is_private(self.strategy):
                 privacy.draw_noise_from_the_system()
@@ -293,18 +301,19 @@ class Compressed(Strategy):
                     exchange.accept(vote)
                 return outcome, asked
             _log.warning("round %d: fewer than %d of %d replies count", number, self.min_replies, len(delivery.asked))
-        raise FedpressError(f"round {number}: fewer than {self.min_replies} replies counted, {ATTEMPTS} times")
+        last = f"; the last: {trouble}" if trouble else ""
+        raise FedpressError(f"round {number}: fewer than {self.min_replies} replies counted, {ATTEMPTS} times{last}")
 
     def _votes(self, number: int, delivery: Delivery, exchange: Exchange) -> list[Vote]:
-        weighted_by = getattr(self.strategy, "weighted_by_key", "num-examples")
         bounds = replace(self._bounds, clip=privacy.bound(self.strategy))
         votes = []
         for reply in delivery.replies:
             try:
-                votes.append(reply.vote(exchange.downlink, weighted_by, bounds))
+                votes.append(reply.vote(exchange.downlink, weighted_by(self.strategy), bounds))
             except FrameError as error:
                 refuse(number, reply.node, error)
-        return votes
+                delivery.trouble = f"node {reply.node}: {error}"
+        return alike(number, self.strategy, votes)
 
     def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
         """Let nodes evaluate the model that they were sent, v."""
@@ -312,8 +321,15 @@ class Compressed(Strategy):
         _seed_globals(exchange.grid, self.seed, "evaluate", number)
         messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
         delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))
-        replies = [reply.message for reply in delivery.replies]
+        said = [(reply.node, reply.message) for reply in delivery.replies]
+        replies = judged(number, self.strategy, said, self._bounds)
         return self.aggregate_evaluate(number, replies) if delivery.asked else None
+
+
+def _describe(policy: Policy) -> str:
+    """Return a policy as text that is the same in the process that goes on with a run."""
+    plain = type(policy).__repr__ is object.__repr__
+    return f"{type(policy).__module__}.{type(policy).__qualname__}" if plain else repr(policy)
 
 
 def _seed_globals(grid: NamedGrid, seed: int, *path: str | int) -> None:

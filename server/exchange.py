@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Rec
 
 from fedpress.compression import Codec, FrameError
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
-from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name
+from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name, taken
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
@@ -68,6 +68,7 @@ class Delivery:
 
     asked: dict[int, Asked]
     replies: list[Reply] = field(default_factory=list)  # of nodes that did it, in the order of their names
+    trouble: str = ""  # why a reply does not count, the last one of them
 
 
 class Exchange:
@@ -132,6 +133,7 @@ class Exchange:
             name = self.grid.name(node)
             if message.has_error():
                 _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
+                delivery.trouble = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
                 continue
             self._count(round, message, name)
             said = message.content.config_records.get(KEY)
@@ -140,8 +142,9 @@ class Exchange:
                 continue
             try:
                 missed = self._take(round, node, message, said, delivery)
-            except (FrameError, KeyError, TypeError, ValueError) as error:
+            except FrameError as error:
                 refuse(round, name, error)
+                delivery.trouble = f"node {name}: {error}"
                 continue
             if missed is not None:
                 again[node] = missed
@@ -150,9 +153,11 @@ class Exchange:
     def _take(self, round: int, node: int, message: Message, said: ConfigRecord, delivery: Delivery) -> bool | None:
         """Take a reply in; if its node could not start return whether only a key frame will help, else None."""
         name = self.grid.name(node)
+        if node not in delivery.asked:
+            raise FrameError("it was asked nothing")
         peer, asked = self.peers[name], delivery.asked[node]
-        version, turn = bytes(said["version"]), int(said["turn"])  # type: ignore[arg-type]
-        if said["need_key"]:
+        version, turn = taken(said, "version", bytes), taken(said, "turn", int)
+        if said.get("need_key"):
             useless = (
                 version == peer.held and peer.held != b""
             )  # it got what leads on from what it has, and is not there
@@ -162,15 +167,15 @@ class Exchange:
             return useless or version not in self.downlink.versions
         frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        if not asked.nonce or bytes(said["answer"]) != answer_of(asked.nonce, round, name, frame):  # type: ignore[arg-type]
+        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
         self._heard(name, version, turn)
-        work = Work(_seconds(said["seconds"]), _seconds(said["coding"]))
+        work = Work(*(_seconds(taken(said, name, float)) for name in ("seconds", "coding")))
         if trained:
             peer.seconds = work.training
-        tensors = bytes(said["tensors"])  # type: ignore[arg-type]
+        tensors = taken(said, "tensors", bytes)
         del message.content[KEY]
         delivery.replies.append(Reply(name, message, asked, tensors, work))
         return None
@@ -238,7 +243,6 @@ class Exchange:
         self.ledger.add(Entry(round, node, direction, purpose, frame, message_nbytes(message), plain))
 
 
-def _seconds(said: object) -> float:
+def _seconds(said: float) -> float:
     """Return a duration that a node claims, 0 for what cannot be one."""
-    seconds = float(said)  # type: ignore[arg-type]
-    return seconds if 0 <= seconds < math.inf else 0.0
+    return said if 0 <= said < math.inf else 0.0

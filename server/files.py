@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from fedpress.compression.errors import SettingError
+
 
 def replace(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Write `data` to `path` so that a reader finds the old file or the new one, never a part.
@@ -18,6 +20,14 @@ def replace(path: Path, data: bytes, *, durable: bool = False) -> None:
     part.replace(path)
     if durable:
         sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder `path` if it is not there; raise SettingError, one line, if that cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingError(f"the folder {path} cannot be made: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -42,7 +42,9 @@ class NamedGrid(Grid):
             self._ask(strangers)
         named = [node for node in nodes if node in self._names]
         if nodes and not named:
-            raise FedpressError("no node says who it is: does the ClientApp have mods=[compress()]?")
+            raise FedpressError(
+                "no node says who it is: does the ClientApp have mods=[compress()], before any other mod?"
+            )
         return sorted(named, key=self.order)
 
     def get_nodes(self) -> Iterable[NodeInfo]:
@@ -110,7 +112,8 @@ class NamedGrid(Grid):
                 _log.warning("node %d says that it is %r, which another node is: left out", node, name)
                 continue
             self._names[node] = name
-            self.versions[name] = bytes(said.get("version", b""))  # type: ignore[call-overload]
+            version = said.get("version")
+            self.versions[name] = version if isinstance(version, bytes) else b""
 
         for message in messages:
             self._count(message, message.metadata.dst_node_id, "down")

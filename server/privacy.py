@@ -25,6 +25,11 @@ def is_private(strategy: Strategy) -> bool:
     return isinstance(strategy, _SERVER + _CLIENT)
 
 
+def divides_by_norm(strategy: Strategy) -> bool:
+    """Whether `strategy` cannot take an update of nothing: where flwr 1.41 clips, it divides by the update's norm."""
+    return isinstance(strategy, _SERVER)
+
+
 def check(strategy: Strategy, codec: Codec) -> None:
     """Raise SettingError if `codec` breaks the bound on what a node contributes, on which privacy rests.
 

@@ -7,9 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from fedpress.simulations.units import amount
+
 PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
-_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
 def plot(result: dict[str, Any], folder: Path) -> None:
@@ -32,16 +33,15 @@ def plot(result: dict[str, Any], folder: Path) -> None:
         for row in result["rounds"]:
             total += row[f"{way}_bytes"]
             spent.append(total)
-        size, unit = next((size, unit) for size, unit in _UNITS if total >= size or size == 1)
         ratio = result["totals"][f"{way}_ratio"]
-        label = f"{way}: {codec}: {total / size:.3g} {unit}, {ratio:.3g} times fewer than float32"
+        label = f"{way}: {codec}: {amount(total)}, {ratio:.3g} times fewer than float32"
         axes.plot(spent, accuracy[1:], style, color=colour, linewidth=1.8, marker=mark, markersize=3, label=label)
     axes.set_xlabel("bytes sent by then, all clients together")
     axes.set_xscale("log")
     few, many = sorted(axes.get_xlim())
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if many < 100 * few else (1.0,)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(lambda value, _: _amount(value))
+    axes.xaxis.set_major_formatter(lambda value, _: amount(value))
     figure.legend(frameon=False, fontsize=8, loc="outside lower left")
     figure.savefig(folder / PLOTS[1])
 
@@ -54,9 +54,3 @@ def _figure(title: str) -> tuple[Figure, Axes]:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _amount(value: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    size, unit = next((size, unit) for size, unit in _UNITS if abs(value) >= size or size == 1)
-    return f"{value / size:.4g} {unit}"

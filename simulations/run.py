@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
-from fedpress.server.files import replace
+from fedpress.server.files import make_folder, replace
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.late import Late
@@ -109,7 +109,7 @@ def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) 
 
     @watched.main()
     def main(grid: Grid, context: Context) -> None:
-        late = Late(config, grid.partition_of)  # type: ignore[attr-defined]
+        late = Late(config, grid.partition_of, folder / TRAFFIC)  # type: ignore[attr-defined]
         if not late.idle:
             grid.arrives = late  # type: ignore[attr-defined]
         with _watching(folder, watch):  # from here on: workers cannot be forked from a process that has threads
@@ -156,10 +156,7 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
         for name in (RESULT, MODEL, TRAFFIC, LOG, PARTITION, *PLOTS):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-    try:
-        (folder / CHECKPOINT).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingError(f"the folder {config['out']} cannot be made: {error.strerror}") from error
+    make_folder(folder / CHECKPOINT)
     return folder
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedpress.compression.errors import SettingError
+from fedpress.compression.settings import require
 
 if TYPE_CHECKING:
     from fedpress.simulations.compare.runner import Standing
@@ -41,15 +42,20 @@ def compare(  # noqa: D103  the help text is its docstring
     ] = None,
     allowed: Annotated[float, typer.Option(help="Points of accuracy that the recommendation may lose.")] = 1.0,
     jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
+    nncodec: Annotated[
+        Path | None, typer.Option(help="The python of an environment with NNCodec, whose bytes are shown beside.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of every run.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of every run, KEY=VALUE.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
     json: Annotated[bool, typer.Option("--json", help="Print what results.json holds and nothing else.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001  main looks for it
 ) -> None:
     from rich.console import Console
 
+    from fedpress.server.files import make_folder
     from fedpress.simulations.compare.candidates import find_suite, read_candidates
     from fedpress.simulations.compare.compare import Question, cells_of
     from fedpress.simulations.compare.compare import compare as run
@@ -57,11 +63,14 @@ def compare(  # noqa: D103  the help text is its docstring
     from fedpress.simulations.network.links import find_link
     from fedpress.simulations.settings import read_pair
 
+    if app is not None and workload is not None:
+        raise SettingError(f"an app stands in place of our workloads, got {app} and {workload}")
+    require(jobs >= 0, "jobs", "at least 0", jobs)
     chosen = find_suite(suite or "quick")
     pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
     question = Question(
         read_candidates(codecs) if codecs else read_candidates(";".join(chosen.candidates)),
-        tuple(workload.split(",")) if workload else chosen.workloads,
+        tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
         _seeds(seeds) if seeds is not None else chosen.seeds,
         {**chosen.settings, **pairs, **({"rounds": rounds} if rounds is not None else {})},
         find_link(link),
@@ -72,17 +81,19 @@ def compare(  # noqa: D103  the help text is its docstring
         allowed,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
-    out.mkdir(parents=True, exist_ok=True)
     cells = cells_of(question, out)
+    make_folder(out)
     long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload or app) else ""
     errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
-        result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)
+        result = run(question, cells, out, jobs=jobs, command=command, nncodec=nncodec, note=progress.show)
     if json:
         typer.echo(json_module.dumps(result))
-        return
-    _close(result, out)
+    else:
+        _close(result, out)
+    if result["failures"]:
+        raise typer.Exit(1)
 
 
 compare.__doc__ = _EXAMPLE
@@ -121,7 +132,7 @@ class _Progress:
 
     def show(self, standing: "Standing") -> None:
         """Show how far it is."""
-        from fedpress.simulations.compare.figures import duration
+        from fedpress.simulations.units import duration
 
         last, left = standing.last, duration(standing.left) if standing.left else "0 s"
         said = f"{100 * last.result['final']['accuracy']:.2f} %" if last.result else f"failed: {last.reason}"
@@ -135,7 +146,7 @@ def _close(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.simulations.compare.figures import amount, duration
+    from fedpress.simulations.units import amount, duration
 
     console = Console()
     for advice in result["advice"]:
@@ -168,5 +179,3 @@ def _close(result: dict[str, Any], out: Path) -> None:
         else:
             console.print(f"take {advice['choice']}: {advice['reason']}. {advice['confidence']}", markup=False)
     console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)
-    if result["failures"]:
-        raise typer.Exit(1)

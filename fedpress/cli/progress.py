@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedpress.compression.settings import Value
-
-_UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+from fedpress.simulations.units import amount
 
 
 class Progress:
@@ -102,11 +101,6 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
         + (f", {failures} failures" if failures else "")
     )
     console.print(f"in {config['out']}", highlight=False, soft_wrap=True)
-
-
-def amount(size: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    return next((f"{size / unit:.2f} {name}" for unit, name in _UNITS if size >= unit), f"{size:.0f} B")
 
 
 def _row(row: dict[str, Any]) -> str:

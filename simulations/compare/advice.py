@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedpress.simulations.compare.candidates import REFERENCE
 from fedpress.simulations.compare.scores import Score
+from fedpress.simulations.units import amount, duration
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def _advise(scores: Sequence[Score], allowed: float) -> Advice:
     lost = 100 * (best - choice.mean("final"))
     reason = (
         f"of {len(good)} candidates that lose at most {allowed:g} points it is the soonest at "
-        f"{100 * choice.target:.2f} %, after {choice.cost('seconds'):.4g} simulated seconds and "
-        f"{(choice.cost('both') or 0) / 1e6:.3g} MB both ways; "
+        f"{100 * choice.target:.2f} %, after {duration(choice.cost('seconds') or 0)} of simulated time and "
+        f"{amount(choice.cost('both') or 0)} both ways; "
         + (f"it loses {lost:.2f} points" if lost >= 0 else f"it gains {-lost:.2f} points")
     )
     return Advice(workload, choice, second, wins, seeds, allowed, best, reason)

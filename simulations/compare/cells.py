@@ -5,7 +5,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,17 +16,21 @@ from fedpress.client.training import train
 from fedpress.compression import Layout, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.rng import derive
-from fedpress.compression.settings import Value, read
+from fedpress.compression.settings import Value, key_of, read
 from fedpress.server.build import build
+from fedpress.server.downlink import parse_down
+from fedpress.server.files import make_folder
 from fedpress.server.files import replace as replace_file
 from fedpress.server.record import versions
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.foreign import read_app, resolve_app
-from fedpress.simulations.settings import resolve
+from fedpress.simulations.settings import Network, Simulated, resolve
 from fedpress.simulations.workloads import task
 
 _NOT_THE_RESULT = {"out", "resume", "workers", "engine", "data", "fetch", "task"}  # with them a run has the same bits
 PACES = "paces.json"
+# What all candidates share; a candidate that had another would be compared with nothing.
+_SHARED = {key_of(field.name) for settings in (Simulated, Network) for field in fields(settings)} | {"per-round"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ def plan(
 
     Raises SettingError, which names the candidate, if one of them cannot work.
     """
+    for candidate in candidates:
+        if own := sorted(_SHARED & candidate.settings.keys()):
+            raise SettingError(f"candidate {candidate.name!r}: {own[0]} is the same for all: give it with --set")
     cells = []
     for workload in workloads:
         for seed in seeds:
@@ -81,6 +88,10 @@ def plan_app(
             raise SettingError(
                 f"candidate {candidate.name!r}: the app has a strategy of its own, so it takes no @ settings"
             )
+        try:
+            parse_down(candidate.down)
+        except SettingError as error:
+            raise SettingError(f"candidate {candidate.name!r}: {error}") from error
     return [
         Cell(app.path.name, candidate, seed, given, resolve_app(app, given))
         for seed in seeds
@@ -119,6 +130,7 @@ def paced(cells: Sequence[Cell], folder: Path, network: Mapping[str, Value]) -> 
             trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
             coding = _code(cell.candidate, task(cell.config).initial())
             known[name] = [trainings[0] if trainings else _train(cell), coding]
+    make_folder(folder)
     replace_file(path, json.dumps(known, indent=1).encode())
     result = []
     for cell in cells:

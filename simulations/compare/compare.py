@@ -8,6 +8,7 @@ from typing import Any
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value, require
 from fedpress.simulations.compare.advice import advise
+from fedpress.simulations.compare.beside import beside
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.cells import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.report import Comparison, write
@@ -37,8 +38,10 @@ class Question:
         require(self.target is None or 0 < self.target <= 1, "target", "in (0, 1]", self.target)
         require(self.allowed >= 0, "allowed", "at least 0", self.allowed)
         require(self.deadline >= 0, "deadline", "at least 0", self.deadline)
-        if len(set(self.seeds)) < len(self.seeds):
-            raise SettingError(f"seeds differ, got {', '.join(map(str, self.seeds))}")
+        for name in ("seeds", "workloads"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise SettingError(f"{name} differ, got {', '.join(map(str, given))}")
 
 
 def cells_of(question: Question, folder: Path) -> list[Cell]:
@@ -62,10 +65,13 @@ def compare(
     *,
     jobs: int = 0,
     command: str = "",
+    nncodec: Path | None = None,
     note: Callable[[Standing], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
     done = run_cells(cells, folder, jobs=jobs, note=note)
     scores = score(done, question.link, question.fleet, target=question.target, deadline=question.deadline)
     advice = advise(scores, allowed=question.allowed)
-    return write(Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command), folder)
+    others = beside(done, folder, nncodec)
+    made = Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command, others)
+    return write(made, folder)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedpress.simulations.compare.scores import Run, Score, front
+from fedpress.simulations.units import amount, duration
 
 # Okabe and Ito: told apart by everyone; with markers and dashes, also in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F6BB3")
@@ -21,8 +22,6 @@ _MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
 _QUIET = "#8C8C8C"  # of candidates that are there for comparison; seen on white and on black
 _TOP = 25  # points below the target from which curves are shown: what matters is at the end
 _INK = "#010203"  # stands for the page's own colour
-_AMOUNTS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
-_TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
 _SVG = "http://www.w3.org/2000/svg"
 
 
@@ -79,21 +78,6 @@ def draw(scores: Sequence[Score], *, link: str) -> list[Drawing]:
     ]
 
 
-def amount(value: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
-    return _in_units(value, _AMOUNTS)
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in the unit that suits them."""
-    return _in_units(seconds, _TIMES)
-
-
-def _in_units(value: float, units: Sequence[tuple[float, str]]) -> str:
-    size, unit = next(((size, unit) for size, unit in units if abs(value) >= size), units[-1])
-    return f"{value / size:.3g} {unit}"
-
-
 @dataclass(frozen=True)
 class _Look:
     colour: str
@@ -123,8 +107,10 @@ def _pareto(scores: Sequence[Score], looks: dict[str, _Look], way: str, title: s
     name, said = f"{scores[0].workload}-accuracy-by-{way}", {}
     best = front(scores, way)
     points = [(score.mean(way), 100 * score.mean("final")) for score in best]
-    if len(points) > 1:
-        axes.step(*zip(*points, strict=True), where="post", color=_INK, alpha=0.45, linewidth=1, label="Pareto front")
+    ring: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1}
+    axes.step(
+        *zip(*points, strict=True), where="post", color=_INK, alpha=0.45, linewidth=1, label="Pareto front", **ring
+    )
     for number, score in enumerate(scores):
         look, x, y = looks[score.name], score.mean(way), 100 * score.mean("final")
         mark = f"fp-{name}-{number}"

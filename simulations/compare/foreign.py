@@ -120,13 +120,16 @@ def _compressing(config: Mapping[str, Value], folder: Path) -> Iterator[None]:
             return plain(self, grid, initial_arrays, *args, **kwargs)
         inner = self.strategy if isinstance(self, Compressed) else self
         wrapped = Compressed(inner, up=str(config["up"]), down=str(config["down"]), seed=int(config["seed"]))
-        record = Recorder(folder, config, wrapped.ledger)
-        wrapped.on_round = lambda done: record(_judged(done))
+        record, judge = Recorder(folder, config, wrapped.ledger), _Judge()
+        wrapped.on_round = lambda done: record(judge(done))
         started.append(wrapped)
         try:
-            return ours(wrapped, grid, initial_arrays, *args, **kwargs)
+            result = ours(wrapped, grid, initial_arrays, *args, **kwargs)
         finally:
             started.clear()
+        if not judge.last:
+            raise DataError("neither its server nor its nodes evaluate the model: there is no accuracy to compare")
+        return result
 
     Strategy.start = Compressed.start = start  # type: ignore[method-assign]
     try:
@@ -135,15 +138,30 @@ def _compressing(config: Mapping[str, Value], folder: Path) -> Iterator[None]:
         Strategy.start, Compressed.start = plain, ours  # type: ignore[method-assign]
 
 
-def _judged(done: Round) -> Round:
-    """Return the round with its accuracy and loss under our names for them: the server's own, or else its nodes'."""
-    found = done.evaluation or done.evaluated or MetricRecord()
-    numbers = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
-    judged: dict[str, Any] = {
-        ours: next((value for name, value in numbers.items() if ours[:3] in name.lower()), 0.0)
-        for ours in ("accuracy", "loss")
-    }
-    return replace(done, evaluation=MetricRecord(judged))
+class _Judge:
+    """Gives a round accuracy and loss under our names for them: the server's own, or else its nodes'.
+
+    A round in which nobody evaluates has those of the last one in which somebody did.
+    """
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+
+    def __call__(self, done: Round) -> Round:
+        """Return the round, judged; raise DataError if what was said of it has no accuracy."""
+        found = done.evaluation or done.evaluated or MetricRecord()
+        numbers = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+        for ours in ("accuracy", "loss"):
+            said = next((value for name, value in numbers.items() if ours[:3] in name.lower()), None)
+            if said is not None:
+                self.last[ours] = said
+        accuracy = self.last.get("accuracy")
+        if numbers and (accuracy is None or not 0 <= accuracy <= 1):
+            raise DataError(
+                f"its evaluation of round {done.number} has no accuracy in [0, 1], a metric with 'acc' in its name: "
+                + ", ".join(f"{name} {value:g}" for name, value in numbers.items())
+            )
+        return replace(done, evaluation=MetricRecord({"accuracy": 0.0, "loss": 0.0, **self.last}))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from fedpress.compression.settings import Value
 from fedpress.server.files import replace
 from fedpress.server.record import versions
 from fedpress.simulations.compare.advice import Advice
-from fedpress.simulations.compare.figures import amount, draw, duration
+from fedpress.simulations.compare.figures import draw
 from fedpress.simulations.compare.runner import Done
 from fedpress.simulations.compare.scores import Score
 from fedpress.simulations.network.fleet import Fleet
 from fedpress.simulations.network.links import Link
+from fedpress.simulations.units import amount, duration
 
 REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"
 SCHEMA = 1
@@ -40,6 +41,7 @@ class Comparison:
     fleet: Fleet
     deadline: float
     command: str
+    beside: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # what others' methods cost
 
 
 def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
@@ -61,6 +63,8 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
                 "drawings": drawings,
                 "rows": [_row(score) for score in scores],
                 "target": f"{100 * scores[0].target:.2f} %",
+                "secagg": [_secagg(row) for row in _of(comparison, "secagg", advice.workload)],
+                "nncodec": [_nncodec(row) for row in _of(comparison, "nncodec", advice.workload)],
             }
         )
     environment = Environment(
@@ -96,6 +100,7 @@ def results(comparison: Comparison) -> dict[str, Any]:
         "deadline": comparison.deadline,
         "candidates": [_summary(score) for score in comparison.scores],
         "advice": [{"workload": advice.workload, **_advice(advice)} for advice in comparison.advice],
+        "beside": {name: list(rows) for name, rows in comparison.beside.items()},
         "cells": [row for score in comparison.scores for row in _cells(score)],
         "failures": [
             {"workload": d.cell.workload, "candidate": d.cell.candidate.name, "seed": d.cell.seed, "reason": d.reason}
@@ -161,6 +166,24 @@ def _cell(value: float | None, say: Any, missed: str = "") -> dict[str, Any]:
     return {"value": "" if value is None else f"{value:.9g}", "text": missed if value is None else say(value)}
 
 
+def _of(comparison: Comparison, name: str, workload: str) -> list[Mapping[str, Any]]:
+    return [row for row in comparison.beside.get(name, ()) if row["workload"] == workload]
+
+
+def _secagg(row: Mapping[str, Any]) -> str:
+    times = " and ".join(f"{row[way] / row['plain']:.2f} {way}" for way in ("up", "down"))
+    return (
+        f"{amount(row['up'])} up and {amount(row['down'])} down a node in a round of {row['nodes']}, messages and all: "
+        f"{times} times the model as float32."
+    )
+
+
+def _nncodec(row: Mapping[str, Any]) -> list[str]:
+    theirs = row["nncodec"]
+    compared = ["beyond its range", ""] if theirs is None else [amount(theirs), f"{row['bytes'] / theirs:.3g}"]
+    return [row["codec"], f"{row['nmse']:.3g}", amount(row["bytes"]), *compared]
+
+
 def _joules(value: float) -> str:
     return f"{value / 1e3:.3g} kJ" if value >= 1e3 else f"{value:.3g} J"
 
@@ -211,7 +234,8 @@ def _link(link: Link) -> dict[str, str]:
 
 
 def _fleet(fleet: Fleet) -> str:
-    words = f"devices train {fleet.slower:g} times slower than the machine that ran this"
+    slower = "as fast as" if fleet.slower == 1 else f"{fleet.slower:g} times slower than"
+    words = f"devices train {slower} the machine that ran this"
     if fleet.spread:
         words += f", log-normal with {fleet.spread:g}"
     if fleet.stragglers:

@@ -1,5 +1,6 @@
 """Runs cells, several at once, each in a process of its own; keeps what is done, and goes on from there."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -7,12 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedpress.compression.errors import FedpressError
+from fedpress.server.files import make_folder
 from fedpress.server.record import CHECKPOINT, RESULT
 from fedpress.simulations.compare.cells import Cell
 
@@ -50,6 +54,34 @@ def run_cells(
     comparison tries it again. At Ctrl-C the runs are stopped and KeyboardInterrupt goes on.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
+    make_folder(folder)
+    with _alone(folder) as held:
+        return _run_cells(cells, folder, jobs, note, held)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """Hold a lock on `folder`, and hand it out: a run keeps it too, and so outlives a comparison that is killed.
+
+    Raises FedpressError if another has it: two runs in one folder would spoil each other's.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise FedpressError(
+            f"{folder} is in use by another comparison, or by a run of one that was killed: wait, or name another"
+        ) from error
+    try:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _run_cells(
+    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[Standing], None], held: int
+) -> list[Done]:
     runs = {cell.key: cell for cell in cells}  # two names may stand for one run
     found: dict[str, Done] = {}
     for key, cell in runs.items():
@@ -64,7 +96,7 @@ def run_cells(
 
     def work(key: str) -> None:
         nonlocal ran
-        done = _run(runs[key], folder / CELLS / key, running)
+        done = _run(runs[key], folder / CELLS / key, running, held)
         with lock:
             found[key] = done
             ran += updates[key]
@@ -97,7 +129,7 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     return result
 
 
-def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]") -> Done:
+def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]", held: int) -> Done:
     process = subprocess.Popen(
         _command(cell, folder),
         stdout=subprocess.DEVNULL,
@@ -105,6 +137,7 @@ def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]") -> Don
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core a run: two threads on it would only wait for each other
         start_new_session=True,  # Ctrl-C is for us, and we say it on
+        pass_fds=(held,),
     )
     running.add(process)
     try:

@@ -121,7 +121,8 @@ def score(
                     fixed = one.cell.config
                     if fixed.get("training-pace"):  # by which its replies were late or in time
                         pace = Pace(float(fixed["training-pace"]), float(fixed["coding-pace"]))
-                    spent = clock(visits[one.cell.key], link, fleet, pace, seed=one.cell.seed, deadline=deadline)
+                    rounds, seed = len(one.result["rounds"]), one.cell.seed
+                    spent = clock(visits[one.cell.key], link, fleet, pace, seed=seed, deadline=deadline, rounds=rounds)
                     known = [step.joules for step in spent if step.joules is not None]
                     runs.append(_run(one, [step.seconds for step in spent], known))
             reasons = tuple(f"seed {one.cell.seed}: {one.reason}" for one in group if not one.result)

@@ -1,5 +1,6 @@
 """What is named and changed in one word: `NAME,KEY=NUMBER,KEY=NUMBER`."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ def read_changes(text: str, what: str, takes: Mapping[str, type]) -> tuple[str, 
             raise SettingError(unknown(f"part of the {what} {name!r}", key, takes))
         try:
             given[key] = takes[key](value)
+            if not math.isfinite(given[key]):
+                raise ValueError(value)
         except ValueError as error:
-            raise SettingError(f"the {key} of a {what} is a number, got {value!r}") from error
+            raise SettingError(f"the {key} of a {what} is a finite number, got {value!r}") from error
     return name, given

@@ -67,19 +67,28 @@ def measure(visits: Iterable[Visit]) -> Pace:
 
 
 def clock(
-    visits: Sequence[Visit], link: Link, fleet: Fleet, pace: Pace, *, seed: int, deadline: float = 0.0
+    visits: Sequence[Visit],
+    link: Link,
+    fleet: Fleet,
+    pace: Pace,
+    *,
+    seed: int,
+    deadline: float = 0.0,
+    rounds: int = 0,
 ) -> list[Spent]:
-    """Return what each round took, if all nodes are on `link` and of `fleet`.
+    """Return what each round took, if all nodes are on `link` and of `fleet`; at least `rounds` of them.
 
     A node gets its model, trains, and sends its update; the round is over with the last reply. One whose reply did
     not come or did not count is waited for until the deadline, where there is one, and not at all where there is none.
+    A round in which nobody was asked took nothing.
     """
     spent: list[Spent] = []
     now = 0.0
-    for _, group in groupby(visits, key=lambda visit: visit.round):
-        nodes = list(group)
+    found = {number: list(group) for number, group in groupby(visits, key=lambda visit: visit.round)}
+    for number in range(1, max([rounds, *found]) + 1):
+        nodes = found.get(number, [])
         took = [visit_seconds(visit, link, fleet, pace, seed=seed, now=now) for visit in nodes if visit.examples]
-        if deadline and (len(took) < len(nodes) or max(took) > deadline):
+        if deadline and (len(took) < len(nodes) or max(took, default=0.0) > deadline):
             took = [deadline]
         ways = ((visit.down, visit.up) for visit in nodes)
         joules = [energy(link, down, up) for down, up in ways]

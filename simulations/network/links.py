@@ -124,7 +124,13 @@ LINKS = {
             power=Power(0.038, 10.55, 0.0, _SX1276),  # 0.0957 W to send 5,470 bit/s
         ),
         Link("nb-iot", 26e3, 62e3, 1.6, f"3GPP category NB1, peak rates, least latency: {_NB1}"),
-        Link("lte-m", 300e3, 375e3, 0.015, f"3GPP category M1, half duplex, scheduling counted in: {_M1}"),
+        Link(
+            "lte-m",
+            300e3,
+            375e3,
+            0.015,
+            f"3GPP category M1, half duplex, scheduling counted in: {_M1}; latency: {_NB1}",
+        ),
         Link("3g", 750e3, 250e3, 0.1, f"Regular 3G of {_FIREFOX}", power=Power(0.81788, 0.86898, 0.12212, _HUANG)),
         Link("4g", 4e6, 3e6, 0.02, f"Regular 4G/LTE of {_FIREFOX}", power=Power(1.28804, 0.43839, 0.05197, _HUANG)),
         Link("dsl", 2e6, 1e6, 0.005, f"DSL of {_FIREFOX}"),
@@ -139,6 +145,8 @@ def find_link(name: str) -> Link:
     takes = {key: int if key in whole else float for key in ("down", "up", "latency", "loss", *whole, "duty")}
     base, given = read_changes(name, "link", takes)
     if base.startswith(TRACE):
+        if measured := sorted({"down", "up", "duty"} & given.keys()):
+            raise SettingError(f"the {measured[0]} of a link is what the trace {base.removeprefix(TRACE)!r} measured")
         link = read_trace(Path(base.removeprefix(TRACE)).expanduser())
     elif base in LINKS:
         link = LINKS[base]
@@ -165,6 +173,8 @@ def read_trace(path: Path) -> Link:
             f"{path} is no trace of a link: it has columns seconds, down, up (bit/s), and two rows at least"
         )
     columns = {key: tuple(row[key] for row in rows) for key in rows[0]}
+    if not np.isfinite(list(columns.values())).all():
+        raise DataError(f"{path} is no trace of a link: it holds what is no finite number")
     if columns["seconds"][0] != 0 or any(
         a >= b for a, b in zip(columns["seconds"], columns["seconds"][1:], strict=False)
     ):

@@ -28,6 +28,51 @@ def test_an_app_is_compared_with_its_own_strategy(tmp_path: Path) -> None:
     assert len(list(out.glob("cells/*/final_model.pt"))) == 2, "what the app writes stays with its run"
 
 
+SILENT = """
+import numpy as np
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+client, server = ClientApp(), ServerApp()
+
+@client.train()
+def train(message, context):
+    content = {"arrays": message.content["arrays"], "m": MetricRecord({"num-examples": 1})}
+    return Message(RecordDict(content), reply_to=message)
+
+@server.main()
+def main(grid, context):
+    said = context.run_config["says"]
+    judge = (lambda number, arrays: MetricRecord({said: 87.5})) if said else None
+    strategy = FedAvg(fraction_evaluate=0.0)
+    strategy.start(grid, ArrayRecord([np.ones((4, 4), np.float32)]), num_rounds=2, evaluate_fn=judge)
+"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "says"),
+    [("", "neither its server nor its nodes"), ("mse", "mse 87.5"), ("accuracy", "accuracy 87.5")],
+)
+def test_an_app_without_an_accuracy_fails_and_is_not_said_to_have_reached_a_target(
+    metric: str, says: str, tmp_path: Path
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "silent_app.py").write_text(SILENT)
+    (app / "pyproject.toml").write_text(
+        "[tool.flwr.app.components]\nserverapp='silent_app:server'\nclientapp='silent_app:client'\n"
+        f"[tool.flwr.app.config]\nsays='{metric}'\n"
+    )
+    out = tmp_path / "out"
+    said = compare(out, "--app", str(app), "--set", "clients=2", "--seeds", "0", "--codecs", "none", "--json")
+    assert said.returncode == 1, said.stderr
+    result = json.loads(said.stdout)
+    assert says in result["failures"][0]["reason"]
+    assert result["advice"][0]["choice"] is None
+
+
 def test_what_is_no_app_is_said_to_be_none(tmp_path: Path) -> None:
     said = compare(tmp_path / "out", "--app", str(tmp_path))
     assert (said.returncode, "holds no Flower app" in said.stderr) == (1, True)
@@ -37,3 +82,5 @@ def test_what_is_no_app_is_said_to_be_none(tmp_path: Path) -> None:
     assert "cannot be imported" in compare(tmp_path / "out", "--app", str(tmp_path)).stderr
     said = compare(tmp_path / "out", "--app", str(APP), "--set", "speed=3")
     assert (said.returncode, "'speed'" in said.stderr) == (2, True)
+    said = compare(tmp_path / "out", "--app", str(APP), "--codecs", "none; fp16 > ef | fp16")
+    assert (said.returncode, "leave out its ef" in said.stderr) == (2, True)

@@ -1,6 +1,9 @@
 """A whole comparison on real runs: kept, gone on with, reported; its page opened in a real browser."""
 
+import fcntl
+import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -106,9 +109,10 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     (failure,) = result["failures"]
     assert failure["candidate"] == "bad"
-    assert failure["reason"] == "round 2: fewer than 1 replies counted, 3 times"
+    assert failure["reason"].startswith("round 2: fewer than 1 replies counted, 3 times; the last: node ")
     assert result["advice"][0]["choice"] == "none"
-    assert failure["reason"] in (tmp_path / "out" / "report.html").read_text()
+    assert failure["reason"] in html.unescape((tmp_path / "out" / "report.html").read_text())
+    assert compare(tmp_path / "out", "--codecs", f"none; {bad}", "--seeds", "0", "--json").returncode == 1
 
 
 @pytest.mark.parametrize(
@@ -121,6 +125,12 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
         (["--suite", "huge"], "'huge'"),
         (["--target", "86"], "86"),
         (["--workload", "mnist"], "'mnist'"),
+        (["--workload", "digits, digits"], "digits, digits"),
+        (["--app", "examples/flower-torch"], "in place of"),
+        (["--jobs", "-1"], "-1"),
+        (["--codecs", "none; x: fp16 @ seed=5"], "seed"),
+        (["--codecs", "none; x: fp16 @ alpha=0.1"], "alpha"),
+        (["--out", __file__], "cannot be made"),
     ],
 )
 def test_a_wrong_call_ends_before_the_first_run(options: list[str], says: str, tmp_path: Path) -> None:
@@ -128,7 +138,19 @@ def test_a_wrong_call_ends_before_the_first_run(options: list[str], says: str, t
     assert said.returncode == 2, said.stderr
     assert says in said.stderr
     assert len(said.stderr.strip().splitlines()) == 1
-    assert not list(tmp_path.glob("out/cells/*"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_comparisons_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    """Nor does one beside a run of another that was killed: the run has the lock too."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    lock = os.open(folder, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    said = compare(folder, "--codecs", "none")
+    os.close(lock)
+    assert (said.returncode, "in use by another comparison" in said.stderr) == (1, True)
+    assert not list(folder.iterdir())
 
 
 def test_a_deadline_is_part_of_the_runs(tmp_path: Path) -> None:

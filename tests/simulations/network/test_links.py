@@ -72,6 +72,8 @@ def test_a_constant_trace_is_a_link_of_that_bandwidth(tmp_path: Path) -> None:
         ("seconds,up,down\n0,0,1\n1,0,1\n", "not all of them 0"),
         ("seconds,up,down\n0,-1,1\n1,4,1\n", "at least 0"),
         ("seconds,up,down\n0,fast,1\n1,1,1\n", "fast"),
+        ("seconds,up,down\n0,1,1\n1,inf,1\n2,1,1\n", "no finite number"),
+        ("seconds,up,down\n0,1,1\nnan,1,1\n", "no finite number"),
     ],
 )
 def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path: Path, text: str, says: str) -> None:
@@ -89,6 +91,8 @@ def test_a_wrong_link_gets_one_clear_line(tmp_path: Path) -> None:
         ("4g,loss=much", "'much'"),
         ("4g,loss=1", "loss"),
         ("wifi,duty=0", "duty"),
+        ("wifi,latency=inf", "finite"),
+        ("trace:there.csv,up=5", "what the trace"),
     ):
         with pytest.raises(SettingError, match=says):
             find_link(name)
