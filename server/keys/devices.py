@@ -118,7 +118,8 @@ def revoke(folder: Path, name: str) -> Device:
     with authority.locked(folder):
         path = folder / authority.DEVICES / f"{name}.json"
         if not path.exists():
-            raise SettingError(unknown("device", name, (found.stem for found in _paths(folder))))
+            known = [found.stem for found in _paths(folder)]
+            raise SettingError(unknown("device", name, known) if known else f"no device has been issued, {name} neither")
         device = read_device(path)
         if device.revoked is None:
             device = replace(device, revoked=datetime.now(UTC).replace(microsecond=0))
@@ -126,7 +127,7 @@ def revoke(folder: Path, name: str) -> Device:
         return device
 
 
-def devices(folder: Path) -> dict[str, Device]:
+def load_devices(folder: Path) -> dict[str, Device]:
     """Return every device there is a record of, by name and in its order."""
     return {path.stem: read_device(path) for path in _paths(folder)}
 
