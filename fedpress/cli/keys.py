@@ -71,8 +71,8 @@ def issue(
     Example: `fedpress keys issue pi-1 --server fed.example.org:9443 --node partition-id=0`
     """
     from fedpress.cli.passphrase import ask_passphrase
+    from fedpress.compression.settings import read_pair
     from fedpress.server.keys import devices
-    from fedpress.simulations.settings import read_pair
 
     devices.require_name(name)
     pairs = dict(read_pair(text, "--node takes ") for text in node or [])

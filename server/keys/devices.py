@@ -12,10 +12,10 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedpress.compression import files
 from fedpress.compression.address import join_address, parse_address
 from fedpress.compression.errors import DataError, SettingError, unknown
 from fedpress.compression.settings import Value
-from fedpress.server import files
 from fedpress.server.keys import authority
 
 SCHEMA = 1
@@ -119,7 +119,9 @@ def revoke(folder: Path, name: str) -> Device:
         path = folder / authority.DEVICES / f"{name}.json"
         if not path.exists():
             known = [found.stem for found in _paths(folder)]
-            raise SettingError(unknown("device", name, known) if known else f"no device has been issued, {name} neither")
+            raise SettingError(
+                unknown("device", name, known) if known else f"no device has been issued, {name} neither"
+            )
         device = read_device(path)
         if device.revoked is None:
             device = replace(device, revoked=datetime.now(UTC).replace(microsecond=0))
