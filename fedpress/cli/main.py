@@ -13,6 +13,7 @@ from fedpress.cli.bench import bench
 from fedpress.cli.compare import compare
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
+from fedpress.cli.server import server
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
+app.command()(server)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 
