@@ -13,6 +13,7 @@ from fedpress.cli.bench import bench
 from fedpress.cli.client import client
 from fedpress.cli.compare import compare
 from fedpress.cli.inspect import inspect
+from fedpress.cli.keys import keys
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -31,6 +32,7 @@ app.command()(compare)
 app.command()(inspect)
 app.command()(client)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)
