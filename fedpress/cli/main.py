@@ -10,6 +10,7 @@ import typer
 
 import fedpress
 from fedpress.cli.bench import bench
+from fedpress.cli.client import client
 from fedpress.cli.compare import compare
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
+app.command()(client)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 
