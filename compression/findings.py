@@ -43,13 +43,13 @@ def disk(folder: Path, least: float, enough: float) -> Finding:
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK):
-        return Finding("disk", FAILURE, f"{there} cannot be written by this user", f"give it to this user: chown {there}")
+        return Finding("disk", FAILURE, f"{there} cannot be written by this user", "give it to this user with chown")
     free = shutil.disk_usage(there).free
     return _judge("disk", free, least, enough, f"free in {there}", "make room, or name a folder on another disk")
 
 
 def memory(least: float, enough: float) -> Finding:
-    """Say whether there is `enough` memory, or the `least` that it takes, as the machine and a container's limit have it."""
+    """Say whether the machine, or a container's limit, leaves `enough` memory, or the `least` that it takes."""
     free = min((size for size in (_available(), _within_limit()) if size is not None), default=None)
     if free is None:
         return Finding("memory", WARNING, "this system does not say how much is free", f"see to {_amount(least)}")

@@ -102,7 +102,7 @@ def _trusted(shake: probe.Handshake, host: str) -> Finding:
         "expired": (
             FAILURE,
             f"the certificate has expired{said}",
-            "if this device's clock is right (see below), at the server: `fedpress keys init --renew`, and start it again",
+            "if the clock here is right (see below), at the server: `fedpress keys init --renew`, and start it again",
         ),
         "plain": (
             FAILURE,
@@ -117,7 +117,9 @@ def _trusted(shake: probe.Handshake, host: str) -> Finding:
 def _greeting(hello: probe.Hello) -> Iterator[Finding]:
     """Yield clock and versions, as the server's answer to a question without a key has them."""
     if hello.ahead is None:
-        yield Finding("clock", WARNING, "the server does not tell the time", f"see that it is right: it is {_now()} here")
+        yield Finding(
+            "clock", WARNING, f"the server does not tell the time; it is {_now()} here", "see that it is right"
+        )
     else:
         yield _clock(hello.ahead)
     if not hello.fedpress or not hello.flwr:

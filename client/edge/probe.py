@@ -21,6 +21,7 @@ _KNOWN, _UNREGISTERED = 2003, 2004  # flwr's codes: an interval that cannot be, 
 # OpenSSL's reasons to refuse a certificate (X509_V_ERR_*).
 _EARLY, _EXPIRED = 9, 10
 _NAMES = (62, 64)
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,13 @@ def handshake(connection: socket.socket, host: str, ca: bytes) -> Handshake:
         faults = {_EARLY: "early", _EXPIRED: "expired", **dict.fromkeys(_NAMES, "name")}
         return Handshake(faults.get(error.verify_code, "authority"), error.verify_message)
     except ssl.SSLError as error:
-        return Handshake("plain" if error.reason in {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"} else "other", error.reason)
+        return Handshake("plain" if error.reason in _NOT_TLS else "other", error.reason or str(error))
     except OSError as error:
         return Handshake("other", str(error.strerror or error or type(error).__name__))
 
 
 def hello(server: str, ca: bytes, *, trusted: bool) -> Hello:
-    """Ask a server for its versions and time. If it is not `trusted` by its dates, that is looked past: no key is shown."""
+    """Ask a server for its versions and time; no key is shown, so its dates need not be `trusted`."""
     context = _context(ca)
     if not trusted:
         context.check_hostname = False
