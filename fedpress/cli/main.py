@@ -10,7 +10,9 @@ import typer
 
 import fedpress
 from fedpress.cli.bench import bench
+from fedpress.cli.client import client
 from fedpress.cli.compare import compare
+from fedpress.cli.doctor import doctor
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
 from fedpress.cli.server import server
@@ -31,6 +33,8 @@ app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
 app.command()(server)
+app.command()(doctor)
+app.command()(client)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 
