@@ -26,7 +26,13 @@ NOT_IMPORTED = {"seglearn"}
 # Flower's documented API; all else in it may change without notice.
 PUBLIC = ("flwr.app.", "flwr.clientapp.", "flwr.serverapp.", "flwr.serverapp.strategy.")
 # The modules that know more than that.
-INSIDERS = ("client/edge/flower.py", "server/wire.py", "simulations/engine/flower.py")
+INSIDERS = (
+    "client/edge/flower.py",
+    "server/deploy/control.py",
+    "server/polling.py",
+    "server/wire.py",
+    "simulations/engine/flower.py",
+)
 
 
 def declared(requirements: list[str]) -> set[str]:
