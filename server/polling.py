@@ -15,7 +15,7 @@ from typing import Any, cast
 from flwr.app import Error, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import metadata_from_proto
+from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.serverapp import Grid
@@ -154,6 +154,7 @@ class _Coming:
         self._client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
         )
+        told = metadata_from_proto(self._proto.metadata)
         message = None
         if not self._failure:
             try:
@@ -161,10 +162,8 @@ class _Coming:
             except Exception as error:  # noqa: BLE001  bytes from outside: flwr raises whatever they lead it to
                 self._failure = f"it cannot be read: {error}"
         if message is None:
-            error = Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure)
-            return make_message(metadata_from_proto(self._proto.metadata), None, error)
+            return make_message(told, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
         # Who sent it is what SuperLink says, not what the sender wrote inside.
-        told = metadata_from_proto(self._proto.metadata)
         message.metadata.__dict__["_src_node_id"] = told.src_node_id
         message.metadata.__dict__["_reply_to_message_id"] = told.reply_to_message_id
         message.metadata.__dict__["_message_id"] = name

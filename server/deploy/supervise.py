@@ -1,4 +1,4 @@
-"""`fedpress server`: SuperLink, the gate before it, the keys that pass, and one run, brought back up where they fall."""
+"""`fedpress server`: SuperLink, the gate before it, the keys that pass, and one run; what falls is brought back up."""
 
 import json
 import logging
