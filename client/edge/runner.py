@@ -29,7 +29,6 @@ from fedpress.compression.settings import Value
 # A run may have these tasks made; what else is installed is not for the server to call.
 TASKS = ("fedpress.simulations.workloads:task",)
 _NAMED = ("task", "workload")  # settings of a run that may name an object
-_GIVE_UP = 6.0  # seconds after which the server's app has seen that a node was away
 _SAVED = 60.0  # seconds between two notes of what was used
 
 _log = logging.getLogger(KEY)
@@ -150,13 +149,7 @@ class Runner:
 
     def _connect(self) -> None:
         known = int(self._journal.noted("node").get("id", 0))
-        if self._fleet.lost and known:
-            # A message may have been handed out that never came. While this node is away the server gives it up.
-            self._fleet.connect(known)
-            self._fleet.leave()
-            self._stopping.wait(_GIVE_UP)
         node = self._fleet.connect(known)
-        self._fleet.lost = False
         if node != known:
             self._journal.note("node", {"id": node})
         self.status.connect(True)
@@ -247,11 +240,11 @@ class Runner:
         self._finish("" if wanted else "the server does not want the reply: it came too late, or was there already")
 
     def _finish(self, why: str) -> None:
-        if self._letter:
-            self._journal.done(self._letter.to)
-        elif self._work:
-            self._journal.done(self._work.id)
-        self._work = self._letter = None
+        done = self._letter.to if self._letter else self._work.id if self._work else ""
+        self._journal.done(done)
+        self._letter = None
+        if self._work and self._work.id == done:
+            self._work = None
         _log.info("%s", why or "the reply is sent")
 
     def _keep(self, work: Work) -> None:
@@ -267,8 +260,6 @@ class Runner:
         if line != self._said:
             self._said = line
             _log.warning("%s", line)
-        if self._fleet.lost:
-            self.status.connect(False)
         return wait
 
     def _save(self, *, now: bool = False) -> None:
