@@ -20,8 +20,8 @@ from fedpress.compression.settings import require
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24):([0-5]\d)")
 _SOON = 30.0  # seconds until what holds is looked at again
 _MB = 1_000_000
-# By itself glibc raises this with each large block that is freed, and what is smaller stays in the heap, in pieces: 80 MB
-# after three rounds of a CNN of 1.7 million parameters. A larger block goes back to the system when it is freed.
+# By itself glibc raises this with each large block that is freed, and what is smaller stays in the heap, in pieces:
+# 80 MB after three rounds of a CNN of 1.7 million parameters. A larger block goes back to the system when it is freed.
 _M_MMAP_THRESHOLD, _MMAP_THRESHOLD = -3, 1 << 18
 _DAY = 24 * 60
 
