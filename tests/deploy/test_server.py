@@ -264,7 +264,12 @@ def test_without_keys_on_loopback(site: Field) -> None:
         "server", "--config", "server.toml", "--listen", f"127.0.0.1:{site.port}", "--insecure", "--out", "out"
     )
     for number in range(2):
-        words = ["--insecure", "--server", f"127.0.0.1:{site.port}", "--name", f"node{number}"]
-        site.start("client", *words, "--state", f"state{number}", "--set", f"node.partition-id={number}")
+        site.start(
+            *("--insecure", "--superlink", f"127.0.0.1:{site.port}", "--port", str(free_port())),
+            *("--node-config", f'partition-id={number} name="node{number}"'),
+            program=(str(Path(sys.executable).with_name("flower-supernode")),),
+        )
     said = site.finish(server)
     assert "INSECURE" in said
+    names = {line.split(",")[1] for line in (site.out / "clients.csv").read_text().splitlines()[1:]}
+    assert names == {"node0", "node1"}  # as they say themselves
