@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fedpress
 from fedpress.compression.errors import FedpressError
@@ -68,10 +70,11 @@ class Field:
             "OMP_NUM_THREADS": "1",
             "FLWR_HOME": str(self.folder / f"home{len(self.started)}"),
         }
-        log = (self.folder / f"{len(self.started)}-{words[0]}.log").open("w")
-        process = subprocess.Popen(
-            [*program, *words], cwd=self.folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT
-        )
+        log = self.folder / f"{len(self.started)}-{words[0].strip('-')}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*program, *words], cwd=self.folder, env=environment, text=True, stdout=output, stderr=subprocess.STDOUT
+            )
         self.started.append(process)
         return process
 
@@ -172,11 +175,13 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
         told = client.get(f"http://127.0.0.1:{metrics}/metrics").text
     assert "fedpress_nodes_online 2.0" in told
     assert 'fedpress_refusals_total{cause="path"}' in told
-    assert health
+    with grpc.insecure_channel(f"127.0.0.1:{health}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
     site.finish(server)
     result = json.loads((site.out / "result.json").read_bytes())
     assert [row["clients"] for row in result["rounds"]] == [2, 2]
-    assert result["config"]["task.workload"] if "task.workload" in result["config"] else result["config"]["workload"]
+    assert (result["config"]["workload"], result["config"]["nodes"]) == ("digits", 2)
     assert {path.name for path in site.out.iterdir()} >= {
         *("result.json", "model.safetensors", "checkpoint", "clients.csv", "server.log", "superlink.db", "nodes.json"),
     }
