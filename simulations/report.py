@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from fedpress.simulations.units import amount
+from fedpress.compression.units import amount
 
 PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone

@@ -1,14 +1,13 @@
 """A run's configuration: the defaults, the workload's, a TOML file's, the command line's; checked at once."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fedpress.client.settings import Training
-from fedpress.compression.errors import DataError, SettingError, unknown
+from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.settings import Value, key_of, read, require
+from fedpress.server.configuration import read_tables
 from fedpress.server.distillation import Distilling
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
@@ -109,7 +108,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     DataError
         If the file cannot be read.
     """
-    chosen = {**(_read_file(file) if file else {}), **given}
+    chosen = {**(read_tables(file, SECTIONS) if file else {}), **given}
     workload = find(str(chosen.get("workload", Simulated.workload)))
     config = {key: value for key, value in keys().items() if value is not None}
     config.update(workload.defaults)
@@ -139,43 +138,6 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     if serving.fraction_evaluate and not simulated.holdout:
         raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
     return config
-
-
-def read_pair(text: str, who: str = "a setting is ") -> tuple[str, Value]:
-    """Return KEY=VALUE as a pair, the value as TOML reads it, else as text; raise SettingError if it is none."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SettingError(f"{who}KEY=VALUE, got {text!r}")
-    try:
-        read = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
-    if not isinstance(read, str | int | float | bool):
-        raise SettingError(f"{who}one value, got {text!r}")
-    return key, read
-
-
-def _read_file(path: Path) -> dict[str, Value]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} is not TOML: {error}") from error
-    flat: dict[str, Any] = {}
-    for name, value in tables.items():
-        if not isinstance(value, dict):
-            flat[name] = value
-        elif lead := {"strategy": PREFIX, "policy": POLICY}.get(name):
-            flat |= {(name if key == "name" else lead + key): item for key, item in value.items()}
-        elif name in SECTIONS:
-            flat |= value
-        else:
-            raise SettingError(f"{path}: {unknown('table', name, ['strategy', 'policy', *SECTIONS])}")
-    for name, value in flat.items():
-        if not isinstance(value, str | int | float | bool):
-            raise SettingError(f"{path}: {name} is one value, got {value!r}")
-    return flat
 
 
 def _check_device(name: str) -> None:

@@ -31,8 +31,8 @@ def engine(
     from rich.console import Console
     from rich.table import Table
 
+    from fedpress.compression.units import amount
     from fedpress.simulations.bench.engine import bench_engine
-    from fedpress.simulations.units import amount
 
     errors = Console(stderr=True, quiet=json, highlight=False)
     result = bench_engine(rounds=rounds, repeats=repeats, ray=ray, model=model, note=errors.print)

@@ -55,13 +55,13 @@ def compare(  # noqa: D103  the help text is its docstring
 ) -> None:
     from rich.console import Console
 
-    from fedpress.server.files import make_folder
+    from fedpress.compression.files import make_folder
+    from fedpress.compression.settings import read_pair
     from fedpress.simulations.compare.candidates import find_suite, read_candidates
     from fedpress.simulations.compare.compare import Question, cells_of
     from fedpress.simulations.compare.compare import compare as run
     from fedpress.simulations.network.fleet import find_fleet
     from fedpress.simulations.network.links import find_link
-    from fedpress.simulations.settings import read_pair
 
     if app is not None and workload is not None:
         raise SettingError(f"an app stands in place of our workloads, got {app} and {workload}")
@@ -132,7 +132,7 @@ class _Progress:
 
     def show(self, standing: "Standing") -> None:
         """Show how far it is."""
-        from fedpress.simulations.units import duration
+        from fedpress.compression.units import duration
 
         last, left = standing.last, duration(standing.left) if standing.left else "0 s"
         said = f"{100 * last.result['final']['accuracy']:.2f} %" if last.result else f"failed: {last.reason}"
@@ -146,7 +146,7 @@ def _close(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.simulations.units import amount, duration
+    from fedpress.compression.units import amount, duration
 
     console = Console()
     for advice in result["advice"]:

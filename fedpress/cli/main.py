@@ -10,8 +10,12 @@ import typer
 
 import fedpress
 from fedpress.cli.bench import bench
+from fedpress.cli.client import client
 from fedpress.cli.compare import compare
+from fedpress.cli.doctor import doctor
 from fedpress.cli.inspect import inspect
+from fedpress.cli.keys import keys
+from fedpress.cli.server import server
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -28,7 +32,11 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
+app.command()(server)
+app.command()(doctor)
+app.command()(client)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedpress.compression.units import amount, duration
 from fedpress.simulations.compare.candidates import REFERENCE
 from fedpress.simulations.compare.scores import Score
-from fedpress.simulations.units import amount, duration
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file
 from fedpress.client.settings import Training
 from fedpress.client.training import train
 from fedpress.compression import Layout, Update, parse
+from fedpress.compression.files import replace
 from fedpress.compression.message import LOSSLESS, difference
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import read
-from fedpress.server.files import replace
 from fedpress.server.record import MODEL, TRAFFIC
 from fedpress.simulations.bench.codec import nmse
 from fedpress.simulations.bench.peer import bytes_at, run, sweep

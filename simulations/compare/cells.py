@@ -15,12 +15,12 @@ from fedpress.client.settings import Training
 from fedpress.client.training import train
 from fedpress.compression import Layout, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
+from fedpress.compression.files import make_folder
+from fedpress.compression.files import replace as replace_file
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, key_of, read
 from fedpress.server.build import build
 from fedpress.server.downlink import parse_down
-from fedpress.server.files import make_folder
-from fedpress.server.files import replace as replace_file
 from fedpress.server.record import versions
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.foreign import read_app, resolve_app

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from fedpress.compression.units import amount, duration
 from fedpress.simulations.compare.scores import Run, Score, front
-from fedpress.simulations.units import amount, duration
 
 # Okabe and Ito: told apart by everyone; with markers and dashes, also in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F6BB3")

@@ -10,8 +10,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fedpress.compression.files import replace
 from fedpress.compression.settings import Value
-from fedpress.server.files import replace
+from fedpress.compression.units import amount, duration
 from fedpress.server.record import versions
 from fedpress.simulations.compare.advice import Advice
 from fedpress.simulations.compare.figures import draw
@@ -19,7 +20,6 @@ from fedpress.simulations.compare.runner import Done
 from fedpress.simulations.compare.scores import Score
 from fedpress.simulations.network.fleet import Fleet
 from fedpress.simulations.network.links import Link
-from fedpress.simulations.units import amount, duration
 
 REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"
 SCHEMA = 1

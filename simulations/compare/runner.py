@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.compression.errors import FedpressError
-from fedpress.server.files import make_folder
+from fedpress.compression.files import make_folder
 from fedpress.server.record import CHECKPOINT, RESULT
 from fedpress.simulations.compare.cells import Cell
 
