@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fedpress
 from fedpress.client.edge import probe
+from fedpress.client.edge.client import state_folder
 from fedpress.client.edge.enrolment import Enrolment, load, parse_enrolment
 from fedpress.compression.errors import EnrolmentError
 from fedpress.compression.findings import FAILURE, OK, WARNING, Finding, date, disk, memory, software
@@ -21,7 +22,9 @@ _DISK = (100e6, 1e9)  # bytes: a few copies of the model
 _MEMORY = (250e6, 500e6)  # bytes: torch takes 200 MB before it trains anything
 
 
-def inspect_device(path: Path, *, state: Path, passphrase: str | None = None, server: str = "") -> Iterator[Finding]:
+def inspect_device(
+    path: Path, *, state: Path | None = None, passphrase: str | None = None, server: str = ""
+) -> Iterator[Finding]:
     """Yield what is found on this device, one check after another; what cannot be checked is left out.
 
     Parameters
@@ -29,12 +32,12 @@ def inspect_device(path: Path, *, state: Path, passphrase: str | None = None, se
     path
         The enrolment file.
     state
-        The folder in which the device would keep its state.
+        The folder in which the device would keep its state, if not the usual one.
     server
         HOST:PORT in place of the enrolment's.
     """
     yield from software("flwr", "torch")
-    yield disk(state, *_DISK)
+    yield disk(state or state_folder(path.stem), *_DISK)
     yield memory(*_MEMORY)
     try:
         enrolment = parse_enrolment(load(path), passphrase, str(path))
@@ -138,7 +141,8 @@ def _greeting(hello: probe.Hello) -> Iterator[Finding]:
 
 def _clock(ahead: float) -> Finding:
     """Judge a clock that is so many seconds ahead of the server's."""
-    seen = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's: it is {_now()} here"
+    off = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'}" if abs(ahead) >= 1 else "the same as"
+    seen = f"{off} the server's: it is {_now()} here"
     limit = f"flwr lets a device in from {AHEAD} s ahead to {BEHIND // 60} minutes behind"
     if not -BEHIND < ahead < AHEAD:
         return Finding("clock", FAILURE, seen, f"{limit}; {CLOCK}")

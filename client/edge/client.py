@@ -1,5 +1,6 @@
 """A client put together: settings, enrolment and state become a running device."""
 
+import gc
 import logging
 import os
 import pkgutil
@@ -45,7 +46,7 @@ def serve(
     Parameters
     ----------
     key, ca : None without an enrolment: the connection is plain, and the key one that is kept with the state
-    node : the node's configuration; its name and its data are added
+    node : the node's configuration, of its enrolment; the settings' own, its name and its data are added
     watch : called once all is ready: starts health service and metrics, if they were asked for
 
     Raises
@@ -55,8 +56,8 @@ def serve(
     DataError
         If the state folder cannot be used.
     """
-    journal = Journal(Path(settings.device.state) if settings.device.state else _state_folder(name))
-    config = {**node, "name": name}
+    journal = Journal(Path(settings.device.state) if settings.device.state else state_folder(name))
+    config = {**node, **settings.node, "name": name}
     if settings.device.data:
         config["data"] = settings.device.data
     # torch reads how many threads it may have when it is imported.
@@ -86,6 +87,7 @@ def serve(
         status=status,
     )
     apply(settings.limits)
+    gc.freeze()  # what is imported stays, and need not be looked at after each message
     if watch:
         watch(status, traffic)
 
@@ -113,7 +115,7 @@ def _load(name: str) -> "ClientApp":
     return app
 
 
-def _state_folder(name: str) -> Path:
+def state_folder(name: str) -> Path:
     """Return where a service manager has the state kept, else the user's own place for such things."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])

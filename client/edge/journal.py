@@ -6,8 +6,9 @@ tells a file that a broken disk has changed.
 **Why kill -9 counts no update twice and loses none.** A message goes through five steps, and the files say which was
 the last:
 
-1. *taken*: the server has handed the message out and does so once. `inbox` holds it, then its objects, and only then is
-   the server told that it may forget them. Killed before: the objects are fetched again.
+1. *taken*: SuperLink hands a message out once, and the gate before it again until this device asks for its objects.
+   `inbox` holds it before that, then with its objects, and only then is the server told that it may forget them. Killed
+   before: the message is handed out, or the objects are fetched, again.
 2. *worked on*: nothing is written. Killed: the work is done again, from the same message and the same state, so its
    reply has the same frame.
 3. *committed*: one file, by one rename, holds the state after the work **and** the reply. There is no moment at which
@@ -22,7 +23,7 @@ What if the reply never counts (the run is over, the round was too late)? The st
 verdict, and the next message brings the verdict: `client/memory.py`. Its `turn` has grown with the state, so it is at
 least what the server has heard, and nothing is forgotten by mistake.
 
-Left open by Flower's protocol: a message that was handed out while the answer got lost on the way. The server's timeout
+Left open where there is no gate, as with --insecure on loopback: a message whose way here was cut. The server's timeout
 ends such a round.
 """
 
@@ -82,18 +83,21 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._taken = ""  # the message in the inbox
         self._committed = ""  # the message whose reply stands beside the newest state
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             # The lock belongs to the open file: it goes with the process, however that ends.
             self._lock = (folder / "lock").open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in folder.glob("*.part"):
-                path.unlink()
-        except BlockingIOError as error:
-            raise SettingError(f"the state folder {folder} is in use by another client: name another") from error
         except OSError as error:
             raise DataError(f"the state folder {folder} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise SettingError(f"the state folder {folder} is in use by another client: name another") from error
+        for path in folder.glob("*.part"):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let others have the folder."""
@@ -156,6 +160,7 @@ class Journal:
 
     def take(self, work: Work) -> None:
         """Keep a message, with as many of its objects as there are; raise OSError if the disk will not."""
+        self._taken = work.id
         ids = None if work.objects is None else list(work.objects)
         header = {"id": work.id, "run": work.run, "objects": ids}
         self._write(self.folder / "inbox", header, [work.head, *(work.objects or {}).values()])
@@ -168,7 +173,7 @@ class Journal:
             header, (head, *objects) = _read(file)
             if header["id"] == self.noted("done").get("message"):
                 return None
-            ids = header["objects"]
+            self._taken, ids = header["id"], header["objects"]
             return Work(
                 header["id"],
                 header["run"],
@@ -183,7 +188,8 @@ class Journal:
 
     def done(self, id: str) -> None:
         """Note that the message of this id needs nothing more."""
-        self.drop()
+        if id == self._taken:
+            self.drop()
         letter = id if id == self._committed else self.noted("done").get("letter", "")
         self.note("done", {"message": id, "letter": letter})  # without it the reply is pushed again: no harm
 

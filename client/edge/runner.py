@@ -1,6 +1,7 @@
 """The device's loop: take a message, work on it, reply; through losses of link, server and power."""
 
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -29,7 +30,6 @@ from fedpress.compression.settings import Value
 # A run may have these tasks made; what else is installed is not for the server to call.
 TASKS = ("fedpress.simulations.workloads:task",)
 _NAMED = ("task", "workload")  # settings of a run that may name an object
-_GIVE_UP = 6.0  # seconds after which the server's app has seen that a node was away
 _SAVED = 60.0  # seconds between two notes of what was used
 
 _log = logging.getLogger(KEY)
@@ -150,13 +150,7 @@ class Runner:
 
     def _connect(self) -> None:
         known = int(self._journal.noted("node").get("id", 0))
-        if self._fleet.lost and known:
-            # A message may have been handed out that never came. While this node is away the server gives it up.
-            self._fleet.connect(known)
-            self._fleet.leave()
-            self._stopping.wait(_GIVE_UP)
         node = self._fleet.connect(known)
-        self._fleet.lost = False
         if node != known:
             self._journal.note("node", {"id": node})
         self.status.connect(True)
@@ -195,13 +189,15 @@ class Runner:
             self._finish("given up: it is too old to be answered")
             return
         kind = message.metadata.message_type
-        _log.info("%s%s begins", kind, _round(message))
+        _log.info("%s begins", kind)
         began = time.monotonic()
         self._letter = self._reply(work, message, run)
         seconds = time.monotonic() - began
+        del message
+        gc.collect()  # models in cycles: a few large objects do not wake the collector
         self.status.seconds += seconds
         self.status.messages[kind.split(".")[0]] += 1
-        _log.info("%s%s is done in %.2f s", kind, _round(message), seconds)
+        _log.info("%s is done in %.2f s", kind, seconds)
 
     def _reply(self, work: Work, message: Message, run: RunInfo) -> Letter:
         """Return the app's reply, or the error in its place; the state after it is on the disk then."""
@@ -247,11 +243,11 @@ class Runner:
         self._finish("" if wanted else "the server does not want the reply: it came too late, or was there already")
 
     def _finish(self, why: str) -> None:
-        if self._letter:
-            self._journal.done(self._letter.to)
-        elif self._work:
-            self._journal.done(self._work.id)
-        self._work = self._letter = None
+        done = self._letter.to if self._letter else self._work.id if self._work else ""
+        self._journal.done(done)
+        self._letter = None
+        if self._work and self._work.id == done:
+            self._work = None
         _log.info("%s", why or "the reply is sent")
 
     def _keep(self, work: Work) -> None:
@@ -267,8 +263,6 @@ class Runner:
         if line != self._said:
             self._said = line
             _log.warning("%s", line)
-        if self._fleet.lost:
-            self.status.connect(False)
         return wait
 
     def _save(self, *, now: bool = False) -> None:
@@ -295,7 +289,3 @@ def _looks(state: RecordDict) -> list[object]:
         (key, [(name, ref(value) if isinstance(record, ArrayRecord) else value) for name, value in record.items()])
         for key, record in state.items()
     ]
-
-
-def _round(message: Message) -> str:
-    return f" of round {message.metadata.group_id}" if message.metadata.group_id else ""
