@@ -1,0 +1,420 @@
+"""A federation of real processes on loopback: one server, clients with a line of their own each, and the laws at its end.
+
+Everything is waited for by what processes write, never by time. Each process is a group of its own and carries a mark
+in its environment, so that whatever it started is found again, wherever it went.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from safetensors.numpy import load_file
+
+from fedpress.client.memory import Memory
+from fedpress.compression import Layout, parse
+from fedpress.compression.message import apply, frame_name
+from fedpress.server.downlink import Downlink, parse_down
+from fedpress.server.versions import Versions
+from fedpress.simulations.network.proxy import HOST, Proxy
+
+from .proofapps import MEET, WANTED, task
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 240.0  # seconds after which what a test waits for is taken for lost; a busy machine is slow
+MARK = "FEDPRESS_PROOF_MARK"
+UP, DOWN, KEY = "ef | topk(0.2) | pack", "topk(0.3) | pack", "uniform(8) | ans"
+SETTINGS: dict[str, Any] = {
+    "task": "proofapps:task",
+    "app": "proofapps:server",
+    "seed": 3,
+    "up": UP,
+    "down": DOWN,
+    "key": KEY,
+    "lr": 0.05,
+    "batch-size": 12,
+    "timeout": 60.0,
+}
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for[T](found: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
+    """Return what `found` returns as soon as that is something."""
+    end = time.monotonic() + patience
+    while True:
+        if result := found():
+            return result
+        assert time.monotonic() < end, f"waited {patience:.0f} s in vain: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Running:
+    """A process, and where its output goes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
+
+    def kill(self) -> None:
+        """Let it die as a power cut would: this process alone."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self, patience: float = 60) -> int:
+        """Ask it to end; return its exit code."""
+        self.process.terminate()
+        return self.process.wait(patience)
+
+
+@dataclass
+class Federation:
+    """One server and its clients, in a folder of their own."""
+
+    folder: Path
+    nodes: int = 2
+    rounds: int = 5
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    insecure: bool = False
+    server: Running | None = None
+    clients: dict[str, Running] = field(default_factory=dict)
+    lines: dict[str, Proxy] = field(default_factory=dict)
+    started: int = 0
+
+    def __post_init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self.port = free_port()
+        self.meet = self.folder / "meet"
+        self.temporary = self.folder / "tmp"
+        for made in (self.meet, self.temporary):
+            made.mkdir(parents=True)
+        self.names = [f"node-{number}" for number in range(self.nodes)]
+        self.fedpress("keys", "init", "--keys", self.keys, "--host", HOST)
+        for name in self.names:
+            self.issue(name)
+
+    # where things are
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "run"
+
+    def enrolment(self, name: str) -> Path:
+        return self.folder / f"{name}.enrol"
+
+    def state(self, name: str) -> Path:
+        return self.folder / f"state-{name}"
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        with contextlib.suppress(FileNotFoundError):
+            return dict(json.loads((self.out / "result.json").read_bytes()))
+        return None
+
+    @property
+    def done(self) -> int:
+        """Rounds that the run's folder tells of."""
+        return len(self.result["rounds"]) if self.result else 0
+
+    @property
+    def log(self) -> str:
+        """All that the server wrote, its log file and its output."""
+        paths = [self.out / "server.log", *sorted(self.folder.glob("server-*.log"))]
+        return "\n".join(path.read_text(errors="replace") for path in paths if path.exists())
+
+    # processes
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        if os.environ.get("PYTHONPATH"):
+            path = os.pathsep.join([os.environ["PYTHONPATH"], path])
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+        return {
+            **kept,
+            MARK: self.mark,
+            MEET: str(self.meet),
+            "PYTHONPATH": path,
+            "TMPDIR": str(self.temporary),
+            "HOME": str(self.folder),
+            "FLWR_HOME": str(self.folder / "flwr"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+            **(more or {}),
+        }
+
+    def fedpress(self, *words: Any, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        command = [sys.executable, "-m", "fedpress", *map(str, words)]
+        done = subprocess.run(
+            command, env=self.environment(), cwd=self.folder, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def issue(self, name: str, *more: Any, partition: int | None = None) -> Path:
+        number = self.names.index(name) if partition is None else partition
+        node = ["--node", f"partition-id={number}"]
+        where = ["--server", f"{HOST}:{self.port}", "--out", self.enrolment(name)]
+        self.fedpress("keys", "issue", name, "--keys", self.keys, *where, *node, *more)
+        return self.enrolment(name)
+
+    def start(
+        self, name: str, *words: Any, module: str = "fedpress", more: Mapping[str, str] | None = None, cwd: Path | None = None
+    ) -> Running:
+        self.started += 1
+        log = self.folder / f"{name}-{self.started:02}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, words)],
+                env=self.environment(more),
+                cwd=cwd or self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(name, process, log)
+
+    def start_server(self, *words: Any, resume: bool = False, more: Mapping[str, str] | None = None) -> Running:
+        given = {**SETTINGS, "rounds": self.rounds, "per-round": self.nodes, "nodes": self.nodes, **self.settings}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in given.items()]
+        config = self.folder / "server.toml"
+        config.write_text("\n".join(lines) + "\n")
+        safety = ["--insecure"] if self.insecure else ["--keys", self.keys]
+        where = ["--config", config, "--listen", f"{HOST}:{self.port}", "--out", self.out]
+        again = ["--resume"] if resume else []
+        self.server = self.start("server", "server", *safety, *where, *again, *words, more=more)
+        return self.server
+
+    def line(self, name: str) -> Proxy:
+        """The line of a node, made when it is first asked for."""
+        if name not in self.lines:
+            self.lines[name] = Proxy((HOST, self.port))
+        return self.lines[name]
+
+    def start_client(
+        self, name: str, *words: Any, app: str = "proofapps:app", enrolment: Path | None = None, **options: Any
+    ) -> Running:
+        address = self.line(name).address
+        place = ["--state", self.state(name), "--server", address, "--app", app]
+        running = self.start(name, "client", enrolment or self.enrolment(name), *place, *words, **options)
+        self.clients[name] = running
+        return running
+
+    def start_all(self) -> None:
+        self.start_server()
+        for name in self.names:
+            self.start_client(name)
+
+    # waiting
+
+    def check_alive(self, *whose: Running | None) -> None:
+        for running in whose or (self.server, *self.clients.values()):
+            if running is not None and not running.alive:
+                raise AssertionError(f"{running.name} ended with {running.process.returncode}:\n{running.tail()}")
+
+    def wait_rounds(self, number: int, patience: float = PATIENCE) -> None:
+        """Wait until so many rounds are done."""
+
+        def found() -> bool:
+            if self.done < number and self.server is not None and not self.server.alive:
+                raise AssertionError(
+                    f"the server ended with {self.server.process.returncode} after {self.done} rounds:\n{self.server.tail()}"
+                )
+            return self.done >= number
+
+        wait_for(found, f"{number} rounds; {self.done} are done", patience)
+
+    @contextlib.contextmanager
+    def held(self, point: str) -> Iterator[Callable[[], int]]:
+        """Hold whoever comes to `point`; what is given waits until somebody is there, and returns its process id."""
+        hold, reached = self.meet / f"{point}.hold", self.meet / f"{point}.reached"
+        reached.unlink(missing_ok=True)
+        hold.touch()
+
+        def waits() -> int:
+            def found() -> int | None:
+                self.check_alive(self.server)
+                return int(reached.read_text() or 0) if reached.exists() else None
+
+            return wait_for(found, f"somebody at {point}")
+
+        try:
+            yield waits
+        finally:
+            hold.unlink(missing_ok=True)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that was started here, by whomever."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+                    found.append(process)
+        return found
+
+    def find(self, *words: str) -> psutil.Process:
+        """The one process whose command line holds all of these words."""
+
+        def found() -> psutil.Process | None:
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    line = " ".join(process.cmdline())
+                    if all(word in line for word in words):
+                        return process
+            return None
+
+        return wait_for(found, f"a process with {' and '.join(words)} in its command line")
+
+    # the end
+
+    def finish(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """Wait for the run's end, stop the clients, and check every law; return the result."""
+        assert self.server is not None
+        wait_for(lambda: not self.server.alive, f"the end of the run; {self.done} rounds are done", patience)
+        assert self.server.process.returncode == 0, self.server.tail()
+        for running in self.clients.values():
+            if running.alive:
+                assert running.stop() in (0, 143), running.tail()
+        result = self.result
+        assert result is not None
+        assert [row["round"] for row in result["rounds"]] == list(range(1, self.rounds + 1))
+        self.check_model()
+        self.check_residuals()
+        self.check_nothing_left()
+        return result
+
+    def close(self) -> None:
+        """Let nothing survive the test, whatever became of it."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for running in (self.server, *self.clients.values()):
+            if running is not None:
+                running.process.wait(30)
+        for line in self.lines.values():
+            line.close()
+
+    # the laws
+
+    def accepted(self) -> list[dict[str, Any]]:
+        """The rounds as they counted: what a repeated one had before is void."""
+        rounds = {}
+        for text in (self.meet / "accepted.jsonl").read_text().splitlines():
+            row = json.loads(text)
+            rounds[row["round"]] = row
+        assert sorted(rounds) == list(range(1, self.rounds + 1))
+        return [rounds[number] for number in sorted(rounds)]
+
+    def decode(self, vote: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        part = layout.part(layout.mask(set(vote["tensors"])))
+        frame = base64.b64decode(vote["frame"])
+        codec = parse({**SETTINGS, **self.settings}["up"])
+        return codec.decode(frame, part, base=bytes.fromhex(vote["version"]))
+
+    def check_model(self) -> None:
+        """The final model is what the accepted updates make, to the bit."""
+        settings = {**SETTINGS, **self.settings}
+        model = task(settings).initial()
+        layout = Layout.of(model)
+        folder = self.folder / "replayed"
+        folder.mkdir(exist_ok=True)
+        downlink = Downlink(
+            parse_down(settings["down"]),
+            parse_down(settings["key"]),
+            model,
+            settings["seed"],
+            Versions(layout, folder, 1 << 30),
+            shared_initial=True,
+        )
+        for row in self.accepted():
+            total = sum(vote["weight"] for vote in row["votes"])
+            sums: dict[str, np.ndarray] = {}
+            for vote in row["votes"]:
+                local = apply(downlink.exact, self.decode(vote, layout), layout)
+                for name, array in local.items():
+                    part = array * (vote["weight"] / total)
+                    sums[name] = sums[name] + part if name in sums else part
+            downlink.advance({name: np.asarray(a, np.float32) for name, a in sums.items()}, row["round"])
+        saved = load_file(self.out / "model.safetensors")
+        assert saved.keys() == downlink.model.keys()
+        for name, array in downlink.model.items():
+            assert array.tobytes() == saved[name].tobytes(), f"{name} is not what the accepted updates make"
+
+    def check_residuals(self) -> None:
+        """Of every client: what counted plus what it keeps is what its training wanted."""
+        layout = Layout.of(task({**SETTINGS, **self.settings}).initial())
+        sent: dict[str, np.ndarray] = {}
+        names: dict[str, set[bytes]] = {}
+        for row in self.accepted():
+            for vote in row["votes"]:
+                update = self.decode(vote, layout)
+                whole = {t.name: update.get(t.name, np.zeros(t.shape, np.float32)) for t in layout.tensors}
+                flat = layout.flatten(whole)[0].astype(np.float64)
+                sent[vote["node"]] = sent.get(vote["node"], 0) + flat
+                names.setdefault(vote["node"], set()).add(frame_name(base64.b64decode(vote["frame"])))
+        checked = 0
+        for number, name in enumerate(self.names):
+            known = next((key for key in (name, str(number)) if key in sent), name)
+            state = self.read_state(name)
+            if state is None or WANTED not in state:
+                assert known not in sent, f"{name} sent, and keeps nothing"
+                continue
+            wanted = {key: array.numpy() for key, array in state[WANTED].items()}
+            asked = np.concatenate([wanted[tensor.name].ravel() for tensor in layout.tensors])
+            memory = Memory.load(state)
+            lost = memory.sent and memory.sent not in names.get(known, set())
+            kept = (memory.lost if lost else memory.after).get("residual")
+            left = np.zeros(layout.size) if kept is None else spread(kept, layout, memory.tensors)
+            np.testing.assert_allclose(sent.get(known, 0) + left, asked, atol=2e-5, err_msg=name)
+            checked += 1
+        assert checked, "no client was there to be checked"
+
+    def read_state(self, name: str) -> Any:
+        """What a client keeps on its disk, as a RecordDict; None if it keeps nothing."""
+        raise NotImplementedError
+
+    def check_nothing_left(self) -> None:
+        """No process, no port, no lock, no temporary file."""
+        wait_for(lambda: not self.processes(), f"the end of {[p.cmdline() for p in self.processes()]}", 30)
+        with socket.create_server((HOST, self.port)):
+            pass
+        for path in self.folder.rglob("*"):
+            if path.is_file() and "lock" in path.name:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def spread(kept: np.ndarray, layout: Layout, mask: bytes) -> np.ndarray:
+    """Values of some tensors, at their places among those of all."""
+    part = layout.part(mask)
+    values = dict(zip((t.name for t in part.lossy), np.split(kept, np.cumsum([t.size for t in part.lossy])[:-1]), strict=True))
+    return np.concatenate([values.get(t.name, np.zeros(t.size)) for t in layout.lossy]).astype(np.float64)
