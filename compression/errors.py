@@ -6,6 +6,8 @@ FedpressError
 +-- SettingError          a setting that cannot work: the value, and what would be right
 |   +-- SpecError         a codec's spec string
 +-- DataError             a file of data that is missing, cut short or not what it claims to be
+    +-- EnrolmentError    an enrolment that a device may not use: what is wrong with it, and what to do
+        +-- PassphraseError   it is encrypted, and the passphrase is missing or wrong
 """
 
 from collections.abc import Iterable
@@ -34,6 +36,14 @@ class SpecError(SettingError):
 
 class DataError(FedpressError):
     """A file of data is missing, cut short, or not what it claims to be."""
+
+
+class EnrolmentError(DataError):
+    """A device may not use its enrolment. The message is one line: what is wrong with it, and what to do."""
+
+
+class PassphraseError(EnrolmentError):
+    """An enrolment's key is encrypted, and the passphrase is missing or wrong."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

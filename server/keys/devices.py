@@ -1,0 +1,228 @@
+"""Devices by name: each is issued a key once, and may be revoked. One file each, `devices/NAME.json`."""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedpress.compression.address import join_address, parse_address
+from fedpress.compression.errors import DataError, SettingError, unknown
+from fedpress.compression.settings import Value
+from fedpress.server import files
+from fedpress.server.keys import authority
+
+SCHEMA = 1
+DAYS = 365
+MODE = 0o600
+SHORTEST = 8  # characters of a passphrase
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MOST_DAYS = 36_500
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the server knows of a device."""
+
+    name: str
+    public_key: str  # OpenSSH's one line
+    issued: datetime
+    expires: datetime
+    revoked: datetime | None = None
+
+    @property
+    def pem(self) -> bytes:
+        """The public key as flwr sends it: PEM, SubjectPublicKeyInfo."""
+        return load_public_key(self.public_key).public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def state(self, now: datetime | None = None) -> str:
+        """Return "valid", "revoked" or "expired": only the first is let in."""
+        if self.revoked is not None:
+            return "revoked"
+        return "valid" if (now or datetime.now(UTC)) < self.expires else "expired"
+
+
+def issue(
+    folder: Path,
+    name: str,
+    out: Path,
+    *,
+    server: str = "",
+    node: Mapping[str, Value] | None = None,
+    passphrase: str | None = None,
+    days: int = DAYS,
+) -> Device:
+    """Make a device's key, record its public half, and write the enrolment file `out` that the device is given.
+
+    Parameters
+    ----------
+    server
+        HOST:PORT that the device connects to; the server certificate's first host if empty.
+    node
+        The node's configuration, which the ClientApp reads.
+    passphrase
+        What the private key in the file is encrypted with, if anything.
+
+    Raises
+    ------
+    SettingError
+        If the name is none, or taken; if the server's certificate is for other hosts; if `out` is there already.
+    """
+    require_name(name)
+    if not 1 <= days <= _MOST_DAYS:
+        raise SettingError(f"days is 1 to {_MOST_DAYS}, got {days}")
+    if passphrase is not None and len(passphrase) < SHORTEST:
+        raise SettingError(f"a passphrase has at least {SHORTEST} characters, got {len(passphrase)}")
+    with authority.locked(folder):
+        path = folder / authority.DEVICES / f"{name}.json"
+        if path.exists() and read_device(path).revoked is None:
+            raise SettingError(f"{name} has a key already: `fedpress keys revoke {name}` first, then issue it anew")
+        address = _address(folder, server)
+        key = ec.generate_private_key(ec.SECP384R1())
+        now = datetime.now(UTC).replace(microsecond=0)
+        device = Device(name, _openssh(key.public_key()), now, now + timedelta(days=days))
+        enrolment = {
+            "schema": SCHEMA,
+            "name": name,
+            "server": address,
+            "ca": authority.read(folder / authority.CA_CERTIFICATE).decode(),
+            "key": _pkcs8(key, passphrase).decode(),
+            "node": _require_node(node or {}),
+            "expires": device.expires.isoformat(),
+        }
+        try:
+            files.create(out, json.dumps(enrolment, indent=1).encode() + b"\n", MODE)
+        except FileExistsError as error:
+            raise SettingError(f"{out} is there already, and is not overwritten: --out names another") from error
+        except OSError as error:
+            raise DataError(f"{out} cannot be written: {error.strerror}") from error
+        try:
+            _write(path, device)
+        except BaseException:
+            out.unlink()
+            raise
+        return device
+
+
+def revoke(folder: Path, name: str) -> Device:
+    """Shut a device out: a running server sees it within seconds. Revoking again changes nothing."""
+    require_name(name)
+    with authority.locked(folder):
+        path = folder / authority.DEVICES / f"{name}.json"
+        if not path.exists():
+            raise SettingError(unknown("device", name, (found.stem for found in _paths(folder))))
+        device = read_device(path)
+        if device.revoked is None:
+            device = replace(device, revoked=datetime.now(UTC).replace(microsecond=0))
+            _write(path, device)
+        return device
+
+
+def devices(folder: Path) -> dict[str, Device]:
+    """Return every device there is a record of, by name and in its order."""
+    return {path.stem: read_device(path) for path in _paths(folder)}
+
+
+def read_device(path: Path) -> Device:
+    """Return the device that a record is of, or raise DataError, which names the file and what is wrong with it."""
+    try:
+        record = json.loads(authority.read(path))
+        return _device(record, path.stem)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no record of a device: {error}") from error
+
+
+def require_name(name: str) -> None:
+    """Raise SettingError unless a device may be called that."""
+    if not _NAME.fullmatch(name):
+        rule = "1 to 64 of the letters a-z and A-Z, digits, '-', '_' and '.', the first a letter or digit"
+        raise SettingError(f"a device's name is {rule}, got {name!r}")
+
+
+def load_public_key(text: str) -> ec.EllipticCurvePublicKey:
+    """Return the P-384 key that OpenSSH's line is, or raise ValueError."""
+    key = serialization.load_ssh_public_key(text.encode())
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise ValueError("its key is not on the curve P-384")
+    return key
+
+
+def _device(record: Any, name: str) -> Device:
+    """Return the device of a record as JSON gave it, or raise ValueError."""
+    fields = {"schema", "name", "public_key", "issued", "expires", "revoked"}
+    if not isinstance(record, dict) or set(record) != fields:
+        raise ValueError(f"it has not the fields {', '.join(sorted(fields))}")
+    if record["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {record['schema']!r}, this fedpress knows {SCHEMA}")
+    if record["name"] != name or not isinstance(record["public_key"], str):
+        raise ValueError(f"it is of {record['name']!r}")
+    load_public_key(record["public_key"])
+    revoked = record["revoked"] if record["revoked"] is None else _date(record["revoked"])
+    return Device(name, record["public_key"], _date(record["issued"]), _date(record["expires"]), revoked)
+
+
+def _date(text: object) -> datetime:
+    date = datetime.fromisoformat(text) if isinstance(text, str) else None
+    if date is None or date.tzinfo is None:
+        raise ValueError(f"{text!r} is no date with a time zone")
+    return date
+
+
+def _write(path: Path, device: Device) -> None:
+    record = {
+        "schema": SCHEMA,
+        "name": device.name,
+        "public_key": device.public_key,
+        "issued": device.issued.isoformat(),
+        "expires": device.expires.isoformat(),
+        "revoked": device.revoked and device.revoked.isoformat(),
+    }
+    files.replace(path, json.dumps(record, indent=1).encode() + b"\n", durable=True, mode=MODE)
+
+
+def _paths(folder: Path) -> list[Path]:
+    if not (folder / authority.DEVICES).is_dir():
+        raise DataError(f"{folder} is no folder of keys: `fedpress keys init` makes one")
+    return sorted((folder / authority.DEVICES).glob("*.json"))
+
+
+def _address(folder: Path, server: str) -> str:
+    """Return the address that a device is given; the certificate must be for it, or the device would turn away."""
+    hosts = authority.hosts_of(authority.load_certificate(folder / authority.CERTIFICATE))
+    host, port = parse_address(server) if server else (hosts[0], authority.PORT)
+    if authority.canonical(host) not in hosts:
+        raise SettingError(
+            f"the server's certificate is for {', '.join(hosts)}, not for {host}: `fedpress keys init --renew --host` "
+            "makes one for other hosts"
+        )
+    return join_address(host, port)
+
+
+def _require_node(node: Mapping[str, Value]) -> dict[str, Value]:
+    for key, value in node.items():
+        if key == "name":
+            raise SettingError("the node's name is the device's: it is not configured")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingError(f"{key} is a finite number, got {value}")
+    return dict(node)
+
+
+def _openssh(key: ec.EllipticCurvePublicKey) -> str:
+    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def _pkcs8(key: ec.EllipticCurvePrivateKey, passphrase: str | None) -> bytes:
+    encryption = (
+        serialization.NoEncryption()
+        if passphrase is None
+        else serialization.BestAvailableEncryption(passphrase.encode())
+    )
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
