@@ -4,12 +4,10 @@ It is `flwr run` on a SuperLink of our own, on a free port and with a Flower hom
 supports, where `run_simulation` is deprecated and knows no run configuration. Nothing of it outlives the call.
 """
 
-import json
 import logging
 import os
 import re
 import select
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -20,10 +18,10 @@ from pathlib import Path
 from typing import IO, cast
 
 from fedpress.compression.errors import FedpressError, SettingError
-from fedpress.simulations.engine.bundle import HELLO, check, write_bundle
+from fedpress.server import launcher
+from fedpress.server.bundle import Report, check, write_bundle
 
 _log = logging.getLogger("fedpress")
-_LAUNCHER = Path(__file__).with_name("launcher.py")
 _CONNECTION = "fedpress"  # the SuperLink's name in its Flower home
 _QUIET = 1.0  # seconds without a line after which the log is complete: flwr passes lines on every 0.7 s
 _SHORT = 27  # Ray adds up to 80 bytes to the path of a temporary folder, and a socket's path has 107 at most
@@ -61,39 +59,14 @@ def run_ray(
     with tempfile.TemporaryDirectory(prefix="fp-", dir=parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         pipe = folder / "report"
-        os.mkfifo(pipe)
         write_bundle(
             folder / "bundle", server_app, client_app, num_clients=num_clients, run_config=run_config, report=pipe
         )
-        with _Report(pipe) as report, _launched(folder, _federation(num_clients, workers)) as output:
+        with Report(pipe) as report, _launched(folder, _federation(num_clients, workers)) as output:
             reason = _forward(_lines(output, report.is_over))
-        if report.text in (b"", HELLO):
+        if report.broken:
             raise FedpressError(f"Flower's simulation runtime ended before the ServerApp did: {reason}")
         check(report.text)
-
-
-class _Report:
-    """The reading end of the pipe to which the hosted ServerApp reports."""
-
-    def __init__(self, pipe: Path) -> None:
-        self._pipe = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-        self.text = b""
-
-    def is_over(self) -> bool:
-        """Read what there is; tell whether the ServerApp has begun and is gone, for whatever reason."""
-        try:
-            while chunk := os.read(self._pipe, 1 << 16):
-                self.text += chunk
-        except BlockingIOError:  # it may yet write
-            return False
-        return bool(self.text)
-
-    def __enter__(self) -> "_Report":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.is_over()
-        os.close(self._pipe)
 
 
 def _federation(num_clients: int, workers: int) -> str:
@@ -106,9 +79,7 @@ def _federation(num_clients: int, workers: int) -> str:
 @contextmanager
 def _launched(folder: Path, federation: str) -> Iterator[IO[bytes]]:
     """Start a SuperLink and, on it, the run of the bundle in `folder`; give what they print; stop both in the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = launcher.free_port()
     connection = f'[superlink.{_CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     (folder / "config.toml").write_text(connection, encoding="utf-8")
     # Without that flag flwr would install the bundle's dependencies with uv.
@@ -116,7 +87,7 @@ def _launched(folder: Path, federation: str) -> Iterator[IO[bytes]]:
     superlink += ["--host", "127.0.0.1", "--port", str(port)]
     run = ["flwr", "run", str(folder / "bundle"), _CONNECTION, "--stream", "--federation-config", federation]
     process = subprocess.Popen(
-        [sys.executable, str(_LAUNCHER), json.dumps([str(folder), port, superlink, run])],
+        launcher.command(folder / "superlink.log", port, superlink, run, folder),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=_environment(folder),

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpress.compression.errors import DataError, FedpressError, SettingError
-from fedpress.simulations.engine import launcher
-from fedpress.simulations.engine.bundle import check, write_bundle
+from fedpress.server import launcher
+from fedpress.server.bundle import check, write_bundle
 from fedpress.simulations.engine.ray import run_ray
 
 HERE = Path(__file__).parent
@@ -174,10 +174,8 @@ def test_our_apps_make_the_same_bits_as_in_process(tmp_path: Path) -> None:
 
 
 def start(folder: Path, port: int, link: list[str], run: list[str]) -> subprocess.Popen[bytes]:
-    arguments = json.dumps([str(folder), port, link, run])
-    return subprocess.Popen(
-        [sys.executable, launcher.__file__, arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    command = launcher.command(folder / "superlink.log", port, link, run, folder)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def wait_for(happens: Callable[[], bool]) -> None:

@@ -5,7 +5,10 @@ of a few lines that name the apps, which are imported from where they are instal
 """
 
 import json
+import logging
+import os
 import pkgutil
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -16,8 +19,11 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.compression import errors
 from fedpress.compression.errors import FedpressError, SettingError
+from fedpress.compression.message import KEY
 
 HELLO = b"\n"  # the first that a hosted ServerApp writes: what follows tells how it ended
+_log = logging.getLogger(KEY)
+_SAID = 10.0  # seconds between two words on who is missing
 
 _PROJECT = """\
 [project]
@@ -37,9 +43,9 @@ clientapp = "fedpress_hosted_client:app"
 """
 # Flower looks for the assignment of `app` in the text of these modules before it imports them.
 _SERVER = """\
-from fedpress.simulations.engine.bundle import host
+from fedpress.server.bundle import host
 
-app = host({server_app!r}, {client_app!r}, {num_clients!r}, {report!r})
+app = host({server_app!r}, {client_app!r}, {num_clients!r}, {report!r}, log={log!r})
 """
 _CLIENT = """\
 import pkgutil
@@ -56,8 +62,11 @@ def write_bundle(
     num_clients: int,
     run_config: Mapping[str, str | int | float | bool],
     report: Path,
+    log: bool = False,
 ) -> None:
     """Write a bundle of the two apps, each named "module:object", whose ServerApp reports to the named pipe `report`.
+
+    It begins when `num_clients` nodes are there. With `log` it writes what it logs, and ours, to standard error.
 
     Raises
     ------
@@ -68,31 +77,44 @@ def write_bundle(
     names = {"server_app": server_app, "client_app": client_app}
     folder.mkdir()
     (folder / "pyproject.toml").write_text(_PROJECT + config, encoding="utf-8")
-    server = _SERVER.format(**names, num_clients=num_clients, report=str(report))
+    server = _SERVER.format(**names, num_clients=num_clients, report=str(report), log=log)
     (folder / "fedpress_hosted_server.py").write_text(server, encoding="utf-8")
     (folder / "fedpress_hosted_client.py").write_text(_CLIENT.format(**names), encoding="utf-8")
 
 
-def host(server_app: str, client_app: str, num_clients: int, report: str) -> ServerApp:
+def host(server_app: str, client_app: str, num_clients: int, report: str, *, log: bool = False) -> ServerApp:
     """Return a ServerApp that runs another one, and tells the reader of the pipe `report` how that went."""
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         failure: dict[str, str] = {}
+        if log:
+            _log_to_standard_error()
         with Path(report).open("wb", buffering=0) as pipe:
             pipe.write(HELLO)
             try:
                 pkgutil.resolve_name(client_app)  # Flower takes ten seconds to say that it cannot be loaded
-                # Flower calls the ServerApp while it still registers nodes: strategies would sample from the first few.
-                while len(list(grid.get_node_ids())) < num_clients:
-                    time.sleep(0.02)
+                wait_for(grid, num_clients)
                 pkgutil.resolve_name(server_app)(grid=grid, context=context)
             except BaseException as error:  # noqa: BLE001  it is raised again where `check` is called
                 failure = {"kind": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}
             pipe.write(json.dumps(failure).encode())
 
     return app
+
+
+def wait_for(grid: Grid, count: int) -> None:
+    """Wait until so many nodes are there, and log now and then how many are.
+
+    Flower calls a ServerApp while it still registers nodes: strategies would sample from the first few.
+    """
+    said = time.monotonic()
+    while (there := len(list(grid.get_node_ids()))) < count:
+        if time.monotonic() - said > _SAID:
+            said = time.monotonic()
+            _log.info("waiting for nodes: %d of %d are there", there, count)
+        time.sleep(0.02)
 
 
 def check(report: bytes) -> None:
@@ -110,6 +132,48 @@ def check(report: bytes) -> None:
         error = FedpressError(f"the ServerApp raised {failure['kind']}: {failure['text']}")
     error.add_note(failure["traceback"])
     raise error
+
+
+class Report:
+    """The reading end of the pipe to which a hosted ServerApp reports; it makes the pipe."""
+
+    def __init__(self, pipe: Path) -> None:
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe, 0o600)
+        self.pipe = pipe
+        self._handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.text = b""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the ServerApp, if it is over, was killed: it has not told how it ended."""
+        return self.text in (b"", HELLO)
+
+    def is_over(self) -> bool:
+        """Read what there is; tell whether the ServerApp has begun and is gone, for whatever reason."""
+        try:
+            while chunk := os.read(self._handle, 1 << 16):
+                self.text += chunk
+        except BlockingIOError:  # it may yet write
+            return False
+        return bool(self.text)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over()
+        os.close(self._handle)
+        self.pipe.unlink(missing_ok=True)
+
+
+def _log_to_standard_error() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("flwr", KEY):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
 
 
 def _value(key: str, value: object) -> str:
