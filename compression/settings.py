@@ -1,11 +1,13 @@
 """Settings: frozen dataclasses, read from the flat mapping of names with dashes that a Flower run is configured by."""
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import TypeVar, get_type_hints
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
 
-from fedpress.compression.errors import SettingError
+from fedpress.compression.errors import DataError, SettingError
 
 Value = str | int | float | bool
 S = TypeVar("S")
@@ -52,3 +54,27 @@ def require(holds: bool, field: str, rule: str, value: object) -> None:
     """Raise SettingError, which says the `rule` and the `value`, unless it `holds`."""
     if not holds:
         raise SettingError(f"{key_of(field)} is {rule}, got {value}")
+
+
+def read_pair(text: str, who: str = "a setting is ") -> tuple[str, Value]:
+    """Return KEY=VALUE as a pair, the value as TOML reads it, else as text; raise SettingError if it is none."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise SettingError(f"{who}KEY=VALUE, got {text!r}")
+    try:
+        found = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+    if not isinstance(found, str | int | float | bool):
+        raise SettingError(f"{who}one value, got {text!r}")
+    return key, found
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds; raise DataError if it cannot be read, SettingError if it is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path} is not TOML: {error}") from error

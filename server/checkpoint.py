@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fedpress.compression.errors import DataError
+from fedpress.compression.files import replace
 from fedpress.compression.message import KEY
-from fedpress.server.files import replace
 from fedpress.server.walk import Arrays
 
 _log = logging.getLogger(KEY)

@@ -14,9 +14,9 @@ from safetensors.numpy import save
 
 import fedpress
 from fedpress.compression import Update
+from fedpress.compression.files import replace
 from fedpress.compression.ledger import Ledger, Totals
 from fedpress.server.compressed import Round
-from fedpress.server.files import replace
 
 SCHEMA = 1
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"

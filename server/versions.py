@@ -8,8 +8,8 @@ import numpy as np
 from safetensors.numpy import load_file, save
 
 from fedpress.compression import Layout, Update
+from fedpress.compression.files import replace
 from fedpress.compression.message import version_of
-from fedpress.server.files import replace
 
 _RECENT = 4  # models that are kept in memory too
 

@@ -14,9 +14,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedpress.compression.errors import SettingError
+from fedpress.compression.files import replace
 from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
-from fedpress.server.files import replace
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.late import Late

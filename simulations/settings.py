@@ -1,14 +1,13 @@
 """A run's configuration: the defaults, the workload's, a TOML file's, the command line's; checked at once."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fedpress.client.settings import Training
-from fedpress.compression.errors import DataError, SettingError, unknown
-from fedpress.compression.settings import Value, key_of, read, require
+from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.settings import Value, key_of, read, read_toml, require
 from fedpress.server.distillation import Distilling
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
@@ -141,29 +140,9 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     return config
 
 
-def read_pair(text: str, who: str = "a setting is ") -> tuple[str, Value]:
-    """Return KEY=VALUE as a pair, the value as TOML reads it, else as text; raise SettingError if it is none."""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise SettingError(f"{who}KEY=VALUE, got {text!r}")
-    try:
-        read = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
-    if not isinstance(read, str | int | float | bool):
-        raise SettingError(f"{who}one value, got {text!r}")
-    return key, read
-
-
 def _read_file(path: Path) -> dict[str, Value]:
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path} is not TOML: {error}") from error
     flat: dict[str, Any] = {}
-    for name, value in tables.items():
+    for name, value in read_toml(path).items():
         if not isinstance(value, dict):
             flat[name] = value
         elif lead := {"strategy": PREFIX, "policy": POLICY}.get(name):

@@ -50,12 +50,12 @@ def compare(  # noqa: D103  the help text is its docstring
 ) -> None:
     from rich.console import Console
 
+    from fedpress.compression.settings import read_pair
     from fedpress.simulations.compare.candidates import find_suite, read_candidates
     from fedpress.simulations.compare.compare import Question, cells_of
     from fedpress.simulations.compare.compare import compare as run
     from fedpress.simulations.network.fleet import find_fleet
     from fedpress.simulations.network.links import find_link
-    from fedpress.simulations.settings import read_pair
 
     chosen = find_suite(suite or "quick")
     pairs = dict(read_pair(text, "--set takes ") for text in setting or [])

@@ -12,6 +12,7 @@ import fedpress
 from fedpress.cli.bench import bench
 from fedpress.cli.compare import compare
 from fedpress.cli.inspect import inspect
+from fedpress.cli.keys import keys
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -29,6 +30,7 @@ app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
 app.add_typer(bench, name="bench")
+app.add_typer(keys, name="keys")
 
 
 @app.callback(invoke_without_command=True)

@@ -6,6 +6,6 @@ private key never leaves the folder of keys, and a device's is only ever in its 
 """
 
 from fedpress.server.keys.authority import PORT, init, renew
-from fedpress.server.keys.devices import Device, devices, issue, revoke
+from fedpress.server.keys.devices import Device, issue, load_devices, revoke
 
-__all__ = ["PORT", "Device", "devices", "init", "issue", "renew", "revoke"]
+__all__ = ["PORT", "Device", "init", "issue", "load_devices", "renew", "revoke"]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedpress.compression.errors import DataError, SettingError
-from fedpress.server.files import create, replace
+from fedpress.compression.files import create, replace
 
 PORT = 9443  # where a server is looked for if nothing else is said
 CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, DEVICES = "ca.pem", "ca.key", "server.pem", "server.key", "devices"

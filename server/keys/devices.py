@@ -12,10 +12,10 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from fedpress.compression import files
 from fedpress.compression.address import join_address, parse_address
 from fedpress.compression.errors import DataError, SettingError, unknown
 from fedpress.compression.settings import Value
-from fedpress.server import files
 from fedpress.server.keys import authority
 
 SCHEMA = 1
@@ -118,7 +118,10 @@ def revoke(folder: Path, name: str) -> Device:
     with authority.locked(folder):
         path = folder / authority.DEVICES / f"{name}.json"
         if not path.exists():
-            raise SettingError(unknown("device", name, (found.stem for found in _paths(folder))))
+            known = [found.stem for found in _paths(folder)]
+            raise SettingError(
+                unknown("device", name, known) if known else f"no device has been issued, {name} neither"
+            )
         device = read_device(path)
         if device.revoked is None:
             device = replace(device, revoked=datetime.now(UTC).replace(microsecond=0))
@@ -126,7 +129,7 @@ def revoke(folder: Path, name: str) -> Device:
         return device
 
 
-def devices(folder: Path) -> dict[str, Device]:
+def load_devices(folder: Path) -> dict[str, Device]:
     """Return every device there is a record of, by name and in its order."""
     return {path.stem: read_device(path) for path in _paths(folder)}
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from fedpress.compression import parse
 from fedpress.compression.errors import DataError, SettingError, SpecError, unknown
 from fedpress.compression.message import LOSSLESS
-from fedpress.compression.settings import Value
+from fedpress.compression.settings import Value, read_pair
 from fedpress.server.settings import Serving
-from fedpress.simulations.settings import read_pair
 
 REFERENCE = LOSSLESS  # the candidate that all others are held against: float32 both ways
 _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")

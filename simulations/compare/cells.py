@@ -15,10 +15,10 @@ from fedpress.client.settings import Training
 from fedpress.client.training import train
 from fedpress.compression import Layout, Update, parse
 from fedpress.compression.errors import FedpressError, SettingError
+from fedpress.compression.files import replace as replace_file
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
 from fedpress.server.build import build
-from fedpress.server.files import replace as replace_file
 from fedpress.server.record import versions
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.foreign import read_app, resolve_app

@@ -10,8 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fedpress.compression.files import replace
 from fedpress.compression.settings import Value
-from fedpress.server.files import replace
 from fedpress.server.record import versions
 from fedpress.simulations.compare.advice import Advice
 from fedpress.simulations.compare.figures import amount, draw, duration

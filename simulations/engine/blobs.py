@@ -12,7 +12,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-LARGE = 1 << 16  # bytes from which a value is a blob of its own
+from fedpress.client.records import LARGE
+
 _KEPT = 4  # blobs that a process keeps in memory
 
 

@@ -1,17 +1,15 @@
 """The states of nodes between messages: on disk, each under the hash of what it is, large arrays once for all nodes."""
 
-import base64
 import json
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import RecordDict
 
-from fedpress.simulations.engine.blobs import LARGE, Blobs
+from fedpress.client.records import from_rows, to_rows
+from fedpress.simulations.engine.blobs import Blobs
 
-_KINDS: dict[str, type] = {"metrics": MetricRecord, "config": ConfigRecord}
 _SNAPSHOTS = 2  # that can be restored
 
 
@@ -23,7 +21,7 @@ class States:
 
     def load(self, name: str) -> RecordDict:
         """Return the state of this name; empty if it has none."""
-        return _read(self._blobs.get(name), self._blobs) if name else RecordDict()
+        return from_rows(json.loads(self._blobs.get(name)), self._blobs.get) if name else RecordDict()
 
     def write(self, state: RecordDict, old: str) -> tuple[str, frozenset[str]] | None:
         """Write the state that follows the one named `old`; None if it is the same.
@@ -33,8 +31,13 @@ class States:
         """
         if not state and not old:
             return None
-        data, names = _write(state, self._blobs)
-        name = self._blobs.put(data)
+        names: list[str] = []
+
+        def put(data: bytes) -> str:
+            names.append(self._blobs.put(data))
+            return names[-1]
+
+        name = self._blobs.put(json.dumps(to_rows(state, put)).encode())
         return None if name == old else (name, frozenset({name, *names}))
 
 
@@ -71,49 +74,3 @@ class Ledger:
         """Put every node's state back to what it was."""
         self._heads = {int(node): (names[0], frozenset(names)) for node, names in snapshot.items()}
         self._snapshots.append(dict(self._heads))
-
-
-def _write(state: RecordDict, blobs: Blobs) -> tuple[bytes, list[str]]:
-    """Return `state` as JSON, and the names of the blobs in which its large arrays are."""
-    names = []
-    rows: list[list[Any]] = []
-    for key, record in state.items():
-        if isinstance(record, ArrayRecord):
-            arrays = []
-            for name, array in record.items():
-                large = len(array.data) >= LARGE
-                data = blobs.put(array.data) if large else base64.b64encode(array.data).decode()
-                names += [data] if large else []
-                arrays.append([name, array.dtype, list(array.shape), array.stype, large, data])
-            rows.append([key, "arrays", arrays])
-        else:
-            kind = "metrics" if isinstance(record, MetricRecord) else "config"
-            rows.append([key, kind, {name: _bare(value) for name, value in record.items()}])
-    return json.dumps(rows).encode(), names
-
-
-def _read(data: bytes, blobs: Blobs) -> RecordDict:
-    state = RecordDict()
-    for key, kind, value in json.loads(data):
-        if kind == "arrays":
-            state[key] = ArrayRecord(
-                {
-                    name: Array(dtype, tuple(shape), stype, blobs.get(text) if large else base64.b64decode(text))
-                    for name, dtype, shape, stype, large, text in value
-                }
-            )
-        else:
-            state[key] = _KINDS[kind]({name: _full(item) for name, item in value.items()})
-    return state
-
-
-def _bare(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return {"bytes": base64.b64encode(value).decode()}
-    return [_bare(item) for item in value] if isinstance(value, list) else value
-
-
-def _full(value: Any) -> Any:
-    if isinstance(value, dict):
-        return base64.b64decode(value["bytes"])
-    return [_full(item) for item in value] if isinstance(value, list) else value

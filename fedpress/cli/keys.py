@@ -1,0 +1,145 @@
+"""`fedpress keys`: who may talk to the server."""
+
+import json as json_module
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from fedpress.server.keys import Device
+
+keys = typer.Typer(help="Make the keys of a server and its devices.", no_args_is_help=True)
+
+_Keys = Annotated[Path, typer.Option("--keys", help="The folder of keys.")]
+_Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+
+@keys.callback()
+def _group() -> None:
+    """Make the keys of a server and its devices: a private certificate authority, and one key for each device."""
+
+
+@keys.command()
+def init(
+    host: Annotated[
+        list[str] | None, typer.Option(help="A name or address that devices reach the server under; give each.")
+    ] = None,
+    folder: _Keys = Path("keys"),
+    days: Annotated[int, typer.Option(help="Days for which the server's certificate holds.")] = 730,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Only a new certificate, for the same hosts unless others are given.")
+    ] = False,
+    debug: _Debug = False,
+) -> None:
+    """Make a certificate authority and the server's certificate. What is there is never overwritten.
+
+    Example: `fedpress keys init --host fed.example.org --host 192.0.2.7`
+    """
+    from fedpress.server.keys import authority
+
+    make = authority.renew if renew else authority.init
+    certificate = make(folder, host or [], days=days)
+    hosts = ", ".join(authority.hosts_of(certificate))
+    typer.echo(f"{folder / authority.CERTIFICATE}: for {hosts}, until {certificate.not_valid_after_utc:%Y-%m-%d}")
+    if renew:
+        typer.echo("a running server takes it up when it is started again")
+    else:
+        typer.echo(f"{folder / authority.CA_KEY} never leaves this machine, but for a backup: who has it is the server")
+
+
+@keys.command()
+def issue(
+    name: Annotated[str, typer.Argument(help="The device's name.")],
+    server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where it finds the server; the certificate's first host if empty.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="The enrolment file; NAME.enrol if not given.")] = None,
+    node: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Configuration of the node, such as partition-id=3.")
+    ] = None,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Encrypt the key: asked for, or in FEDPRESS_PASSPHRASE.")
+    ] = False,
+    days: Annotated[int, typer.Option(help="Days for which the device is let in.")] = 365,
+    folder: _Keys = Path("keys"),
+    debug: _Debug = False,
+) -> None:
+    """Make a device's key, and the one file that the device needs.
+
+    Example: `fedpress keys issue pi-1 --server fed.example.org:9443 --node partition-id=0`
+    """
+    from fedpress.cli.passphrase import ask_passphrase
+    from fedpress.compression.settings import read_pair
+    from fedpress.server.keys import devices
+
+    devices.require_name(name)
+    pairs = dict(read_pair(text, "--node takes ") for text in node or [])
+    secret = ask_passphrase(twice=True) if passphrase else None
+    file = out or Path(f"{name}.enrol")
+    device = devices.issue(folder, name, file, server=server, node=pairs, passphrase=secret, days=days)
+    encrypted = "encrypted with the passphrase" if secret else "not encrypted"
+    typer.echo(f"{file}: {name}'s enrolment until {device.expires:%Y-%m-%d}, its key {encrypted}")
+    typer.echo("move it to the device, and keep no copy: its key is nowhere else")
+
+
+@keys.command()
+def revoke(
+    name: Annotated[str, typer.Argument(help="The device's name.")],
+    folder: _Keys = Path("keys"),
+    debug: _Debug = False,
+) -> None:
+    """Shut a device out, of a running server too. Its name may then be issued anew.
+
+    Example: `fedpress keys revoke pi-1`
+    """
+    from fedpress.server.keys import revoke as revoke_device
+
+    device = revoke_device(folder, name)
+    typer.echo(f"{name} is revoked since {device.revoked:%Y-%m-%d %H:%M %Z}")
+
+
+@keys.command("list")
+def list_(
+    folder: _Keys = Path("keys"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """List the devices: who is let in, and for how long.
+
+    Example: `fedpress keys list --json`
+    """
+    from fedpress.server.keys import load_devices
+
+    now = datetime.now(UTC)
+    rows = [_row(device, now) for device in load_devices(folder).values()]
+    if json:
+        typer.echo(json_module.dumps(rows))
+    else:
+        _print(rows, folder)
+
+
+def _row(device: "Device", now: datetime) -> dict[str, Any]:
+    return {
+        "name": device.name,
+        "state": device.state(now),
+        "issued": device.issued.isoformat(),
+        "expires": device.expires.isoformat(),
+        "revoked": device.revoked and device.revoked.isoformat(),
+        "days": max(0, (device.expires - now).days),
+        "public_key": device.public_key,
+    }
+
+
+def _print(rows: list[dict[str, Any]], folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    colours = {"valid": "green", "expired": "yellow", "revoked": "red"}
+    table = Table("device", "state", "issued", "expires", title=f"devices in {folder}", title_justify="left")
+    table.add_column("days left", justify="right")
+    for row in rows:
+        state, days = row["state"], str(row["days"]) if row["state"] == "valid" else ""
+        table.add_row(row["name"], f"[{colours[state]}]{state}", row["issued"][:10], row["expires"][:10], days)
+    Console().print(table)
