@@ -12,6 +12,9 @@ from fedpress.server.build import build
 from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
 
+NODES = "nodes-file"  # who is who among enrolled nodes; empty if nobody is enrolled
+_SPARE = 1 << 20  # bytes of a reply beside the model
+
 app = ServerApp()
 
 
@@ -22,6 +25,13 @@ def main(grid: Grid, context: Context) -> None:
     serving = read(Serving, config)
     folder = Path(str(config["out"]))
     task = pkgutil.resolve_name(str(config["task"]))(config)
+    initial = task.initial()
+    if NODES in config:  # deployed
+        from fedpress.server.polling import PollingGrid
+
+        # Twice the model in float32 is more than any frame of it takes.
+        largest = _SPARE + 2 * sum(4 * array.size for array in initial.values())
+        grid = PollingGrid(grid, Path(str(config[NODES])) if config[NODES] else None, largest)  # type: ignore[arg-type]
     strategy = build(config, task, folder / CHECKPOINT)
     strategy.on_round = Recorder(folder, config, strategy.ledger)
 
@@ -30,7 +40,7 @@ def main(grid: Grid, context: Context) -> None:
 
     strategy.start(
         grid,
-        model_record(task.initial()),
+        model_record(initial),
         num_rounds=serving.rounds,
         timeout=serving.timeout,
         evaluate_fn=evaluate,

@@ -1,7 +1,7 @@
 """Who is who: a Grid that lists nodes, and returns replies, in the order of their names."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -18,8 +18,8 @@ _log = logging.getLogger(KEY)
 class NamedGrid(Grid):
     """Wraps a Grid; Flower's node ids are random, names are not: a partition in simulation, an enrolled name elsewhere.
 
-    Each node is asked for its name once. Strategies sample by position in the list of nodes, so the same order gives
-    the same choice on every engine.
+    A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is asked
+    once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every engine.
     """
 
     def __init__(self, grid: Grid, timeout: float, ledger: Ledger) -> None:
@@ -30,6 +30,8 @@ class NamedGrid(Grid):
         # An engine that hands out the partitions itself need not ask ten thousand nodes.
         known: Mapping[int, int] = getattr(grid, "partition_of", {})
         self._names = {node: str(partition) for node, partition in known.items()}
+        # A deployment binds names to enrolled keys: what a node says of itself counts for nothing.
+        self._bound: Callable[[], Mapping[int, str]] | None = getattr(grid, "names", None)
 
     def name(self, node: int) -> str:
         """Return the name of a node that `get_node_ids` listed."""
@@ -38,10 +40,12 @@ class NamedGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         nodes = list(self._grid.get_node_ids())
         strangers = [node for node in nodes if node not in self._names]
-        if strangers:
+        if strangers and self._bound:
+            self._names |= self._bound()
+        elif strangers:
             self._ask(strangers)
         named = [node for node in nodes if node in self._names]
-        if nodes and not named:
+        if nodes and not named and not self._bound:
             raise FedpressError("no node says who it is: does the ClientApp have mods=[compress()]?")
         return sorted(named, key=self.order)
 

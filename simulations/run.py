@@ -17,16 +17,17 @@ from fedpress.compression.errors import SettingError
 from fedpress.compression.files import replace
 from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
+from fedpress.server.configuration import CONFIG, go_on
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.late import Late
 from fedpress.simulations.partitions import draw
 from fedpress.simulations.report import PLOTS, plot
-from fedpress.simulations.settings import resolve
+from fedpress.simulations.settings import TASK, resolve
 from fedpress.simulations.workloads import task
 
 LOG, PARTITION = "run.log", "partition.png"
-CONFIG, CLIENTS = "config.json", "clients"  # in the folder of checkpoints
+CLIENTS = "clients"  # in the folder of checkpoints
 Watch = Callable[[dict[str, Any]], None]
 _POLL = 0.1  # seconds between two looks at the result
 
@@ -79,21 +80,8 @@ def settings(given: Mapping[str, Value], file: Path | None) -> dict[str, Value]:
     SettingError
         As `resolve` does; and if a setting is given that is not that of the run to go on with.
     """
-    if not given.get("resume"):
-        return resolve(given, file)
-    if not given.get("out"):
-        raise SettingError("resume goes on with the run in a folder: name it with --out")
-    path = Path(str(given["out"])).expanduser() / CHECKPOINT / CONFIG
-    if not path.exists():  # killed before it began, or the first of several tries
-        return resolve(given, file)
-    saved: dict[str, Value] = json.loads(path.read_bytes())
-    wanted = resolve({**{key: value for key, value in saved.items() if key != "task"}, **given}, file)
-    for key, value in wanted.items():
-        if key not in _FREE and value != saved.get(key):
-            raise SettingError(
-                f"the run in {given['out']} has {key} {saved.get(key)!r}: it cannot go on with {value!r}"
-            )
-    return wanted
+    own = ("task", TASK)  # part of every simulation's configuration, and no setting
+    return go_on(given, lambda chosen: resolve(dict(chosen.items() - {own}), file), _FREE)
 
 
 _FREE = {"resume", "out", "workers"}  # what may change without changing a bit

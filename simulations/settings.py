@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from fedpress.client.settings import Training
 from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.settings import Value, key_of, read, read_toml, require
+from fedpress.compression.settings import Value, key_of, read, require
+from fedpress.server.configuration import read_tables
 from fedpress.server.distillation import Distilling
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
@@ -108,7 +108,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     DataError
         If the file cannot be read.
     """
-    chosen = {**(_read_file(file) if file else {}), **given}
+    chosen = {**(read_tables(file, SECTIONS) if file else {}), **given}
     workload = find(str(chosen.get("workload", Simulated.workload)))
     config = {key: value for key, value in keys().items() if value is not None}
     config.update(workload.defaults)
@@ -138,23 +138,6 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     if serving.fraction_evaluate and not simulated.holdout:
         raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
     return config
-
-
-def _read_file(path: Path) -> dict[str, Value]:
-    flat: dict[str, Any] = {}
-    for name, value in read_toml(path).items():
-        if not isinstance(value, dict):
-            flat[name] = value
-        elif lead := {"strategy": PREFIX, "policy": POLICY}.get(name):
-            flat |= {(name if key == "name" else lead + key): item for key, item in value.items()}
-        elif name in SECTIONS:
-            flat |= value
-        else:
-            raise SettingError(f"{path}: {unknown('table', name, ['strategy', 'policy', *SECTIONS])}")
-    for name, value in flat.items():
-        if not isinstance(value, str | int | float | bool):
-            raise SettingError(f"{path}: {name} is one value, got {value!r}")
-    return flat
 
 
 def _check_device(name: str) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.message import KEY
 from fedpress.server.deploy.control import Control, Node
-from fedpress.server.files import replace
+from fedpress.compression.files import replace
 
 _log = logging.getLogger(KEY)
 

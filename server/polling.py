@@ -1,0 +1,171 @@
+"""A deployed run's Grid: SuperLink asked at once and often, where flwr's own waits for three seconds.
+
+Replies are taken in as they come: one whose parts are still on their way over a slow link holds up no other. Names are
+bound to node ids by a file that the server keeps, never by what a node says of itself. flwr's private names are
+touched here because its Grid has no public way to ask without waiting; a test says which version moved what.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from flwr.app import Error, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import metadata_from_proto
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+)
+from flwr.superlink.grid import HttpGrid
+
+from fedpress.compression.message import KEY
+from fedpress.server.wire import NodeInfo, Run
+
+_log = logging.getLogger(KEY)
+
+_LEAST, _MOST, _GROWTH = 0.01, 0.5, 1.3  # seconds between two questions, and how they grow while nothing comes
+
+
+class PollingGrid(Grid):
+    """Wraps the Grid that flwr gives a deployed ServerApp.
+
+    Parameters
+    ----------
+    grid : that Grid
+    nodes : the file that says which node id has which name; None if nodes have no names but their own
+    largest : bytes of a reply at most
+    """
+
+    def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int) -> None:
+        self._grid = grid
+        self._largest = largest
+        # Who is who, by the file as it is now; where there is none, nodes are asked.
+        self.names = None if nodes is None else lambda: read_names(nodes)
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._grid.get_node_ids()
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return self._grid.get_nodes()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        waiting = {name for name in self._grid.push_messages(list(messages)) if name}
+        deadline = None if timeout is None else time.monotonic() + timeout
+        coming: list[_Coming] = []
+        replies: list[Message] = []
+        pause = _LEAST
+        while waiting or coming:
+            new = self._ask(waiting)
+            waiting -= {one.answers for one in new}
+            coming += new
+            whole = [one for one in coming if one.fetch()]
+            coming = [one for one in coming if not one.done]
+            replies += [one.message() for one in whole]
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+            if waiting or coming:
+                pause = _LEAST if whole else min(_MOST, pause * _GROWTH)
+                time.sleep(pause)
+        return replies
+
+    def _ask(self, waiting: set[str]) -> "list[_Coming]":
+        if not waiting:
+            return []
+        answer = self._grid._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=waiting))
+        pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
+        return [_Coming(self._grid, proto, tree, self._largest) for proto, tree in pairs]
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """Return names by node id, as a server that admits nodes by their keys wrote them down."""
+    try:
+        told: dict[str, int] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    return {node: name for name, node in told.items()}
+
+
+class _Coming:
+    """A reply that is known of and not here yet: its parts are fetched one by one as they reach SuperLink."""
+
+    def __init__(self, grid: HttpGrid, proto: Any, tree: Any, largest: int) -> None:
+        self._client, self._node, self._run = grid._runtime_client, grid.node, grid.run.run_id
+        self._proto = proto
+        self._missing = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
+        self._parts: dict[str, bytes] = {}
+        self._room = largest
+        self._failure = ""
+        self._pull = make_pull_object_fn_protobuf(self._client.PullObject, self._node, self._run)
+        self.answers: str = proto.metadata.reply_to_message_id
+
+    @property
+    def done(self) -> bool:
+        """Whether it is here, or will never be."""
+        return not self._missing or bool(self._failure)
+
+    def fetch(self) -> bool:
+        """Fetch what there is of it; return whether it is done."""
+        try:
+            while not self.done:
+                part = self._pull(self._missing[0])
+                self._room -= len(part)
+                if self._room < 0:
+                    self._failure = "it is larger than a reply can be"
+                    self._parts.clear()
+                    break
+                self._parts[self._missing.pop(0)] = part
+        except ObjectUnavailableError:
+            return False
+        except ObjectPullError as error:
+            self._failure = f"its upload was broken off: {error}"
+        return True
+
+    def message(self) -> Message:
+        """Return it, or an error in its place."""
+        name = self._proto.metadata.message_id
+        self._client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
+        )
+        message = None
+        if not self._failure:
+            try:
+                message = cast("Message", inflate_object_from_contents(name, self._parts))
+            except Exception as error:  # noqa: BLE001  bytes from outside: flwr raises whatever they lead it to
+                self._failure = f"it cannot be read: {error}"
+        if message is None:
+            error = Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure)
+            return make_message(metadata_from_proto(self._proto.metadata), None, error)
+        # Who sent it is what SuperLink says, not what the sender wrote inside.
+        told = metadata_from_proto(self._proto.metadata)
+        message.metadata.__dict__["_src_node_id"] = told.src_node_id
+        message.metadata.__dict__["_reply_to_message_id"] = told.reply_to_message_id
+        message.metadata.__dict__["_message_id"] = name
+        return message
