@@ -1,0 +1,72 @@
+"""The clients' side of `bench edge`: a node that returns what it got, and one that trains the McMahan CNN.
+
+The bench copies this file to where its devices find it, as an app of the user's own: a device has no simulations.
+"""
+
+import os
+import runpy
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from fedpress.client import compress
+
+PLACE = "FEDPRESS_BENCH_EDGE"  # in the environment: the folder in which devices, server and bench meet
+DATA = "data.npz"  # there, the images to train on
+MODELS = "models.py"  # there, what the network is made by
+
+ours = ClientApp(mods=[compress()])
+stock = ClientApp()
+
+
+@ours.train()
+@stock.train()
+def _echo(message: Message, _: Context) -> Message:
+    """Return what came."""
+    ((key, record),) = message.content.array_records.items()
+    content = {key: record, "metrics": MetricRecord({"num-examples": 1})}
+    return Message(RecordDict(content), reply_to=message)
+
+
+def place() -> Path:
+    """Return the folder in which they meet."""
+    return Path(os.environ[PLACE])
+
+
+class _Task:
+    """The one node's task."""
+
+    def __init__(self) -> None:
+        with np.load(place() / DATA) as data:
+            self._examples = SimpleNamespace(x=torch.from_numpy(data["x"]), y=torch.from_numpy(data["y"]))
+        self._make = runpy.run_path(str(place() / MODELS))["mcmahan"]
+
+    def model(self) -> torch.nn.Module:
+        torch.manual_seed(0)
+        made: torch.nn.Module = self._make(0.0)
+        return made
+
+    def initial(self) -> dict[str, Any]:
+        return {name: tensor.numpy() for name, tensor in self.model().state_dict().items()}
+
+    def examples(self, _: int) -> Any:
+        return self._examples
+
+    def evaluate(self, _: dict[str, Any]) -> dict[str, float]:
+        return {}
+
+
+@cache
+def _task() -> _Task:
+    return _Task()
+
+
+def task(_: Any) -> _Task:
+    """Return the task, the same each time in one process."""
+    return _task()
