@@ -8,6 +8,11 @@ FedpressError
 +-- DataError             a file of data that is missing, cut short or not what it claims to be
     +-- EnrolmentError    an enrolment that a device may not use: what is wrong with it, and what to do
         +-- PassphraseError   it is encrypted, and the passphrase is missing or wrong
++-- ServerError           what keeps a device from its server: what it is, and what to do
+    +-- AwayError         no answer, or not now: worth another attempt
+    +-- RefusedError      the device's key is not, or no longer, taken
+    +-- OverError         the run is over, or was never this device's
+    +-- VersionError      the other end's Flower is of another version
 """
 
 from collections.abc import Iterable
@@ -44,6 +49,26 @@ class EnrolmentError(DataError):
 
 class PassphraseError(EnrolmentError):
     """An enrolment's key is encrypted, and the passphrase is missing or wrong."""
+
+
+class ServerError(FedpressError):
+    """Something keeps a device from its server. The message is one line: what it is, and what to do."""
+
+
+class AwayError(ServerError):
+    """The server does not answer, or not now: it is worth another attempt."""
+
+
+class RefusedError(ServerError):
+    """The server does not, or no longer, take the device's key."""
+
+
+class OverError(ServerError):
+    """The run that a message belongs to is over, or was never this device's."""
+
+
+class VersionError(ServerError):
+    """The other end's Flower is of another version."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -143,8 +143,10 @@ def _refuse(constant: str) -> NoReturn:
 
 def _ca(text: str, what: str) -> bytes:
     try:
-        x509.load_pem_x509_certificates(text.encode())
-    except ValueError as error:
+        for certificate in x509.load_pem_x509_certificates(text.encode()):
+            if certificate.issuer == certificate.subject:
+                certificate.verify_directly_issued_by(certificate)  # as good as a checksum
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise EnrolmentError(f"{what} holds no certificate of the server's authority: have it issued anew") from error
     return text.encode()
 

@@ -31,7 +31,7 @@ def init(
     renew: Annotated[
         bool, typer.Option("--renew", help="Only a new certificate, for the same hosts unless others are given.")
     ] = False,
-    debug: _Debug = False,
+    _debug: _Debug = False,
 ) -> None:
     """Make a certificate authority and the server's certificate. What is there is never overwritten.
 
@@ -64,7 +64,7 @@ def issue(
     ] = False,
     days: Annotated[int, typer.Option(help="Days for which the device is let in.")] = 365,
     folder: _Keys = Path("keys"),
-    debug: _Debug = False,
+    _debug: _Debug = False,
 ) -> None:
     """Make a device's key, and the one file that the device needs.
 
@@ -88,7 +88,7 @@ def issue(
 def revoke(
     name: Annotated[str, typer.Argument(help="The device's name.")],
     folder: _Keys = Path("keys"),
-    debug: _Debug = False,
+    _debug: _Debug = False,
 ) -> None:
     """Shut a device out, of a running server too. Its name may then be issued anew.
 
@@ -104,7 +104,7 @@ def revoke(
 def list_(
     folder: _Keys = Path("keys"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    debug: _Debug = False,
+    _debug: _Debug = False,
 ) -> None:
     """List the devices: who is let in, and for how long.
 

@@ -10,7 +10,9 @@ import typer
 
 import fedpress
 from fedpress.cli.bench import bench
+from fedpress.cli.client import client
 from fedpress.cli.compare import compare
+from fedpress.cli.doctor import doctor
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
 from fedpress.cli.simulate import simulate
@@ -29,6 +31,8 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
+app.command()(doctor)
+app.command()(client)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 

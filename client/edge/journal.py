@@ -1,0 +1,263 @@
+"""What a device must not forget, on disk: the message it works on, the state after it, the reply, how far that went.
+
+Each file is written whole: to a new name, to the disk, then over the old name, then the folder to the disk. A checksum
+tells a file that a broken disk has changed.
+
+**Why kill -9 counts no update twice and loses none.** A message goes through five steps, and the files say which was
+the last:
+
+1. *taken*: the server has handed the message out and does so once. `inbox` holds it, then its objects, and only then is
+   the server told that it may forget them. Killed before: the objects are fetched again.
+2. *worked on*: nothing is written. Killed: the work is done again, from the same message and the same state, so its
+   reply has the same frame.
+3. *committed*: one file, by one rename, holds the state after the work **and** the reply. There is no moment at which
+   one is there and not the other: a state whose residual says "sent" without the frame would lose the update, a reply
+   without the state would be sent once more by the next round. If the disk is full the rename does not happen: the old
+   state stays, whole, and the server gets an error in the reply's place.
+4. *pushed*: the reply goes out from that file, as often as it takes. SuperLink knows a message by the hash of what it
+   is and takes the same one once, and the server's exchange lets a nonce be answered once.
+5. *done*: `done` names the message. Killed between 4 and 5: the reply is pushed again, and is known already.
+
+What if the reply never counts (the run is over, the round was too late)? The state keeps both residuals, one for either
+verdict, and the next message brings the verdict: `client/memory.py`. Its `turn` has grown with the state, so it is at
+least what the server has heard, and nothing is forgotten by mistake.
+
+Left open by Flower's protocol: a message that was handed out while the answer got lost on the way. The server's timeout
+ends such a round.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flwr.app import RecordDict
+
+from fedpress.client.records import from_rows, to_rows
+from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.files import open_with, sync_folder
+
+MAGIC = b"fedpress.state.1\n"
+_DIGEST = 16  # bytes
+_SERIES = 4  # whose states are kept: a device is in one at a time, and may come back to the last
+_LENGTH = 8  # bytes of a length, little-endian
+
+
+@dataclass(frozen=True)
+class Work:
+    """A message that the server handed out."""
+
+    id: str  # the message's, as the server names it
+    run: int
+    head: bytes  # the message without its content, and the tree of its objects, as flwr writes them
+    objects: dict[str, bytes] | None = None  # by id; None until they are here
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A reply that is to reach the server."""
+
+    to: str  # id of the message that it answers
+    run: int
+    head: bytes  # the reply without its content, and the tree of its objects
+    objects: dict[str, bytes]
+    seconds: float  # that the app took
+
+
+class Journal:
+    """A device's folder of state; only one process has it at a time.
+
+    Raises
+    ------
+    SettingError
+        If another process has the folder.
+    DataError
+        If the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._committed = ""  # the message whose reply stands beside the newest state
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # The lock belongs to the open file: it goes with the process, however that ends.
+            self._lock = (folder / "lock").open("ab")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in folder.glob("*.part"):
+                path.unlink()
+        except BlockingIOError as error:
+            raise SettingError(f"the state folder {folder} is in use by another client: name another") from error
+        except OSError as error:
+            raise DataError(f"the state folder {folder} cannot be used: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        self._lock.close()
+
+    def load(self, series: int) -> RecordDict:
+        """Return the state that a series of runs left; empty if there is none.
+
+        Raises
+        ------
+        DataError
+            If the file is not what was written: it is set aside, and the next call returns an empty state.
+        """
+        path = self._state(series)
+        with self._guarded(path) as file:
+            if file is None:
+                return RecordDict()
+            header, blobs = _read(file)
+            return from_rows(header["state"], lambda name: blobs[int(name)])
+
+    def commit(self, series: int, state: RecordDict, letter: Letter) -> None:
+        """Put the state after the work, and its reply, in place of the old state; raise OSError if the disk will not.
+
+        States of older series go.
+        """
+        blobs: list[bytes] = []
+
+        def put(data: bytes) -> str:
+            blobs.append(data)
+            return str(len(blobs) - 1)
+
+        rows = to_rows(state, put)
+        count = len(blobs)
+        header = {
+            "state": rows,
+            "letter": [letter.to, letter.run, letter.seconds, list(letter.objects)],
+            "blobs": count,
+        }
+        self._write(self._state(series), header, [*blobs, letter.head, *letter.objects.values()])
+        self._committed = letter.to
+        states = sorted(self.folder.glob("state-*"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in states[_SERIES:]:
+            path.unlink(missing_ok=True)
+
+    def letter(self) -> Letter | None:
+        """Return the reply that was committed last, if it may not have reached the server."""
+        states = sorted(self.folder.glob("state-*"), key=lambda path: path.stat().st_mtime_ns)
+        if not states:
+            return None
+        with self._guarded(states[-1]) as file:
+            if file is None:
+                return None
+            header, blobs = _read(file)
+            to, run, seconds, ids = header["letter"]
+            self._committed = to
+            if to == self.noted("done").get("letter"):
+                return None
+            head, *objects = blobs[header["blobs"] :]
+            return Letter(to, run, head, dict(zip(ids, objects, strict=True)), seconds)
+
+    def take(self, work: Work) -> None:
+        """Keep a message, with as many of its objects as there are; raise OSError if the disk will not."""
+        ids = None if work.objects is None else list(work.objects)
+        header = {"id": work.id, "run": work.run, "objects": ids}
+        self._write(self.folder / "inbox", header, [work.head, *(work.objects or {}).values()])
+
+    def work(self) -> Work | None:
+        """Return the message that was taken last, if it has not been answered."""
+        with self._guarded(self.folder / "inbox") as file:
+            if file is None:
+                return None
+            header, (head, *objects) = _read(file)
+            if header["id"] == self.noted("done").get("message"):
+                return None
+            ids = header["objects"]
+            return Work(
+                header["id"],
+                header["run"],
+                head,
+                None if ids is None else dict(zip(ids, objects, strict=True)),
+            )
+
+    def drop(self) -> None:
+        """Forget the message that was taken."""
+        with suppress(OSError):
+            (self.folder / "inbox").unlink(missing_ok=True)
+
+    def done(self, id: str) -> None:
+        """Note that the message of this id needs nothing more."""
+        self.drop()
+        letter = id if id == self._committed else self.noted("done").get("letter", "")
+        self.note("done", {"message": id, "letter": letter})  # without it the reply is pushed again: no harm
+
+    def note(self, name: str, values: dict[str, Any]) -> None:
+        """Keep a few small values, as far as the disk lets us."""
+        with suppress(OSError):
+            self._write(self.folder / name, values, [])
+
+    def noted(self, name: str) -> dict[str, Any]:
+        """Return what was noted under a name; empty if there is nothing."""
+        with suppress(DataError), self._guarded(self.folder / name) as file:
+            if file is not None:
+                return _read(file)[0]
+        return {}
+
+    def _state(self, series: int) -> Path:
+        return self.folder / f"state-{series}"
+
+    def _write(self, path: Path, header: dict[str, Any], blobs: list[bytes]) -> None:
+        part = path.with_name(path.name + ".part")
+        try:
+            with open_with(part, 0o600) as file:
+                _pour(file, header, blobs)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+        sync_folder(self.folder)
+
+    @contextmanager
+    def _guarded(self, path: Path) -> Iterator[BinaryIO | None]:
+        """Yield the open file, None if there is none; a broken one is set aside."""
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            yield None
+            return
+        with file:
+            try:
+                yield file
+            except (DataError, KeyError, TypeError, ValueError, IndexError) as error:
+                path.replace(path.with_name(f"broken-{path.name}"))
+                raise DataError(f"{path} is not what was written, and is set aside: {error}") from error
+
+
+def _pour(file: BinaryIO, header: dict[str, Any], blobs: list[bytes]) -> None:
+    """Write magic, checksum of all that follows, header, lengths, blobs; none of them is copied."""
+    text = json.dumps({**header, "lengths": [len(blob) for blob in blobs]}).encode()
+    parts = [len(text).to_bytes(_LENGTH, "little"), text, *blobs]
+    digest = blake2b(digest_size=_DIGEST)
+    for part in parts:
+        digest.update(part)
+    file.writelines([MAGIC, digest.digest(), *parts])
+
+
+def _read(file: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
+    if file.read(len(MAGIC)) != MAGIC:
+        raise DataError("it begins otherwise")
+    wanted = file.read(_DIGEST)
+    size = file.read(_LENGTH)
+    digest = blake2b(size, digest_size=_DIGEST)
+    whole = os.fstat(file.fileno()).st_size
+    text = file.read(min(int.from_bytes(size, "little"), whole))
+    digest.update(text)
+    header = json.loads(text)
+    left = whole - file.tell()
+    if sum(header["lengths"]) != left:
+        raise DataError(f"it should go on for {sum(header['lengths'])} bytes, not {left}")
+    blobs = [file.read(length) for length in header["lengths"]]
+    for blob in blobs:
+        digest.update(blob)
+    if digest.digest() != wanted:
+        raise DataError("its checksum is wrong")
+    return header, blobs

@@ -1,0 +1,111 @@
+"""`fedpress client`."""
+
+import getpass
+import ipaddress
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+if TYPE_CHECKING:
+    from fedpress.client.edge.status import Status
+    from fedpress.client.edge.traffic import Traffic
+    from fedpress.compression.settings import Value
+
+_EXAMPLE = """
+Take part in a federation from this device, until it is told to stop.
+
+Example: `fedpress client kitchen.enrol --config client.toml`
+"""
+
+
+def client(  # noqa: D103  the help text is its docstring
+    enrolment: Annotated[
+        Path | None, typer.Argument(help="The file that `fedpress keys issue` made for this device.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options win over it.")] = None,
+    state: Annotated[str | None, typer.Option(help="Folder of what must outlive the process.")] = None,
+    app: Annotated[str | None, typer.Option(help="The ClientApp that runs here, module:object.")] = None,
+    server: Annotated[str | None, typer.Option(help="HOST:PORT, if not the enrolment's.")] = None,
+    passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for the enrolment's passphrase.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No enrolment, no TLS: with --server and --name, on loopback alone.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="This node's name, with --insecure.")] = None,
+    health: Annotated[str | None, typer.Option(help="HOST:PORT of a gRPC health service.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of metrics for Prometheus.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, KEY=VALUE: 'hours=22:00-06:00'.")
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Log more, with tracebacks.")] = False,
+) -> None:
+    from fedpress.client.edge.settings import resolve
+    from fedpress.compression.settings import read_pair
+
+    pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
+    named = {key: value for key, value in (("state", state), ("app", app)) if value is not None}
+    settings = resolve({**pairs, **named}, config)
+    key = ca = None
+    node: dict[str, Value] = {}
+    if insecure:
+        if enrolment or not (server and name):
+            raise click.UsageError("--insecure takes --server and --name, and no enrolment.")
+        _require_loopback(server)
+    else:
+        if enrolment is None or name:
+            raise click.UsageError("an enrolment file is missing: `fedpress keys issue` makes it, at the server.")
+        from fedpress.client.edge.enrolment import read_enrolment
+
+        secret = getpass.getpass("passphrase: ") if passphrase else os.environ.pop("FEDPRESS_PASSPHRASE", None)
+        found = read_enrolment(enrolment, secret)
+        name, key, ca, node, server = found.name, found.key, found.ca, dict(found.node), server or found.server
+    _log_to_stderr(debug)
+    if insecure:
+        logging.getLogger("fedpress").warning("INSECURE: anybody on this machine can read and change what is sent")
+
+    from fedpress.client.edge.client import serve
+
+    def watch(status: "Status", traffic: "Traffic") -> None:
+        if health:
+            from fedpress.client.edge.health import serve_health
+
+            serve_health(health, status)
+        if metrics:
+            from fedpress.client.edge.metrics import serve_metrics
+
+            serve_metrics(metrics, status, traffic)
+
+    serve(settings, name=name, server=server, key=key, ca=ca, node=node, watch=watch)
+
+
+client.__doc__ = _EXAMPLE
+
+
+def _require_loopback(server: str) -> None:
+    from fedpress.compression.address import parse_address
+    from fedpress.compression.errors import SettingError
+
+    host, _ = parse_address(server)
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise SettingError(f"--insecure is for loopback alone, got {server!r}: elsewhere a device needs an enrolment")
+
+
+def _log_to_stderr(debug: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+    handler.formatter.converter = time.localtime  # type: ignore[union-attr]
+    ours, theirs = logging.getLogger("fedpress"), logging.getLogger("flwr")
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    theirs.setLevel(logging.INFO if debug else logging.ERROR)
+    for logger in (ours, theirs):
+        logger.handlers[:] = [handler]
+        logger.propagate = False

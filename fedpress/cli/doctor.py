@@ -1,0 +1,88 @@
+"""`fedpress doctor`: what keeps a device from taking part, or a server from serving."""
+
+import json as json_module
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from fedpress.compression.errors import FedpressError
+
+if TYPE_CHECKING:
+    from fedpress.compression.findings import Finding
+
+_MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
+
+
+def doctor(
+    enrolment: Annotated[Path | None, typer.Argument(help="On a device: its enrolment file.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="At the server: its folder of keys.")] = None,
+    server: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="On a device: where the server is, if not as enrolled.")
+    ] = "",
+    state: Annotated[Path | None, typer.Option(help="On a device: the folder of its state.")] = None,
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Ask for the enrolment's; FEDPRESS_PASSPHRASE may hold it.")
+    ] = False,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="At the server: where it listens.")] = "",
+    out: Annotated[Path, typer.Option(help="At the server: the run's folder.")] = Path(),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Check what a device or a server needs, and say what to do about the rest. Ends with 1 if anything fails.
+
+    Example: `fedpress doctor pi-1.enrol`
+    """
+    if (enrolment is None) == (keys is None):
+        raise click.UsageError("doctor takes an enrolment file, on a device, or --keys, at the server")
+    if enrolment is not None:
+        findings = _device(enrolment, server, state, passphrase)
+    else:
+        findings = _server(keys or Path(), listen, out)
+    found = _print(findings, as_json=json)
+    failed = [finding.check for finding in found if finding.status == "failure"]
+    if failed:
+        raise FedpressError(f"{len(failed)} of {len(found)} checks failed: {', '.join(dict.fromkeys(failed))}")
+
+
+def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) -> Iterator["Finding"]:
+    from fedpress.cli.passphrase import VARIABLE, ask_passphrase
+    from fedpress.client.edge.checks import inspect_device
+    from fedpress.compression.address import parse_address
+
+    if server:
+        parse_address(server)
+    secret = ask_passphrase() if passphrase else os.environ.get(VARIABLE)
+    return inspect_device(enrolment, state=state or Path(), passphrase=secret, server=server)
+
+
+def _server(keys: Path, listen: str, out: Path) -> Iterator["Finding"]:
+    from fedpress.compression.address import parse_address
+    from fedpress.server.deploy.checks import inspect_server
+    from fedpress.server.keys import PORT
+
+    host, port = parse_address(listen) if listen else ("0.0.0.0", PORT)  # noqa: S104  as `fedpress server` does
+    return inspect_server(keys, host=host, port=port, out=out)
+
+
+def _print(findings: Iterator["Finding"], *, as_json: bool) -> list["Finding"]:
+    """Print findings, and return them; on a terminal or in a pipe each as it comes."""
+    if as_json:
+        found = list(findings)
+        typer.echo(json_module.dumps([asdict(finding) for finding in found]))
+        return found
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    found = []
+    for finding in findings:
+        found.append(finding)
+        console.print(f"{_MARKS[finding.status]} {finding.check}: {escape(finding.seen)}", soft_wrap=True)
+        if finding.advice:
+            console.print(f"    {escape(finding.advice)}", soft_wrap=True)
+    return found
