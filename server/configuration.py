@@ -15,8 +15,10 @@ CONFIG = "config.json"  # in the folder of checkpoints
 _LEADS = {"strategy": STRATEGY, "policy": POLICY}
 
 
-def read_tables(path: Path, sections: Collection[str]) -> dict[str, Value]:
-    """Return what a TOML file says, the tables named `sections` taken apart; `[strategy]` and `[policy]` get their prefix.
+def read_tables(path: Path, sections: Collection[str], leads: Mapping[str, str] | None = None) -> dict[str, Value]:
+    """Return what a TOML file says, the tables named `sections` taken apart.
+
+    `[strategy]`, `[policy]` and the tables that `leads` has keep their prefix before each key.
 
     Raises
     ------
@@ -26,15 +28,16 @@ def read_tables(path: Path, sections: Collection[str]) -> dict[str, Value]:
         If the file cannot be read.
     """
     flat: dict[str, Any] = {}
+    leads = {**_LEADS, **(leads or {})}
     for name, value in read_toml(path).items():
         if not isinstance(value, dict):
             flat[name] = value
-        elif lead := _LEADS.get(name):
-            flat |= {(name if key == "name" else lead + key): item for key, item in value.items()}
+        elif lead := leads.get(name):
+            flat |= {(name if key == "name" and name in _LEADS else lead + key): item for key, item in value.items()}
         elif name in sections:
             flat |= value
         else:
-            raise SettingError(f"{path}: {unknown('table', name, [*_LEADS, *sections])}")
+            raise SettingError(f"{path}: {unknown('table', name, [*leads, *sections])}")
     for name, value in flat.items():
         if not isinstance(value, str | int | float | bool):
             raise SettingError(f"{path}: {name} is one value, got {value!r}")

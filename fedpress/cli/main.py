@@ -15,6 +15,7 @@ from fedpress.cli.compare import compare
 from fedpress.cli.doctor import doctor
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
+from fedpress.cli.server import server
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -33,6 +34,7 @@ app.command()(compare)
 app.command()(inspect)
 app.command()(doctor)
 app.command()(client)
+app.command()(server)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 

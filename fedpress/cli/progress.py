@@ -57,7 +57,7 @@ class Progress:
         for row in rounds[self._shown :]:
             if not self._console.is_terminal:
                 self._console.print(
-                    f"round {row['round']}/{self._rounds}  {_row(row)}", highlight=False, soft_wrap=True
+                    f"round {row['round']}/{self._rounds}  {row_line(row)}", highlight=False, soft_wrap=True
                 )
         self._shown = len(rounds)
 
@@ -66,7 +66,7 @@ class Progress:
         if not rounds:
             return f"accuracy {result['initial'].get('accuracy', 0):.4f}"
         left = (self._rounds - len(rounds)) * sum(row["seconds"] for row in rounds[-10:]) / len(rounds[-10:])
-        return f"{_row(rounds[-1])}  {left:.0f} s left"
+        return f"{row_line(rounds[-1])}  {left:.0f} s left"
 
 
 def close(result: dict[str, Any], *, as_json: bool) -> None:
@@ -77,7 +77,8 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     totals, final, config = result["totals"], result["final"], result["config"]
     console = Console()
     table = Table(
-        title=f"{config['workload']}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s", title_justify="left"
+        title=f"{config.get('workload', config['task'])}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s",
+        title_justify="left",
     )
     for name, justify in (
         ("", "left"),
@@ -88,7 +89,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for way, codec in (("uplink", config["up"]), ("downlink", config["down"])):
-        table.add_row(
+        table.addrow_line(
             way,
             str(codec),
             amount(totals[f"{way}_bytes"]),
@@ -97,10 +98,8 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
         )
     console.print(table)
     failures = sum(row["failures"] for row in result["rounds"])
-    console.print(
-        f"test accuracy {final['accuracy']:.4f}, loss {final['loss']:.4f}"
-        + (f", {failures} failures" if failures else "")
-    )
+    scores = ", ".join(f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if name in final)
+    console.print(scores + (f", {failures} failures" if failures else ""))
     console.print(f"in {config['out']}", highlight=False, soft_wrap=True)
 
 
@@ -109,8 +108,10 @@ def amount(size: float) -> str:
     return next((f"{size / unit:.2f} {name}" for unit, name in _UNITS if size >= unit), f"{size:.0f} B")
 
 
-def _row(row: dict[str, Any]) -> str:
+def row_line(row: dict[str, Any]) -> str:
+    """Return what a round came to, in a line."""
     rate = row["clients"] / row["seconds"] if row["seconds"] else 0.0
     failed = f"  {row['failures']} failed" if row["failures"] else ""
     sent = f"up {amount(row['uplink_bytes'])}  down {amount(row['downlink_bytes'])}"
-    return f"accuracy {row['accuracy']:.4f}  {sent}  {rate:.1f} clients/s{failed}"
+    score = f"accuracy {row['accuracy']:.4f}  " if "accuracy" in row else ""
+    return f"{score}{sent}  {rate:.1f} clients/s{failed}"

@@ -57,32 +57,33 @@ class Admission:
         public_key = headers.get(PUBLIC_KEY, "")
         if not public_key:
             raise Refused(401, "unsigned", "this server needs requests that are signed with an enrolled key")
-        device = self._devices.by_key.get(public_key)
-        if device is None:
+        known = self._devices.by_key.get(public_key)
+        if known is None:
             who = "key " + hashlib.sha256(public_key.encode()).hexdigest()[:12]
             raise Refused(401, "unknown", "this key is not enrolled here", who)
-        if cause := device.refused:
-            raise Refused(401, cause, f"the key of {device.name} is {cause}", device.name)
+        name = known.device.name
+        if cause := known.refused:
+            raise Refused(401, cause, f"the key of {name} is {cause}", name)
         moment = headers.get(TIMESTAMP, "")
-        _check_clock(moment, device.name)
-        forged = Refused(401, "signature", "the signature is not of this key and moment", device.name)
+        _check_clock(moment, name)
+        forged = Refused(401, "signature", "the signature is not of this key and moment", name)
         try:
             signature = base64.b64decode(headers.get(SIGNATURE, ""), validate=True)
             first, _ = decode_dss_signature(signature)
         except (ValueError, binascii.Error):
             raise forged from None
         # Not the whole signature: with the sign of its second half turned it would be as good.
-        seal = hashlib.blake2b(f"{device.name} {moment} {first}".encode(), digest_size=8).digest()
+        seal = hashlib.blake2b(f"{name} {moment} {first}".encode(), digest_size=8).digest()
         mark = int.from_bytes(seal, "little")
         self._turn()
         if mark in self._new.marks or mark in self._old:
-            raise Refused(401, "replay", "this request was made before", device.name)
+            raise Refused(401, "replay", "this request was made before", name)
         try:
-            device.key.verify(signature, moment.encode("ascii"), ec.ECDSA(hashes.SHA256()))
+            known.key.verify(signature, moment.encode("ascii"), ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
             raise forged from None
         self._new.marks.add(mark)
-        return device.name
+        return name
 
     def _turn(self) -> None:
         """Forget what is too old to be sent again."""
@@ -102,7 +103,9 @@ def _check_clock(moment: str, name: str) -> None:
     age = (now - signed).total_seconds()
     if not EARLIEST < age < LATEST:
         way = "behind" if age > 0 else "ahead of"
-        line = f"the clock of {name} is {abs(age):.0f} s {way} the server's, {now.isoformat(timespec='seconds')}: set it"
+        line = (
+            f"the clock of {name} is {abs(age):.0f} s {way} the server's, {now.isoformat(timespec='seconds')}: set it"
+        )
         raise Refused(401, "stale", line, name)
 
 

@@ -3,68 +3,60 @@
 import base64
 import json
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedpress.compression.errors import FedpressError
+from fedpress.compression.errors import DataError
+from fedpress.compression.files import replace
 from fedpress.compression.message import KEY
 from fedpress.server.deploy.control import Control, Node
-from fedpress.compression.files import replace
+from fedpress.server.keys.authority import DEVICES
+from fedpress.server.keys.devices import Device, load_public_key, read_device
 
 _log = logging.getLogger(KEY)
 
-DEVICES, NODES = "devices", "nodes.json"
+NODES = "nodes.json"
 
 
-@dataclass(frozen=True)
-class Device:
-    """One enrolled device, as its file has it."""
+class Admitted(NamedTuple):
+    """A device, and its key as it is needed for every request."""
 
-    name: str
-    pem: bytes  # its public key
+    device: Device
+    pem: bytes
     key: ec.EllipticCurvePublicKey
-    expires: datetime
-    revoked: bool
 
     @property
     def refused(self) -> str:
         """Why it may not take part: revoked or expired; empty if it may."""
-        if self.revoked:
-            return "revoked"
-        return "expired" if self.expires <= datetime.now(UTC) else ""
+        state = self.device.state()
+        return "" if state == "valid" else state
 
 
 class Devices:
-    """The devices in a folder, read again where files changed."""
+    """The devices in a folder of keys, each file read again when it changed."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read: dict[Path, tuple[tuple[int, int, int], Device | None]] = {}
-        self.by_key: dict[str, Device] = {}  # by its public key as requests carry it: PEM in base64
+    def __init__(self, keys: Path) -> None:
+        self._folder = keys / DEVICES
+        self._read: dict[Path, tuple[tuple[int, int, int], Admitted | None]] = {}
+        self.by_key: dict[str, Admitted] = {}  # by its public key as requests carry it: PEM in base64
 
     def refresh(self) -> None:
         """Look at the folder."""
-        read: dict[Path, tuple[tuple[int, int, int], Device | None]] = {}
+        read: dict[Path, tuple[tuple[int, int, int], Admitted | None]] = {}
         for path in sorted(self._folder.glob("*.json")):
             try:
                 facts = path.stat()
-                mark = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-                known = self._read.get(path)
-                read[path] = known if known and known[0] == mark else (mark, _read(path))
             except FileNotFoundError:  # gone since it was listed
                 continue
+            mark = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+            known = self._read.get(path)
+            read[path] = known if known and known[0] == mark else (mark, _admit(path))
         self._read = read
-        devices = [device for _, device in read.values() if device]
+        admitted = [one for _, one in read.values() if one]
         # A whole new table in one step: the gate looks things up meanwhile.
-        self.by_key = {base64.b64encode(device.pem).decode(): device for device in devices}
-
-    def __iter__(self) -> "iter[Device]":  # type: ignore[valid-type]
-        return iter(list(self.by_key.values()))
+        self.by_key = {base64.b64encode(one.pem).decode(): one for one in admitted}
 
 
 class Enrolment:
@@ -81,7 +73,7 @@ class Enrolment:
         self._devices.refresh()
         nodes = control.nodes()
         registered = {node.public_key: node.id for node in nodes}
-        wanted = {device.pem: device for device in self._devices if not device.refused}
+        wanted = {one.pem: one.device for one in self._devices.by_key.values() if not one.refused}
         for pem in registered.keys() - wanted.keys():
             control.unregister(registered.pop(pem))
             _log.info("a key is shut out: revoked, expired or no longer in %s", self._path.name)
@@ -95,18 +87,11 @@ class Enrolment:
         return nodes
 
 
-def _read(path: Path) -> Device | None:
+def _admit(path: Path) -> Admitted | None:
     """Return the device in a file; None, with one line in the log, if it is none."""
     try:
-        told = json.loads(path.read_bytes())
-        key = serialization.load_ssh_public_key(str(told["public_key"]).encode())
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise FedpressError("its key is not on a NIST curve")
-        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        expires = datetime.fromisoformat(told["expires"])
-        if expires.tzinfo is None:
-            expires = expires.replace(tzinfo=UTC)
-        return Device(str(told["name"]), pem, key, expires, bool(told["revoked"]))
-    except (ValueError, KeyError, TypeError, UnsupportedAlgorithm, FedpressError) as error:
-        _log.warning("%s is no device: %s: %s", path, type(error).__name__, error)
+        device = read_device(path)
+        return Admitted(device, device.pem, load_public_key(device.public_key))
+    except DataError as error:
+        _log.warning("%s", error)
         return None

@@ -87,15 +87,6 @@ class Listener:
         asyncio.run(self._server.serve(sockets=[self._socket]))
 
 
-def read_address(text: str, what: str) -> tuple[str, int]:
-    """Return HOST:PORT as a pair; raise SettingError if it is none."""
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise SettingError(f"{what} is HOST:PORT, got {text!r}")
-    return host, int(port)
-
-
 def is_loopback(host: str) -> bool:
     """Whether an address is reached from this machine alone."""
     found = {str(info[4][0]) for info in _resolve(host, 0)}
@@ -120,6 +111,3 @@ def _bind(host: str, port: int) -> socket.socket:
         reason = "is taken already" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
         raise SettingError(f"{host}:{port} {reason}") from error
     return listener
-
-
-

@@ -1,25 +1,19 @@
 """flwr's SuperLink as a process of ours: on loopback only, with a certificate of its own, gone when we are."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 import time
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedpress.compression.errors import FedpressError
 from fedpress.server import launcher
 from fedpress.server.deploy.control import Control
+from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, KEY, init
 
 LOG, DATABASE, HOME = "server.log", "superlink.db", "superlink"
-_YEARS = timedelta(days=3650)
 _START = 120.0  # seconds until it must answer
 
 
@@ -38,7 +32,10 @@ class SuperLink:
         self._process: subprocess.Popen[bytes] | None = None
         self._home = folder / HOME
         self._home.mkdir(mode=0o700, exist_ok=True)
-        self.root = _make_certificates(self._home)  # PEM of the authority that its certificate is from
+        self._keys = self._home / "keys"  # of loopback alone: devices never see them
+        shutil.rmtree(self._keys, ignore_errors=True)
+        init(self._keys, ["127.0.0.1"])
+        self.root = (self._keys / CA_CERTIFICATE).read_bytes()
         self.port = launcher.free_port()
 
     @property
@@ -55,8 +52,8 @@ class SuperLink:
         """Start it, and wait until it answers; raise FedpressError if it does not."""
         command = ["flower-superlink", "--host", "127.0.0.1", "--port", str(self.port)]
         command += ["--database", str(self._folder / DATABASE), "--disable-runtime-dependency-installation"]
-        command += ["--ssl-ca-certfile", str(self._home / "ca.pem")]
-        command += ["--ssl-certfile", str(self._home / "cert.pem"), "--ssl-keyfile", str(self._home / "key.pem")]
+        command += ["--ssl-ca-certfile", str(self._keys / CA_CERTIFICATE)]
+        command += ["--ssl-certfile", str(self._keys / CERTIFICATE), "--ssl-keyfile", str(self._keys / KEY)]
         if self._authenticated:
             command.append("--enable-supernode-auth")
         self._process = subprocess.Popen(
@@ -113,61 +110,3 @@ def _environment(home: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), inherited.get("PATH", os.defpath)]),
     }
-
-
-def _make_certificates(folder: Path) -> bytes:
-    """Write an authority and a certificate for 127.0.0.1 from it, that nobody else will ever see; return the former."""
-    root_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fedpress loopback")])
-    now = datetime.now(UTC)
-
-    def build(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(root_name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + _YEARS)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()),
-                critical=False,
-            )
-        )
-
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    root = (
-        build(root_name, root_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(root_key.public_key()), critical=False)
-        .sign(root_key, hashes.SHA256())
-    )
-    leaf = (
-        build(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]), key.public_key())
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(root_key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    for name, data in (("ca.pem", root.public_bytes(pem)), ("cert.pem", leaf.public_bytes(pem)), ("key.pem", secret)):
-        path = folder / name
-        path.unlink(missing_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-    return root.public_bytes(pem)

@@ -15,13 +15,18 @@ MAY = {
     "simulations": {"compression", "client", "server", "simulations"},
 }
 # A distribution's module, where the two have different names.
-MODULES = {"scikit-learn": "sklearn"}
+MODULES = {
+    "scikit-learn": "sklearn",
+    "grpcio": "grpc",
+    "grpcio-health-checking": "grpc_health",
+    "prometheus-client": "prometheus_client",
+}
 # Needed and never imported: its recordings are read as files.
 NOT_IMPORTED = {"seglearn"}
 # Flower's documented API; all else in it may change without notice.
 PUBLIC = ("flwr.app.", "flwr.clientapp.", "flwr.serverapp.", "flwr.serverapp.strategy.")
 # The modules that know more than that.
-INSIDERS = ("server/wire.py", "simulations/engine/flower.py")
+INSIDERS = ("server/deploy/control.py", "server/polling.py", "server/wire.py", "simulations/engine/flower.py")
 
 
 def declared(requirements: list[str]) -> set[str]:
