@@ -89,7 +89,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     for way, codec in (("uplink", config["up"]), ("downlink", config["down"])):
-        table.addrow_line(
+        table.add_row(
             way,
             str(codec),
             amount(totals[f"{way}_bytes"]),

@@ -71,6 +71,7 @@ class Ours:
         for number, path in enumerate(enrolments):
             line = self._stack.enter_context(Proxy((HOST, port)))
             state = ["--state", place / f"state-{number}", "--server", line.address, "--app", self._app]
+            state += ["--set", "tasks=edge_device:task"]
             device = _start(place / f"device-{number}.log", "client", path, *state)
             self._stack.callback(end, device)
             self.lines.append(line)
@@ -131,7 +132,7 @@ class Stock:
         node = Path(sysconfig.get_path("scripts")) / "flower-supernode"
         command: list[object] = [node, "--superlink", line.address, "--root-certificates", root]
         command += ["--auth-supernode-private-key", key, "--port", launcher.free_port()]
-        command += ["--disable-runtime-dependency-installation", "--node-config", f"partition-id={number}"]
+        command += ["--node-config", f"partition-id={number}"]
         home = {"FLWR_HOME": str(place / f"home-{number}")}
         device = _spawn(place / f"device-{number}.log", command, home)
         self._stack.callback(end, device)

@@ -17,12 +17,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
 from safetensors.numpy import load_file
 
+from fedpress.client.edge.journal import Journal
 from fedpress.client.memory import Memory
 from fedpress.compression import Layout, parse
 from fedpress.compression.message import apply, frame_name
@@ -30,11 +31,14 @@ from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.versions import Versions
 from fedpress.simulations.network.proxy import HOST, Proxy
 
-from .proofapps import MEET, WANTED, task
+from . import proofapps
+from .proofapps import MEET, WANTED
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 PATIENCE = 240.0  # seconds after which what a test waits for is taken for lost; a busy machine is slow
 MARK = "FEDPRESS_PROOF_MARK"
+TASKS = "proofapps:task,proofapps:wide"
 UP, DOWN, KEY = "ef | topk(0.2) | pack", "topk(0.3) | pack", "uniform(8) | ans"
 SETTINGS: dict[str, Any] = {
     "task": "proofapps:task",
@@ -54,7 +58,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for[T](found: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
+def wait_for(found: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
     """Return what `found` returns as soon as that is something."""
     end = time.monotonic() + patience
     while True:
@@ -174,7 +178,13 @@ class Federation:
         """Run a command to its end."""
         command = [sys.executable, "-m", "fedpress", *map(str, words)]
         done = subprocess.run(
-            command, env=self.environment(), cwd=self.folder, capture_output=True, text=True, check=False, timeout=PATIENCE
+            command,
+            env=self.environment(),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
@@ -187,7 +197,12 @@ class Federation:
         return self.enrolment(name)
 
     def start(
-        self, name: str, *words: Any, module: str = "fedpress", more: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        name: str,
+        *words: Any,
+        module: str = "fedpress",
+        more: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> Running:
         self.started += 1
         log = self.folder / f"{name}-{self.started:02}.log"
@@ -224,7 +239,7 @@ class Federation:
         self, name: str, *words: Any, app: str = "proofapps:app", enrolment: Path | None = None, **options: Any
     ) -> Running:
         address = self.line(name).address
-        place = ["--state", self.state(name), "--server", address, "--app", app]
+        place = ["--state", self.state(name), "--server", address, "--app", app, "--set", f"tasks={TASKS}"]
         running = self.start(name, "client", enrolment or self.enrolment(name), *place, *words, **options)
         self.clients[name] = running
         return running
@@ -340,10 +355,16 @@ class Federation:
         codec = parse({**SETTINGS, **self.settings}["up"])
         return codec.decode(frame, part, base=bytes.fromhex(vote["version"]))
 
+    def initial(self) -> dict[str, np.ndarray]:
+        """The model that the run began with."""
+        settings = {**SETTINGS, **self.settings}
+        task = getattr(proofapps, settings["task"].partition(":")[2])
+        return dict(task(settings).initial())
+
     def check_model(self) -> None:
         """The final model is what the accepted updates make, to the bit."""
         settings = {**SETTINGS, **self.settings}
-        model = task(settings).initial()
+        model = self.initial()
         layout = Layout.of(model)
         folder = self.folder / "replayed"
         folder.mkdir(exist_ok=True)
@@ -371,7 +392,7 @@ class Federation:
 
     def check_residuals(self) -> None:
         """Of every client: what counted plus what it keeps is what its training wanted."""
-        layout = Layout.of(task({**SETTINGS, **self.settings}).initial())
+        layout = Layout.of(self.initial())
         sent: dict[str, np.ndarray] = {}
         names: dict[str, set[bytes]] = {}
         for row in self.accepted():
@@ -382,25 +403,32 @@ class Federation:
                 sent[vote["node"]] = sent.get(vote["node"], 0) + flat
                 names.setdefault(vote["node"], set()).add(frame_name(base64.b64decode(vote["frame"])))
         checked = 0
-        for number, name in enumerate(self.names):
-            known = next((key for key in (name, str(number)) if key in sent), name)
+        for name in self.names:
             state = self.read_state(name)
             if state is None or WANTED not in state:
-                assert known not in sent, f"{name} sent, and keeps nothing"
+                assert name not in sent, f"{name} sent, and keeps nothing"
                 continue
             wanted = {key: array.numpy() for key, array in state[WANTED].items()}
             asked = np.concatenate([wanted[tensor.name].ravel() for tensor in layout.tensors])
             memory = Memory.load(state)
-            lost = memory.sent and memory.sent not in names.get(known, set())
+            lost = memory.sent and memory.sent not in names.get(name, set())
             kept = (memory.lost if lost else memory.after).get("residual")
             left = np.zeros(layout.size) if kept is None else spread(kept, layout, memory.tensors)
-            np.testing.assert_allclose(sent.get(known, 0) + left, asked, atol=2e-5, err_msg=name)
+            np.testing.assert_allclose(sent.get(name, 0) + left, asked, atol=2e-5, err_msg=name)
             checked += 1
         assert checked, "no client was there to be checked"
 
     def read_state(self, name: str) -> Any:
         """What a client keeps on its disk, as a RecordDict; None if it keeps nothing."""
-        raise NotImplementedError
+        folder = self.state(name)
+        states = sorted(folder.glob("state-*"), key=lambda path: path.stat().st_mtime_ns)
+        if not states:
+            return None
+        journal = Journal(folder)
+        try:
+            return journal.load(int(states[-1].name.removeprefix("state-")))
+        finally:
+            journal.close()
 
     def check_nothing_left(self) -> None:
         """No process, no port, no lock, no temporary file."""
@@ -416,5 +444,7 @@ class Federation:
 def spread(kept: np.ndarray, layout: Layout, mask: bytes) -> np.ndarray:
     """Values of some tensors, at their places among those of all."""
     part = layout.part(mask)
-    values = dict(zip((t.name for t in part.lossy), np.split(kept, np.cumsum([t.size for t in part.lossy])[:-1]), strict=True))
+    values = dict(
+        zip((t.name for t in part.lossy), np.split(kept, np.cumsum([t.size for t in part.lossy])[:-1]), strict=True)
+    )
     return np.concatenate([values.get(t.name, np.zeros(t.size)) for t in layout.lossy]).astype(np.float64)

@@ -24,7 +24,7 @@ def test_killed_while_it_trains(make_federation: Make) -> None:
     federation = make_federation(nodes=2, rounds=5)
     federation.start_all()
     federation.wait_rounds(2)
-    with federation.held("train-0") as reached:
+    with federation.held("train-node-0") as reached:
         assert reached() == federation.clients["node-0"].process.pid
         federation.clients["node-0"].kill()
     federation.start_client("node-0")
@@ -49,7 +49,7 @@ def test_killed_between_rounds(make_federation: Make) -> None:
     federation.start_all()
     federation.wait_rounds(2)
     # The other one is held, so that the round cannot end, and this one has sent and waits.
-    with federation.held("train-1") as reached:
+    with federation.held("train-node-1") as reached:
         reached()
         before = federation.line("node-0").traffic.turns
         wait_for(lambda: federation.line("node-0").traffic.turns > before + 6, "node-0 to poll in vain")
@@ -86,7 +86,7 @@ def test_asked_to_stop_while_it_trains(make_federation: Make) -> None:
     federation = make_federation(nodes=2, rounds=5)
     federation.start_all()
     federation.wait_rounds(2)
-    with federation.held("train-0") as reached:
+    with federation.held("train-node-0") as reached:
         reached()
         assert federation.clients["node-0"].stop() in (0, 143)
     federation.start_client("node-0")

@@ -32,7 +32,7 @@ def test_cut_and_there_again(federation: Federation) -> None:
 
 
 def test_cut_in_the_middle_of_training(federation: Federation) -> None:
-    with federation.held("train-0") as reached:
+    with federation.held("train-node-0") as reached:
         reached()
         federation.line("node-0").line = Line(cut=True)
     federation.line("node-0").play([(5.0, Line())])

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from .federation import ROOT, Federation, wait_for
+from .federation import Federation, wait_for
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Federation]

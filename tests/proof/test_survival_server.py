@@ -18,7 +18,7 @@ PROCESSES = ("supervisor", "superlink", "serverapp")
 
 @contextmanager
 def training(federation: Federation) -> Iterator[None]:
-    with federation.held("train-0") as reached:
+    with federation.held("train-node-0") as reached:
         reached()
         yield
 
