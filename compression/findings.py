@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import fedpress
+
 OK, WARNING, FAILURE = "ok", "warning", "failure"
 SOON = 30  # days before a date at which it is warned of
 
@@ -28,8 +30,9 @@ class Finding:
 
 
 def software(*wanted: str) -> Iterator[Finding]:
-    """Yield what is installed of `wanted` distributions, beside Python."""
+    """Yield what is installed of `wanted` distributions, beside Python and fedpress."""
     yield Finding("python", OK, f"{platform.python_version()} on {platform.machine()}")
+    yield Finding("fedpress", OK, fedpress.__version__)
     for name in wanted:
         try:
             yield Finding(name, OK, version(name))

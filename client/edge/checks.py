@@ -33,7 +33,7 @@ def inspect_device(path: Path, *, state: Path, passphrase: str | None = None, se
     server
         HOST:PORT in place of the enrolment's.
     """
-    yield from software("fedpress", "flwr", "torch")
+    yield from software("flwr", "torch")
     yield disk(state, *_DISK)
     yield memory(*_MEMORY)
     try:

@@ -38,7 +38,7 @@ def inspect_server(keys: Path, *, host: str, port: int, out: Path) -> Iterator[F
     out
         The run's folder.
     """
-    yield from software("fedpress", "flwr", "torch")
+    yield from software("flwr", "torch")
     yield disk(out, *_DISK)
     yield memory(*_MEMORY)
     whole = True
