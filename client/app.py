@@ -1,6 +1,8 @@
 """Our ClientApp: trains the run's task on this node's data. Any other app may take its place."""
 
+import hashlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -9,11 +11,13 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedpress.client.mod import compress
+from fedpress.client.mod import compress, node_name
 from fedpress.client.settings import Training
+from fedpress.client.training import Examples
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
-from fedpress.compression.settings import read
+from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.settings import Value, read
 
 
 def _initial(context: Context) -> dict[str, Any]:
@@ -29,15 +33,16 @@ app = ClientApp(mods=[compress(initial=_initial)])
 def train(message: Message, context: Context) -> Message:
     """Train the model of the message on this node's examples; reply with what it became."""
     config = context.run_config
-    task, partition, device = _task(context), int(context.node_config["partition-id"]), str(config["device"])
+    task, partition, device = _task(context), partition_of(context), str(config["device"])
     model, key = _load(message, task, device)
+    examples, _ = _examples(context, task, model)
     settings = _settings(message)
     training = read(Training, config)
     if "proximal-mu" in settings:  # the FedProx strategy says how strong the pull is
         training = replace(training, proximal_mu=float(settings["proximal-mu"]))  # type: ignore[arg-type]
     metrics = train_model(
         model,
-        task.examples(partition),
+        examples,
         training,
         round=int(settings["server-round"]),  # type: ignore[arg-type]
         rounds=int(config["rounds"]),
@@ -54,11 +59,40 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the model of the message on the examples that this node holds out."""
     task, device = _task(context), str(context.run_config["device"])
     model, _ = _load(message, task, device)
-    metrics = evaluate_model(model, task.holdout(int(context.node_config["partition-id"])), device)
+    _, holdout = _examples(context, task, model)
+    metrics = evaluate_model(model, holdout, device)
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
+def partition_of(context: Context) -> int:
+    """Return the number that a node's random choices derive from: its partition, else one that its name tells."""
+    config = context.node_config
+    if "partition-id" in config:
+        return int(config["partition-id"])
+    return int.from_bytes(hashlib.blake2b(node_name(context).encode(), digest_size=4).digest(), "little")
+
+
+def _examples(context: Context, task: Any, model: torch.nn.Module) -> tuple[Examples, Examples]:
+    """Return what the node trains on and what it holds out: its own data if it has some, else the task's."""
+    spec, partition = str(context.node_config.get("data", "")), partition_of(context)
+    if spec:
+        return _local(spec, context.run_config, partition, model)
+    if "partition-id" not in context.node_config:
+        raise DataError("the node has neither data of its own nor a partition-id: client.toml names one with data")
+    return task.examples(partition), task.holdout(partition)
+
+
+def _local(spec: str, config: Mapping[str, Value], partition: int, model: torch.nn.Module) -> tuple[Examples, Examples]:
+    from fedpress.client.data import read as read_data
+
+    local = read_data(spec)
+    local.fits(model, str(config["device"]))
+    return local.split(float(config.get("holdout", 0.0)), int(config["seed"]), partition)
+
+
 def _task(context: Context) -> Any:
+    if "task" not in context.run_config:
+        raise SettingError("the run's configuration names no task: the server passes the whole of it when it starts")
     return pkgutil.resolve_name(str(context.run_config["task"]))(context.run_config)
 
 

@@ -3,8 +3,10 @@
 import logging
 import os
 import pkgutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -20,6 +22,9 @@ from fedpress.compression.files import replace
 from fedpress.compression.message import KEY
 from fedpress.compression.settings import Value
 
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+
 _log = logging.getLogger(KEY)
 
 Watch = Callable[[Status, Traffic], None]
@@ -34,7 +39,7 @@ def serve(
     ca: bytes | None,
     node: dict[str, Value],
     watch: Watch | None = None,
-) -> None:
+) -> NoReturn:
     """Be a client until a signal to stop, which ends the process.
 
     Parameters
@@ -92,9 +97,11 @@ def serve(
     on_stop(goodbye)
     _log.info("%s runs %s for %s", name, settings.device.app, server)
     runner.run()
+    while True:  # the thread that was told to stop ends the process; to take torch down would last seconds
+        signal.pause()
 
 
-def _load(name: str) -> Callable[..., object]:
+def _load(name: str) -> "ClientApp":
     from flwr.clientapp import ClientApp
 
     try:

@@ -212,13 +212,13 @@ class Fleet:
         with _understood():
             answer = self._client.PushMessages(request)
             wanted = set(answer.objects_to_push)
-            for id, content in letter.objects.items():
-                if id not in wanted:
+            for name, content in letter.objects.items():
+                if name not in wanted:
                     continue
                 part = PushObjectRequest(
                     node=self._node,
                     run_id=letter.run,
-                    object_id=id,
+                    object_id=name,
                     object_content=content,
                     session_id=answer.session_id,
                 )
@@ -273,8 +273,8 @@ class Fleet:
         for child in part.children:
             look = look.replace(child.object_id.encode(), b"")
         for key, known in list(self._templates.items()):
-            for id in key.split(b","):
-                known = known.replace(id, b"")  # noqa: PLW2901
+            for child_id in key.split(b","):
+                known = known.replace(child_id, b"")  # noqa: PLW2901
             if known == look:
                 del self._templates[key]
         self._templates[b",".join(child.object_id.encode() for child in part.children)] = content
@@ -303,7 +303,7 @@ def letter_of(work: Work, reply: Message, seconds: float) -> Letter:
             message_object_trees=[get_object_tree(reply)],
             clientapp_runtime_list=[seconds],
         )
-        objects = {id: part.deflate() for id, part in get_all_nested_objects(reply).items()}
+        objects = {name: part.deflate() for name, part in get_all_nested_objects(reply).items()}
     return Letter(work.id, work.run, head.SerializeToString(), objects, seconds)
 
 

@@ -109,7 +109,7 @@ class Gatekeeper:
         now: Callable[[], datetime] = datetime.now,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`used` counts the bytes of this process; `kept` is what `keep` returned last, before it."""
+        """Take over from an earlier process: `kept` is what its `keep` returned. `used` counts this process's bytes."""
         self._limits = limits
         self._used = used
         self._now = now

@@ -16,7 +16,6 @@ from fedpress.client.edge.limits import Gatekeeper
 from fedpress.client.edge.pace import Pace, Polling
 from fedpress.client.edge.status import Status
 from fedpress.compression.errors import (
-    AwayError,
     DataError,
     OverError,
     RefusedError,
@@ -156,13 +155,13 @@ class Runner:
             self._fleet.connect(known)
             self._fleet.leave()
             self._stopping.wait(_GIVE_UP)
-        id = self._fleet.connect(known)
+        node = self._fleet.connect(known)
         self._fleet.lost = False
-        if id != known:
-            self._journal.note("node", {"id": id})
+        if node != known:
+            self._journal.note("node", {"id": node})
         self.status.connect(True)
         self._said = ""
-        _log.info("connected, as node %d", id)
+        _log.info("connected, as node %d", node)
         if self._fleet.warning:
             _log.warning("versions differ: %s", " ".join(self._fleet.warning.split()))
 
@@ -218,7 +217,7 @@ class Runner:
         try:
             self._check(run)
             reply = self._app(message, context)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever an app does, the device lives on
             self.status.failures["app"] += 1
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             _log.error("the app failed: %s", reason, exc_info=_log.isEnabledFor(logging.DEBUG))
@@ -291,7 +290,7 @@ class Runner:
 
 
 def _looks(state: RecordDict) -> list[object]:
-    """Return what tells whether a state was changed. Arrays are replaced, never written to; none is kept alive for it."""
+    """Return what tells whether a state was changed: arrays are replaced, never written to. None is kept alive."""
     return [
         (key, [(name, ref(value) if isinstance(record, ArrayRecord) else value) for name, value in record.items()])
         for key, record in state.items()

@@ -1,4 +1,4 @@
-"""An end within two seconds at SIGTERM or Ctrl-C, whatever the main thread is at: torch may be in one call for longer."""
+"""An end within two seconds at SIGTERM or Ctrl-C, whatever the main thread is at: one call of torch may last longer."""
 
 import os
 import signal

@@ -1,0 +1,48 @@
+"""A Python object that is installed on the device: it has x and y, or is called without arguments and returns them."""
+
+import pkgutil
+from typing import Any
+
+import numpy as np
+
+from fedpress.client.data.examples import Local, examples
+from fedpress.compression.errors import DataError, SettingError
+
+
+def read(name: str) -> Local:
+    """Return the examples of `MODULE:OBJECT`.
+
+    Raises
+    ------
+    SettingError
+        If there is no such object.
+    DataError
+        If what it gives is not x and y.
+    """
+    where = f"python:{name}"
+    try:
+        found: Any = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingError(f"{where} cannot be imported: {error}") from error
+    if not hasattr(found, "x") and callable(found):
+        try:
+            found = found()
+        except Exception as error:
+            raise DataError(f"{where} failed: {type(error).__name__}: {error}") from error
+    if isinstance(found, tuple) and len(found) == 2:
+        x, y = found
+    elif hasattr(found, "x") and hasattr(found, "y"):
+        x, y = found.x, found.y
+    else:
+        raise DataError(f"{where} gives x and y, as attributes or a pair, got {type(found).__name__}")
+    return examples(where, _array(where, x), _array(where, y))
+
+
+def _array(where: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{where}: it is no array: {error}") from error
+    if array.ndim == 0:
+        raise DataError(f"{where}: the first axis counts examples, got one value")
+    return array
