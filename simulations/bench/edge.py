@@ -20,8 +20,9 @@ import psutil
 
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.settings import Value
-from fedpress.simulations.bench import edge_bare, edge_device, edge_parties, edge_server
-from fedpress.simulations.bench.edge_parties import Ours, Party, Stock, wait_for
+from fedpress.server.record import RESULT
+from fedpress.simulations.bench import edge_bare, edge_device
+from fedpress.simulations.bench.edge_parties import Ours, Party, Stock, end, wait_for
 from fedpress.simulations.bench.memory import Taken, peak, taken
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
@@ -59,12 +60,12 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
         turn = f"{repeat + 1} of {repeats}"
         note(f"torch alone, {turn}")
         torch.append(_alone("torch").idle)
-        for name, make in (("ours", Ours), ("stock", Stock)):
+        for name, make in (("ours", _ours), ("stock", Stock)):
             note(f"rounds of nothing: {name}, {turn}")
-            found[name].append(_rounds(make(), f"{edge_server.HERE}:ours", NOTHING, rounds))
+            found[name].append(_rounds(make(), NOTHING, rounds))
         for size in SIZES:
             note(f"frames of {4 * size:,} bytes, {turn}")
-            sizes[size].append(_rounds(Ours(), f"{edge_server.HERE}:ours", size, rounds))
+            sizes[size].append(_rounds(_ours(), size, rounds))
         note(f"training, {turn}")
         for name, high in _training().items():
             peaks[name].append(high)
@@ -96,33 +97,35 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
     }
 
 
-def _rounds(party: Party, app: str, floats: int, rounds: int) -> Rounds:
+def _ours() -> Ours:
+    return Ours("edge_device:ours")
+
+
+def _rounds(party: Party, floats: int, rounds: int) -> Rounds:
     with _place() as place:
-        (place / edge_server.FLOATS).write_text(str(floats))
-        settings: dict[str, Value] = {"rounds": rounds, "app": app}
-        times = place / edge_server.TIMES
+        (place / edge_device.FLOATS).write_text(str(floats))
+        times, result = place / edge_device.TIMES, place / "run" / RESULT
+        settings: dict[str, Value] = {"rounds": rounds}
+        if isinstance(party, Ours):
+            settings |= {"task": "edge_device:nothing", "up": "none", "down": "none"}
         try:
             party.begin(place, NODES, settings)
             wait_for(lambda: party.over() or len(_read(times) or []) > rounds, "the rounds")
             traffic = [line.traffic for line in party.lines]
-            socket = sum(passed.up + passed.down for passed in traffic)
-            turns = sum(passed.turns for passed in traffic)
-            ends = _read(times)
-            frames = place / edge_server.FRAMES
-            if isinstance(party, Ours):
-                wait_for(frames.exists, "the ledger")
-            carried = _read(frames) if frames.exists() else {"frames": 2 * NODES * rounds * 4 * floats}
-            (place / edge_server.RELEASE).touch()
+            socket, turns = sum(t.up + t.down for t in traffic), sum(t.turns for t in traffic)
             wait_for(party.over, "the end of the run")
-            for device in party.devices[1:]:
-                edge_parties.end(device)
+            for device in party.devices[1:]:  # nobody is to share its pages with the one that is looked at
+                end(device)
+            party.end_server()
             idle = _idle(party.devices[0])
+            frames = 2 * NODES * rounds * 4 * floats
+            if totals := (_read(result) or {}).get("totals"):
+                frames = totals["uplink_bytes"] + totals["downlink_bytes"]
+            ends = _read(times)
         finally:
-            (place / edge_server.RELEASE).touch()
             party.close()
-    spans = [end - begin for begin, end in pairwise(ends)]
-    seconds = statistics.median(spans[1:] or spans)
-    return Rounds(floats, seconds, turns / NODES / rounds, socket, carried["frames"], idle)
+    spans = [then - before for before, then in pairwise(ends)]
+    return Rounds(floats, statistics.median(spans[1:] or spans), turns / NODES / rounds, socket, frames, idle)
 
 
 def _training() -> dict[str, int]:
@@ -131,7 +134,7 @@ def _training() -> dict[str, int]:
     examples = task(config).examples(0)
     settings: dict[str, Value] = {
         "rounds": edge_bare.ROUNDS,
-        "task": "edge_device:task",
+        "task": "edge_device:images",
         "lr": edge_bare.LR,
         "momentum": edge_bare.MOMENTUM,
         "batch-size": edge_bare.BATCH,

@@ -1,4 +1,4 @@
-"""The yardsticks of `bench edge`: `python edge_bare.py torch|train DATA MODELS` prints READY and waits for its input's end.
+"""The yardsticks of `bench edge`: `python edge_bare.py torch|train DATA MODELS` does it and waits for its input's end.
 
 A script that imports nothing of ours, so that what it takes is what torch takes.
 """

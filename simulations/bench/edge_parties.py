@@ -1,4 +1,4 @@
-"""The two parties of `bench edge`: a server and its devices, ours and stock Flower's, each device on a line of its own."""
+"""The two parties of `bench edge`, ours and stock Flower's: a server and devices, each on a line of its own."""
 
 import os
 import subprocess
@@ -24,6 +24,7 @@ from fedpress.simulations.bench.edge_server import HERE
 from fedpress.simulations.network.proxy import HOST, Proxy
 
 PATIENCE = 600.0  # seconds after which a contender is taken for stuck
+ROOT = "root.pem"
 _STOP = 30.0
 
 
@@ -39,6 +40,9 @@ class Party(Protocol):
     def over(self) -> bool:
         """Whether the run is over; raise FedpressError if it failed."""
 
+    def end_server(self) -> None:
+        """Stop the server, if it is not gone by itself."""
+
     def close(self) -> None:
         """Stop everything."""
 
@@ -46,7 +50,7 @@ class Party(Protocol):
 class Ours:
     """`fedpress server` and `fedpress client`."""
 
-    def __init__(self, app: str = "edge_device:ours") -> None:
+    def __init__(self, app: str) -> None:
         self.devices: list[psutil.Popen] = []
         self.lines: list[Proxy] = []
         self._app = app
@@ -71,18 +75,20 @@ class Ours:
         for number, path in enumerate(enrolments):
             line = self._stack.enter_context(Proxy((HOST, port)))
             state = ["--state", place / f"state-{number}", "--server", line.address, "--app", self._app]
-            state += ["--set", "tasks=edge_device:task"]
+            state += ["--set", "tasks=edge_device:images,edge_device:nothing"]
             device = _start(place / f"device-{number}.log", "client", path, *state)
             self._stack.callback(end, device)
             self.lines.append(line)
             self.devices.append(device)
 
     def over(self) -> bool:
-        assert self._server is not None
-        code = self._server.poll()
+        code = self._server.poll() if self._server else None
         if code:
             raise FedpressError(f"fedpress server failed: {_last(self._place / 'server.log')}")
         return code == 0
+
+    def end_server(self) -> None:
+        end(self._server)
 
     def close(self) -> None:
         self._stack.close()
@@ -103,34 +109,32 @@ class Stock:
 
     def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
         (place / "run").mkdir()
-        config = {key: value for key, value in settings.items() if key not in ("app", "nodes")} | {"per-round": nodes}
+        config = {**settings, "per-round": nodes}
         pipe, bundle = place / "report", place / "bundle"
-        write_bundle(bundle, f"{HERE}:stock", "edge_device:stock", num_clients=nodes, run_config=config, report=pipe)
+        write_bundle(bundle, f"{HERE}:app", "edge_device:stock", num_clients=nodes, run_config=config, report=pipe)
         self._report = self._stack.enter_context(Report(pipe))
-        self._link = SuperLink(place / "run", authenticated=True)
-        self._stack.callback(self._link.stop)
-        self._link.start()
-        root = place / "root.pem"
-        root.write_bytes(self._link.root)
+        link = self._link = SuperLink(place / "run", authenticated=True)
+        self._stack.callback(link.stop)
+        link.start()
+        (place / ROOT).write_bytes(link.root)
         folder = place / "keys"
         keys.init(folder, [HOST])
-        with self._link.control() as control:
+        with link.control() as control:
             for number in range(nodes):
                 enrolment = place / f"device-{number}.enrol"
-                device = keys.issue(folder, f"device-{number}", enrolment, server=self._link.address)
+                device = keys.issue(folder, f"device-{number}", enrolment, server=link.address)
                 control.register(device.name, device.pem)
-                self._start(place, number, enrolment, root)
+                self._start(place, number, enrolment, link.port)
             control.start_run(bundle, {})
 
-    def _start(self, place: Path, number: int, enrolment: Path, root: Path) -> None:
-        assert self._link is not None
-        line = self._stack.enter_context(Proxy((HOST, self._link.port)))
+    def _start(self, place: Path, number: int, enrolment: Path, port: int) -> None:
+        line = self._stack.enter_context(Proxy((HOST, port)))
         key = place / f"key-{number}"
         openssh = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
         key.touch(0o600)
         key.write_bytes(read_enrolment(enrolment).key.private_bytes(*openssh))
         node = Path(sysconfig.get_path("scripts")) / "flower-supernode"
-        command: list[object] = [node, "--superlink", line.address, "--root-certificates", root]
+        command: list[object] = [node, "--superlink", line.address, "--root-certificates", place / ROOT]
         command += ["--auth-supernode-private-key", key, "--port", launcher.free_port()]
         command += ["--node-config", f"partition-id={number}"]
         home = {"FLWR_HOME": str(place / f"home-{number}")}
@@ -140,12 +144,15 @@ class Stock:
         self.devices.append(device)
 
     def over(self) -> bool:
-        assert self._report is not None
-        if not self._report.is_over():
+        if self._report is None or not self._report.is_over():
             return False
         if self._report.text.strip() != b"{}":
             raise FedpressError(f"the stock ServerApp failed: {self._report.text.decode(errors='replace')[:500]}")
         return True
+
+    def end_server(self) -> None:
+        if self._link:
+            self._link.stop()
 
     def close(self) -> None:
         self._stack.close()

@@ -27,6 +27,7 @@ from fedpress.client.edge.journal import Journal
 from fedpress.client.memory import Memory
 from fedpress.compression import Layout, parse
 from fedpress.compression.message import apply, frame_name
+from fedpress.server import keys
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.versions import Versions
 from fedpress.simulations.network.proxy import HOST, Proxy
@@ -116,7 +117,7 @@ class Federation:
         for made in (self.meet, self.temporary):
             made.mkdir(parents=True)
         self.names = [f"node-{number}" for number in range(self.nodes)]
-        self.fedpress("keys", "init", "--keys", self.keys, "--host", HOST)
+        keys.init(self.keys, [HOST])
         for name in self.names:
             self.issue(name)
 
@@ -174,26 +175,10 @@ class Federation:
             **(more or {}),
         }
 
-    def fedpress(self, *words: Any, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        command = [sys.executable, "-m", "fedpress", *map(str, words)]
-        done = subprocess.run(
-            command,
-            env=self.environment(),
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE,
-        )
-        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done
-
-    def issue(self, name: str, *more: Any, partition: int | None = None) -> Path:
-        number = self.names.index(name) if partition is None else partition
-        node = ["--node", f"partition-id={number}"]
-        where = ["--server", f"{HOST}:{self.port}", "--out", self.enrolment(name)]
-        self.fedpress("keys", "issue", name, "--keys", self.keys, *where, *node, *more)
+    def issue(self, name: str) -> Path:
+        """Enrol a node, with the partition of its number."""
+        node: dict[str, Any] = {"partition-id": self.names.index(name)}
+        keys.issue(self.keys, name, self.enrolment(name), server=f"{HOST}:{self.port}", node=node)
         return self.enrolment(name)
 
     def start(
