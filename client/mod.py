@@ -140,10 +140,7 @@ def _frame_record(frame: bytes) -> ArrayRecord:
 
 
 def node_name(context: Context) -> str:
-    """Return who this node is: its enrolled name when deployed, its partition in a simulation.
-
-    An enrolled node may have a partition too, of the data: the server knows it by the name of its key.
-    """
+    """Return who this node is: its enrolled name when deployed, its partition in a simulation."""
     config = context.node_config
     return str(config.get("name", config.get("partition-id", context.node_id)))
 

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import pkgutil
-import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -62,11 +61,11 @@ def write_bundle(
     num_clients: int,
     run_config: Mapping[str, str | int | float | bool],
     report: Path,
-    log: bool = False,
+    log: Path | None = None,
 ) -> None:
     """Write a bundle of the two apps, each named "module:object", whose ServerApp reports to the named pipe `report`.
 
-    It begins when `num_clients` nodes are there. With `log` it writes what it logs, and ours, to standard error.
+    It begins when `num_clients` nodes are there. Flower's log and ours go to the file `log`, if there is one.
 
     Raises
     ------
@@ -77,12 +76,12 @@ def write_bundle(
     names = {"server_app": server_app, "client_app": client_app}
     folder.mkdir()
     (folder / "pyproject.toml").write_text(_PROJECT + config, encoding="utf-8")
-    server = _SERVER.format(**names, num_clients=num_clients, report=str(report), log=log)
+    server = _SERVER.format(**names, num_clients=num_clients, report=str(report), log=str(log or ""))
     (folder / "fedpress_hosted_server.py").write_text(server, encoding="utf-8")
     (folder / "fedpress_hosted_client.py").write_text(_CLIENT.format(**names), encoding="utf-8")
 
 
-def host(server_app: str, client_app: str, num_clients: int, report: str, *, log: bool = False) -> ServerApp:
+def host(server_app: str, client_app: str, num_clients: int, report: str, *, log: str = "") -> ServerApp:
     """Return a ServerApp that runs another one, and tells the reader of the pipe `report` how that went."""
     app = ServerApp()
 
@@ -90,7 +89,7 @@ def host(server_app: str, client_app: str, num_clients: int, report: str, *, log
     def main(grid: Grid, context: Context) -> None:
         failure: dict[str, str] = {}
         if log:
-            _log_to_standard_error()
+            _log_to(log)
         with Path(report).open("wb", buffering=0) as pipe:
             pipe.write(HELLO)
             try:
@@ -167,8 +166,8 @@ class Report:
         self.pipe.unlink(missing_ok=True)
 
 
-def _log_to_standard_error() -> None:
-    handler = logging.StreamHandler(sys.stderr)
+def _log_to(path: str) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name in ("flwr", KEY):
         logger = logging.getLogger(name)

@@ -32,9 +32,9 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(compare)
 app.command()(inspect)
+app.command()(server)
 app.command()(doctor)
 app.command()(client)
-app.command()(server)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 

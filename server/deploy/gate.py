@@ -29,6 +29,7 @@ FLEET = (
 )
 OPEN_FLEET = (*FLEET, "register-node", "unregister-node")  # where nodes have no keys they register themselves
 LEAST_BODY = 8 << 20  # bytes: flwr cuts arrays into chunks of 5 MiB
+MOST_HEADERS = 16 << 10  # bytes
 _SMALL = 1 << 16  # bytes of a body that is read before SuperLink hears of it
 _WAIT = 120.0  # seconds until a link that says nothing is given up
 _PASSED_ON = ("content-type", "accept", "user-agent")
@@ -92,6 +93,8 @@ class Gate:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, request: Request) -> Response:
+        if sum(len(name) + len(value) for name, value in request.scope["headers"]) > MOST_HEADERS:
+            raise Refused(431, "headers", f"headers have at most {MOST_HEADERS} bytes")
         path = request.scope["path"]
         if path == HELLO and request.method == "GET":
             told = {"fedpress": fedpress.__version__, "flwr": version("flwr"), "time": datetime.now(UTC).isoformat()}

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from fedpress.compression.errors import FedpressError, SettingError
 
 _CONNECTIONS = 512
-_HEADERS = 16 << 10  # bytes of a request's headers
+_HEADERS = 16 << 10  # bytes of a request's headers that are waited for
 _SILENCE = 30.0  # seconds in which a connection has to say what it wants
 _START = 30.0
 

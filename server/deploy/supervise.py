@@ -177,7 +177,7 @@ class _Server:
             num_clients=int(config["nodes"]),
             run_config=config,
             report=self._pipe,
-            log=True,
+            log=self._folder / LOG,
         )
         return control.start_run(self._bundle, config)
 

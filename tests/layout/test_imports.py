@@ -27,7 +27,10 @@ NOT_IMPORTED = {"seglearn"}
 PUBLIC = ("flwr.app.", "flwr.clientapp.", "flwr.serverapp.", "flwr.serverapp.strategy.")
 # The modules that know more than that.
 INSIDERS = (
-    *("client/edge/flower.py", "server/deploy/control.py", "server/polling.py", "server/wire.py"),
+    "client/edge/flower.py",
+    "server/deploy/control.py",
+    "server/polling.py",
+    "server/wire.py",
     "simulations/engine/flower.py",
 )
 
