@@ -160,6 +160,18 @@ def test_replays_are_forgotten_no_sooner_than_they_are_stale(
     assert len(admission._new.marks) + len(admission._old) == 2
 
 
+def test_a_message_whose_way_was_cut_is_handed_out_again(site: Site, device: Issued, enrol: Callable[..., Issued]) -> None:
+    other = enrol("kettle")
+    site.devices.refresh()
+    assert site.post(PULL, device.sign(), b"a message").content == b"a message"  # what is behind sends it back
+    for _ in range(2):  # the node asks as if it had got nothing
+        site.post(PATH + "send-node-heartbeat", device.sign())
+        assert site.post(PULL, device.sign(), b"").content == b"a message"
+    assert site.post(PULL, other.sign(), b"").content == b""
+    site.post(PATH + "pull-object", device.sign())  # now it shows that it has it
+    assert site.post(PULL, device.sign(), b"").content == b""
+
+
 def test_a_body_that_is_too_long_is_refused_unread(site: Site, device: Issued) -> None:
     lines = [f"POST {PULL} HTTP/1.1", "host: x", f"content-length: {LEAST_BODY + 1}"]
     plain = socket.create_connection(("127.0.0.1", site.port), timeout=10)

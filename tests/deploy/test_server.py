@@ -1,0 +1,256 @@
+"""A whole server on loopback: real processes, real sockets, and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+import fedpress
+from fedpress.compression.errors import FedpressError
+from fedpress.server.deploy.control import Control
+from fedpress.server.keys import init, issue, revoke
+from fedpress.server.launcher import free_port
+
+PATIENCE = 240.0  # seconds: machines are slow and busy
+CONFIG = """
+[server]
+task = "fedpress.simulations.workloads:task"
+nodes = 2
+rounds = {rounds}
+timeout = 120.0
+
+[task]
+workload = "digits"
+partition = "iid"
+
+[training]
+lr = 0.1
+"""
+
+
+def wait_until(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@dataclass
+class Field:
+    """A folder with keys for two devices, and the processes that were started in it."""
+
+    folder: Path
+    port: int
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    family: set[psutil.Process] = field(default_factory=set)
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+    def start(self, *words: str, program: tuple[str, ...] = (sys.executable, "-m", "fedpress")) -> subprocess.Popen[str]:
+        found = Path(fedpress.__file__).parents[1]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(found), os.environ.get("PYTHONPATH", "")]),
+            "OMP_NUM_THREADS": "1",
+            "FLWR_HOME": str(self.folder / f"home{len(self.started)}"),
+        }
+        log = (self.folder / f"{len(self.started)}-{words[0]}.log").open("w")
+        process = subprocess.Popen(
+            [*program, *words], cwd=self.folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT
+        )
+        self.started.append(process)
+        return process
+
+    def serve(self, *words: str, rounds: int = 2) -> subprocess.Popen[str]:
+        (self.folder / "server.toml").write_text(CONFIG.format(rounds=rounds))
+        listen = ["--listen", f"127.0.0.1:{self.port}"]
+        return self.start("server", "--config", "server.toml", *listen, "--out", "out", *words)
+
+    def join(self, name: str) -> subprocess.Popen[str]:
+        return self.start("client", f"{name}.enrol", "--state", f"state-{name}")
+
+    def rounds(self) -> int:
+        try:
+            return len(json.loads((self.out / "result.json").read_bytes())["rounds"])
+        except FileNotFoundError:
+            return 0
+
+    def below(self, process: subprocess.Popen[str], word: str) -> psutil.Process:
+        """The process under `process` whose command has this word in it."""
+        found: list[psutil.Process] = []
+
+        def look() -> bool:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                try:
+                    if word in " ".join(child.cmdline()) and "launcher" not in " ".join(child.cmdline()):
+                        found.append(child)
+                except psutil.NoSuchProcess:
+                    continue
+            return bool(found)
+
+        wait_until(look)
+        return found[0]
+
+    def note(self, process: subprocess.Popen[str]) -> None:
+        """Note all that descends from a process, to be looked for in the end."""
+        self.family |= set(psutil.Process(process.pid).children(recursive=True))
+
+    def finish(self, process: subprocess.Popen[str]) -> str:
+        """Wait for a good end; return what it said."""
+        code = process.wait(PATIENCE)
+        said = "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
+        log = self.out / "server.log"
+        assert code == 0, said + (log.read_text() if log.exists() else "")
+        return said
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Field]:
+    port = free_port()
+    init(tmp_path / "keys", ["127.0.0.1"])
+    for number in range(2):
+        name = f"node{number}"
+        issue(tmp_path / "keys", name, tmp_path / f"{name}.enrol", server=f"127.0.0.1:{port}", node={"partition-id": number})
+    site = Field(tmp_path, port)
+    yield site
+    for process in site.started:
+        if process.poll() is None:
+            site.note(process)
+            process.terminate()
+    for process in site.started:
+        process.wait(60)
+    _, alive = psutil.wait_procs(site.family, timeout=20)
+    for process in alive:
+        process.kill()
+    assert not alive, "a process was left behind"
+
+
+def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
+    server = site.serve("--health", f"127.0.0.1:{(health := free_port())}", "--metrics", f"127.0.0.1:{(metrics := free_port())}")
+    for name in ("node0", "node1"):
+        site.join(name)
+    link = site.below(server, "flower-superlink")
+    # From a device's place nobody starts a run, with a key or without one.
+    root = (site.folder / "keys" / "ca.pem").read_bytes()
+    wait_until(lambda: (site.out / "nodes.json").exists())
+    with Control(f"127.0.0.1:{site.port}", root) as control:
+
+        def refused() -> bool:
+            with pytest.raises(FedpressError) as raised:
+                control.unfinished()
+            return "404" in str(raised.value)
+
+        wait_until(refused)
+    wait_until(lambda: site.rounds() >= 1)
+    site.note(server)
+    assert {connection.laddr.ip for connection in link.net_connections() if connection.status == "LISTEN"} == {"127.0.0.1"}
+    with httpx.Client(trust_env=False) as client:
+        told = client.get(f"http://127.0.0.1:{metrics}/metrics").text
+    assert "fedpress_nodes_online 2.0" in told
+    assert 'fedpress_refusals_total{cause="path"}' in told
+    assert health
+    site.finish(server)
+    result = json.loads((site.out / "result.json").read_bytes())
+    assert [row["clients"] for row in result["rounds"]] == [2, 2]
+    assert result["config"]["task.workload"] if "task.workload" in result["config"] else result["config"]["workload"]
+    assert {path.name for path in site.out.iterdir()} >= {
+        *("result.json", "model.safetensors", "checkpoint", "clients.csv", "server.log", "superlink.db", "nodes.json"),
+    }
+    assert not (site.out / "superlink").exists()
+    names = {line.split(",")[1] for line in (site.out / "clients.csv").read_text().splitlines()[1:]}
+    assert names == set(json.loads((site.out / "nodes.json").read_bytes())) == {"node0", "node1"}
+    log = (site.out / "server.log").read_text()
+    for name in ("node0", "node1"):
+        secret = json.loads((site.folder / f"{name}.enrol").read_text())["key"].splitlines()[1]
+        assert secret not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["flower-superlink", "flwr-serverapp", "server"])
+def test_what_is_killed_comes_back_and_the_run_is_whole(site: Field, victim: str) -> None:
+    server = site.serve("--resume", rounds=8)
+    for name in ("node0", "node1"):
+        site.join(name)
+    wait_until(lambda: site.rounds() >= 3)
+    site.note(server)
+    if victim == "server":
+        server.kill()
+        server.wait()
+        psutil.wait_procs(site.family, timeout=30)
+        assert not any(process.is_running() for process in site.family)
+        server = site.serve("--resume", rounds=8)
+    else:
+        site.below(server, victim).kill()
+    site.finish(server)
+    result = json.loads((site.out / "result.json").read_bytes())
+    assert [row["round"] for row in result["rounds"]] == list(range(1, 9))
+    assert result["final"]["accuracy"] > 0.8
+
+
+@pytest.mark.slow
+def test_sigterm_leaves_nothing(site: Field) -> None:
+    server = site.serve(rounds=1000)
+    for name in ("node0", "node1"):
+        site.join(name)
+    wait_until(lambda: site.rounds() >= 1)
+    site.note(server)
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 143
+    _, alive = psutil.wait_procs(site.family, timeout=10)
+    assert not alive
+    assert not (site.out / "superlink").exists()
+
+
+@pytest.mark.slow
+def test_a_device_is_shut_out_of_a_running_server(site: Field) -> None:
+    server = site.serve("--set", "min-replies=1", rounds=1000)
+    for name in ("node0", "node1"):
+        site.join(name)
+    wait_until(lambda: site.rounds() >= 2)
+    revoke(site.folder / "keys", "node1")
+    wait_until(lambda: "node1" not in json.loads((site.out / "nodes.json").read_bytes()))
+    wait_until(lambda: "refused: revoked" in (site.out / "server.log").read_text())
+    server.send_signal(signal.SIGTERM)
+    server.wait(30)
+
+
+@pytest.mark.slow
+def test_the_stock_supernode_takes_part(site: Field) -> None:
+    server = site.serve(rounds=2)
+    for number in range(2):
+        enrolment = json.loads((site.folder / f"node{number}.enrol").read_text())
+        key = serialization.load_pem_private_key(enrolment["key"].encode(), None)
+        form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+        (site.folder / f"{number}.key").write_bytes(key.private_bytes(*form))
+        (site.folder / "ca.pem").write_text(enrolment["ca"])
+        site.start(
+            *("--superlink", f"127.0.0.1:{site.port}", "--root-certificates", "ca.pem"),
+            *("--auth-supernode-private-key", f"{number}.key", "--port", str(free_port())),
+            *("--node-config", f'partition-id={number} name="node{number}"'),
+            program=(str(Path(sys.executable).with_name("flower-supernode")),),
+        )
+    site.finish(server)
+    assert [row["clients"] for row in json.loads((site.out / "result.json").read_bytes())["rounds"]] == [2, 2]
+
+
+@pytest.mark.slow
+def test_without_keys_on_loopback(site: Field) -> None:
+    (site.folder / "server.toml").write_text(CONFIG.format(rounds=2))
+    server = site.start("server", "--config", "server.toml", "--listen", f"127.0.0.1:{site.port}", "--insecure", "--out", "out")
+    for number in range(2):
+        words = ["--insecure", "--server", f"127.0.0.1:{site.port}", "--name", f"node{number}"]
+        site.start("client", *words, "--state", f"state{number}", "--set", f"node.partition-id={number}")
+    said = site.finish(server)
+    assert "INSECURE" in said
