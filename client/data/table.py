@@ -38,14 +38,23 @@ def read(rest: str) -> Local:
     if not file.is_file():
         raise DataError(f"{file} is no file")
     where = f"{file}, table {options['table']}"
+    newest = _number("newest", options.get("newest", "0"))
+    dtype, shape = _dtype(options.get("dtype", "float32")), _shape(options.get("shape", ""))
     try:
         with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as base:
-            return _read(base, where, options)
+            return _read(base, where, options, dtype, shape, newest)
     except sqlite3.Error as error:
         raise DataError(f"{where}: {error}") from error
 
 
-def _read(base: sqlite3.Connection, where: str, options: dict[str, str]) -> Local:
+def _read(
+    base: sqlite3.Connection,
+    where: str,
+    options: dict[str, str],
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    newest: int,
+) -> Local:
     table = _name(options["table"])
     known = [row[1] for row in base.execute(f"PRAGMA table_info({table})")]
     if not known:
@@ -54,8 +63,6 @@ def _read(base: sqlite3.Connection, where: str, options: dict[str, str]) -> Loca
     for column in (*xs, y):
         if column not in known:
             raise DataError(f"{where}: {unknown('column', column, known)}")
-    newest = _number("newest", options.get("newest", "0"))
-    dtype, shape = _dtype(options.get("dtype", "float32")), _shape(options.get("shape", ""))
     columns = ", ".join(map(_name, (*xs, y)))
     part = f"SELECT {columns} FROM {table}"  # noqa: S608  names are quoted, and those of columns known
     if newest:

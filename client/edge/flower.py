@@ -74,6 +74,7 @@ RUN_NOT_RUNNING, NO_SUCH_RUN = 2007, 2008
 _ANSWER = 30.0  # seconds to wait for an answer, beyond what sending takes
 _SLOWEST = 2000  # bytes a second: what was sent may stand in buffers on the way for as long
 _KEPT = 256  # templates of objects
+_NEEDLESS = ("accept", "accept-encoding", "connection", "user-agent")  # that httpx adds to each request
 _REASON = 500  # characters of an error's reason
 
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.HTTPStatusError)
@@ -123,7 +124,6 @@ class Fleet:
             timeout=_ANSWER,
             limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=None),
         )
-        self._client._client.headers = httpx.Headers()
 
     @property
     def node(self) -> int:
@@ -320,6 +320,8 @@ class _Headers:
     public: bytes
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        for name in _NEEDLESS:
+            context.request.headers.pop(name, None)
         timestamp = now().isoformat()
         context.request.headers.update(
             {

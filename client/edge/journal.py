@@ -87,13 +87,15 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             # The lock belongs to the open file: it goes with the process, however that ends.
             self._lock = (folder / "lock").open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for path in folder.glob("*.part"):
-                path.unlink()
-        except BlockingIOError as error:
-            raise SettingError(f"the state folder {folder} is in use by another client: name another") from error
         except OSError as error:
             raise DataError(f"the state folder {folder} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise SettingError(f"the state folder {folder} is in use by another client: name another") from error
+        for path in folder.glob("*.part"):
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let others have the folder."""

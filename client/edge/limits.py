@@ -119,6 +119,7 @@ class Gatekeeper:
         self._since = 0  # of this process's bytes, those that belong to earlier days
         self._answer = ""
         self._asked = float("-inf")
+        _ = self.today  # from now on the bytes are this day's
 
     @property
     def today(self) -> int:
