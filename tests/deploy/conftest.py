@@ -90,7 +90,9 @@ def enrol(keys: Path, tmp_path: Path) -> Callable[..., Issued]:
         import json
 
         device = issue(keys, name, tmp_path / f"{name}.enrol", node=node, days=days)
-        key = serialization.load_pem_private_key(json.loads((tmp_path / f"{name}.enrol").read_text())["key"].encode(), None)
+        key = serialization.load_pem_private_key(
+            json.loads((tmp_path / f"{name}.enrol").read_text())["key"].encode(), None
+        )
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         return Issued(device, key)
 

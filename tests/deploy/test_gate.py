@@ -66,7 +66,14 @@ def test_the_names_of_the_fleet_s_api_get_through_and_no_others(site: Site, devi
         assert site.post(PATH + name, device.sign()).status_code == 200
     before = len(site.behind.seen)
     others = ["register-node", "unregister-node", "", "pull-messages/", "../control/start-run", "pull-messages/../x"]
-    for path in ("/", "/docs", "/health", "/v1/control/start-run", "/v1/runtime/acquire-task", *(PATH + o for o in others)):
+    for path in (
+        "/",
+        "/docs",
+        "/health",
+        "/v1/control/start-run",
+        "/v1/runtime/acquire-task",
+        *(PATH + o for o in others),
+    ):
         for headers in ({}, device.sign()):
             assert site.post(path, headers).status_code == 404
     with httpx.Client(verify=site.context, trust_env=False) as client:
@@ -75,11 +82,18 @@ def test_the_names_of_the_fleet_s_api_get_through_and_no_others(site: Site, devi
     assert len(site.behind.seen) == before
 
 
-@pytest.mark.parametrize("raw", ["/v1/fleet/%2e%2e/control/start-run", "/v1/fleet/..%2fcontrol/start-run", "//v1/control/start-run"])
+@pytest.mark.parametrize(
+    "raw", ["/v1/fleet/%2e%2e/control/start-run", "/v1/fleet/..%2fcontrol/start-run", "//v1/control/start-run"]
+)
 def test_no_spelling_of_a_path_leads_around_the_gate(site: Site, device: Issued, raw: str) -> None:
     plain = socket.create_connection(("127.0.0.1", site.port), timeout=10)
     with site.context.wrap_socket(plain, server_hostname="127.0.0.1") as link:
-        lines = [f"POST {raw} HTTP/1.1", "host: x", "content-length: 0", *(f"{k}: {v}" for k, v in device.sign().items())]
+        lines = [
+            f"POST {raw} HTTP/1.1",
+            "host: x",
+            "content-length: 0",
+            *(f"{k}: {v}" for k, v in device.sign().items()),
+        ]
         link.sendall("\r\n".join([*lines, "", ""]).encode())
         assert link.recv(1000).split()[1] == b"404"
     assert not site.behind.seen
@@ -160,7 +174,9 @@ def test_replays_are_forgotten_no_sooner_than_they_are_stale(
     assert len(admission._new.marks) + len(admission._old) == 2
 
 
-def test_a_message_whose_way_was_cut_is_handed_out_again(site: Site, device: Issued, enrol: Callable[..., Issued]) -> None:
+def test_a_message_whose_way_was_cut_is_handed_out_again(
+    site: Site, device: Issued, enrol: Callable[..., Issued]
+) -> None:
     other = enrol("kettle")
     site.devices.refresh()
     assert site.post(PULL, device.sign(), b"a message").content == b"a message"  # what is behind sends it back
@@ -200,9 +216,7 @@ def test_a_body_that_turns_out_too_long_is_cut(site: Site, device: Issued) -> No
     assert all(length <= LEAST_BODY for _, length, _ in site.behind.seen)
 
 
-def test_refusals_cost_no_memory_and_one_line(
-    site: Site, device: Issued, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refusals_cost_no_memory_and_one_line(site: Site, device: Issued, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fedpress")
     stranger = ec.generate_private_key(ec.SECP384R1())
     admission = Admission(site.devices)

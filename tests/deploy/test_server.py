@@ -58,7 +58,9 @@ class Field:
     def out(self) -> Path:
         return self.folder / "out"
 
-    def start(self, *words: str, program: tuple[str, ...] = (sys.executable, "-m", "fedpress")) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, program: tuple[str, ...] = (sys.executable, "-m", "fedpress")
+    ) -> subprocess.Popen[str]:
         found = Path(fedpress.__file__).parents[1]
         environment = {
             **os.environ,
@@ -122,7 +124,13 @@ def site(tmp_path: Path) -> Iterator[Field]:
     init(tmp_path / "keys", ["127.0.0.1"])
     for number in range(2):
         name = f"node{number}"
-        issue(tmp_path / "keys", name, tmp_path / f"{name}.enrol", server=f"127.0.0.1:{port}", node={"partition-id": number})
+        issue(
+            tmp_path / "keys",
+            name,
+            tmp_path / f"{name}.enrol",
+            server=f"127.0.0.1:{port}",
+            node={"partition-id": number},
+        )
     site = Field(tmp_path, port)
     yield site
     for process in site.started:
@@ -138,7 +146,9 @@ def site(tmp_path: Path) -> Iterator[Field]:
 
 
 def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
-    server = site.serve("--health", f"127.0.0.1:{(health := free_port())}", "--metrics", f"127.0.0.1:{(metrics := free_port())}")
+    server = site.serve(
+        "--health", f"127.0.0.1:{(health := free_port())}", "--metrics", f"127.0.0.1:{(metrics := free_port())}"
+    )
     for name in ("node0", "node1"):
         site.join(name)
     link = site.below(server, "flower-superlink")
@@ -155,7 +165,9 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
         wait_until(refused)
     wait_until(lambda: site.rounds() >= 1)
     site.note(server)
-    assert {connection.laddr.ip for connection in link.net_connections() if connection.status == "LISTEN"} == {"127.0.0.1"}
+    assert {connection.laddr.ip for connection in link.net_connections() if connection.status == "LISTEN"} == {
+        "127.0.0.1"
+    }
     with httpx.Client(trust_env=False) as client:
         told = client.get(f"http://127.0.0.1:{metrics}/metrics").text
     assert "fedpress_nodes_online 2.0" in told
@@ -248,7 +260,9 @@ def test_the_stock_supernode_takes_part(site: Field) -> None:
 @pytest.mark.slow
 def test_without_keys_on_loopback(site: Field) -> None:
     (site.folder / "server.toml").write_text(CONFIG.format(rounds=2))
-    server = site.start("server", "--config", "server.toml", "--listen", f"127.0.0.1:{site.port}", "--insecure", "--out", "out")
+    server = site.start(
+        "server", "--config", "server.toml", "--listen", f"127.0.0.1:{site.port}", "--insecure", "--out", "out"
+    )
     for number in range(2):
         words = ["--insecure", "--server", f"127.0.0.1:{site.port}", "--name", f"node{number}"]
         site.start("client", *words, "--state", f"state{number}", "--set", f"node.partition-id={number}")

@@ -1,4 +1,4 @@
-"""A federation of real processes on loopback: one server, clients with a line of their own each, and the laws at its end.
+"""A federation of real processes on loopback: a server, clients each on a line of its own, and the laws at the end.
 
 Everything is waited for by what processes write, never by time. Each process is a group of its own and carries a mark
 in its environment, so that whatever it started is found again, wherever it went.
@@ -37,9 +37,10 @@ from .proofapps import MEET, WANTED
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
-PATIENCE = 240.0  # seconds after which what a test waits for is taken for lost; a busy machine is slow
+PATIENCE = 900.0  # seconds after which what a test waits for is taken for lost; a busy machine is slow
 MARK = "FEDPRESS_PROOF_MARK"
 TASKS = "proofapps:task,proofapps:wide"
+QUICK = ("poll-max=0.5", "backoff-max=4")  # of a client, so that a test does not wait for it
 UP, DOWN, KEY = "ef | topk(0.2) | pack", "topk(0.3) | pack", "uniform(8) | ans"
 SETTINGS: dict[str, Any] = {
     "task": "proofapps:task",
@@ -224,17 +225,30 @@ class Federation:
         self, name: str, *words: Any, app: str = "proofapps:app", enrolment: Path | None = None, **options: Any
     ) -> Running:
         address = self.line(name).address
-        place = ["--state", self.state(name), "--server", address, "--app", app, "--set", f"tasks={TASKS}"]
+        place = ["--state", self.state(name), "--server", address, "--app", app]
+        place += [word for pair in (f"tasks={TASKS}", *QUICK) for word in ("--set", pair)]
         running = self.start(name, "client", enrolment or self.enrolment(name), *place, *words, **options)
         self.clients[name] = running
         return running
 
     def start_all(self) -> None:
         self.start_server()
+        self.wait_listening()
         for name in self.names:
             self.start_client(name)
 
     # waiting
+
+    def wait_listening(self) -> None:
+        """Wait until the server takes connections: clients that come earlier only wait longer."""
+
+        def found() -> bool:
+            self.check_alive(self.server)
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=5):
+                return True
+            return False
+
+        wait_for(found, "the server to listen")
 
     def check_alive(self, *whose: Running | None) -> None:
         for running in whose or (self.server, *self.clients.values()):
@@ -246,9 +260,8 @@ class Federation:
 
         def found() -> bool:
             if self.done < number and self.server is not None and not self.server.alive:
-                raise AssertionError(
-                    f"the server ended with {self.server.process.returncode} after {self.done} rounds:\n{self.server.tail()}"
-                )
+                code = self.server.process.returncode
+                raise AssertionError(f"the server ended with {code} after {self.done} rounds:\n{self.server.tail()}")
             return self.done >= number
 
         wait_for(found, f"{number} rounds; {self.done} are done", patience)

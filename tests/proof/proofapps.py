@@ -8,15 +8,20 @@ Processes find this module on their path, and in FEDPRESS_PROOF the folder in wh
 """
 
 import base64
+import importlib.util
 import json
 import os
 import pkgutil
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
+import zstandard
 from flwr.app import Array, ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -25,25 +30,58 @@ from torch import nn
 from fedpress.client import app as ours
 from fedpress.client import compress
 from fedpress.client.mod import node_name
-from fedpress.server import app as theirs
-from fedpress.server import compressed
-from fedpress.simulations.workloads import task as workload
+from fedpress.client.training import evaluate
+from fedpress.compression.frame import put_head, read_frame, write_frame
+from fedpress.compression.message import FRAME_STYPE, KEY, answer_of
 
 WANTED = "wanted"  # sums of all that training asked for, kept with the node's own state
 MEET = "FEDPRESS_PROOF"
 DEALT = 40  # nodes that the digits are dealt out to: 36 examples each
 
 
-def task(config: Any) -> Any:
-    """Return the task: digits, dealt out the same way however many nodes there are."""
-    return workload({"workload": "digits", "partition": "iid", "clients": DEALT, "seed": int(config["seed"])})
+class Digits:
+    """Handwritten digits, dealt out the same way however many nodes there are; a network of `width` hidden units.
+
+    Read from scikit-learn's file without scikit-learn: forty processes that import it would do little else.
+    """
+
+    def __init__(self, seed: int, width: int) -> None:
+        (package,) = importlib.util.find_spec("sklearn").submodule_search_locations
+        rows = np.loadtxt(Path(package) / "datasets" / "data" / "digits.csv.gz", np.float32, delimiter=",")
+        x, y = torch.from_numpy(rows[:, :64] / 16), torch.from_numpy(rows[:, 64]).long()
+        self._test = SimpleNamespace(x=x[1440:], y=y[1440:])
+        self._parts = [SimpleNamespace(x=x[i:1440:DEALT], y=y[i:1440:DEALT]) for i in range(DEALT)]
+        self._seed, self._width = seed, width
+
+    def model(self) -> nn.Module:
+        torch.manual_seed(self._seed)
+        return nn.Sequential(nn.Linear(64, self._width), nn.ReLU(), nn.Linear(self._width, 10))
+
+    def initial(self) -> dict[str, np.ndarray]:
+        return {name: tensor.numpy() for name, tensor in self.model().state_dict().items()}
+
+    def examples(self, node: int) -> SimpleNamespace:
+        return self._parts[node]
+
+    def evaluate(self, weights: dict[str, np.ndarray]) -> dict[str, float]:
+        model = self.model()
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        scores = evaluate(model, self._test, "cpu")
+        return {name: scores[name] for name in ("accuracy", "loss")}
 
 
-def wide(config: Any) -> Any:
-    """Return the same with a wider network: a model of another layout."""
-    return replace(
-        task(config), make=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 10))
-    )
+@lru_cache(maxsize=1)
+def _digits(seed: int, width: int) -> Digits:
+    return Digits(seed, width)
+
+
+def task(config: Any) -> Digits:
+    return _digits(int(config["seed"]), 128)
+
+
+def wide(config: Any) -> Digits:
+    """Return the same with another network: a model of another layout."""
+    return _digits(int(config["seed"]), 96)
 
 
 def initial(context: Context) -> Any:
@@ -97,6 +135,9 @@ server = ServerApp()
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
+    from fedpress.server import app as theirs  # a device has none of it
+    from fedpress.server import compressed
+
     aggregate = compressed.aggregate
 
     def noted(strategy: Any, number: int, votes: Any, *rest: Any) -> Any:
@@ -119,3 +160,80 @@ def main(grid: Grid, context: Context) -> None:
 
     compressed.aggregate = noted
     theirs.app(grid=grid, context=context)
+
+
+def _overhear(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+    global _asked  # noqa: PLW0603
+    order = message.content.config_records.get(KEY)
+    if order is not None and "nonce" in order:
+        _asked = (order["nonce"], order["round"], node_name(context))
+    return call_next(message, context)
+
+
+def _owned(spoil: Callable[[Message], None]) -> ClientApp:
+    """Return our app with a node's owner between it and the server, who changes its replies."""
+
+    def mod(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
+        reply = call_next(message, context)
+        if not reply.has_error() and reply.content.array_records:
+            spoil(reply)
+        return reply
+
+    made = ClientApp(mods=[_overhear, mod, compress(initial=initial)])
+    made.train()(train)
+    return made
+
+
+_first: dict[str, Any] = {}
+
+
+def _replay(reply: Message) -> None:
+    """Answer every message with what the first was answered."""
+    if not _first:
+        _first.update(reply.content.items())
+    for key, record in _first.items():
+        reply.content[key] = record
+
+
+def _frame_of(reply: Message) -> Array:
+    (record,) = reply.content.array_records.values()
+    (array,) = record.values()
+    return array
+
+
+def _put(reply: Message, data: bytes) -> None:
+    ((key, record),) = reply.content.array_records.items()
+    (name,) = record
+    reply.content[key] = ArrayRecord({name: Array("uint8", (len(data),), FRAME_STYPE, data)})
+    # Bound to the message as the real one was: whoever owns a device has all that it has.
+    own = reply.content.config_records[KEY]
+    own["answer"] = answer_of(*_asked, data)
+
+
+_asked: tuple[Any, ...] = ()
+
+
+def _garbage(reply: Message) -> None:
+    _put(reply, os.urandom(6000))
+
+
+def _huge(reply: Message) -> None:
+    _put(reply, os.urandom(30_000_000))
+
+
+def _bomb(reply: Message) -> None:
+    """A frame of a few kB, right in every other way, whose streams unfold to a gigabyte."""
+    real = read_frame(_frame_of(reply).data)
+    press = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters.from_level(
+            19, write_content_size=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+        )
+    ).compressobj()
+    data = b"".join(press.compress(bytes(1 << 20)) for _ in range(1 << 10)) + press.flush()
+    head = bytearray()
+    put_head(head, np.zeros(30_000, np.uint8))
+    stream = np.frombuffer(bytes(head) + data, np.uint8)
+    _put(reply, write_frame(real.spec, real.layout, real.base, dict.fromkeys(real.streams, stream)))
+
+
+replaying, garbage, huge, bomb = (_owned(spoil) for spoil in (_replay, _garbage, _huge, _bomb))

@@ -1,4 +1,4 @@
-"""`python -m skewed ...` is `fedpress ...` on a device whose clock is FEDPRESS_PROOF_DAYS off, or of another version."""
+"""`python -m skewed ...` is `fedpress ...` on a device whose clock is days off, or of another version."""
 
 import datetime
 import os

@@ -14,14 +14,14 @@ UPLOAD = 4000  # bytes that only a request with a frame has
 
 
 def test_nothing_happens_and_every_law_holds(make_federation: Make) -> None:
-    federation = make_federation(nodes=3, rounds=5)
+    federation = make_federation(nodes=3, rounds=4)
     federation.start_all()
     result = federation.finish()
     assert all(row["clients"] == 3 and row["failures"] == 0 for row in result["rounds"])
 
 
 def test_killed_while_it_trains(make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     with federation.held("train-node-0") as reached:
@@ -32,7 +32,7 @@ def test_killed_while_it_trains(make_federation: Make) -> None:
 
 
 def test_killed_while_it_sends(make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(1)
     line = federation.line("node-0")
@@ -45,7 +45,7 @@ def test_killed_while_it_sends(make_federation: Make) -> None:
 
 
 def test_killed_between_rounds(make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     # The other one is held, so that the round cannot end, and this one has sent and waits.
@@ -60,7 +60,7 @@ def test_killed_between_rounds(make_federation: Make) -> None:
 
 
 def test_all_killed_at_once(make_federation: Make) -> None:
-    federation = make_federation(nodes=3, rounds=5)
+    federation = make_federation(nodes=3, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     for name in federation.names:
@@ -83,7 +83,7 @@ def test_killed_again_and_again(make_federation: Make) -> None:
 
 
 def test_asked_to_stop_while_it_trains(make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     with federation.held("train-node-0") as reached:

@@ -16,7 +16,7 @@ MODEM = 64_000 / 8  # bytes a second
 
 @pytest.fixture
 def federation(make_federation: Make) -> Federation:
-    made = make_federation(nodes=2, rounds=5)
+    made = make_federation(nodes=2, rounds=4)
     made.start_all()
     made.wait_rounds(1)
     return made

@@ -1,4 +1,4 @@
-"""A federation outlives what is odd about a device: a full disk, a wrong clock, another model, another version, a crowd."""
+"""A federation outlives odd devices: a full disk, a wrong clock, another model or version, a crowd."""
 
 import ctypes
 import os

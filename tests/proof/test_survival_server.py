@@ -66,7 +66,7 @@ def go_on(federation: Federation) -> None:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("which", PROCESSES)
 def test_killed(which: str, phase: str, make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     with PHASES[phase](federation):
@@ -77,7 +77,7 @@ def test_killed(which: str, phase: str, make_federation: Make) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_server_and_clients_killed_at_once(phase: str, make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     with PHASES[phase](federation):
@@ -92,7 +92,7 @@ def test_server_and_clients_killed_at_once(phase: str, make_federation: Make) ->
 
 
 def test_asked_to_stop_and_started_again(make_federation: Make) -> None:
-    federation = make_federation(nodes=2, rounds=5)
+    federation = make_federation(nodes=2, rounds=4)
     federation.start_all()
     federation.wait_rounds(2)
     assert federation.server is not None
