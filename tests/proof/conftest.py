@@ -1,4 +1,4 @@
-"""Federations of real processes, ended whatever becomes of their test."""
+"""Federations of real processes, ended whatever becomes of their test, and what their tests have to report."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from .federation import Federation
+
+_REPORT: list[str] = []
 
 
 @pytest.fixture
@@ -21,3 +23,16 @@ def make_federation(tmp_path: Path) -> Iterator[Callable[..., Federation]]:
     yield make
     for federation in made:
         federation.close()
+
+
+@pytest.fixture
+def tell() -> Callable[[str], None]:
+    """Take a line that is printed when all tests are over: what was measured and has no bound."""
+    return _REPORT.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _REPORT:
+        terminalreporter.section("measured")
+        for line in _REPORT:
+            terminalreporter.write_line(line)
