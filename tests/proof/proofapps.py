@@ -141,6 +141,7 @@ def main(grid: Grid, context: Context) -> None:
     aggregate = compressed.aggregate
 
     def noted(strategy: Any, number: int, votes: Any, *rest: Any) -> Any:
+        (Path(os.environ[MEET]) / "aggregate.round").write_text(str(number))
         pause("aggregate")
         outcome = aggregate(strategy, number, votes, *rest)
         if outcome is not None:
