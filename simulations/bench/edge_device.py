@@ -64,6 +64,10 @@ class Images:
         """Return what it trains on."""
         return self._examples
 
+    def holdout(self, _: int) -> Any:
+        """Return nothing."""
+        return SimpleNamespace(x=self._examples.x[:0], y=self._examples.y[:0])
+
     def evaluate(self, _: dict[str, Any]) -> dict[str, float]:
         """Return nothing: it is the training that is measured."""
         return {}

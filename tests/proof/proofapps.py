@@ -63,6 +63,9 @@ class Digits:
     def examples(self, node: int) -> SimpleNamespace:
         return self._parts[node]
 
+    def holdout(self, node: int) -> SimpleNamespace:
+        return SimpleNamespace(x=self._parts[node].x[:0], y=self._parts[node].y[:0])
+
     def evaluate(self, weights: dict[str, np.ndarray]) -> dict[str, float]:
         model = self.model()
         model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
