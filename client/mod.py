@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 
 from fedpress.client.memory import Memory, adapt, model_record
 from fedpress.compression import FrameError, Layout, State, Update, UpdateError, parse
+from fedpress.compression.envelope import Records
 from fedpress.compression.frame import read_frame
 from fedpress.compression.lossless import expand, squeeze
 from fedpress.compression.message import (
@@ -30,6 +31,8 @@ from fedpress.compression.rng import derive
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
 Initial = Callable[[Context], Mapping[str, np.ndarray]]
+
+RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
 
 _log = logging.getLogger(KEY)
 
@@ -53,6 +56,13 @@ def compress(initial: Initial | None = None) -> Mod:
     """
 
     def mod(message: Message, context: Context, app: App) -> Message:
+        folded = RECORDS.unfold(message.content)
+        reply = work(message, context, app)
+        if folded and reply.has_content():
+            RECORDS.fold(reply.content)
+        return reply
+
+    def work(message: Message, context: Context, app: App) -> Message:
         order = message.content.config_records.get(KEY)
         if order is None:
             return app(message, context)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
 from fedpress.compression import Codec, FrameError
+from fedpress.compression.envelope import Records
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
@@ -17,6 +18,8 @@ from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
 from fedpress.server.wire import message_nbytes
+
+RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
 
 _log = logging.getLogger(KEY)
 
@@ -87,6 +90,7 @@ class Exchange:
         self._exclude = exclude  # mask of tensors whose changes are not sent
         self._seed = seed
         self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
+        self._apart: dict[int, ConfigRecord] = {}  # and stay one when they are folded
 
     def deliver(
         self, round: int, messages: Iterable[Message], timeout: float, choose: Callable[[str, int], Codec]
@@ -99,6 +103,7 @@ class Exchange:
         waiting = {message.metadata.dst_node_id: message for message in messages}
         delivery = Delivery({})
         self._shared.clear()
+        self._apart.clear()
         for node, message in waiting.items():
             up = choose(self.grid.name(node), len(waiting))
             delivery.asked[node] = Asked(message, up, b"", b"", b"")
@@ -133,7 +138,14 @@ class Exchange:
             if message.has_error():
                 _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
                 continue
-            self._count(round, message, name)
+            nbytes = message_nbytes(message)
+            try:
+                RECORDS.unfold(message.content)
+            except (FrameError, KeyError, TypeError, ValueError) as error:
+                self._count(round, message, name, nbytes)
+                refuse(round, name, error)
+                continue
+            self._count(round, message, name, nbytes)
             said = message.content.config_records.get(KEY)
             if said is None:
                 _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
@@ -218,8 +230,9 @@ class Exchange:
             }
         )
         sent = message.metadata
+        RECORDS.fold(content, self._apart)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
-        self._count(round, packed, name)
+        self._note(round, packed, name, frames.nbytes, message_nbytes(packed))
         return packed
 
     def _record(self, frames: Frames) -> ArrayRecord:
@@ -228,14 +241,17 @@ class Exchange:
             self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
         return self._shared[frames]
 
-    def _count(self, round: int, message: Message, node: str) -> None:
+    def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+        self._note(round, message, node, frame, nbytes)
+
+    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
         # An evaluation's reply, or a request for a key frame, carries no tensors.
         plain = self.downlink.layout.nbytes if frame or not is_reply else 0
         direction: Direction = "up" if is_reply else "down"
-        self.ledger.add(Entry(round, node, direction, purpose, frame, message_nbytes(message), plain))
+        self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
 
 
 def _seconds(said: object) -> float:

@@ -1,10 +1,10 @@
 """The server's one touch of flwr's private names: types that its interfaces mention, and how long a message is."""
 
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE as CHUNK
 from flwr.proto.node_pb2 import NodeInfo
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_body, no_object_id_recompute
 from flwr.supercore.run import Run
 
 __all__ = ["NodeInfo", "Run", "message_nbytes"]
@@ -35,7 +35,8 @@ def _lighten(message: Message) -> tuple[Message, int]:
     content = RecordDict()
     for key, record in message.content.items():
         if not isinstance(record, ArrayRecord):
-            content[key] = record
+            content[key], more = _lighten_config(record) if isinstance(record, ConfigRecord) else (record, 0)
+            extra += more
             continue
         arrays = content[key] = ArrayRecord()
         for name, array in record.items():
@@ -53,3 +54,29 @@ def _lighten(message: Message) -> tuple[Message, int]:
                         extra += length - len(chunk) + len(str(length)) - len(str(len(chunk)))
     light = Message(metadata=message.metadata, content=content)  # type: ignore[call-overload]
     return light, extra
+
+
+def _lighten_config(record: ConfigRecord) -> tuple[ConfigRecord, int]:
+    """Return `record` with stand-ins for its long bytes, and how many bytes they make it shorter.
+
+    It travels as protobuf, which writes a length before each value, item and record, behind a header as arrays have.
+    """
+    long = {key: value for key, value in record.items() if isinstance(value, bytes) and len(value) > _LARGE}
+    if not long:
+        return record, 0
+    light = ConfigRecord({**record, **{key: f"{id(value):020}".encode() for key, value in long.items()}})
+    shorter = sum(_item(key, len(value)) - _item(key, 20) for key, value in long.items())
+    body = len(get_object_body(light.deflate(), ConfigRecord))
+    return light, shorter + len(str(body + shorter)) - len(str(body))
+
+
+def _item(key: str, size: int) -> int:
+    """Return the bytes of an item of a ConfigRecord that holds `size` bytes under `key`."""
+    value = 1 + _varint(size) + size
+    name = len(key.encode())
+    item = 1 + _varint(name) + name + 1 + _varint(value) + value
+    return 1 + _varint(item) + item
+
+
+def _varint(number: int) -> int:
+    return max(1, -(-number.bit_length() // 7))

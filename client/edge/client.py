@@ -45,7 +45,7 @@ def serve(
     Parameters
     ----------
     key, ca : None without an enrolment: the connection is plain, and the key one that is kept with the state
-    node : the node's configuration; its name and its data are added
+    node : the node's configuration, of its enrolment; the settings' own, its name and its data are added
     watch : called once all is ready: starts health service and metrics, if they were asked for
 
     Raises
@@ -56,7 +56,7 @@ def serve(
         If the state folder cannot be used.
     """
     journal = Journal(Path(settings.device.state) if settings.device.state else _state_folder(name))
-    config = {**node, "name": name}
+    config = {**node, **settings.node, "name": name}
     if settings.device.data:
         config["data"] = settings.device.data
     # torch reads how many threads it may have when it is imported.

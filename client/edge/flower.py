@@ -77,8 +77,6 @@ _KEPT = 256  # templates of objects
 _NEEDLESS = ("accept", "accept-encoding", "connection", "user-agent")  # that httpx adds to each request
 _REASON = 500  # characters of an error's reason
 
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.HTTPStatusError)
-
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -103,7 +101,6 @@ class Fleet:
         """Prepare a connection to `server`, HOST:PORT; without `ca`, a certificate, it is plain HTTP."""
         self.traffic = traffic or Traffic()
         self.warning = ""  # what the server last said about versions
-        self.lost = False  # whether an answer to `pull` was lost, and with it perhaps a message
         self._public = public_key_to_bytes(key.public_key())
         self._interval = heartbeat
         self._self_registered = ca is None
@@ -165,12 +162,8 @@ class Fleet:
 
     def pull(self) -> Work | None:
         """Return the next message, without its content; None if there is none."""
-        try:
-            with _understood():
-                response = self._client.PullMessages(PullMessagesRequest(node=self._node))
-        except AwayError as error:
-            self.lost = self.lost or not isinstance(error.__cause__, _UNSENT)
-            raise
+        with _understood():
+            response = self._client.PullMessages(PullMessagesRequest(node=self._node))
         if not response.messages_list:
             return None
         metadata = response.messages_list[0].metadata
@@ -370,7 +363,7 @@ def _understood() -> Iterator[None]:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "Hostname" in str(error):
             raise RefusedError(f"the server's certificate is not one that this device trusts: {error}") from error
         raise AwayError(f"the server cannot be reached: {error}") from error
-    except httpx.TransportError as error:
+    except (httpx.TransportError, OSError) as error:
         raise AwayError(f"the server does not answer: {str(error) or type(error).__name__}") from error
     except ValueError as error:  # of a body that is no protobuf message
         raise AwayError(f"the server's answer is none: {error}") from error

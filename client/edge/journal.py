@@ -6,8 +6,9 @@ tells a file that a broken disk has changed.
 **Why kill -9 counts no update twice and loses none.** A message goes through five steps, and the files say which was
 the last:
 
-1. *taken*: the server has handed the message out and does so once. `inbox` holds it, then its objects, and only then is
-   the server told that it may forget them. Killed before: the objects are fetched again.
+1. *taken*: SuperLink hands a message out once, and the gate before it again until this device asks for its objects.
+   `inbox` holds it before that, then with its objects, and only then is the server told that it may forget them. Killed
+   before: the message is handed out, or the objects are fetched, again.
 2. *worked on*: nothing is written. Killed: the work is done again, from the same message and the same state, so its
    reply has the same frame.
 3. *committed*: one file, by one rename, holds the state after the work **and** the reply. There is no moment at which
@@ -22,7 +23,7 @@ What if the reply never counts (the run is over, the round was too late)? The st
 verdict, and the next message brings the verdict: `client/memory.py`. Its `turn` has grown with the state, so it is at
 least what the server has heard, and nothing is forgotten by mistake.
 
-Left open by Flower's protocol: a message that was handed out while the answer got lost on the way. The server's timeout
+Left open where there is no gate, as with --insecure on loopback: a message whose way here was cut. The server's timeout
 ends such a round.
 """
 

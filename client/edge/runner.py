@@ -29,7 +29,6 @@ from fedpress.compression.settings import Value
 # A run may have these tasks made; what else is installed is not for the server to call.
 TASKS = ("fedpress.simulations.workloads:task",)
 _NAMED = ("task", "workload")  # settings of a run that may name an object
-_GIVE_UP = 6.0  # seconds after which the server's app has seen that a node was away
 _SAVED = 60.0  # seconds between two notes of what was used
 
 _log = logging.getLogger(KEY)
@@ -150,13 +149,7 @@ class Runner:
 
     def _connect(self) -> None:
         known = int(self._journal.noted("node").get("id", 0))
-        if self._fleet.lost and known:
-            # A message may have been handed out that never came. While this node is away the server gives it up.
-            self._fleet.connect(known)
-            self._fleet.leave()
-            self._stopping.wait(_GIVE_UP)
         node = self._fleet.connect(known)
-        self._fleet.lost = False
         if node != known:
             self._journal.note("node", {"id": node})
         self.status.connect(True)
@@ -267,8 +260,6 @@ class Runner:
         if line != self._said:
             self._said = line
             _log.warning("%s", line)
-        if self._fleet.lost:
-            self.status.connect(False)
         return wait
 
     def _save(self, *, now: bool = False) -> None:

@@ -33,6 +33,7 @@ class Device:
         return tuple(name.strip() for name in self.tasks.split(",") if name.strip())
 
 
+NODE = "node."  # before the names of a node's own configuration
 SECTIONS: dict[str, type] = {"device": Device, "polling": Polling, "limits": Limits}
 
 
@@ -43,6 +44,7 @@ class Settings:
     device: Device
     polling: Polling
     limits: Limits
+    node: Mapping[str, Value]  # what the ClientApp finds in its context's node_config, beside the enrolment's
 
 
 def resolve(given: Mapping[str, Value], file: Path | None = None) -> Settings:
@@ -58,9 +60,12 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> Settings:
     chosen = {**(_flat(file) if file else {}), **given}
     keys = {key_of(field.name) for section in SECTIONS.values() for field in fields(section)}
     for key in chosen:
-        if key not in keys:
+        if key not in keys and not key.startswith(NODE):
             raise SettingError(unknown("setting", key, keys))
-    return Settings(**{name: read(section, chosen) for name, section in SECTIONS.items()})
+    node = {key.removeprefix(NODE): value for key, value in chosen.items() if key.startswith(NODE)}
+    if "name" in node:
+        raise SettingError(f"a node's name is its enrolment's, got node.name {node['name']!r}")
+    return Settings(**{name: read(section, chosen) for name, section in SECTIONS.items()}, node=node)
 
 
 def _flat(path: Path) -> dict[str, Value]:
@@ -70,8 +75,10 @@ def _flat(path: Path) -> dict[str, Value]:
             flat[name] = value
         elif name in SECTIONS:
             flat |= value
+        elif name == NODE[:-1]:
+            flat |= {NODE + key: item for key, item in value.items()}
         else:
-            raise SettingError(f"{path}: {unknown('table', name, SECTIONS)}")
+            raise SettingError(f"{path}: {unknown('table', name, [*SECTIONS, NODE[:-1]])}")
     for name, value in flat.items():
         if not isinstance(value, str | int | float | bool):
             raise SettingError(f"{path}: {name} is one value, got {value!r}")

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Mapping
 
-from flwr.app import ConfigRecord, Message, MessageType
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
+from fedpress.client.mod import RECORDS
 from fedpress.compression.message import KEY
 from fedpress.compression.settings import Value, read
 from fedpress.server.wire import message_nbytes
@@ -37,12 +38,16 @@ class Late:
         """Return whether `reply`, to `message`, arrives."""
         order = message.content.config_records.get(KEY) or ConfigRecord()
         trains = message.metadata.message_type.startswith(MessageType.TRAIN) and "round" in order
-        if not trains or reply.has_error() or not reply.content.metric_records:
+        if not trains or reply.has_error():
+            return True
+        content = RecordDict(dict(reply.content))
+        RECORDS.unfold(content)
+        if not content.metric_records:
             return True
         number, node = int(order["round"]), str(self._partition_of[message.metadata.dst_node_id])  # type: ignore[arg-type]
         if number > self._round:  # simulated time goes on by what the last round took
             self._round, self._now, self._latest = number, self._now + self._latest, 0.0
-        (metrics,) = reply.content.metric_records.values()
+        (metrics,) = content.metric_records.values()
         examples = float(metrics.get("num-examples", 0))  # type: ignore[arg-type]
         visit = Visit(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
         took = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)

@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fedpress.client import compress
-from fedpress.client.mod import Mod
+from fedpress.client.mod import RECORDS, Mod
 from fedpress.compression import Layout
 from fedpress.simulations.engine.flower import identify
 
@@ -67,7 +67,10 @@ def make_app(
 
 
 class DirectGrid(Grid):
-    """Nodes in this process. Ids are random, as Flower's are; replies come in any order."""
+    """Nodes in this process. Ids are random, as Flower's are; replies come in any order.
+
+    Tests see messages and replies as they are before they are folded for the wire.
+    """
 
     def __init__(self, app: ClientApp, nodes: int, *, seed: int = 0, ordered: bool = False) -> None:
         identify(run_id=1)
@@ -112,8 +115,10 @@ class DirectGrid(Grid):
         assert iter(messages) is not messages  # Flower's own grids go through them twice
         replies = []
         for message in messages:
-            self.sent.append(message)
-            if not self.before(message):
+            plain = Message(metadata=message.metadata, content=RecordDict(dict(message.content)))
+            RECORDS.unfold(plain.content)
+            self.sent.append(plain)
+            if not self.before(plain):
                 continue
             own = Message(metadata=message.metadata, content=copy(message.content))
             own.metadata.__dict__["_message_id"] = uuid.uuid4().hex
@@ -121,9 +126,12 @@ class DirectGrid(Grid):
                 reply = self.app(own, self.contexts[message.metadata.dst_node_id])
             except Exception as error:
                 reply = Message(Error(0, repr(error)), reply_to=own)
+            folded = reply.has_content() and RECORDS.unfold(reply.content)
             arrived = self.after(reply)
             if not reply.has_error() and reply.content.array_records:
                 self.delivered[self.partition[message.metadata.dst_node_id]] = arrived
+            if folded:
+                RECORDS.fold(reply.content)
             if arrived:
                 replies.append(reply)
         if self.ordered:

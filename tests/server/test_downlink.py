@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fedpress.client import compress
 from fedpress.client.memory import Memory
 from fedpress.compression import Layout, SettingError, parse
+from fedpress.compression.envelope import FRAMES
 from fedpress.compression.frame import read_frame
 from fedpress.compression.message import KEY, apply, version_of
 from fedpress.server import Compressed
@@ -121,7 +122,26 @@ def test_nodes_that_take_part_in_every_round_share_one_version(make_grid, model)
     held = {Memory.load(context.state).version for context in grid.contexts.values()}
     assert held == {version_of(seen[3].model, Layout.of(model))}  # what was evaluated before the last training
     sent = [m for m in grid.sent if m.content[KEY]["ask"] == "work"][-NODES:]
-    assert len({id(next(iter(m.content.array_records.values()))) for m in sent}) == 1
+    assert len({next(iter(m.content["arrays"].values())).data for m in sent}) == 1
+
+
+def test_a_long_frame_is_one_object_for_all_nodes(make_grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"w": np.random.default_rng(0).normal(size=(50, 50)).astype(np.float32)}
+    grid = make_grid(NODES)
+    raw: list[Message] = []
+    send = grid.send_and_receive
+
+    def spy(messages, *, timeout=None):
+        messages = list(messages)
+        raw.extend(messages)
+        return send(messages, timeout=timeout)
+
+    monkeypatch.setattr(grid, "send_and_receive", spy)
+    Compressed(everyone(), up=UP, down="none").start(grid, model_record(model), num_rounds=1)
+    work = [message for message in raw if message.content[KEY]["ask"] == "work"]
+    assert len(work) == NODES
+    assert len({id(message.content[FRAMES]) for message in work}) == 1
+    assert all(len(message.content) == 2 for message in work)
 
 
 def test_nodes_that_have_the_initial_model_get_no_key_frame(make_grid, model) -> None:

@@ -16,7 +16,9 @@ def test_stand_ins_change_nothing(sizes: list[int]) -> None:
     identify(1)
     rng = np.random.default_rng(0)
     arrays = {str(i): Array("uint8", (size,), "raw", rng.bytes(size)) for i, size in enumerate(sizes)}
-    content = {"a": ArrayRecord(arrays), "c": ConfigRecord({"x": 1, "b": b"123"}), "m": MetricRecord({"y": 0.5})}
+    frames = {f"ä{i}" * (i + 1): rng.bytes(size) for i, size in enumerate(sizes)}
+    config = ConfigRecord({"x": 1, "b": b"123", **frames})
+    content = {"a": ArrayRecord(arrays), "c": config, "m": MetricRecord({"y": 0.5})}
     message = stamp(Message(RecordDict(content), 7, "train"), 1)
     size = message_nbytes(message)
     assert not any("_chunks" in array.__dict__ for array in arrays.values())
