@@ -13,6 +13,7 @@ from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
 
 NODES = "nodes-file"  # who is who among enrolled nodes; empty if nobody is enrolled
+BELLS = "bells"  # folder of the bells between the ServerApp and the gate; empty for none
 _SPARE = 1 << 20  # bytes of a reply beside the model
 
 app = ServerApp()
@@ -31,7 +32,8 @@ def main(grid: Grid, context: Context) -> None:
 
         # Twice the model in float32 is more than any frame of it takes.
         largest = _SPARE + 2 * sum(4 * array.size for array in initial.values())
-        grid = PollingGrid(grid, Path(str(config[NODES])) if config[NODES] else None, largest)  # type: ignore[arg-type]
+        nodes, bells = (Path(str(config[key])) if config.get(key) else None for key in (NODES, BELLS))
+        grid = PollingGrid(grid, nodes, largest, bells)  # type: ignore[arg-type]
     strategy = build(config, task, folder / CHECKPOINT)
     strategy.on_round = Recorder(folder, config, strategy.ledger)
 

@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 def command(log: Path, port: int, superlink: list[str], run: list[str] | None, folder: Path | None) -> list[str]:
-    """Return the command that starts this script: what it runs, where the log goes, and a folder to remove in the end."""
+    """Return the command that starts this script: with what to run, its log, and a folder to remove in the end."""
     arguments = [str(log), port, superlink, run, str(folder) if folder else None]
     return [sys.executable, "-P", __file__, json.dumps(arguments)]
 
@@ -45,7 +45,11 @@ def launch(log: Path, port: int, superlink: list[str], run: list[str] | None) ->
     """Start `superlink`; once it listens on `port`, start `run`; return when either ends or the parent wants it."""
     with log.open("ab") as output:
         link = subprocess.Popen(
-            superlink, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+            superlink,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  this process has no threads
         )
     while run and not listens(port):
         if link.poll() is not None:

@@ -18,8 +18,9 @@ _log = logging.getLogger(KEY)
 class NamedGrid(Grid):
     """Wraps a Grid; Flower's node ids are random, names are not: a partition in simulation, an enrolled name elsewhere.
 
-    A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is asked
-    once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every engine.
+    A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is
+    asked once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every
+    engine.
     """
 
     def __init__(self, grid: Grid, timeout: float, ledger: Ledger) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 from flwr.app import Error, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import metadata_from_proto
+from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest
 from flwr.serverapp import Grid
@@ -29,11 +29,14 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from flwr.superlink.grid import HttpGrid
 
 from fedpress.compression.message import KEY
+from fedpress.server.bell import Bell
 from fedpress.server.wire import NodeInfo, Run
 
 _log = logging.getLogger(KEY)
 
-_LEAST, _MOST, _GROWTH = 0.01, 0.5, 1.3  # seconds between two questions, and how they grow while nothing comes
+SENT, ARRIVED = "sent", "arrived"  # bells: of this side for the nodes, and of the gate for this side
+_LEAST, _MOST, _GROWTH = 0.01, 0.5, 1.5  # seconds between two questions, and how they grow while nothing comes
+_QUIET = 2.0  # seconds between two questions while the gate's bell is silent
 
 
 class PollingGrid(Grid):
@@ -44,11 +47,13 @@ class PollingGrid(Grid):
     grid : that Grid
     nodes : the file that says which node id has which name; None if nodes have no names but their own
     largest : bytes of a reply at most
+    bells : the folder of the bells by which the gate says that something came, and is told that something went out
     """
 
-    def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int) -> None:
+    def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, bells: Path | None = None) -> None:
         self._grid = grid
         self._largest = largest
+        self._sent, self._arrived = (bells and Bell(bells / name) for name in (SENT, ARRIVED))
         # Who is who, by the file as it is now; where there is none, nodes are asked.
         self.names = None if nodes is None else lambda: read_names(nodes)
 
@@ -71,18 +76,22 @@ class PollingGrid(Grid):
         return self._grid.get_nodes()
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
+        names = self._grid.push_messages(messages)
+        if self._sent:
+            self._sent.ring()
+        return names
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        waiting = {name for name in self._grid.push_messages(list(messages)) if name}
+        waiting = {name for name in self.push_messages(list(messages)) if name}
         deadline = None if timeout is None else time.monotonic() + timeout
         coming: list[_Coming] = []
         replies: list[Message] = []
         pause = _LEAST
         while waiting or coming:
+            rung = self._arrived.rung if self._arrived else 0
             new = self._ask(waiting)
             waiting -= {one.answers for one in new}
             coming += new
@@ -93,8 +102,17 @@ class PollingGrid(Grid):
                 break
             if waiting or coming:
                 pause = _LEAST if whole else min(_MOST, pause * _GROWTH)
-                time.sleep(pause)
+                self._rest(pause, rung)
         return replies
+
+    def _rest(self, pause: float, rung: int) -> None:
+        """Wait until it is worth asking again."""
+        if self._arrived is None:
+            time.sleep(pause)
+            return
+        until = time.monotonic() + _QUIET
+        while self._arrived.rung == rung and time.monotonic() < until:
+            time.sleep(_LEAST)
 
     def _ask(self, waiting: set[str]) -> "list[_Coming]":
         if not waiting:
@@ -154,6 +172,7 @@ class _Coming:
         self._client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
         )
+        told = metadata_from_proto(self._proto.metadata)
         message = None
         if not self._failure:
             try:
@@ -161,10 +180,8 @@ class _Coming:
             except Exception as error:  # noqa: BLE001  bytes from outside: flwr raises whatever they lead it to
                 self._failure = f"it cannot be read: {error}"
         if message is None:
-            error = Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure)
-            return make_message(metadata_from_proto(self._proto.metadata), None, error)
+            return make_message(told, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
         # Who sent it is what SuperLink says, not what the sender wrote inside.
-        told = metadata_from_proto(self._proto.metadata)
         message.metadata.__dict__["_src_node_id"] = told.src_node_id
         message.metadata.__dict__["_reply_to_message_id"] = told.reply_to_message_id
         message.metadata.__dict__["_message_id"] = name

@@ -35,7 +35,7 @@ def server(  # noqa: D103  the help text is its docstring
     json: Annotated[
         bool, typer.Option("--json", help="Print events, and in the end the result, a JSON object a line.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001  main reads it
 ) -> None:
     # Only now: what follows imports flwr, which --help can do without.
     from fedpress.cli.fleet import Fleet

@@ -67,6 +67,13 @@ class Enrolment:
         self._path = path
         self.ids: dict[str, int] = {}
         self._written: dict[str, int] | None = None
+        self._stepped: dict[str, bytes] = {}
+
+    @property
+    def behind(self) -> bool:
+        """Whether SuperLink is not in step with what the devices' folder said last."""
+        valid = {one.device.name: one.pem for one in self._devices.by_key.values() if not one.refused}
+        return valid != self._stepped
 
     def step(self, control: Control) -> list[Node]:
         """Bring SuperLink in step; return the nodes that it has."""
@@ -81,6 +88,7 @@ class Enrolment:
             registered[pem] = control.register(wanted[pem].name, pem)
             _log.info("node %s is registered", wanted[pem].name)
         self.ids = {device.name: registered[pem] for pem, device in wanted.items()}
+        self._stepped = {device.name: pem for pem, device in wanted.items()}
         if self.ids != self._written:
             replace(self._path, json.dumps(dict(sorted(self.ids.items())), indent=1).encode(), durable=True)
             self._written = dict(self.ids)

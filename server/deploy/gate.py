@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 import fedpress
+from fedpress.server.bell import Bell
 from fedpress.server.deploy.admission import Admission, Refusals, Refused
 
 PATH, HELLO = "/v1/fleet/", "/v1/fedpress"
@@ -31,6 +32,8 @@ OPEN_FLEET = (*FLEET, "register-node", "unregister-node")  # where nodes have no
 LEAST_BODY = 8 << 20  # bytes: flwr cuts arrays into chunks of 5 MiB
 MOST_HEADERS = 16 << 10  # bytes
 _SMALL = 1 << 16  # bytes of a body that is read before SuperLink hears of it
+_IDLE = 5.0  # seconds for which a node is told that there is nothing without SuperLink being asked
+_BRINGS = ("push-messages", "push-object")
 _HANDED = 1 << 16  # bytes of a message without its objects that is kept
 _PROTOBUF = "application/protobuf"
 # What a node asks for once it has a message; heartbeats come from another thread.
@@ -48,6 +51,7 @@ class Traffic:
     down: int = 0
     requests: int = 0
     seen: float = 0.0  # seconds since 1970
+    idle: tuple[int, float] = (0, 0.0)  # the bell when SuperLink last had nothing for it, and when that was
     handed: bytes = b""  # the last message that it was handed, until it shows that it has it
 
 
@@ -61,12 +65,16 @@ class Gate:
     context : by which SuperLink's certificate is verified
     admission : who may pass; None if anyone may
     largest : bytes of a body at most
+    sent : rung when there are new messages for nodes; None if nobody rings it
+    arrived : rung here when something came from a node
     """
 
     target: str
     context: ssl.SSLContext
     admission: Admission | None
     largest: int = LEAST_BODY
+    sent: Bell | None = None
+    arrived: Bell | None = None
     refusals: Refusals = field(default_factory=Refusals)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     _client: httpx.AsyncClient | None = None
@@ -119,7 +127,19 @@ class Gate:
         elif name == "pull-messages" and traffic.handed:
             traffic.down += len(traffic.handed)
             return Response(traffic.handed, media_type=_PROTOBUF)
-        return await self._forward(request, path, length, traffic)
+        rung = self.sent.rung if self.sent else 0
+        nothing, when = traffic.idle
+        fresh = rung == nothing != 0 and time.monotonic() - when < _IDLE
+        if name == "pull-messages" and self.admission and fresh:  # there was nothing, and nothing was sent since
+            await request.body()
+            return Response(b"", media_type=_PROTOBUF)
+        answer = await self._forward(request, path, length, traffic)
+        if name == "pull-messages":
+            nothing = 0 if traffic.handed or answer.status_code != 200 else rung
+            traffic.idle = (nothing, time.monotonic())
+        elif name in _BRINGS and self.arrived:
+            self.arrived.ring()
+        return answer
 
     def _length(self, request: Request) -> int | None:
         """Return how long the body says that it is; raise Refused if that is too long."""

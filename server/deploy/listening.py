@@ -32,12 +32,12 @@ class _Bounded(H11Protocol):
         self.loop.call_later(_SILENCE, self._hang_up)
 
     def _hang_up(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        if getattr(self, "scope", None) is None and not self.transport.is_closing():  # no request has come
             self.transport.abort()
 
 
 class Listener:
-    """Serves `app` on `host`:`port` (0 for any free one) between `start` and `stop`; with TLS if there is a certificate."""
+    """Serves `app` on `host`:`port`, any free one if 0, from `start` to `stop`; by TLS with a certificate."""
 
     def __init__(self, app: ASGIApp, host: str, port: int, certificate: tuple[Path, Path] | None = None) -> None:
         self._socket = _bind(host, port)

@@ -100,8 +100,8 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     return config
 
 
-def as_run(config: Mapping[str, Value], nodes_file: str) -> dict[str, Value]:
+def as_run(config: Mapping[str, Value], nodes_file: str, bells: str) -> dict[str, Value]:
     """Return the configuration as the apps get it: the task's own keys without their prefix."""
     own = {key.removeprefix(TASK): value for key, value in config.items() if key.startswith(TASK)}
     rest = {key: value for key, value in config.items() if not key.startswith(TASK)}
-    return {"clients": config["nodes"], **own, **rest, "nodes-file": nodes_file}
+    return {"clients": config["nodes"], **own, **rest, "nodes-file": nodes_file, "bells": bells}

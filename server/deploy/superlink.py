@@ -103,7 +103,7 @@ def _environment(home: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_LOG_LEVEL": "WARNING",  # else a line for every request of every node
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds until the run is noticed
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "1",  # seconds until the run is noticed, a request each
         "no_proxy": direct,
         "NO_PROXY": direct,
         "PYTHONUNBUFFERED": "1",

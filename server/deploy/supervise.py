@@ -1,4 +1,4 @@
-"""`fedpress server`: SuperLink, the gate before it, the keys that pass, and one run, brought back up where they fall."""
+"""`fedpress server`: SuperLink, the gate before it, the keys that pass, and one run; what falls is brought back up."""
 
 import json
 import logging
@@ -18,6 +18,7 @@ from fedpress.compression.errors import DataError, FedpressError, SettingError
 from fedpress.compression.files import replace
 from fedpress.compression.message import KEY
 from fedpress.compression.settings import Value
+from fedpress.server.bell import Bell
 from fedpress.server.bundle import Report, check, write_bundle
 from fedpress.server.configuration import CONFIG
 from fedpress.server.deploy.admission import Admission
@@ -32,12 +33,13 @@ from fedpress.server.deploy.state import NodeState, Records, State
 from fedpress.server.deploy.superlink import DATABASE, HOME, LOG, SuperLink
 from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, load_certificate, load_key, read
 from fedpress.server.keys.authority import KEY as SECRET
+from fedpress.server.polling import ARRIVED, SENT
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
 
 _log = logging.getLogger(KEY)
 
 Watch = Callable[[State], None]
-_PACE, _LOOK = 0.1, 1.0  # seconds between two looks at the processes; at keys, nodes and the run
+_PACE, _LOOK, _ASK = 0.1, 1.0, 4.0  # seconds between two looks at the processes, at the keys, and at SuperLink
 _FALLS = 5  # restarts without a round in between after which it is given up
 _PATIENCE = 10.0  # seconds in which a ServerApp whose run is over says how it ended
 
@@ -106,6 +108,8 @@ class _Server:
             ssl.create_default_context(cadata=self._link.root.decode()),
             Admission(self._devices) if self._devices else None,
             int(config["max-body"]),
+            Bell(folder / HOME / SENT),
+            Bell(folder / HOME / ARRIVED),
         )
         stack.callback(self._gate.refusals.close)
         certificate = (place.keys / CERTIFICATE, place.keys / SECRET) if place.keys else None
@@ -138,13 +142,14 @@ class _Server:
             for old in control.unfinished():  # of a server, or a ServerApp, that was killed
                 control.stop_run(old)
             run = self._start(control)
-            looked = over = 0.0
+            looked = asked = over = 0.0
             while not report.is_over():
                 if not self._link.alive:
                     return False
                 now = time.monotonic()
-                if now - looked >= _LOOK:
-                    looked = now
+                waits = self._state.phase != "running"
+                if now - looked >= _LOOK and (self._keys_changed() or waits or now - asked >= _ASK):
+                    looked = asked = now
                     try:
                         self._look(control)
                         status = control.status(run)
@@ -168,7 +173,8 @@ class _Server:
 
     def _start(self, control: Control) -> int:
         nodes_file = str(self._folder / NODES) if self._enrolment else ""
-        config = {**as_run(self._config, nodes_file), "resume": self._resume}
+        bells = str(self._folder / HOME) if self._enrolment else ""
+        config = {**as_run(self._config, nodes_file, bells), "resume": self._resume}
         shutil.rmtree(self._bundle, ignore_errors=True)
         write_bundle(
             self._bundle,
@@ -209,6 +215,13 @@ class _Server:
             online = sum(node.online for node in self._state.nodes)
             phase = "waiting for nodes" if online < self._state.wanted else "running"
         self._show(phase)
+
+    def _keys_changed(self) -> bool:
+        """Read the keys' folder; return whether there is something for SuperLink in it."""
+        if self._devices is None or self._enrolment is None:
+            return False
+        self._devices.refresh()
+        return self._enrolment.behind
 
     def _refresh(self) -> bool:
         """Read what the ServerApp wrote; return whether there is a round more."""

@@ -154,7 +154,7 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
     link = site.below(server, "flower-superlink")
     # From a device's place nobody starts a run, with a key or without one.
     root = (site.folder / "keys" / "ca.pem").read_bytes()
-    wait_until(lambda: (site.out / "nodes.json").exists())
+    wait_until((site.out / "nodes.json").exists)
     with Control(f"127.0.0.1:{site.port}", root) as control:
 
         def refused() -> bool:
