@@ -1,5 +1,6 @@
 """What an inspection of a machine finds, and the checks that both ends have: software, disk, memory, dates."""
 
+import math
 import os
 import platform
 import shutil
@@ -9,12 +10,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 import fedpress
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
 SOON = 30  # days before a date at which it is warned of
 
-_MEMINFO = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")  # of the process, as a container and a service see it
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
@@ -53,9 +55,7 @@ def disk(folder: Path, least: float, enough: float) -> Finding:
 
 def memory(least: float, enough: float) -> Finding:
     """Say whether the machine, or a container's limit, leaves `enough` memory, or the `least` that it takes."""
-    free = min((size for size in (_available(), _within_limit()) if size is not None), default=None)
-    if free is None:
-        return Finding("memory", WARNING, "this system does not say how much is free", f"see to {_amount(least)}")
+    free = min(float(psutil.virtual_memory().available), _within_limit())
     return _judge("memory", free, least, enough, "free", "stop what else runs here, add swap, or train a smaller model")
 
 
@@ -77,20 +77,12 @@ def _judge(check: str, free: float, least: float, enough: float, where: str, adv
     return Finding(check, FAILURE, f"{seen}, {_amount(least)} is the least", advice)
 
 
-def _available() -> float | None:
-    try:
-        lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
-        return float(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, ValueError, KeyError, IndexError):
-        return None
-
-
-def _within_limit() -> float | None:
+def _within_limit() -> float:
     """Return what a control group's limit leaves."""
     try:
         return float((_GROUP / "memory.max").read_text()) - float((_GROUP / "memory.current").read_text())
     except (OSError, ValueError):  # no limit reads as "max"
-        return None
+        return math.inf
 
 
 def _amount(size: float) -> str:

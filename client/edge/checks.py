@@ -138,7 +138,8 @@ def _greeting(hello: probe.Hello) -> Iterator[Finding]:
 
 def _clock(ahead: float) -> Finding:
     """Judge a clock that is so many seconds ahead of the server's."""
-    seen = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the server's: it is {_now()} here"
+    off = f"{abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'}" if abs(ahead) >= 1 else "the same as"
+    seen = f"{off} the server's: it is {_now()} here"
     limit = f"flwr lets a device in from {AHEAD} s ahead to {BEHIND // 60} minutes behind"
     if not -BEHIND < ahead < AHEAD:
         return Finding("clock", FAILURE, seen, f"{limit}; {CLOCK}")

@@ -85,19 +85,19 @@ def hello(server: str, ca: bytes, *, trusted: bool) -> Hello:
             response = client.get(f"https://{server}{PATH}")
     except httpx.HTTPError:
         return Hello()
-    middle = (asked + time.time()) / 2
+    answered = time.time()
     told: dict[str, object] = {}
     try:
         body = response.json() if response.is_success else None
         told = body if isinstance(body, dict) else {}
     except ValueError:
         pass
-    moment = _moment(str(told.get("time", "")), response.headers.get("date", ""))
+    moments = _moments(str(told.get("time", "")), response.headers.get("date", ""))
     return Hello(
         response.status_code,
         str(told.get("fedpress", "")),
         str(told.get("flwr", "")),
-        None if moment is None else middle - moment,
+        moments and _ahead(asked, answered, *moments),
     )
 
 
@@ -141,13 +141,21 @@ def _context(ca: bytes) -> ssl.SSLContext:
     return context
 
 
-def _moment(iso: str, date: str) -> float | None:
-    """Return the server's time in seconds since 1970: the gate's own, else HTTP's, which is cut to whole seconds."""
+def _ahead(asked: float, answered: float, earliest: float, latest: float) -> float:
+    """Return by how much a clock is ahead at least that asked and got an answer when another showed these moments."""
+    return asked - latest if asked > latest else min(0.0, answered - earliest)
+
+
+def _moments(iso: str, date: str) -> tuple[float, float] | None:
+    """Return the seconds since 1970 between which the server answered: the gate says it, else HTTP, to the second."""
     try:
-        return datetime.fromisoformat(iso).timestamp()
+        moment = datetime.fromisoformat(iso).timestamp()
     except ValueError:
         pass
+    else:
+        return moment, moment
     try:
-        return parsedate_to_datetime(date).timestamp() + 0.5
+        moment = parsedate_to_datetime(date).timestamp()
     except ValueError:
         return None
+    return moment, moment + 1

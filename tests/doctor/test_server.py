@@ -7,7 +7,9 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from fedpress.compression import findings
@@ -173,18 +175,14 @@ def test_disk_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert findings.disk(tmp_path, 1e18, 1e18).status == "failure"
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert "cannot be written" in findings.disk(tmp_path, 1, 2).seen
-    (tmp_path / "meminfo").write_text("MemTotal: 900000 kB\nMemAvailable: 500000 kB\n")
-    monkeypatch.setattr(findings, "_MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(findings, "_GROUP", tmp_path / "group")
+    monkeypatch.undo()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=512e6))
+    monkeypatch.setattr(findings, "_GROUP", tmp_path)
     assert findings.memory(1e6, 2e6) == Finding("memory", "ok", "512.0 MB free")
-    (tmp_path / "group").mkdir()
     for limit, status in (("max", "ok"), ("300000000", "warning"), ("201000000", "failure")):
-        (tmp_path / "group" / "memory.max").write_text(limit)
-        (tmp_path / "group" / "memory.current").write_text("200000000")
+        (tmp_path / "memory.max").write_text(limit)
+        (tmp_path / "memory.current").write_text("200000000")
         assert findings.memory(50e6, 200e6).status == status
-    monkeypatch.setattr(findings, "_MEMINFO", tmp_path / "none")
-    (tmp_path / "group" / "memory.max").write_text("max")
-    assert findings.memory(1e6, 2e6).status == "warning"
 
 
 def test_what_is_not_installed_is_a_failure() -> None:
