@@ -29,7 +29,7 @@ from torch import nn
 
 from fedpress.client import app as ours
 from fedpress.client import compress
-from fedpress.client.mod import node_name
+from fedpress.client.mod import RECORDS, node_name
 from fedpress.client.training import evaluate
 from fedpress.compression.frame import put_head, read_frame, write_frame
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of
@@ -179,8 +179,11 @@ def _owned(spoil: Callable[[Message], None]) -> ClientApp:
 
     def mod(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         reply = call_next(message, context)
-        if not reply.has_error() and reply.content.array_records:
+        if not reply.has_error() and "tensors" in reply.content[KEY]:
+            folded = RECORDS.unfold(reply.content)
             spoil(reply)
+            if folded:
+                RECORDS.fold(reply.content)
         return reply
 
     made = ClientApp(mods=[_overhear, mod, compress(initial=initial)])
