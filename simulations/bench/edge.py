@@ -86,6 +86,7 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
         f"socket / frames, frames of {4 * row.floats:,} bytes": row.socket_bytes / row.frame_bytes for row in weighed
     }
     return {
+        "command": f"fedpress bench edge --rounds {rounds} --repeats {repeats}",
         "rounds": rounds,
         "repeats": repeats,
         "nodes": NODES,
