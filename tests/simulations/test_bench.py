@@ -30,7 +30,7 @@ def test_a_device_s_client_and_the_stock_s_are_compared() -> None:
     ours, stock = (result["contenders"][name] for name in ("ours", "stock"))
     assert (ours["idle"]["processes"], stock["idle"]["processes"]) == (1, 2)
     assert result["ratios"]["a round of nothing: ours / stock"] == pytest.approx(ours["seconds"] / stock["seconds"])
-    assert [row["frame_bytes"] for row in result["frames"]] == [2 * 2 * 3 * 4 * size for size in SIZES]
+    assert all(row["frame_bytes"] >= 2 * 2 * 3 * 4 * size for row, size in zip(result["frames"], SIZES, strict=True))
     assert all(row["socket_bytes"] > row["frame_bytes"] for row in result["frames"])
     assert result["training"]["ours"] > result["training"]["bare"] > result["torch"]["rss"]
     assert len(notes) == 6
