@@ -83,6 +83,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._taken = ""  # the message in the inbox
         self._committed = ""  # the message whose reply stands beside the newest state
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -159,6 +160,7 @@ class Journal:
 
     def take(self, work: Work) -> None:
         """Keep a message, with as many of its objects as there are; raise OSError if the disk will not."""
+        self._taken = work.id
         ids = None if work.objects is None else list(work.objects)
         header = {"id": work.id, "run": work.run, "objects": ids}
         self._write(self.folder / "inbox", header, [work.head, *(work.objects or {}).values()])
@@ -171,7 +173,7 @@ class Journal:
             header, (head, *objects) = _read(file)
             if header["id"] == self.noted("done").get("message"):
                 return None
-            ids = header["objects"]
+            self._taken, ids = header["id"], header["objects"]
             return Work(
                 header["id"],
                 header["run"],
@@ -186,7 +188,8 @@ class Journal:
 
     def done(self, id: str) -> None:
         """Note that the message of this id needs nothing more."""
-        self.drop()
+        if id == self._taken:
+            self.drop()
         letter = id if id == self._committed else self.noted("done").get("letter", "")
         self.note("done", {"message": id, "letter": letter})  # without it the reply is pushed again: no harm
 

@@ -240,11 +240,11 @@ class Runner:
         self._finish("" if wanted else "the server does not want the reply: it came too late, or was there already")
 
     def _finish(self, why: str) -> None:
-        if self._letter:
-            self._journal.done(self._letter.to)
-        elif self._work:
-            self._journal.done(self._work.id)
-        self._work = self._letter = None
+        done = self._letter.to if self._letter else self._work.id if self._work else ""
+        self._journal.done(done)
+        self._letter = None
+        if self._work and self._work.id == done:
+            self._work = None
         _log.info("%s", why or "the reply is sent")
 
     def _keep(self, work: Work) -> None:

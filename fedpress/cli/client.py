@@ -70,15 +70,17 @@ def client(  # noqa: D103  the help text is its docstring
 
     from fedpress.client.edge.client import serve
 
+    started: list[object] = []  # a server that nobody holds is stopped
+
     def watch(status: "Status", traffic: "Traffic") -> None:
         if health:
             from fedpress.client.edge.health import serve_health
 
-            serve_health(health, status)
+            started.append(serve_health(health, status))
         if metrics:
             from fedpress.client.edge.metrics import serve_metrics
 
-            serve_metrics(metrics, status, traffic)
+            started.append(serve_metrics(metrics, status, traffic))
 
     serve(settings, name=name, server=server, key=key, ca=ca, node=node, watch=watch)
 

@@ -1,0 +1,62 @@
+"""Folding a message for the wire changes nothing but the number of its records."""
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedpress.client.mod import RECORDS
+from fedpress.compression.envelope import FRAMES
+from fedpress.compression.errors import FrameError
+from fedpress.compression.message import FRAME_STYPE, KEY
+
+
+def a_content(size: int, *, more: bool = False) -> RecordDict:
+    frame = Array("uint8", (size,), FRAME_STYPE, bytes(size))
+    content = {
+        "model": ArrayRecord({"frame": frame}),
+        "config": ConfigRecord({"round": 1, "a.b": "x", "0.a": [1, 2], "none": b""}),
+        "empty": ConfigRecord(),
+        KEY: ConfigRecord({"ask": "work", "nonce": b"\0"}),
+        "metrics": MetricRecord({"loss": 0.5, "counts": [1, 2]}),
+    }
+    if more:
+        content["plain"] = ArrayRecord([np.ones(3)])
+    return RecordDict(content)
+
+
+@pytest.mark.parametrize("size", [0, 10, 5000])
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("more", [False, True])
+def test_a_content_comes_back_as_it_was(size: int, apart: bool, more: bool) -> None:
+    content = a_content(size, more=more)
+    RECORDS.fold(content, {} if apart else None)
+    assert set(content) == {KEY} | ({FRAMES} if apart and size > 4096 else set()) | ({"plain"} if more else set())
+    assert RECORDS.unfold(content)
+    assert content == a_content(size, more=more)
+    assert not RECORDS.unfold(content)
+
+
+def test_what_has_nothing_to_fold_stays() -> None:
+    content = RecordDict({KEY: ConfigRecord({"ask": "who"})})
+    RECORDS.fold(content)
+    assert content == RecordDict({KEY: ConfigRecord({"ask": "who"})})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"folded": "model", "kinds": "f"},
+        {"folded": ["model"], "kinds": "ff"},
+        {"folded": ["model"], "kinds": "f"},
+        {"folded": ["model"], "kinds": "x", "0.a": b""},
+        {"folded": ["model"], "kinds": "f", "0.a": "text"},
+        {"folded": ["model"], "kinds": "f", "0.a": b"", "0.b": b""},
+        {"folded": ["model", "model"], "kinds": "cc"},
+        {"folded": [KEY], "kinds": "c"},
+        {"folded": ["model"], "kinds": "m", "0.a": "text"},
+        {"folded": ["model"]},
+    ],
+)
+def test_what_was_not_folded_so_is_refused(fields: dict[str, object]) -> None:
+    with pytest.raises((FrameError, KeyError, TypeError, ValueError)):
+        RECORDS.unfold(RecordDict({KEY: ConfigRecord(fields)}))
