@@ -53,7 +53,7 @@ class PollingGrid(Grid):
     def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, bells: Path | None = None) -> None:
         self._grid = grid
         self._largest = largest
-        self._sent, self._arrived = (bells and Bell(bells / name) for name in (SENT, ARRIVED))
+        self._sent, self._arrived = (Bell(bells / name) if bells else None for name in (SENT, ARRIVED))
         # Who is who, by the file as it is now; where there is none, nodes are asked.
         self.names = None if nodes is None else lambda: read_names(nodes)
 

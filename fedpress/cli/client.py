@@ -1,9 +1,7 @@
 """`fedpress client`."""
 
-import getpass
 import ipaddress
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -59,10 +57,10 @@ def client(  # noqa: D103  the help text is its docstring
     else:
         if enrolment is None or name:
             raise click.UsageError("an enrolment file is missing: `fedpress keys issue` makes it, at the server.")
+        from fedpress.cli.passphrase import take_passphrase
         from fedpress.client.edge.enrolment import read_enrolment
 
-        secret = getpass.getpass("passphrase: ") if passphrase else os.environ.pop("FEDPRESS_PASSPHRASE", None)
-        found = read_enrolment(enrolment, secret)
+        found = read_enrolment(enrolment, take_passphrase(asked=passphrase))
         name, key, ca, node, server = found.name, found.key, found.ca, dict(found.node), server or found.server
     _log_to_stderr(debug)
     if insecure:

@@ -1,7 +1,6 @@
 """`fedpress doctor`: what keeps a device from taking part, or a server from serving."""
 
 import json as json_module
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -50,13 +49,13 @@ def doctor(
 
 
 def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) -> Iterator["Finding"]:
-    from fedpress.cli.passphrase import VARIABLE, ask_passphrase
+    from fedpress.cli.passphrase import take_passphrase
     from fedpress.client.edge.checks import inspect_device
     from fedpress.compression.address import parse_address
 
     if server:
         parse_address(server)
-    secret = ask_passphrase() if passphrase else os.environ.get(VARIABLE)
+    secret = take_passphrase(asked=passphrase)
     return inspect_device(enrolment, state=state or Path(), passphrase=secret, server=server)
 
 

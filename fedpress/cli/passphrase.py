@@ -10,9 +10,17 @@ from fedpress.compression.errors import SettingError
 VARIABLE = "FEDPRESS_PASSPHRASE"
 
 
+def take_passphrase(*, asked: bool) -> str | None:
+    """Return the passphrase of an enrolment: FEDPRESS_PASSPHRASE, else what is typed if `asked`, else None."""
+    return ask_passphrase() if asked else os.environ.pop(VARIABLE, None)
+
+
 def ask_passphrase(*, twice: bool = False) -> str:
-    """Return the passphrase in FEDPRESS_PASSPHRASE, else what is typed on the terminal; `twice` if it is a new one."""
-    if given := os.environ.get(VARIABLE):
+    """Return what FEDPRESS_PASSPHRASE holds, else what is typed on the terminal, `twice` if it is a new one.
+
+    It is taken out of the environment: nothing that is started here has to see it.
+    """
+    if given := os.environ.pop(VARIABLE, None):
         return given
     if not sys.stdin.isatty():
         raise SettingError(f"there is no terminal to ask for a passphrase on: {VARIABLE} may hold it")

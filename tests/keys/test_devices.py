@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, uses_nist_ec_curve
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.client.edge.enrolment import read_enrolment
@@ -122,6 +122,7 @@ def test_a_name_that_is_none_is_refused(keys: Path, tmp_path: Path, name: str) -
     assert not (tmp_path / "a").exists()
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True))
 def test_a_name_of_these_letters_is_one(name: str) -> None:
     module.require_name(name)

@@ -113,6 +113,7 @@ def test_no_two_ways_are_told_alike() -> None:
     assert len(set(said)) >= 16
 
 
+@settings(deadline=None)
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_file_that_is_cut_anywhere_says_so(files: Files, share: float) -> None:
     whole = files["plain"].strip()
@@ -120,6 +121,7 @@ def test_a_file_that_is_cut_anywhere_says_so(files: Files, share: float) -> None
         parse_enrolment(whole[: int(share * len(whole))])
 
 
+@settings(deadline=None)
 @given(data=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
 def test_whatever_the_bytes_are_the_error_is_ours(data: bytes) -> None:
     with pytest.raises(EnrolmentError):
@@ -127,7 +129,7 @@ def test_whatever_the_bytes_are_the_error_is_ours(data: bytes) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(at=st.integers(0), byte=st.integers(0, 255))
 def test_a_byte_that_is_changed_is_an_error_of_ours_or_none(files: Files, at: int, byte: int) -> None:
     data = bytearray(files["plain"])

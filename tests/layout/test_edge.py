@@ -64,7 +64,7 @@ def test_every_command_is_a_right_call(command: str) -> None:
 
 def test_the_files_of_settings_are_right_ones(tmp_path: Path) -> None:
     blocks = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 2
     for number, block in enumerate(blocks):
         path = tmp_path / f"{number}.toml"
         path.write_text(block)
@@ -74,7 +74,7 @@ def test_the_files_of_settings_are_right_ones(tmp_path: Path) -> None:
         else:
             settings = resolve_client({}, path)
             told = {key: value for table in tomllib.loads(block).values() for key, value in table.items()}
-            parts = (settings.device, settings.limits, settings.polling)
+            parts = (settings.device, settings.limits)
             found = {key: value for part in parts for key, value in vars(part).items()}
             assert all(found[key.replace("-", "_")] == value for key, value in told.items())
 

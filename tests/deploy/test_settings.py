@@ -1,0 +1,104 @@
+"""A deployed run's configuration, and what is wrong with one."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedpress.client.settings import Training
+from fedpress.compression.errors import SettingError
+from fedpress.compression.settings import Value
+from fedpress.server.configuration import CONFIG
+from fedpress.server.deploy.gate import LEAST_BODY
+from fedpress.server.deploy.settings import as_run
+from fedpress.server.deploy.settings import resolve as resolve_all
+from fedpress.server.deploy.supervise import Place, serve
+from fedpress.server.keys import init
+from fedpress.server.record import CHECKPOINT
+
+ROOT = Path(__file__).parents[2]
+LEAST: dict[str, Value] = {"task": "a.b:c", "rounds": 3, "nodes": 4}
+
+
+def resolve(file: Path | None = None, **given: Any) -> dict[str, Value]:
+    return resolve_all({key.replace("_", "-"): value for key, value in given.items()}, file, Training)
+
+
+def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "server.md").read_text()
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "server.toml").write_text(text)
+    config = resolve(tmp_path / "server.toml", rounds=5)
+    assert (config["strategy"], config["rounds"], config["task.workload"]) == ("FedAvgM", 5, "digits")
+    run = as_run(config, "nodes.json", "bells")
+    assert (run["workload"], run["clients"], run["nodes-file"], run["task"]) == (
+        "digits",
+        40,
+        "nodes.json",
+        config["task"],
+    )
+    assert not [key for key in run if key.startswith("task.")]
+
+
+def test_nodes_of_a_round_are_all_unless_it_is_said() -> None:
+    assert resolve(**LEAST)["per-round"] == 4
+    assert resolve(**LEAST, per_round=2)["per-round"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"task": "nothing"}, "task is package.module:object, got 'nothing'"),
+        ({"nodes": 0}, "nodes is at least 1, got 0"),
+        ({"per_round": 5}, "per-round is at most nodes, 4, got 5"),
+        ({"max_body": 1}, f"max-body is at least {LEAST_BODY}"),
+        ({"workload": "digits"}, "task.workload"),
+        ({"rounds": "many"}, "rounds is a whole number, got 'many'"),
+        ({"lr": -1.0}, "lr is above 0, got -1.0"),
+        ({"up": "nonsense"}, "nonsense"),
+        ({"task.lr": 1.0}, "lr is a setting of every run"),
+    ],
+    ids=str,
+)
+def test_a_mistake_gets_one_line(given: dict[str, Value], words: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(words)) as raised:
+        resolve(**{**LEAST, **given})
+    assert "\n" not in str(raised.value)
+
+
+def test_what_has_no_default_is_asked_for() -> None:
+    with pytest.raises(SettingError, match="task is missing"):
+        resolve(rounds=1)
+    with pytest.raises(SettingError, match="rounds is missing"):
+        resolve(task="a:b")
+
+
+def test_a_run_goes_on_with_its_own_settings(tmp_path: Path) -> None:
+    config = resolve(**LEAST, out=str(tmp_path), resume=True)  # the first of several tries
+    (tmp_path / CHECKPOINT).mkdir()
+    (tmp_path / CHECKPOINT / CONFIG).write_text(json.dumps(config))
+    assert resolve(out=str(tmp_path), resume=True) == config
+    assert resolve(out=str(tmp_path), resume=True, timeout=5.0)["timeout"] == 5.0
+    with pytest.raises(SettingError, match="it cannot go on with 9"):
+        resolve(out=str(tmp_path), resume=True, rounds=9)
+
+
+def test_nothing_is_written_before_all_is_right(tmp_path: Path) -> None:
+    config = resolve(**LEAST, out=str(tmp_path / "out"))
+    with pytest.raises(SettingError, match="loopback alone, got 0.0.0.0: --insecure-anywhere"):
+        serve(config, Place("0.0.0.0", 9443, None), lambda _: None)
+    from fedpress.compression.errors import DataError
+
+    with pytest.raises(DataError, match="fedpress keys init"):
+        serve(config, Place("127.0.0.1", 9443, tmp_path / "keys"), lambda _: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    init(tmp_path / "keys", ["127.0.0.1"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text("{}")
+    with pytest.raises(SettingError, match="holds a run already"):
+        serve(resolve(**LEAST, out=str(tmp_path / "out")), Place("127.0.0.1", 9443, tmp_path / "keys"), lambda _: None)
