@@ -1,7 +1,8 @@
 """A message's records folded into one: each record is an object of Flower's, and each object a request on the wire.
 
-A folded message is one ConfigRecord under `KEY`: our own fields, those of the app's ConfigRecords and MetricRecords, and
-the frame. A long frame that goes to many nodes stays a record of its own, under `FRAMES`: SuperLink then keeps it once.
+A folded message is one ConfigRecord under `KEY`: our own fields, those of the app's ConfigRecords and MetricRecords,
+and the frame. A long frame that goes to many nodes stays a record of its own, under `FRAMES`: SuperLink then keeps it
+once.
 
     folded    names of the records that were folded, in their order
     kinds     for each a letter: c a ConfigRecord, m a MetricRecord, f the ArrayRecord of a frame

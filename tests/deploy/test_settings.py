@@ -87,7 +87,7 @@ def test_a_run_goes_on_with_its_own_settings(tmp_path: Path) -> None:
 
 def test_nothing_is_written_before_all_is_right(tmp_path: Path) -> None:
     config = resolve(**LEAST, out=str(tmp_path / "out"))
-    with pytest.raises(SettingError, match="loopback alone, got 0.0.0.0: --insecure-anywhere"):
+    with pytest.raises(SettingError, match=r"loopback alone, got 0\.0\.0\.0: --insecure-anywhere"):
         serve(config, Place("0.0.0.0", 9443, None), lambda _: None)
     from fedpress.compression.errors import DataError
 

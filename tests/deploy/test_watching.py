@@ -1,7 +1,6 @@
 """What a server tells: health, metrics, and lines."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -37,8 +36,8 @@ def state() -> State:
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    yield f"127.0.0.1:{free_port()}"
+def address() -> str:
+    return f"127.0.0.1:{free_port()}"
 
 
 def test_health_follows_superlink_and_the_run(address: str) -> None:

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,11 +43,21 @@ class Attack:
     logged: str = ""  # a line with all of these words is in the log once, by their blanks apart; empty for none
 
 
-def captured(fleet: Fleet, call: Callable[[], object]) -> httpx.Request:
-    """Return the request that `call` makes."""
+class Kept(Exception):
+    """Raised where a request would go out."""
+
+
+def captured(fleet: Fleet, call: Callable[[], object], *, sent: bool = False) -> httpx.Request:
+    """Return the request that `call` makes, whether or not it is sent."""
     seen: list[httpx.Request] = []
-    fleet._client._client.event_hooks["request"] = [seen.append]
-    with suppress(RefusedError):
+
+    def keep(request: httpx.Request) -> None:
+        seen.append(request)
+        if not sent:
+            raise Kept
+
+    fleet._client._client.event_hooks["request"] = [keep]
+    with suppress(RefusedError, Kept):
         call()
     fleet._client._client.event_hooks["request"] = []
     return seen[-1]
@@ -67,16 +77,18 @@ def spent(processes: list[psutil.Process]) -> tuple[float, int]:
     return seconds, int(nbytes)
 
 
-def make_attacks(federation: Federation) -> dict[str, Attack]:
+def make_attacks(federation: Federation, stack: ExitStack) -> dict[str, Attack]:
     """Everything there is to try; needs a server that runs, with nodes 0 and 1 at work and 2 to 4 not started."""
     ca = (federation.keys / "ca.pem").read_bytes()
     address = f"{HOST}:{federation.port}"
     context = ssl.create_default_context(cadata=ca.decode())
-    client = httpx.Client(verify=context, base_url=f"https://{address}", timeout=60)
+    client = stack.enter_context(httpx.Client(verify=context, base_url=f"https://{address}", timeout=60))
 
     def fleet(name: str | None) -> Fleet:
         key = read_enrolment(federation.enrolment(name)).key if name else ec.generate_private_key(ec.SECP384R1())
-        return Fleet(address, key, ca, heartbeat=30)
+        made = Fleet(address, key, ca, heartbeat=30)
+        stack.callback(made.close)
+        return made
 
     def again(who: Fleet, call: Callable[[], object]) -> Callable[[], int]:
         """A request that is signed anew each time."""
@@ -97,7 +109,9 @@ def make_attacks(federation: Federation) -> dict[str, Attack]:
     record = federation.keys / "devices" / "node-3.json"
     facts = json.loads(record.read_text())
     facts["expires"] = (datetime.now(UTC) - timedelta(days=1)).isoformat()
-    record.write_text(json.dumps(facts))
+    part = record.with_suffix(".part")
+    part.write_text(json.dumps(facts))
+    part.replace(record)
     wait_for(lambda: status_of(revoked) == 401 and status_of(expired) == 401, "the server to take note")
     ids = json.loads((federation.out / "nodes.json").read_text())
 
@@ -115,11 +129,11 @@ def make_attacks(federation: Federation) -> dict[str, Attack]:
         finally:
             third._node.node_id = own
 
-    old = captured(third, third.heartbeat)
-    big = captured(third, third.heartbeat)
+    old = captured(third, third.heartbeat, sent=True)
 
     def large() -> int:
-        headers = {**captured(third, third.heartbeat).headers, "content-length": str(1 << 40)}
+        big = captured(third, third.heartbeat)
+        headers = {**big.headers, "content-length": str(1 << 40)}
         with (
             socket.create_connection((HOST, federation.port), 60) as plain,
             context.wrap_socket(plain, server_hostname=HOST) as line,
@@ -161,9 +175,9 @@ def test_strangers_are_kept_out_while_a_run_goes_on(make_federation: Make, tell:
     federation.names, others = federation.names[:2], federation.names[2:]
     federation.start_all()
     federation.wait_rounds(1)
-    with federation.held("train-node-0") as reached:
+    with ExitStack() as stack, federation.held("train-node-0") as reached:
         reached()
-        attacks = make_attacks(federation)
+        attacks = make_attacks(federation, stack)
         processes = server_side(federation)
         before, began = spent(processes), time.monotonic()
         time.sleep(5)
