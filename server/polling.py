@@ -85,19 +85,22 @@ class PollingGrid(Grid):
         return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        waiting = {name for name in self.push_messages(list(messages)) if name}
+        taken = list(messages)
+        names = self.push_messages(taken)
+        asked = {name: one.metadata.dst_node_id for name, one in zip(names, taken, strict=False) if name}
+        waiting = set(asked)
         deadline = None if timeout is None else time.monotonic() + timeout
         coming: list[_Coming] = []
         replies: list[Message] = []
         pause = _LEAST
         while waiting or coming:
             rung = self._arrived.rung if self._arrived else 0
-            new = self._ask(waiting)
+            new = [one for one in self._ask(waiting) if one.answers in waiting]
             waiting -= {one.answers for one in new}
             coming += new
             whole = [one for one in coming if one.fetch()]
             coming = [one for one in coming if not one.done]
-            replies += [one.message() for one in whole]
+            replies += [one.message(asked[one.answers]) for one in whole]
             if deadline is not None and time.monotonic() >= deadline:
                 break
             if waiting or coming:
@@ -166,13 +169,14 @@ class _Coming:
             self._failure = f"its upload was broken off: {error}"
         return True
 
-    def message(self) -> Message:
-        """Return it, or an error in its place."""
+    def message(self, node: int) -> Message:
+        """Return it, or an error in its place; `node` is who was asked, which is not always what is written inside."""
         name = self._proto.metadata.message_id
         self._client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
         )
         told = metadata_from_proto(self._proto.metadata)
+        told.__dict__["_src_node_id"] = node
         message = None
         if not self._failure:
             try:
@@ -181,8 +185,7 @@ class _Coming:
                 self._failure = f"it cannot be read: {error}"
         if message is None:
             return make_message(told, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
-        # Who sent it is what SuperLink says, not what the sender wrote inside.
-        message.metadata.__dict__["_src_node_id"] = told.src_node_id
-        message.metadata.__dict__["_reply_to_message_id"] = told.reply_to_message_id
+        message.metadata.__dict__["_src_node_id"] = node
+        message.metadata.__dict__["_reply_to_message_id"] = self.answers
         message.metadata.__dict__["_message_id"] = name
         return message

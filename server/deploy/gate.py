@@ -33,6 +33,7 @@ LEAST_BODY = 8 << 20  # bytes: flwr cuts arrays into chunks of 5 MiB
 MOST_HEADERS = 16 << 10  # bytes
 _SMALL = 1 << 16  # bytes of a body that is read before SuperLink hears of it
 _IDLE = 5.0  # seconds for which a node is told that there is nothing without SuperLink being asked
+_HOLD, _LISTEN = 1.0, 0.02  # seconds for which a question is held, and between two listenings to the bell
 _BRINGS = ("push-messages", "push-object")
 _HANDED = 1 << 16  # bytes of a message without its objects that is kept
 _PROTOBUF = "application/protobuf"
@@ -127,19 +128,34 @@ class Gate:
         elif name == "pull-messages" and traffic.handed:
             traffic.down += len(traffic.handed)
             return Response(traffic.handed, media_type=_PROTOBUF)
+        content: bytes | AsyncIterator[bytes] = self._body(request, traffic)
+        if name == "pull-messages" or (length is not None and length <= _SMALL):
+            content = b"".join([chunk async for chunk in self._body(request, traffic)])
         rung = self.sent.rung if self.sent else 0
-        nothing, when = traffic.idle
-        fresh = rung == nothing != 0 and time.monotonic() - when < _IDLE
-        if name == "pull-messages" and self.admission and fresh:  # there was nothing, and nothing was sent since
-            await request.body()
-            return Response(b"", media_type=_PROTOBUF)
-        answer = await self._forward(request, path, length, traffic)
+        if name == "pull-messages" and self.admission and self._idle(rung, traffic):
+            rung = await self._hold(rung)
+            if self._idle(rung, traffic):
+                return Response(b"", media_type=_PROTOBUF)
+        answer = await self._forward(request, path, content, traffic)
         if name == "pull-messages":
             nothing = 0 if traffic.handed or answer.status_code != 200 else rung
             traffic.idle = (nothing, time.monotonic())
         elif name in _BRINGS and self.arrived:
             self.arrived.ring()
         return answer
+
+    @staticmethod
+    def _idle(rung: int, traffic: Traffic) -> bool:
+        """Whether SuperLink had nothing for a node a moment ago, and nothing was sent since."""
+        nothing, when = traffic.idle
+        return rung == nothing != 0 and time.monotonic() - when < _IDLE
+
+    async def _hold(self, rung: int) -> int:
+        """Wait a moment for the bell: who asks just before there is work gets it at once. Return how it rang last."""
+        until = time.monotonic() + _HOLD
+        while self.sent and self.sent.rung == rung and time.monotonic() < until:
+            await asyncio.sleep(_LISTEN)
+        return self.sent.rung if self.sent else 0
 
     def _length(self, request: Request) -> int | None:
         """Return how long the body says that it is; raise Refused if that is too long."""
@@ -150,14 +166,12 @@ class Gate:
             raise Refused(413, "body", f"a body has at most {self.largest} bytes, this one says {said[:20]}")
         return int(said)
 
-    async def _forward(self, request: Request, path: str, length: int | None, traffic: Traffic) -> Response:
-        body = self._body(request, traffic)
-        content: bytes | AsyncIterator[bytes] = body
+    async def _forward(
+        self, request: Request, path: str, content: bytes | AsyncIterator[bytes], traffic: Traffic
+    ) -> Response:
         headers = {k: v for k, v in request.headers.items() if k in _PASSED_ON or k.startswith("flwr-")}
-        if length is not None and length <= _SMALL:
-            content = b"".join([chunk async for chunk in body])
-        elif length is not None:
-            headers["content-length"] = str(length)
+        if not isinstance(content, bytes) and "content-length" in request.headers:
+            headers["content-length"] = request.headers["content-length"]
         client = self._client
         if client is None:
             raise Refused(503, "starting", "the server starts: ask again")

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from flwr.superlink.routers.fleet.router import router
 
+from fedpress.server.bell import Bell
 from fedpress.server.deploy.admission import Admission, Refused
 from fedpress.server.deploy.control import PUBLIC_KEY, SIGNATURE, TIMESTAMP
 from fedpress.server.deploy.gate import CAUSE, LEAST_BODY, OPEN_FLEET, PATH
@@ -25,7 +26,7 @@ from fedpress.server.keys import init, revoke
 
 from .conftest import DAY, Issued, Site, sign
 
-PULL = PATH + "pull-messages"
+PULL, PUSH = PATH + "pull-messages", PATH + "push-messages"
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973
 
 
@@ -50,10 +51,10 @@ def test_what_is_signed_gets_through_unchanged(site: Site, device: Issued) -> No
     for size in (0, 1, 70_000, 5 << 20):
         body = bytes(range(256)) * (size // 256) + b"y" * (size % 256)
         headers = {**device.sign(), "content-type": "application/protobuf", "flwr-package-version": "1"}
-        answer = site.post(PULL, headers, body)
+        answer = site.post(PUSH, headers, body)
         assert (answer.status_code, answer.content) == (200, body)
         path, length, seen = site.behind.seen[-1]
-        assert (path, length) == (PULL, size)
+        assert (path, length) == (PUSH, size)
         assert {key: seen[key] for key in headers} == headers
     traffic = site.gate.traffic["fridge"]
     assert traffic.requests == 4
@@ -189,6 +190,20 @@ def test_a_message_whose_way_was_cut_is_handed_out_again(
     assert site.post(PULL, device.sign(), b"").content == b""
 
 
+def test_nobody_asks_superlink_in_vain(site: Site, device: Issued, tmp_path: Path) -> None:
+    site.gate.sent, site.gate.arrived = Bell(tmp_path / "sent"), Bell(tmp_path / "arrived")
+    site.gate.sent.ring()
+    for _ in range(3):
+        assert site.post(PULL, device.sign()).content == b""
+    assert len(site.behind.seen) == 1
+    site.gate.sent.ring()  # a message went out: all ask again
+    assert site.post(PULL, device.sign(), b"a message").content == b"a message"
+    assert not site.gate.arrived.rung
+    site.post(PATH + "push-object", device.sign())
+    assert site.gate.arrived.rung
+    assert len(site.behind.seen) == 3
+
+
 def test_a_body_that_is_too_long_is_refused_unread(site: Site, device: Issued) -> None:
     lines = [f"POST {PULL} HTTP/1.1", "host: x", f"content-length: {LEAST_BODY + 1}"]
     plain = socket.create_connection(("127.0.0.1", site.port), timeout=10)
@@ -286,7 +301,7 @@ def test_forty_clients_at_once(site: Site, enrol: Callable[..., Issued]) -> None
     async def one(device: Issued) -> None:
         async with httpx.AsyncClient(verify=site.context, trust_env=False, timeout=60) as client:
             for size in (10, 100_000, 10):
-                answer = await client.post(site.url + PULL, content=bytes(size), headers=device.sign())
+                answer = await client.post(site.url + PUSH, content=bytes(size), headers=device.sign())
                 assert (answer.status_code, len(answer.content)) == (200, size)
 
     async def every() -> None:

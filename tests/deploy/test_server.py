@@ -21,7 +21,7 @@ from fedpress.server.deploy.control import Control
 from fedpress.server.keys import init, issue, revoke
 from fedpress.server.launcher import free_port
 
-PATIENCE = 240.0  # seconds: machines are slow and busy
+PATIENCE = 600.0  # seconds: machines are slow and busy
 CONFIG = """
 [server]
 task = "fedpress.simulations.workloads:task"
@@ -192,22 +192,22 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["flower-superlink", "flwr-serverapp", "server"])
 def test_what_is_killed_comes_back_and_the_run_is_whole(site: Field, victim: str) -> None:
-    server = site.serve("--resume", rounds=8)
+    server = site.serve("--resume", rounds=5)
     for name in ("node0", "node1"):
         site.join(name)
-    wait_until(lambda: site.rounds() >= 3)
+    wait_until(lambda: site.rounds() >= 2)
     site.note(server)
     if victim == "server":
         server.kill()
         server.wait()
         psutil.wait_procs(site.family, timeout=30)
         assert not any(process.is_running() for process in site.family)
-        server = site.serve("--resume", rounds=8)
+        server = site.serve("--resume", rounds=5)
     else:
         site.below(server, victim).kill()
     site.finish(server)
     result = json.loads((site.out / "result.json").read_bytes())
-    assert [row["round"] for row in result["rounds"]] == list(range(1, 9))
+    assert [row["round"] for row in result["rounds"]] == list(range(1, 6))
     assert result["final"]["accuracy"] > 0.8
 
 

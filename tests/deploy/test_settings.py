@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fedpress.client.settings import Training
-from fedpress.compression.errors import SettingError
+from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.settings import Value
 from fedpress.server.configuration import CONFIG
 from fedpress.server.deploy.gate import LEAST_BODY
@@ -89,8 +89,6 @@ def test_nothing_is_written_before_all_is_right(tmp_path: Path) -> None:
     config = resolve(**LEAST, out=str(tmp_path / "out"))
     with pytest.raises(SettingError, match=r"loopback alone, got 0\.0\.0\.0: --insecure-anywhere"):
         serve(config, Place("0.0.0.0", 9443, None), lambda _: None)
-    from fedpress.compression.errors import DataError
-
     with pytest.raises(DataError, match="fedpress keys init"):
         serve(config, Place("127.0.0.1", 9443, tmp_path / "keys"), lambda _: None)
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,198 @@
+"""The deployed grid: replies as they come, names by the file, and nobody who holds up the others."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PullObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
+from flwr.superlink.grid import HttpGrid
+
+from fedpress.compression.ledger import Ledger
+from fedpress.server.bell import Bell
+from fedpress.server.nodes import NamedGrid
+from fedpress.server.polling import ARRIVED, SENT, PollingGrid
+from fedpress.simulations.engine.flower import empty_run, identify
+
+
+class Link:
+    """A SuperLink of few words: what flwr's grid and its client are asked for."""
+
+    def __init__(self) -> None:
+        self.node = Node(node_id=1)
+        self.run = empty_run(7)
+        self.nodes: list[int] = []
+        self.sent: list[Message] = []
+        self.parts: dict[str, bytes] = {}
+        self.ready: list[tuple[Any, Any]] = []
+        self.asked = 0
+        self.confirmed: list[str] = []
+        self.gone: set[str] = set()
+
+    @property
+    def _runtime_client(self) -> "Link":
+        return self
+
+    def get_node_ids(self) -> list[int]:
+        return self.nodes
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        self.sent += messages
+        for message in self.sent:
+            message.metadata.__dict__["_message_id"] = message.object_id
+        return [message.metadata.message_id for message in self.sent]
+
+    def reply(self, to: Message, content: RecordDict, *, whole: bool = True) -> dict[str, bytes]:
+        """Make the reply known; return its parts, which are here already if it is `whole`."""
+        message = Message(content, reply_to=to)
+        message.metadata.__dict__["_message_id"] = message.object_id
+        with no_object_id_recompute():
+            parts = {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
+            tree = get_object_tree(message)
+        bare = Message(RecordDict(), reply_to=to)
+        bare.metadata.__dict__["_message_id"] = message.object_id
+        self.ready.append((message_to_proto(bare), tree))
+        if whole:
+            self.parts |= parts
+        return parts
+
+    def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
+        self.asked += 1
+        ready, self.ready = self.ready, []
+        return PullAppMessagesResponse(
+            messages_list=[proto for proto, _ in ready], message_object_trees=[tree for _, tree in ready]
+        )
+
+    def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:
+        content = self.parts.get(request.object_id, b"")
+        found = request.object_id not in self.gone
+        return PullObjectResponse(object_found=found, object_available=bool(content), object_content=content)
+
+    def ConfirmMessageReceived(self, request: ConfirmMessageReceivedRequest) -> None:
+        self.confirmed.append(request.message_object_id)
+
+
+@pytest.fixture
+def link() -> Link:
+    identify(7)
+    return Link()
+
+
+def grid_of(link: Link, nodes: Path | None = None, largest: int = 1 << 20, bells: Path | None = None) -> PollingGrid:
+    return PollingGrid(cast("HttpGrid", link), nodes, largest, bells)
+
+
+def question(node: int) -> Message:
+    return Message(RecordDict({"c": ConfigRecord({"node": node})}), node, "train")
+
+
+def answer(size: int = 10) -> RecordDict:
+    return RecordDict({"a": ArrayRecord({"x": Array(np.full(size, 7.0))})})
+
+
+@pytest.fixture
+def then(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], None]:
+    """What happens while the grid sleeps, by how often it has."""
+
+    def set_up(happens: Callable[[int], None]) -> None:
+        slept = 0
+
+        def sleep(_: float) -> None:
+            nonlocal slept
+            slept += 1
+            happens(slept)
+
+        monkeypatch.setattr("fedpress.server.polling.time.sleep", sleep)
+
+    return set_up
+
+
+def test_a_reply_comes_back_as_it_was(link: Link, then: Any) -> None:
+    then(lambda count: link.reply(link.sent[0], answer()) if count == 3 else None)
+    (reply,) = grid_of(link).send_and_receive([question(5)], timeout=60)
+    assert reply.content["a"]["x"].numpy().tolist() == [7.0] * 10  # type: ignore[index]
+    assert reply.metadata.src_node_id == 5
+    assert link.confirmed == [reply.metadata.message_id]
+
+
+def test_a_slow_upload_holds_up_nobody(link: Link, then: Any) -> None:
+    slow: dict[str, bytes] = {}
+    order: list[int] = []
+
+    def happens(count: int) -> None:
+        if count == 1:
+            slow.update(link.reply(link.sent[0], answer(), whole=False))
+        elif count == 2:
+            link.reply(link.sent[1], answer(3))
+        elif count == 4:
+            order.append(len(link.confirmed))
+            link.parts |= slow
+
+    then(happens)
+    replies = grid_of(link).send_and_receive([question(5), question(6)], timeout=60)
+    assert [reply.metadata.src_node_id for reply in replies] == [6, 5]
+    assert order == [1], "the second reply was in before the first one's parts were"
+
+
+def test_an_upload_that_was_broken_off_is_an_error(link: Link, then: Any) -> None:
+    def happens(count: int) -> None:
+        if count == 1:
+            link.gone |= set(link.reply(link.sent[0], answer(), whole=False))
+
+    then(happens)
+    (reply,) = grid_of(link).send_and_receive([question(5)], timeout=60)
+    assert "broken off" in reply.error.reason
+    assert reply.metadata.src_node_id == 5
+
+
+@pytest.mark.parametrize("broken", ["large", "garbage"])
+def test_a_reply_that_cannot_be_is_an_error(link: Link, then: Any, broken: str) -> None:
+    def happens(count: int) -> None:
+        if count == 1:
+            parts = link.reply(link.sent[0], answer(1000 if broken == "large" else 10))
+            if broken == "garbage":
+                link.parts |= dict.fromkeys(parts, b"\x00nonsense")
+
+    then(happens)
+    (reply,) = grid_of(link, largest=2000).send_and_receive([question(5)], timeout=60)
+    assert reply.has_error()
+    assert reply.metadata.src_node_id == 5
+
+
+def test_after_the_timeout_it_is_not_waited_for(link: Link) -> None:
+    assert grid_of(link).send_and_receive([question(5)], timeout=0.05) == []
+
+
+def test_while_the_bell_is_silent_nobody_is_asked(link: Link, tmp_path: Path, then: Any) -> None:
+    bell = Bell(tmp_path / ARRIVED)
+    bell.ring()
+
+    def happens(count: int) -> None:
+        if count == 50:
+            link.reply(link.sent[0], answer())
+            bell.ring()
+
+    then(happens)
+    assert len(grid_of(link, bells=tmp_path).send_and_receive([question(5)], timeout=60)) == 1
+    assert link.asked == 2
+    assert Bell(tmp_path / SENT).rung
+
+
+def test_names_are_those_of_the_file_and_it_is_read_again(link: Link, tmp_path: Path) -> None:
+    nodes = tmp_path / "nodes.json"
+    named = NamedGrid(grid_of(link, nodes), 1, Ledger())
+    link.nodes = [11, 12, 13]
+    assert named.get_node_ids() == []  # nobody is bound yet, and nobody is asked
+    nodes.write_text(json.dumps({"b": 11, "a": 12}))
+    assert [named.name(node) for node in named.get_node_ids()] == ["a", "b"]
+    nodes.write_text(json.dumps({"b": 11, "a": 14}))  # issued anew: another key, another id
+    link.nodes = [11, 13, 14]
+    assert [(node, named.name(node)) for node in named.get_node_ids()] == [(14, "a"), (11, "b")]
+    assert not link.sent
