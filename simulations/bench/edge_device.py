@@ -33,8 +33,9 @@ stock = ClientApp()
 def _echo(message: Message, _: Context) -> Message:
     """Return what came."""
     ((key, record),) = message.content.array_records.items()
-    content = {key: record, "metrics": MetricRecord({"num-examples": 1})}
-    return Message(RecordDict(content), reply_to=message)
+    content = RecordDict({key: record})
+    content["metrics"] = MetricRecord({"num-examples": 1})
+    return Message(content, reply_to=message)
 
 
 def place() -> Path:

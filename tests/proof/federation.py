@@ -325,7 +325,12 @@ class Federation:
 
         def settled() -> bool:
             if self.server is None or not self.server.alive:
-                self.start_server(resume=self.server is not None)
+                # Killed, or asked to stop: that it fell by itself would be a fault that the next start hides.
+                code = self.server.process.returncode if self.server else 0
+                if code in (1, 2):
+                    self.server, fallen = None, self.server
+                    raise AssertionError(f"the server fell by itself:\n{fallen.tail()}")
+                self.start_server(resume=self.out.exists())
                 self.wait_listening()
             for name in self.names:
                 if name not in self.clients or not self.clients[name].alive:
