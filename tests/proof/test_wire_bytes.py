@@ -14,7 +14,7 @@ Make = Callable[..., Federation]
 ROUNDS = 6
 
 
-@pytest.mark.parametrize("up", ["none", "ef | topk(0.2) | pack"])
+@pytest.mark.parametrize("up", ["ef | fp16", "ef | topk(0.2) | pack"])
 def test_the_sockets_carry_what_the_ledger_says(up: str, make_federation: Make, tell: Callable[[str], None]) -> None:
     federation = make_federation(nodes=2, rounds=ROUNDS, settings={"up": up})
     federation.start_server()
