@@ -4,12 +4,15 @@ import datetime
 import os
 import runpy
 
-from flwr.supercore import date
+from flwr.supercore import date, version
 
 import fedpress
 
-if version := os.environ.get("FEDPRESS_PROOF_VERSION"):
-    fedpress.__version__ = version
+match os.environ.get("FEDPRESS_PROOF_VERSION"):
+    case "fedpress":
+        fedpress.__version__ = "9.9.9"
+    case "flwr":
+        version.package_version = "9.9.9"
 if days := int(os.environ.get("FEDPRESS_PROOF_DAYS", "0")):
     right = date.now
     date.now = lambda: right() + datetime.timedelta(days=days)
