@@ -27,7 +27,7 @@ CONFIG = """
 task = "fedpress.simulations.workloads:task"
 nodes = 2
 rounds = {rounds}
-timeout = 120.0
+timeout = 600.0
 
 [task]
 workload = "digits"
