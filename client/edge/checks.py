@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fedpress
 from fedpress.client.edge import probe
+from fedpress.client.edge.client import state_folder
 from fedpress.client.edge.enrolment import Enrolment, load, parse_enrolment
 from fedpress.compression.errors import EnrolmentError
 from fedpress.compression.findings import FAILURE, OK, WARNING, Finding, date, disk, memory, software
@@ -21,7 +22,9 @@ _DISK = (100e6, 1e9)  # bytes: a few copies of the model
 _MEMORY = (250e6, 500e6)  # bytes: torch takes 200 MB before it trains anything
 
 
-def inspect_device(path: Path, *, state: Path, passphrase: str | None = None, server: str = "") -> Iterator[Finding]:
+def inspect_device(
+    path: Path, *, state: Path | None = None, passphrase: str | None = None, server: str = ""
+) -> Iterator[Finding]:
     """Yield what is found on this device, one check after another; what cannot be checked is left out.
 
     Parameters
@@ -29,12 +32,12 @@ def inspect_device(path: Path, *, state: Path, passphrase: str | None = None, se
     path
         The enrolment file.
     state
-        The folder in which the device would keep its state.
+        The folder in which the device would keep its state, if not the usual one.
     server
         HOST:PORT in place of the enrolment's.
     """
     yield from software("flwr", "torch")
-    yield disk(state, *_DISK)
+    yield disk(state or state_folder(path.stem), *_DISK)
     yield memory(*_MEMORY)
     try:
         enrolment = parse_enrolment(load(path), passphrase, str(path))

@@ -55,7 +55,7 @@ def serve(
     DataError
         If the state folder cannot be used.
     """
-    journal = Journal(Path(settings.device.state) if settings.device.state else _state_folder(name))
+    journal = Journal(Path(settings.device.state) if settings.device.state else state_folder(name))
     config = {**node, **settings.node, "name": name}
     if settings.device.data:
         config["data"] = settings.device.data
@@ -113,7 +113,7 @@ def _load(name: str) -> "ClientApp":
     return app
 
 
-def _state_folder(name: str) -> Path:
+def state_folder(name: str) -> Path:
     """Return where a service manager has the state kept, else the user's own place for such things."""
     if given := os.environ.get("STATE_DIRECTORY"):
         return Path(given.split(":")[0])

@@ -56,7 +56,7 @@ def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) 
     if server:
         parse_address(server)
     secret = take_passphrase(asked=passphrase)
-    return inspect_device(enrolment, state=state or Path(), passphrase=secret, server=server)
+    return inspect_device(enrolment, state=state, passphrase=secret, server=server)
 
 
 def _server(keys: Path, listen: str, out: Path) -> Iterator["Finding"]:

@@ -12,6 +12,7 @@ from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PullObjectResponse
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullAppMessagesResponse
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
 from flwr.superlink.grid import HttpGrid
 
@@ -149,6 +150,21 @@ def test_an_upload_that_was_broken_off_is_an_error(link: Link, then: Any) -> Non
     then(happens)
     (reply,) = grid_of(link).send_and_receive([question(5)], timeout=60)
     assert "broken off" in reply.error.reason
+    assert reply.metadata.src_node_id == 5
+
+
+def test_superlink_s_word_on_a_node_that_is_gone_counts_as_that_node_s(link: Link, then: Any) -> None:
+    def happens(count: int) -> None:
+        if count == 1:
+            said = create_message_error_unavailable_res_message(link.sent[0].metadata, "node_unavail")
+            said.metadata.__dict__["_message_id"] = said.object_id
+            with no_object_id_recompute():
+                link.parts |= {name: part.deflate() for name, part in get_all_nested_objects(said).items()}
+                link.ready.append((message_to_proto(said), get_object_tree(said)))
+
+    then(happens)
+    (reply,) = grid_of(link).send_and_receive([question(5)], timeout=60)
+    assert reply.has_error()
     assert reply.metadata.src_node_id == 5
 
 
