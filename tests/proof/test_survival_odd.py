@@ -1,5 +1,6 @@
 """A federation outlives odd devices: a full disk, a wrong clock, another model or version, a crowd."""
 
+import contextlib
 import ctypes
 import os
 from collections.abc import Callable, Iterator
@@ -29,18 +30,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path) -> Path:
     """Leave no byte free."""
     path = folder / "ballast"
-    with path.open("wb") as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        except OSError:
-            pass
-        try:
-            while True:
-                os.write(file.fileno(), b"x")
-        except OSError:
-            return path
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 10, 1):
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(size))
+    return path
 
 
 def test_a_client_s_disk_is_full(small_disk: Path, make_federation: Make) -> None:
