@@ -12,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -406,25 +407,24 @@ class Federation:
         settings = {**SETTINGS, **self.settings}
         model = self.initial()
         layout = Layout.of(model)
-        folder = self.folder / f"replayed-{last}"
-        folder.mkdir()
-        downlink = Downlink(
-            parse_down(settings["down"]),
-            parse_down(settings["key"]),
-            model,
-            settings["seed"],
-            Versions(layout, folder, 1 << 30),
-            shared_initial=True,
-        )
-        for row in self.accepted(last):
-            total = sum(vote["weight"] for vote in row["votes"])
-            sums: dict[str, np.ndarray] = {}
-            for vote in row["votes"]:
-                local = apply(downlink.exact, self.decode(vote, layout), layout)
-                for name, array in local.items():
-                    part = array * (vote["weight"] / total)
-                    sums[name] = sums[name] + part if name in sums else part
-            downlink.advance({name: np.asarray(a, np.float32) for name, a in sums.items()}, row["round"])
+        with tempfile.TemporaryDirectory() as folder:
+            downlink = Downlink(
+                parse_down(settings["down"]),
+                parse_down(settings["key"]),
+                model,
+                settings["seed"],
+                Versions(layout, Path(folder), 1 << 30),
+                shared_initial=True,
+            )
+            for row in self.accepted(last):
+                total = sum(vote["weight"] for vote in row["votes"])
+                sums: dict[str, np.ndarray] = {}
+                for vote in row["votes"]:
+                    local = apply(downlink.exact, self.decode(vote, layout), layout)
+                    for name, array in local.items():
+                        part = array * (vote["weight"] / total)
+                        sums[name] = sums[name] + part if name in sums else part
+                downlink.advance({name: np.asarray(a, np.float32) for name, a in sums.items()}, row["round"])
         saved = load_file(self.out / "model.safetensors")
         assert saved.keys() == downlink.model.keys()
         for name, array in downlink.model.items():
