@@ -231,6 +231,8 @@ def _send(
         )
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
+    reply.content[key] = ArrayRecord()  # until the frame takes its place: a device has no room for two of them
+    del records, record
     layout.check(local)
     codec = parse(str(order["up"]))
     excluded = bytes(order["exclude"])  # type: ignore[arg-type]
@@ -250,6 +252,7 @@ def _send(
     else:
         before = adapt(memory.after, layout.part(memory.tensors), codec.init(part), part)
         update = difference(local, model, part)
+        del local
         known = {tensor.name: side[tensor.name] for tensor in part.tensors} if side else None
         frame, after = codec.encode(update, before, rng, side=known, base=cast("bytes", order["version"]))
         lost = codec.lost(before, update) if codec.stateful else {}

@@ -77,6 +77,7 @@ def train(
         if training.clip_norm:
             nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         optimizer.step()
+    optimizer.zero_grad(set_to_none=True)  # gradients are as large as the model, and of no more use
     return {"num-examples": count, "train_loss": float(torch.stack(losses).mean()), "steps": len(losses)}
 
 

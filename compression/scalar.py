@@ -69,9 +69,9 @@ def error(
     """Return the squared error of what `symbols` stand for."""
     total = 0.0
     for part in blocks(values.size):
-        off = reconstruct(symbols[part], np.float32(step), point)
-        np.subtract(off, values[part], out=off)
-        np.divide(off, np.float32(step), out=off)  # squares of what is large or tiny would not be finite
+        off = values[part] / np.float32(step)  # in steps: squares of what is large or tiny would not be finite
+        live = np.flatnonzero(symbols[part])
+        off[live] -= reconstruct(symbols[part][live], np.float32(1), point)
         total += float(np.dot(off, off))
     return total * step**2
 

@@ -99,7 +99,7 @@ class Stepped(Stage):
     ) -> Streams:
         energy = sum(float(np.square(values[part], dtype=np.float64).sum()) for part in scalar.blocks(values.size))
         if self.nmse is not None:
-            target, start, slope = self.nmse * (1 - _MARGIN), self.guess(values, self.nmse), 1.5
+            target, start, slope = self.nmse * (1 - _MARGIN), self.guess(values, self.nmse), 1.4
             unmet = f"an nmse of {self.nmse} is beyond float32 for this update"
         else:
             start, slope = self.guess(values, 0.3), -1.0

@@ -1,5 +1,6 @@
 """A client put together: settings, enrolment and state become a running device."""
 
+import gc
 import logging
 import os
 import pkgutil
@@ -86,6 +87,7 @@ def serve(
         status=status,
     )
     apply(settings.limits)
+    gc.freeze()  # what is imported stays, and need not be looked at after each message
     if watch:
         watch(status, traffic)
 

@@ -88,6 +88,8 @@ def parse_enrolment(data: bytes, passphrase: str | None = None, what: str = "the
     for name in ("name", "server", "ca", "key", "expires"):
         if not isinstance(record[name], str) or not record[name]:
             raise EnrolmentError(f"{what} is no enrolment: its {name} is no text")
+    if Path(record["name"]).name != record["name"] or "\0" in record["name"]:  # a folder is called so
+        raise EnrolmentError(f"{what} is no enrolment: {record['name']!r} is no device's name")
     try:
         parse_address(record["server"])
     except SettingError as error:

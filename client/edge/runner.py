@@ -1,6 +1,7 @@
 """The device's loop: take a message, work on it, reply; through losses of link, server and power."""
 
 import contextlib
+import gc
 import logging
 import threading
 import time
@@ -188,13 +189,15 @@ class Runner:
             self._finish("given up: it is too old to be answered")
             return
         kind = message.metadata.message_type
-        _log.info("%s%s begins", kind, _round(message))
+        _log.info("%s begins", kind)
         began = time.monotonic()
         self._letter = self._reply(work, message, run)
         seconds = time.monotonic() - began
+        del message
+        gc.collect()  # models in cycles: a few large objects do not wake the collector
         self.status.seconds += seconds
         self.status.messages[kind.split(".")[0]] += 1
-        _log.info("%s%s is done in %.2f s", kind, _round(message), seconds)
+        _log.info("%s is done in %.2f s", kind, seconds)
 
     def _reply(self, work: Work, message: Message, run: RunInfo) -> Letter:
         """Return the app's reply, or the error in its place; the state after it is on the disk then."""
@@ -286,7 +289,3 @@ def _looks(state: RecordDict) -> list[object]:
         (key, [(name, ref(value) if isinstance(record, ArrayRecord) else value) for name, value in record.items()])
         for key, record in state.items()
     ]
-
-
-def _round(message: Message) -> str:
-    return f" of round {message.metadata.group_id}" if message.metadata.group_id else ""

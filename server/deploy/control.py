@@ -34,9 +34,13 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.settings import Value
 
-__all__ = ["EARLIEST", "LATEST", "PUBLIC_KEY", "SIGNATURE", "TIMESTAMP", "Control", "Node", "RunStatus"]
+__all__ = ["EARLIEST", "LATEST", "PUBLIC_KEY", "SIGNATURE", "TIMESTAMP", "AwayError", "Control", "Node", "RunStatus"]
 
 T = TypeVar("T")
+
+
+class AwayError(FedpressError):
+    """SuperLink does not answer."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,7 @@ class Control:
             reason = (told.public_details or told.message) if told else str(error.response.status_code)
             raise FedpressError(f"{what}: {reason}") from error
         except httpx.HTTPError as error:
-            raise FedpressError(f"{what}: SuperLink does not answer: {error}") from error
+            raise AwayError(f"{what}: SuperLink does not answer: {error}") from error
 
 
 def _seen(info: object) -> float:

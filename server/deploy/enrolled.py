@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedpress.compression.errors import DataError
+from fedpress.compression.errors import DataError, FedpressError
 from fedpress.compression.files import replace
 from fedpress.compression.message import KEY
-from fedpress.server.deploy.control import Control, Node
+from fedpress.server.deploy.control import AwayError, Control, Node
 from fedpress.server.keys.authority import DEVICES
 from fedpress.server.keys.devices import Device, load_public_key, read_device
 
@@ -68,6 +68,7 @@ class Enrolment:
         self.ids: dict[str, int] = {}
         self._written: dict[str, int] | None = None
         self._stepped: dict[str, bytes] = {}
+        self._failed: set[bytes] = set()
 
     @property
     def behind(self) -> bool:
@@ -85,9 +86,17 @@ class Enrolment:
             control.unregister(registered.pop(pem))
             _log.info("a key is shut out: revoked, expired or no longer in %s", self._path.name)
         for pem in wanted.keys() - registered.keys():
-            registered[pem] = control.register(wanted[pem].name, pem)
+            try:
+                registered[pem] = control.register(wanted[pem].name, pem)
+            except AwayError:
+                raise
+            except FedpressError as error:  # a key that was shut out is never let in again: SuperLink remembers it
+                if pem not in self._failed:
+                    self._failed.add(pem)
+                    _log.warning("%s; issue it a new key", error)
+                continue
             _log.info("node %s is registered", wanted[pem].name)
-        self.ids = {device.name: registered[pem] for pem, device in wanted.items()}
+        self.ids = {device.name: registered[pem] for pem, device in wanted.items() if pem in registered}
         self._stepped = {device.name: pem for pem, device in wanted.items()}
         if self.ids != self._written:
             replace(self._path, json.dumps(dict(sorted(self.ids.items())), indent=1).encode(), durable=True)

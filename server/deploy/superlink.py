@@ -70,6 +70,16 @@ class SuperLink:
                 raise FedpressError(f"SuperLink does not start: {self._folder / LOG} says why")
             time.sleep(0.05)
 
+    def settle(self) -> bool:
+        """Wait until it answers or is gone for good; return whether it answers."""
+        deadline = time.monotonic() + _START
+        while self.alive and time.monotonic() < deadline:
+            if self._answers():
+                return True
+            time.sleep(0.05)
+        self.stop()
+        return False
+
     def stop(self) -> None:
         """Stop it and all that it started, and wait until they are gone."""
         if self._process is None:

@@ -22,7 +22,7 @@ from fedpress.server.bell import Bell
 from fedpress.server.bundle import Report, check, write_bundle
 from fedpress.server.configuration import CONFIG
 from fedpress.server.deploy.admission import Admission
-from fedpress.server.deploy.control import Control, Node
+from fedpress.server.deploy.control import AwayError, Control, Node
 from fedpress.server.deploy.enrolled import NODES, Devices, Enrolment
 from fedpress.server.deploy.gate import Gate, Traffic
 from fedpress.server.deploy.health import Health
@@ -98,6 +98,7 @@ class _Server:
         self._stack = stack
         self._records = Records(folder)
         self._falls = 0
+        self._nodes: list[Node] = []
         self._resume = bool(config["resume"])
         self._devices = Devices(place.keys) if place.keys else None
         self._enrolment = Enrolment(self._devices, folder / NODES) if self._devices else None
@@ -130,8 +131,13 @@ class _Server:
         self._listener.start()
         _log.info("the gate listens on %s", self._where)
         while True:
-            if self._try():
-                self._look()
+            try:
+                done = self._try()
+            except AwayError as error:
+                _log.warning("%s", error)
+                done = False
+            if done:
+                self._state.nodes = self._describe(self._nodes)
                 self._show("done")
                 return self._records.result
             self._fell()
@@ -153,7 +159,7 @@ class _Server:
                     try:
                         self._look(control)
                         status = control.status(run)
-                    except FedpressError as error:  # SuperLink falls: the next look at its process tells
+                    except AwayError as error:  # it falls, or is slow: the next look at its process tells
                         _log.warning("%s", error)
                         time.sleep(_PACE)
                         continue
@@ -191,13 +197,13 @@ class _Server:
         """Bring back up what fell; raise FedpressError if that does not help."""
         self._falls += 1
         self._state.restarts += 1
-        what = "the ServerApp" if self._link.alive else "SuperLink"
+        answers = self._link.settle()  # its processes may still be on their way out
+        what = "the ServerApp" if answers else "SuperLink"
         if self._falls > _FALLS:
             raise FedpressError(f"{what} fell {_FALLS} times without a round in between: {self._folder / LOG} says why")
         _log.warning("%s fell: the run goes on from its checkpoint", what)
         self._show(f"{what} fell, restarting")
-        if not self._link.alive:
-            self._link.stop()
+        if not answers:
             self._link.start()
         self._resume = True
 
@@ -207,9 +213,9 @@ class _Server:
             with self._link.control() as own:
                 self._look(own)
             return
-        nodes = self._enrolment.step(control) if self._enrolment else control.nodes()
+        self._nodes = self._enrolment.step(control) if self._enrolment else control.nodes()
         self._refresh()
-        self._state.nodes = self._describe(nodes)
+        self._state.nodes = self._describe(self._nodes)
         phase = "running"
         if not self._records.result.get("rounds"):
             online = sum(node.online for node in self._state.nodes)

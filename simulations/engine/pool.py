@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 
+from threadpoolctl import threadpool_limits
+
 from fedpress.simulations.engine.worker import Done, Job, Site, fork_workers
 
 _log = logging.getLogger("fedpress")
@@ -35,6 +37,9 @@ class Pool:
     def __init__(self, site: Site, workers: int) -> None:
         self._control, theirs = socket.socketpair()
         os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that a worker is yet to load
+        # For those that are there: a BLAS of many threads in many processes spins more than it works. The process that
+        # hosts the engine codes while its workers train, so it keeps to the same until they are gone.
+        self._limits = threadpool_limits(1, user_api="blas")
         gc.collect()
         gc.freeze()  # so that the collector does not touch, and thereby copy, what the processes share
         sys.stdout.flush()
@@ -94,6 +99,7 @@ class Pool:
             _kill(worker)
         with suppress(ChildProcessError):
             os.waitpid(self._zygote, 0)
+        self._limits.restore_original_limits()
 
     def _assign(self, place: int, job: Job) -> None:
         worker = self._idle.pop()

@@ -21,7 +21,8 @@ from flwr.superlink.routers.fleet.router import router
 from fedpress.server.bell import Bell
 from fedpress.server.deploy.admission import Admission, Refused
 from fedpress.server.deploy.control import PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fedpress.server.deploy.gate import CAUSE, LEAST_BODY, OPEN_FLEET, PATH
+from fedpress.server.deploy.gate import CAUSE, LEAST_BODY, OPEN_FLEET, PATH, Gate
+from fedpress.server.deploy.listening import Listener
 from fedpress.server.keys import init, revoke
 
 from .conftest import DAY, Issued, Site, sign
@@ -292,6 +293,21 @@ def test_where_superlink_is_away_nodes_are_told_to_ask_again(site: Site, device:
     site.gate.target = "https://127.0.0.1:1"
     answer = site.post(PULL, device.sign())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")  # flwr's nodes ask again at 503
+
+
+def test_without_keys_nodes_register_themselves_and_that_is_all(site: Site) -> None:
+    gate = Gate(site.gate.target, site.gate.context, None)
+    listener = Listener(gate, "127.0.0.1", 0)
+    listener.start()
+    try:
+        with httpx.Client(trust_env=False) as client:
+            url = f"http://127.0.0.1:{listener.port}"
+            assert client.post(url + PATH + "register-node").status_code == 200
+            assert client.post(url + PULL, content=b"a message").content == b"a message"
+            assert client.post(url + PULL).content == b"", "who asks is not known: nothing is handed out again"
+            assert client.post(url + "/v1/control/start-run").status_code == 404
+    finally:
+        listener.stop()
 
 
 def test_forty_clients_at_once(site: Site, enrol: Callable[..., Issued]) -> None:

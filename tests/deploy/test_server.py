@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fedpress
 from fedpress.compression.errors import FedpressError
@@ -68,10 +70,11 @@ class Field:
             "OMP_NUM_THREADS": "1",
             "FLWR_HOME": str(self.folder / f"home{len(self.started)}"),
         }
-        log = (self.folder / f"{len(self.started)}-{words[0]}.log").open("w")
-        process = subprocess.Popen(
-            [*program, *words], cwd=self.folder, env=environment, text=True, stdout=log, stderr=subprocess.STDOUT
-        )
+        log = self.folder / f"{len(self.started)}-{words[0].strip('-')}.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*program, *words], cwd=self.folder, env=environment, text=True, stdout=output, stderr=subprocess.STDOUT
+            )
         self.started.append(process)
         return process
 
@@ -172,11 +175,13 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
         told = client.get(f"http://127.0.0.1:{metrics}/metrics").text
     assert "fedpress_nodes_online 2.0" in told
     assert 'fedpress_refusals_total{cause="path"}' in told
-    assert health
+    with grpc.insecure_channel(f"127.0.0.1:{health}") as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
     site.finish(server)
     result = json.loads((site.out / "result.json").read_bytes())
     assert [row["clients"] for row in result["rounds"]] == [2, 2]
-    assert result["config"]["task.workload"] if "task.workload" in result["config"] else result["config"]["workload"]
+    assert (result["config"]["workload"], result["config"]["nodes"]) == ("digits", 2)
     assert {path.name for path in site.out.iterdir()} >= {
         *("result.json", "model.safetensors", "checkpoint", "clients.csv", "server.log", "superlink.db", "nodes.json"),
     }
@@ -264,7 +269,12 @@ def test_without_keys_on_loopback(site: Field) -> None:
         "server", "--config", "server.toml", "--listen", f"127.0.0.1:{site.port}", "--insecure", "--out", "out"
     )
     for number in range(2):
-        words = ["--insecure", "--server", f"127.0.0.1:{site.port}", "--name", f"node{number}"]
-        site.start("client", *words, "--state", f"state{number}", "--set", f"node.partition-id={number}")
+        site.start(
+            *("--insecure", "--superlink", f"127.0.0.1:{site.port}", "--port", str(free_port())),
+            *("--node-config", f'partition-id={number} name="node{number}"'),
+            program=(str(Path(sys.executable).with_name("flower-supernode")),),
+        )
     said = site.finish(server)
     assert "INSECURE" in said
+    names = {line.split(",")[1] for line in (site.out / "clients.csv").read_text().splitlines()[1:]}
+    assert names == {"node0", "node1"}  # as they say themselves

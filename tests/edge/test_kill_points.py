@@ -153,8 +153,11 @@ class Connection:
         (tree,) = head.message_object_trees
         if self._of.asked is None or letter.to != self._of.asked.metadata.message_id or self._of.replies:
             return False
-        content = inflate_object_from_contents(tree.children[0].object_id, dict(letter.objects))
-        self._of.replies[bare.metadata.message_id] = make_message(bare.metadata, content)
+        reply = bare
+        if tree.children:
+            content = inflate_object_from_contents(tree.children[0].object_id, dict(letter.objects))
+            reply = make_message(bare.metadata, content)
+        self._of.replies[bare.metadata.message_id] = reply
         return True
 
 

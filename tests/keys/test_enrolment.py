@@ -66,6 +66,7 @@ WRONG: dict[str, tuple[Callable[[Files], bytes], str]] = {
     "no name": (lambda files: without(files["plain"], "name"), "has no name"),
     "a field more": (lambda files: changed(files["plain"], more=1), "'more'"),
     "name is a number": (lambda files: changed(files["plain"], name=1), "its name is no text"),
+    "a name that leads elsewhere": (lambda files: changed(files["plain"], name="../pi"), "no device's name"),
     "an address without a port": (lambda files: changed(files["plain"], server="fed.example.org"), "HOST:PORT"),
     "no authority": (lambda files: changed(files["plain"], ca="none"), "no certificate"),
     "an authority cut short": (
