@@ -296,18 +296,17 @@ class Federation:
                     found.append(process)
         return found
 
-    def find(self, *words: str) -> psutil.Process:
-        """The one process whose command line holds all of these words."""
+    def find(self, name: str) -> psutil.Process:
+        """The one process that runs the command of this name."""
 
         def found() -> psutil.Process | None:
             for process in self.processes():
                 with contextlib.suppress(psutil.Error):
-                    line = " ".join(process.cmdline())
-                    if all(word in line for word in words):
+                    if name in (Path(word).name for word in process.cmdline()[:2]):
                         return process
             return None
 
-        return wait_for(found, f"a process with {' and '.join(words)} in its command line")
+        return wait_for(found, f"a process {name}")
 
     # the end
 

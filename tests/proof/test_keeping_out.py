@@ -212,7 +212,7 @@ def test_replies_that_are_none_are_refused(app: str, make_federation: Make, tell
     federation.wait_rounds(2)
     with federation.held("aggregate") as reached:
         high = peak(psutil.Process(reached())) / 1e6
-        link = peak(federation.find("flower-superlink", "--port")) / 1e6
+        link = peak(federation.find("flower-superlink")) / 1e6
     tell(f"node-2 runs {app}: peak memory {high:.0f} MB of the ServerApp, {link:.0f} MB of SuperLink")
     result = federation.finish()
     counted = [row["clients"] for row in result["rounds"]]

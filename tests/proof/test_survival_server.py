@@ -45,7 +45,7 @@ def process(federation: Federation, which: str) -> psutil.Process:
     assert federation.server is not None
     if which == "supervisor":
         return psutil.Process(federation.server.process.pid)
-    return federation.find("flower-superlink", "--port") if which == "superlink" else federation.find("flwr-serverapp")
+    return federation.find("flower-superlink") if which == "superlink" else federation.find("flwr-serverapp")
 
 
 @pytest.mark.parametrize("phase", PHASES)
