@@ -375,10 +375,10 @@ def _meaning(response: httpx.Response) -> ServerError:
     if code == VERSION_INCOMPATIBLE:
         said = f"{detail} {body.get('extra') or ''}".strip()
         return VersionError(f"the server's Flower is of another version than this device's {package_version}: {said}")
+    if code in {RUN_NOT_RUNNING, NO_SUCH_RUN}:  # some of these come as 403 too: the key is right
+        return OverError(detail)
     if response.status_code in {401, 403} or code == ACTIVATION_FAILED:
         return RefusedError(f"the server does not take this device's key: {detail}")
-    if code in {RUN_NOT_RUNNING, NO_SUCH_RUN}:
-        return OverError(detail)
     return AwayError(f"the server answers {response.status_code}: {detail}")
 
 

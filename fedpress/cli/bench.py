@@ -94,6 +94,43 @@ def codec(
 
 
 @bench.command()
+def edge(
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 10,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each contender, in turn.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a device's client with Flower's SuperNode: memory, time of a round, bytes on the wire; TLS on loopback.
+
+    Example: `fedpress bench edge --repeats 3`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedpress.cli.progress import amount
+    from fedpress.simulations.bench.edge import bench_edge
+
+    errors = Console(stderr=True, quiet=json, highlight=False)
+    result = bench_edge(rounds=rounds, repeats=repeats, note=errors.print)
+    if json:
+        typer.echo(json_module.dumps(result))
+        return
+    table = Table(title=f"{result['nodes']} clients that return what they got, over TLS", title_justify="left")
+    for name in ("", "s a round", "requests a round", "idle, RSS", "idle, PSS", "processes"):
+        table.add_column(name, justify="right" if name else "left")
+    alone = result["torch"]
+    table.add_row("import torch", "", "", amount(alone["rss"]), amount(alone["pss"]), str(alone["processes"]))
+    for name, row in result["contenders"].items():
+        idle = row["idle"]
+        cells = (f"{row['seconds']:.3f}", f"{row['requests']:.1f}", amount(idle["rss"]), amount(idle["pss"]))
+        table.add_row(name, *cells, str(idle["processes"]))
+    Console().print(table)
+    trained = result["training"]
+    typer.echo(f"training, peak: ours {amount(trained['ours'])}, bare {amount(trained['bare'])}")
+    for name, ratio in result["ratios"].items():
+        typer.echo(f"{name}: {ratio:.4f}")
+
+
+@bench.command()
 def record(
     names: Annotated[list[str] | None, typer.Argument(help="Which; all if none is named.")] = None,
     out: Annotated[Path, typer.Option(help="The folder that they are written to.")] = Path("updates"),

@@ -82,10 +82,17 @@ class Control:
         self._client.close()
 
     def start_run(self, bundle: Path, config: Mapping[str, Value]) -> int:
-        """Start a run of `bundle`, a folder, with all of `config` as overrides; return its id."""
+        """Start a run of `bundle`, a folder, with all of `config` as overrides; return its id.
+
+        It is in the series of the runs before it, if there were any: nodes keep their residuals by series, and a run
+        that goes on after a crash is a new one to SuperLink.
+        """
         content = build_fab_from_disk(bundle)
         fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
         request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(config)))
+        before = self._ask(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
+        for run in before.run_dict.values():
+            request.series_id = run.series_id
         response = self._ask(lambda: self._client.StartRun(request), "the run cannot be started")
         if not response.run_id:
             raise FedpressError("the run cannot be started: SuperLink gave it no id")

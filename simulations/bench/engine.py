@@ -17,6 +17,7 @@ import psutil
 
 from fedpress.compression.errors import FedpressError
 from fedpress.simulations.bench.contenders import ECHO_FLOATS, HERE
+from fedpress.simulations.bench.memory import taken
 from fedpress.simulations.settings import resolve
 
 _WATCH = 0.05  # seconds between two looks at a contender's memory
@@ -70,7 +71,7 @@ def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> Me
             process = psutil.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
             peak = 0
             while watch and process.poll() is None:
-                peak = max(peak, _memory(process))
+                peak = max(peak, taken(process).pss)
                 time.sleep(_WATCH)
             process.wait()
         if process.returncode or not times.exists():
@@ -79,17 +80,6 @@ def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> Me
         ends = json.loads(times.read_text())
     spans = [end - begin for begin, end in pairwise(ends)]
     return Measured(name, statistics.median(spans[1:] or spans), ends[0] - began, peak)
-
-
-def _memory(process: psutil.Process) -> int:
-    """Return the bytes of a process and its descendants; a page that several share counts once."""
-    total = 0
-    try:
-        for part in (process, *process.children(recursive=True)):
-            total += part.memory_full_info().pss
-    except psutil.Error:
-        return 0  # it is ending
-    return total
 
 
 def _median(name: str, runs: list[Measured], peak: int) -> Measured:

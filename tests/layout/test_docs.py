@@ -61,8 +61,9 @@ def test_the_tables_of_settings_are_those_of_the_code() -> None:
         assert re.search(rf"\b{choice}\b", written), choice
 
 
-def test_the_tables_of_codecs_are_those_of_the_measurement() -> None:
-    subprocess.run([sys.executable, ROOT / "scripts" / "codec-page", "--check"], check=True)
+@pytest.mark.parametrize("script", ["codec-page", "edge-page"])
+def test_the_tables_are_those_of_the_measurement(script: str) -> None:
+    subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
 
 @pytest.mark.parametrize("script", ["recipes", "results"])

@@ -1,7 +1,8 @@
-"""`bench engine` runs, and its ratios are of the contenders that it lists."""
+"""The benches run, and their ratios are of the contenders that they list."""
 
 import pytest
 
+from fedpress.simulations.bench.edge import SIZES, bench_edge
 from fedpress.simulations.bench.engine import bench_engine
 from fedpress.simulations.workloads.fashion import DEBIAN
 
@@ -19,3 +20,17 @@ def test_the_contenders_finish_and_are_compared() -> None:
     ratio = trained["inprocess-2"]["round_seconds"] / trained["bare-2"]["round_seconds"]
     assert result["train"]["ratios"]["inprocess-2 / bare-2, a round"] == pytest.approx(ratio)
     assert len(notes) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
+def test_a_device_s_client_and_the_stock_s_are_compared() -> None:
+    notes: list[str] = []
+    result = bench_edge(rounds=3, repeats=1, note=notes.append)
+    ours, stock = (result["contenders"][name] for name in ("ours", "stock"))
+    assert (ours["idle"]["processes"], stock["idle"]["processes"]) == (1, 2)
+    assert result["ratios"]["a round of nothing: ours / stock"] == pytest.approx(ours["seconds"] / stock["seconds"])
+    assert all(row["frame_bytes"] >= 2 * 2 * 3 * 4 * size for row, size in zip(result["frames"], SIZES, strict=True))
+    assert all(row["socket_bytes"] > row["frame_bytes"] for row in result["frames"])
+    assert result["training"]["ours"] > result["training"]["bare"] > result["torch"]["rss"]
+    assert len(notes) == 6

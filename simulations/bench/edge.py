@@ -1,0 +1,223 @@
+"""`bench edge`: what a device's client costs beside Flower's own SuperNode, over TLS, every process a real one."""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from fedpress.compression.errors import FedpressError
+from fedpress.compression.settings import Value
+from fedpress.server.record import RESULT
+from fedpress.simulations.bench import edge_bare, edge_device
+from fedpress.simulations.bench.edge_parties import Ours, Party, Stock, end, wait_for
+from fedpress.simulations.bench.memory import Taken, peak, taken
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import task
+
+NODES = 2
+NOTHING = 10  # float32 of the model of a round that does nothing
+SIZES = (25_000, 400_000)  # float32 of models whose frames are weighed
+EXAMPLES = 600  # that the one node trains on, as in a federation of 100 on Fashion-MNIST
+_LOOKS = 5  # at a process's memory, of which the median counts
+_CALM = 2.0  # seconds until a process that just worked is idle
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds in which two nodes return what they got."""
+
+    floats: int  # of the model
+    seconds: float  # of a round, median over all but the first
+    requests: float  # of a client in a round, those that asked in vain too
+    socket_bytes: int  # of all clients, both ways, from the first byte on
+    frame_bytes: int  # of what they carried: frames, or the stock's arrays
+    idle: Taken  # one client with all its processes, after the rounds
+
+
+def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dict[str, Any]:
+    """Measure ours and the stock's in turn, `repeats` times; return the medians and the ratios.
+
+    `note` is told what is under way.
+    """
+    found: dict[str, list[Rounds]] = {"ours": [], "stock": []}
+    sizes: dict[int, list[Rounds]] = {size: [] for size in SIZES}
+    torch: list[Taken] = []
+    peaks: dict[str, list[int]] = {"ours": [], "bare": []}
+    for repeat in range(repeats):
+        turn = f"{repeat + 1} of {repeats}"
+        note(f"torch alone, {turn}")
+        torch.append(_alone("torch").idle)
+        for name, make in (("ours", _ours), ("stock", Stock)):
+            note(f"rounds of nothing: {name}, {turn}")
+            found[name].append(_rounds(make(), NOTHING, rounds))
+        for size in SIZES:
+            note(f"frames of {4 * size:,} bytes, {turn}")
+            sizes[size].append(_rounds(_ours(), size, rounds))
+        note(f"training, {turn}")
+        for name, high in _training().items():
+            peaks[name].append(high)
+    middle = {name: _middle(runs) for name, runs in found.items()}
+    alone = _middle_taken(torch)
+    trained = {name: statistics.median(values) for name, values in peaks.items()}
+    weighed = [_middle(runs) for runs in sizes.values()]
+    ours, stock = middle["ours"], middle["stock"]
+    ratios = {
+        "idle, RSS: ours - torch, MB": (ours.idle.rss - alone.rss) / 1e6,
+        "idle, PSS: ours - torch, MB": (ours.idle.pss - alone.pss) / 1e6,
+        "idle, RSS: ours / stock": ours.idle.rss / stock.idle.rss,
+        "idle, PSS: ours / stock": ours.idle.pss / stock.idle.pss,
+        "a round of nothing: ours / stock": ours.seconds / stock.seconds,
+        "training, peak: ours / bare": trained["ours"] / trained["bare"],
+    }
+    ratios |= {
+        f"socket / frames, frames of {4 * row.floats:,} bytes": row.socket_bytes / row.frame_bytes for row in weighed
+    }
+    return {
+        "command": f"fedpress bench edge --rounds {rounds} --repeats {repeats}",
+        "rounds": rounds,
+        "repeats": repeats,
+        "nodes": NODES,
+        "torch": alone._asdict(),
+        "contenders": {name: _plain(row) for name, row in middle.items()},
+        "frames": [_plain(row) for row in weighed],
+        "training": {"examples": EXAMPLES, "rounds": edge_bare.ROUNDS, **trained},
+        "ratios": ratios,
+    }
+
+
+def _ours() -> Ours:
+    return Ours("edge_device:ours")
+
+
+def _rounds(party: Party, floats: int, rounds: int) -> Rounds:
+    with _place() as place:
+        (place / edge_device.FLOATS).write_text(str(floats))
+        times, result = place / edge_device.TIMES, place / "run" / RESULT
+        settings: dict[str, Value] = {"rounds": rounds}
+        if isinstance(party, Ours):
+            settings |= {"task": "edge_device:nothing", "up": "none", "down": "none"}
+        try:
+            party.begin(place, NODES, settings)
+            wait_for(lambda: party.over() or len(_read(times) or []) > rounds, "the rounds")
+            traffic = [line.traffic for line in party.lines]
+            socket, turns = sum(t.up + t.down for t in traffic), sum(t.turns for t in traffic)
+            wait_for(party.over, "the end of the run")
+            for device in party.devices[1:]:  # nobody is to share its pages with the one that is looked at
+                end(device)
+            party.end_server()
+            idle = _idle(party.devices[0])
+            frames = 2 * NODES * rounds * 4 * floats
+            if totals := (_read(result) or {}).get("totals"):
+                frames = totals["uplink_bytes"] + totals["downlink_bytes"]
+            ends = _read(times)
+        finally:
+            party.close()
+    spans = [then - before for before, then in pairwise(ends)]
+    return Rounds(floats, statistics.median(spans[1:] or spans), turns / NODES / rounds, socket, frames, idle)
+
+
+def _training() -> dict[str, int]:
+    """Return the peak memory of a client that trains the McMahan CNN, and of a bare script that trains the same."""
+    config = resolve({"workload": "fashion", "model": "mcmahan", "partition": "iid", "clients": 60000 // EXAMPLES})
+    examples = task(config).examples(0)
+    settings: dict[str, Value] = {
+        "rounds": edge_bare.ROUNDS,
+        "task": "edge_device:images",
+        "lr": edge_bare.LR,
+        "momentum": edge_bare.MOMENTUM,
+        "batch-size": edge_bare.BATCH,
+    }
+    with _place() as place:
+        np.savez(place / edge_device.DATA, x=examples.x.numpy(), y=examples.y.numpy())
+        party = Ours("fedpress.client.app:app")
+        try:
+            party.begin(place, 1, settings)
+            wait_for(party.over, "the end of the training")
+            ours = peak(party.devices[0])
+        finally:
+            party.close()
+        return {"ours": ours, "bare": _alone("train", place).peak}
+
+
+@dataclass(frozen=True)
+class _Alone:
+    idle: Taken
+    peak: int
+
+
+def _alone(name: str, place: Path | None = None) -> _Alone:
+    """Run a bare script to its end; return what it takes then, and took at most."""
+    words = [str(place / edge_device.DATA), str(place / edge_device.MODELS)] if place else []
+    command = [sys.executable, edge_bare.__file__, name, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = psutil.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    try:
+        if process.stdout.readline().decode().strip() != edge_bare.READY:
+            raise FedpressError(f"the bare script {name} failed")
+        return _Alone(_idle(process), peak(process))
+    finally:
+        process.communicate()
+
+
+def _idle(process: psutil.Popen) -> Taken:
+    time.sleep(_CALM)
+    looks = []
+    for _ in range(_LOOKS):
+        if process.poll() is not None:
+            raise FedpressError(f"a client ended with {process.returncode} where it should be idle")
+        looks.append(taken(process))
+        time.sleep(0.1)
+    return _middle_taken(looks)
+
+
+@contextmanager
+def _place() -> Iterator[Path]:
+    """Make a folder in which devices, server and bench meet."""
+    with tempfile.TemporaryDirectory(prefix="fedpress-bench-") as name:
+        place = Path(name)
+        here = Path(edge_device.__file__)
+        shutil.copy(here, place / here.name)
+        shutil.copy(here.parents[1] / edge_device.MODELS, place / edge_device.MODELS)
+        before = os.environ.get(edge_device.PLACE)
+        os.environ[edge_device.PLACE] = name  # SuperLink, and what it starts, inherit it
+        sys.path.insert(0, name)
+        try:
+            yield place
+        finally:
+            sys.path.remove(name)
+            del os.environ[edge_device.PLACE]
+            if before is not None:
+                os.environ[edge_device.PLACE] = before
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _middle(runs: list[Rounds]) -> Rounds:
+    row = {name: statistics.median(getattr(run, name) for run in runs) for name in ("seconds", "requests")}
+    whole = {
+        name: int(statistics.median(getattr(run, name) for run in runs)) for name in ("socket_bytes", "frame_bytes")
+    }
+    return Rounds(runs[0].floats, **row, **whole, idle=_middle_taken([run.idle for run in runs]))
+
+
+def _middle_taken(looks: list[Taken]) -> Taken:
+    return Taken(*(int(statistics.median(column)) for column in zip(*looks, strict=True)))
+
+
+def _plain(row: Rounds) -> dict[str, Any]:
+    return {**asdict(row), "idle": row.idle._asdict()}

@@ -1,0 +1,37 @@
+"""The yardsticks of `bench edge`: `python edge_bare.py torch|train DATA MODELS` does it and waits for its input's end.
+
+A script that imports nothing of ours, so that what it takes is what torch takes.
+"""
+
+import runpy
+import sys
+
+READY = "ready"
+ROUNDS, LR, MOMENTUM, BATCH = 3, 0.02, 0.9, 10
+
+
+def train(data: str, models: str) -> None:
+    """Train what the federation's one node trains, for as many rounds, with nothing around it."""
+    import numpy as np
+    import torch._dynamo  # every optimiser imports it when it is made
+
+    torch.manual_seed(0)
+    with np.load(data) as arrays:
+        x, y = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
+    model = runpy.run_path(models)["mcmahan"](0.0).to(memory_format=torch.channels_last)
+    x = x.contiguous(memory_format=torch.channels_last)
+    model.train()
+    for _ in range(ROUNDS):
+        optimizer = torch.optim.SGD(model.parameters(), LR, momentum=MOMENTUM)
+        for batch in torch.randperm(len(x)).split(BATCH):  # type: ignore[no-untyped-call]
+            optimizer.zero_grad(set_to_none=True)
+            torch.nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "train":
+        train(*sys.argv[2:])
+    sys.stdout.write(READY + "\n")
+    sys.stdout.flush()
+    sys.stdin.read()

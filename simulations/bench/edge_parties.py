@@ -1,0 +1,219 @@
+"""The two parties of `bench edge`, ours and stock Flower's: a server and devices, each on a line of its own."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+from cryptography.hazmat.primitives import serialization
+
+from fedpress.client.edge.enrolment import read_enrolment
+from fedpress.compression.errors import FedpressError
+from fedpress.compression.settings import Value
+from fedpress.server import keys, launcher
+from fedpress.server.bundle import Report, write_bundle
+from fedpress.server.deploy.superlink import SuperLink
+from fedpress.simulations.bench.edge_device import PLACE
+from fedpress.simulations.bench.edge_server import HERE
+from fedpress.simulations.network.proxy import HOST, Proxy
+
+PATIENCE = 600.0  # seconds after which a contender is taken for stuck
+ROOT = "root.pem"
+_STOP = 30.0
+
+
+class Party(Protocol):
+    """A server, and devices that talk to it."""
+
+    devices: list[psutil.Popen]
+    lines: list[Proxy]
+
+    def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
+        """Start a run for so many nodes, and as many devices."""
+
+    def over(self) -> bool:
+        """Whether the run is over; raise FedpressError if it failed."""
+
+    def end_server(self) -> None:
+        """Stop the server, if it is not gone by itself."""
+
+    def close(self) -> None:
+        """Stop everything."""
+
+
+class Ours:
+    """`fedpress server` and `fedpress client`."""
+
+    def __init__(self, app: str) -> None:
+        self.devices: list[psutil.Popen] = []
+        self.lines: list[Proxy] = []
+        self._app = app
+        self._server: psutil.Popen | None = None
+        self._stack = ExitStack()
+        self._place = Path()
+
+    def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
+        self._place = place
+        folder, port = place / "keys", launcher.free_port()
+        keys.init(folder, [HOST])
+        enrolments = [place / f"device-{number}.enrol" for number in range(nodes)]
+        for number, path in enumerate(enrolments):
+            name = f"device-{number}"
+            keys.issue(folder, name, path, server=f"{HOST}:{port}", node={"partition-id": number})
+        given = {"per-round": nodes, "nodes": nodes, **settings}
+        words = [word for key, value in given.items() for word in ("--set", f"{key}={_toml(value)}")]
+        where = ["--keys", folder, "--listen", f"{HOST}:{port}", "--out", place / "run"]
+        self._server = _start(place / "server.log", "server", *where, *words)
+        self._stack.callback(lambda: end(self._server))
+        wait_for(lambda: launcher.listens(port) or not self._alive(), "the server to listen")
+        for number, path in enumerate(enrolments):
+            line = self._stack.enter_context(Proxy((HOST, port)))
+            state = ["--state", place / f"state-{number}", "--server", line.address, "--app", self._app]
+            state += ["--set", "tasks=edge_device:images,edge_device:nothing"]
+            device = _start(place / f"device-{number}.log", "client", path, *state)
+            self._stack.callback(end, device)
+            self.lines.append(line)
+            self.devices.append(device)
+
+    def over(self) -> bool:
+        code = self._server.poll() if self._server else None
+        if code:
+            raise FedpressError(f"fedpress server failed: {_last(self._place / 'server.log')}")
+        return code == 0
+
+    def end_server(self) -> None:
+        end(self._server)
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _alive(self) -> bool:
+        return not self.over()
+
+
+class Stock:
+    """Flower's SuperLink and SuperNodes, with TLS and node authentication, and nothing of ours between them."""
+
+    def __init__(self) -> None:
+        self.devices: list[psutil.Popen] = []
+        self.lines: list[Proxy] = []
+        self._stack = ExitStack()
+        self._report: Report | None = None
+        self._link: SuperLink | None = None
+
+    def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
+        (place / "run").mkdir()
+        config = {**settings, "per-round": nodes}
+        pipe, bundle = place / "report", place / "bundle"
+        write_bundle(bundle, f"{HERE}:app", "edge_device:stock", num_clients=nodes, run_config=config, report=pipe)
+        self._report = self._stack.enter_context(Report(pipe))
+        link = self._link = SuperLink(place / "run", authenticated=True)
+        self._stack.callback(link.stop)
+        link.start()
+        (place / ROOT).write_bytes(link.root)
+        folder = place / "keys"
+        keys.init(folder, [HOST])
+        with link.control() as control:
+            for number in range(nodes):
+                enrolment = place / f"device-{number}.enrol"
+                device = keys.issue(folder, f"device-{number}", enrolment, server=link.address)
+                control.register(device.name, device.pem)
+                self._start(place, number, enrolment, link.port)
+            control.start_run(bundle, {})
+
+    def _start(self, place: Path, number: int, enrolment: Path, port: int) -> None:
+        line = self._stack.enter_context(Proxy((HOST, port)))
+        key = place / f"key-{number}"
+        openssh = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+        key.touch(0o600)
+        key.write_bytes(read_enrolment(enrolment).key.private_bytes(*openssh))
+        node = Path(sysconfig.get_path("scripts")) / "flower-supernode"
+        command: list[object] = [node, "--superlink", line.address, "--root-certificates", place / ROOT]
+        command += ["--auth-supernode-private-key", key, "--port", launcher.free_port()]
+        command += ["--node-config", f"partition-id={number}"]
+        home = {"FLWR_HOME": str(place / f"home-{number}")}
+        device = _spawn(place / f"device-{number}.log", command, home)
+        self._stack.callback(end, device)
+        self.lines.append(line)
+        self.devices.append(device)
+
+    def over(self) -> bool:
+        if self._report is None or not self._report.is_over():
+            return False
+        if self._report.text.strip() != b"{}":
+            raise FedpressError(f"the stock ServerApp failed: {self._report.text.decode(errors='replace')[:500]}")
+        return True
+
+    def end_server(self) -> None:
+        if self._link:
+            self._link.stop()
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+def wait_for(found: Callable[[], object], what: str) -> None:
+    """Wait until `found` finds something; raise FedpressError if it takes too long."""
+    end = time.monotonic() + PATIENCE
+    while not found():
+        if time.monotonic() > end:
+            raise FedpressError(f"waited {PATIENCE:.0f} s in vain for {what}")
+        time.sleep(0.02)
+
+
+def environment(place: Path, more: Mapping[str, str]) -> dict[str, str]:
+    """Return what processes of the bench have in their environment."""
+    path = [str(place), *(entry or str(Path.cwd()) for entry in sys.path)]
+    return {
+        **os.environ,
+        PLACE: str(place),
+        "PYTHONPATH": os.pathsep.join(path),
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
+        "OMP_NUM_THREADS": "1",
+        "FLWR_HOME": str(place / "home"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        **more,
+    }
+
+
+def _start(log: Path, *words: object) -> psutil.Popen:
+    return _spawn(log, [sys.executable, "-m", "fedpress", *words], {})
+
+
+def _spawn(log: Path, command: Sequence[object], more: Mapping[str, str]) -> psutil.Popen:
+    with log.open("wb") as out:
+        return psutil.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment(log.parent, more),
+            start_new_session=True,
+        )
+
+
+def end(process: psutil.Popen | None) -> None:
+    """Stop a process, and what it started if that stays behind."""
+    if process is None or process.poll() is not None:
+        return
+    family = [process, *process.children(recursive=True)]
+    process.terminate()
+    _, alive = psutil.wait_procs(family, timeout=_STOP)
+    for left in alive:
+        left.kill()
+    psutil.wait_procs(alive, timeout=_STOP)
+
+
+def _last(log: Path) -> str:
+    return " ".join(log.read_text(errors="replace").strip().splitlines()[-1:])
+
+
+def _toml(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,23 @@
+"""The stock's side of `bench edge`: Flower's own ServerApp and strategy, for nodes that return what they got."""
+
+from flwr.app import Array, ArrayRecord, Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from fedpress.simulations.bench.edge_device import nothing, tick
+
+HERE = "fedpress.simulations.bench.edge_server"
+
+app = ServerApp()
+
+
+@app.main()
+def _main(grid: Grid, context: Context) -> None:
+    nodes = int(context.run_config["per-round"])
+    strategy = FedAvg(fraction_train=1e-9, fraction_evaluate=0.0, min_train_nodes=nodes, min_available_nodes=nodes)
+    initial = ArrayRecord({name: Array(array) for name, array in nothing(None).initial().items()})
+
+    def clock(_: int, __: ArrayRecord) -> None:
+        tick()
+
+    strategy.start(grid, initial, num_rounds=int(context.run_config["rounds"]), evaluate_fn=clock)

@@ -1,0 +1,487 @@
+"""A federation of real processes on loopback: a server, clients each on a line of its own, and the laws at the end.
+
+Everything is waited for by what processes write, never by time. Each process is a group of its own and carries a mark
+in its environment, so that whatever it started is found again, wherever it went.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import psutil
+from safetensors.numpy import load_file
+
+from fedpress.client.edge.journal import Journal
+from fedpress.client.memory import Memory
+from fedpress.compression import Layout, parse
+from fedpress.compression.message import apply, frame_name
+from fedpress.server import keys
+from fedpress.server.downlink import Downlink, parse_down
+from fedpress.server.versions import Versions
+from fedpress.simulations.network.proxy import HOST, Line, Proxy
+
+from . import proofapps
+from .proofapps import MEET, WANTED
+
+T = TypeVar("T")
+ROOT = Path(__file__).parents[2]
+PATIENCE = 900.0  # seconds after which what a test waits for is taken for lost; a busy machine is slow
+UPLOAD = 4000  # bytes that only a request with a frame has
+MARK = "FEDPRESS_PROOF_MARK"
+TASKS = "proofapps:task,proofapps:wide"
+QUICK = ("poll-max=0.5", "backoff-max=4")  # of a client, so that a test does not wait for it
+UP, DOWN, KEY = "ef | topk(0.2) | pack", "topk(0.3) | pack", "uniform(8) | ans"
+SETTINGS: dict[str, Any] = {
+    "task": "proofapps:task",
+    "app": "proofapps:server",
+    "seed": 3,
+    "up": UP,
+    "down": DOWN,
+    "key": KEY,
+    "lr": 0.05,
+    "batch-size": 12,
+    "timeout": 60.0,
+}
+
+
+def free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(found: Callable[[], T | None], what: str, patience: float = PATIENCE) -> T:
+    """Return what `found` returns as soon as that is something."""
+    end = time.monotonic() + patience
+    while True:
+        if result := found():
+            return result
+        assert time.monotonic() < end, f"waited {patience:.0f} s in vain: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Running:
+    """A process, and where its output goes."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def tail(self) -> str:
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-40:])
+
+    def kill(self) -> None:
+        """Let it die as a power cut would: this process alone."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self, patience: float = 60) -> int:
+        """Ask it to end; return its exit code."""
+        self.process.terminate()
+        return self.process.wait(patience)
+
+
+@dataclass
+class Federation:
+    """One server and its clients, in a folder of their own."""
+
+    folder: Path
+    nodes: int = 2
+    rounds: int = 5
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    insecure: bool = False
+    server: Running | None = None
+    clients: dict[str, Running] = field(default_factory=dict)
+    lines: dict[str, Proxy] = field(default_factory=dict)
+    started: int = 0
+
+    def __post_init__(self) -> None:
+        self.mark = uuid.uuid4().hex
+        self.port = free_port()
+        self.meet = self.folder / "meet"
+        self.temporary = self.folder / "tmp"
+        for made in (self.meet, self.temporary):
+            made.mkdir(parents=True)
+        self.names = [f"node-{number}" for number in range(self.nodes)]
+        keys.init(self.keys, [HOST])
+        for name in self.names:
+            self.issue(name)
+
+    # where things are
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "run"
+
+    def enrolment(self, name: str) -> Path:
+        return self.folder / f"{name}.enrol"
+
+    def state(self, name: str) -> Path:
+        return self.folder / f"state-{name}"
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        with contextlib.suppress(FileNotFoundError):
+            return dict(json.loads((self.out / "result.json").read_bytes()))
+        return None
+
+    @property
+    def done(self) -> int:
+        """Rounds that the run's folder tells of."""
+        return len(self.result["rounds"]) if self.result else 0
+
+    @property
+    def log(self) -> str:
+        """All that the server wrote, its log file and its output."""
+        paths = [self.out / "server.log", *sorted(self.folder.glob("server-*.log"))]
+        return "\n".join(path.read_text(errors="replace") for path in paths if path.exists())
+
+    # processes
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+        if os.environ.get("PYTHONPATH"):
+            path = os.pathsep.join([os.environ["PYTHONPATH"], path])
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST")}
+        return {
+            **kept,
+            MARK: self.mark,
+            MEET: str(self.meet),
+            "PYTHONPATH": path,
+            "TMPDIR": str(self.temporary),
+            "HOME": str(self.folder),
+            "FLWR_HOME": str(self.folder / "flwr"),
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+            **(more or {}),
+        }
+
+    def issue(self, name: str) -> Path:
+        """Enrol a node, with the partition of its number."""
+        node: dict[str, Any] = {"partition-id": self.names.index(name)}
+        keys.issue(self.keys, name, self.enrolment(name), server=f"{HOST}:{self.port}", node=node)
+        return self.enrolment(name)
+
+    def start(
+        self,
+        name: str,
+        *words: Any,
+        module: str = "fedpress",
+        more: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Running:
+        self.started += 1
+        log = self.folder / f"{name}-{self.started:02}.log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *map(str, words)],
+                env=self.environment(more),
+                cwd=cwd or self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(name, process, log)
+
+    def start_server(self, *words: Any, resume: bool = False, more: Mapping[str, str] | None = None) -> Running:
+        given = {**SETTINGS, "rounds": self.rounds, "per-round": self.nodes, "nodes": self.nodes, **self.settings}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in given.items()]
+        config = self.folder / "server.toml"
+        config.write_text("\n".join(lines) + "\n")
+        safety = ["--insecure"] if self.insecure else ["--keys", self.keys]
+        where = ["--config", config, "--listen", f"{HOST}:{self.port}", "--out", self.out]
+        again = ["--resume"] if resume else []
+        self.server = self.start("server", "server", *safety, *where, *again, *words, more=more)
+        return self.server
+
+    def line(self, name: str) -> Proxy:
+        """The line of a node, made when it is first asked for."""
+        if name not in self.lines:
+            self.lines[name] = Proxy((HOST, self.port))
+        return self.lines[name]
+
+    def start_client(
+        self, name: str, *words: Any, app: str = "proofapps:app", enrolment: Path | None = None, **options: Any
+    ) -> Running:
+        address = self.line(name).address
+        place = ["--state", self.state(name), "--server", address, "--app", app]
+        place += [word for pair in (f"tasks={TASKS}", *QUICK) for word in ("--set", pair)]
+        running = self.start(name, "client", enrolment or self.enrolment(name), *place, *words, **options)
+        self.clients[name] = running
+        return running
+
+    def start_all(self) -> None:
+        self.start_server()
+        self.wait_listening()
+        for name in self.names:
+            self.start_client(name)
+
+    # waiting
+
+    def wait_listening(self) -> None:
+        """Wait until the server takes connections: clients that come earlier only wait longer."""
+
+        def found() -> bool:
+            self.check_alive(self.server)
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=5):
+                return True
+            return False
+
+        wait_for(found, "the server to listen")
+
+    def check_alive(self, *whose: Running | None) -> None:
+        for running in whose or (self.server, *self.clients.values()):
+            if running is not None and not running.alive:
+                raise AssertionError(f"{running.name} ended with {running.process.returncode}:\n{running.tail()}")
+
+    def wait_rounds(self, number: int, patience: float = PATIENCE) -> None:
+        """Wait until so many rounds are done."""
+
+        def found() -> bool:
+            if self.done < number and self.server is not None and not self.server.alive:
+                code = self.server.process.returncode
+                raise AssertionError(f"the server ended with {code} after {self.done} rounds:\n{self.server.tail()}")
+            return self.done >= number
+
+        wait_for(found, f"{number} rounds; {self.done} are done", patience)
+
+    @contextlib.contextmanager
+    def held(self, point: str) -> Iterator[Callable[[], int]]:
+        """Hold whoever comes to `point`; what is given waits until somebody is there, and returns its process id."""
+        hold, reached = self.meet / f"{point}.hold", self.meet / f"{point}.reached"
+        reached.unlink(missing_ok=True)
+        hold.touch()
+
+        def waits() -> int:
+            def found() -> int | None:
+                self.check_alive(self.server)
+                return int(reached.read_text() or 0) if reached.exists() else None
+
+            return wait_for(found, f"somebody at {point}")
+
+        try:
+            yield waits
+        finally:
+            hold.unlink(missing_ok=True)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything alive that was started here, by whomever."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+                    found.append(process)
+        return found
+
+    def find(self, name: str) -> psutil.Process:
+        """The one process that runs the command of this name."""
+
+        def found() -> psutil.Process | None:
+            for process in self.processes():
+                with contextlib.suppress(psutil.Error):
+                    if name in (Path(word).name for word in process.cmdline()[:2]):
+                        return process
+            return None
+
+        return wait_for(found, f"a process {name}")
+
+    # the end
+
+    def heal(self) -> None:
+        """See to it that all are there and every line is well, as a service manager would; wait until a round is done.
+
+        A server that supervises what fell goes on by itself.
+        """
+        for line in self.lines.values():
+            line.line = Line()
+        for hold in self.meet.glob("*.hold"):
+            hold.unlink()
+        done = self.done
+        if done == self.rounds:
+            return
+
+        def settled() -> bool:
+            if self.server is None or not self.server.alive:
+                # Killed, or asked to stop: that it fell by itself would be a fault that the next start hides.
+                code = self.server.process.returncode if self.server else 0
+                if code in (1, 2):
+                    self.server, fallen = None, self.server
+                    raise AssertionError(f"the server fell by itself:\n{fallen.tail()}")
+                self.start_server(resume=self.out.exists())
+                self.wait_listening()
+            for name in self.names:
+                if name not in self.clients or not self.clients[name].alive:
+                    self.start_client(name)
+            return self.done > done
+
+        wait_for(settled, f"a round after the {done} that are done")
+
+    def check_so_far(self) -> None:
+        """Check the laws of model and residuals while the server is held before its next aggregation."""
+        while True:
+            with self.held("aggregate") as reached:
+                reached()
+                number = int((self.meet / "aggregate.round").read_text())
+                # A round that is gone through again is in the run's folder already: the next one is awaited.
+                if self.done == number - 1:
+                    self.check_model(number - 1)
+                    self.check_residuals(number - 1)
+                    return
+
+    def finish(self, patience: float = PATIENCE) -> dict[str, Any]:
+        """Wait for the run's end, stop the clients, and check every law; return the result."""
+        assert self.server is not None
+        wait_for(lambda: not self.server.alive, f"the end of the run; {self.done} rounds are done", patience)
+        assert self.server.process.returncode == 0, self.server.tail()
+        for running in self.clients.values():
+            if running.alive:
+                assert running.stop() in (0, 143), running.tail()
+        result = self.result
+        assert result is not None
+        assert [row["round"] for row in result["rounds"]] == list(range(1, self.rounds + 1))
+        self.check_model(self.rounds)
+        self.check_residuals(self.rounds)
+        self.check_nothing_left()
+        return result
+
+    def close(self) -> None:
+        """Let nothing survive the test, whatever became of it."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for running in (self.server, *self.clients.values()):
+            if running is not None:
+                running.process.wait(30)
+        for line in self.lines.values():
+            line.close()
+
+    # the laws
+
+    def accepted(self, last: int) -> list[dict[str, Any]]:
+        """The rounds as they counted, up to `last`: what a repeated one had before is void."""
+        rounds = {}
+        for text in (self.meet / "accepted.jsonl").read_text().splitlines():
+            row = json.loads(text)
+            rounds[row["round"]] = row
+        assert set(rounds) >= set(range(1, last + 1))
+        return [rounds[number] for number in range(1, last + 1)]
+
+    def decode(self, vote: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
+        part = layout.part(layout.mask(set(vote["tensors"])))
+        frame = base64.b64decode(vote["frame"])
+        codec = parse({**SETTINGS, **self.settings}["up"])
+        return codec.decode(frame, part, base=bytes.fromhex(vote["version"]))
+
+    def initial(self) -> dict[str, np.ndarray]:
+        """The model that the run began with."""
+        settings = {**SETTINGS, **self.settings}
+        task = getattr(proofapps, settings["task"].partition(":")[2])
+        return dict(task(settings).initial())
+
+    def check_model(self, last: int) -> None:
+        """The model after round `last` is what the accepted updates make, to the bit."""
+        settings = {**SETTINGS, **self.settings}
+        model = self.initial()
+        layout = Layout.of(model)
+        with tempfile.TemporaryDirectory() as folder:
+            downlink = Downlink(
+                parse_down(settings["down"]),
+                parse_down(settings["key"]),
+                model,
+                settings["seed"],
+                Versions(layout, Path(folder), 1 << 30),
+                shared_initial=True,
+            )
+            for row in self.accepted(last):
+                total = sum(vote["weight"] for vote in row["votes"])
+                sums: dict[str, np.ndarray] = {}
+                for vote in row["votes"]:
+                    local = apply(downlink.exact, self.decode(vote, layout), layout)
+                    for name, array in local.items():
+                        part = array * (vote["weight"] / total)
+                        sums[name] = sums[name] + part if name in sums else part
+                downlink.advance({name: np.asarray(a, np.float32) for name, a in sums.items()}, row["round"])
+        saved = load_file(self.out / "model.safetensors")
+        assert saved.keys() == downlink.model.keys()
+        for name, array in downlink.model.items():
+            assert array.tobytes() == saved[name].tobytes(), f"{name} is not what the accepted updates make"
+
+    def check_residuals(self, last: int) -> None:
+        """Of every client: what counted plus what it keeps is what its training wanted."""
+        layout = Layout.of(self.initial())
+        sent: dict[str, np.ndarray] = {}
+        names: dict[str, set[bytes]] = {}
+        for row in self.accepted(last):
+            for vote in row["votes"]:
+                update = self.decode(vote, layout)
+                whole = {t.name: update.get(t.name, np.zeros(t.shape, np.float32)) for t in layout.tensors}
+                flat = layout.flatten(whole)[0].astype(np.float64)
+                sent[vote["node"]] = sent.get(vote["node"], 0) + flat
+                names.setdefault(vote["node"], set()).add(frame_name(base64.b64decode(vote["frame"])))
+        checked = 0
+        for name in self.names:
+            state = self.read_state(name)
+            if state is None or WANTED not in state:
+                assert name not in sent, f"{name} sent, and keeps nothing"
+                continue
+            wanted = {key: array.numpy() for key, array in state[WANTED].items()}
+            asked = np.concatenate([wanted[tensor.name].ravel() for tensor in layout.tensors])
+            memory = Memory.load(state)
+            lost = memory.sent and memory.sent not in names.get(name, set())
+            kept = (memory.lost if lost else memory.after).get("residual")
+            left = np.zeros(layout.size) if kept is None else spread(kept, layout, memory.tensors)
+            np.testing.assert_allclose(sent.get(name, 0) + left, asked, atol=2e-5, err_msg=name)
+            checked += 1
+        assert checked, "no client was there to be checked"
+
+    def read_state(self, name: str) -> Any:
+        """What a client keeps on its disk, as a RecordDict; None if it keeps nothing."""
+        folder = self.state(name)
+        states = sorted(folder.glob("state-*"), key=lambda path: path.stat().st_mtime_ns)
+        if not states:
+            return None
+        journal = object.__new__(Journal)  # without its lock: the client may be running, and replaces files whole
+        journal.folder = folder
+        return journal.load(int(states[-1].name.removeprefix("state-")))
+
+    def check_nothing_left(self) -> None:
+        """No process, no port, no lock, no temporary file."""
+        wait_for(lambda: not self.processes(), f"the end of {[p.cmdline() for p in self.processes()]}", 30)
+        with socket.create_server((HOST, self.port)):
+            pass
+        for path in self.folder.rglob("*"):
+            if path.is_file() and "lock" in path.name:
+                with path.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def spread(kept: np.ndarray, layout: Layout, mask: bytes) -> np.ndarray:
+    """Values of some tensors, at their places among those of all."""
+    part = layout.part(mask)
+    values = dict(
+        zip((t.name for t in part.lossy), np.split(kept, np.cumsum([t.size for t in part.lossy])[:-1]), strict=True)
+    )
+    return np.concatenate([values.get(t.name, np.zeros(t.size)) for t in layout.lossy]).astype(np.float64)

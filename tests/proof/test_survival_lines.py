@@ -1,0 +1,58 @@
+"""A federation outlives its lines: cut, delayed, slow, and reset in the middle of an upload."""
+
+import pytest
+
+from fedpress.simulations.network.proxy import Line
+
+from .federation import UPLOAD, Federation, wait_for
+
+pytestmark = pytest.mark.slow
+MODEM = 64_000 / 8  # bytes a second
+
+
+def test_cut_and_there_again(federation: Federation) -> None:
+    for name in federation.names:
+        federation.line(name).line = Line(cut=True)
+        federation.line(name).play([(5.0, Line())])
+        federation.wait_rounds(federation.done + 2)
+
+
+def test_cut_in_the_middle_of_training(federation: Federation) -> None:
+    with federation.held("train-node-0") as reached:
+        reached()
+        federation.line("node-0").line = Line(cut=True)
+    log = federation.clients["node-0"].log
+    wait_for(lambda: "cannot be reached" in log.read_text().splitlines()[-1], "node-0 to notice")
+
+
+def test_silent_and_there_again(federation: Federation) -> None:
+    """Packets vanish: nobody is told, and connections stand open."""
+    line = federation.line("node-0")
+    stalls = line.traffic.stalls
+    line.line = Line(stall=0)
+    wait_for(lambda: line.traffic.stalls > stalls, "a request of node-0")
+    line.play([(20.0, Line(cut=True)), (0.5, Line())])
+    wait_for(lambda: line.line == Line(), "the line to be well")
+
+
+def test_delayed(federation: Federation) -> None:
+    for name in federation.names:
+        federation.line(name).line = Line(delay=0.4)
+    federation.wait_rounds(federation.done + 2)
+
+
+def test_throttled_to_64_kbit(federation: Federation) -> None:
+    for name in federation.names:
+        federation.line(name).line = Line(rate=MODEM)
+    federation.wait_rounds(federation.done + 2)
+
+
+@pytest.mark.parametrize("after", [1, UPLOAD, 6000])
+def test_reset_in_the_middle_of_an_upload(after: int, federation: Federation) -> None:
+    line = federation.line("node-0")
+    for _ in range(3):
+        resets = line.traffic.resets
+        line.line = Line(reset=after)
+        wait_for(lambda resets=resets: line.traffic.resets > resets, "an upload that is reset")
+        line.line = Line()
+        federation.wait_rounds(federation.done + 1)
