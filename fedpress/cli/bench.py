@@ -106,7 +106,7 @@ def edge(
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.cli.progress import amount
+    from fedpress.compression.units import amount
     from fedpress.simulations.bench.edge import bench_edge
 
     errors = Console(stderr=True, quiet=json, highlight=False)
