@@ -3,6 +3,7 @@
 A script that imports nothing of ours, so that what it takes is what torch takes.
 """
 
+import importlib
 import runpy
 import sys
 
@@ -32,6 +33,8 @@ def train(data: str, models: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "train":
         train(*sys.argv[2:])
+    else:
+        importlib.import_module(sys.argv[1])
     sys.stdout.write(READY + "\n")
     sys.stdout.flush()
     sys.stdin.read()
