@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fedpress.cli.debug import Debug
 from fedpress.compression.errors import SettingError
 
 bench = typer.Typer(help="Measure, side by side in one run.", no_args_is_help=True)
@@ -23,6 +24,7 @@ def engine(
     model: Annotated[str, typer.Option(help="The model that is trained on fashion.")] = "cnn",
     ray: Annotated[bool, typer.Option(help="With Flower's Ray runtime among the contenders.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Debug = False,
 ) -> None:
     """Compare the engines: a bare torch loop, in process with 1 and 2 workers, and Flower's Ray runtime.
 
@@ -65,6 +67,7 @@ def codec(
     nncodec: Annotated[Path | None, typer.Option(help="The python of an environment with NNCodec.")] = None,
     cache: Annotated[Path, typer.Option(help="Where NNCodec's figures are kept.")] = Path("nncodec-cache"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Debug = False,
 ) -> None:
     """Compare codecs on recorded updates: bytes, error, speed, memory; and against NNCodec, if there is one.
 
@@ -98,6 +101,7 @@ def edge(
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 10,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each contender, in turn.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Debug = False,
 ) -> None:
     """Compare a device's client with Flower's SuperNode: memory, time of a round, bytes on the wire; TLS on loopback.
 
@@ -134,6 +138,7 @@ def edge(
 def record(
     names: Annotated[list[str] | None, typer.Argument(help="Which; all if none is named.")] = None,
     out: Annotated[Path, typer.Option(help="The folder that they are written to.")] = Path("updates"),
+    _debug: Debug = False,
 ) -> None:
     """Record real updates for `bench codec`: what one client's training changes.
 

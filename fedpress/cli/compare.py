@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedpress.cli.debug import Debug
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import require
 
@@ -51,7 +52,7 @@ def compare(  # noqa: D103  the help text is its docstring
     ] = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
     json: Annotated[bool, typer.Option("--json", help="Print what results.json holds and nothing else.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001  main looks for it
+    _debug: Debug = False,
 ) -> None:
     from rich.console import Console
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
+from fedpress.cli.debug import Debug
 from fedpress.compression.errors import FedpressError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def doctor(
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="At the server: where it listens.")] = "",
     out: Annotated[Path, typer.Option(help="At the server: the run's folder.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _debug: Debug = False,
 ) -> None:
     """Check what a device or a server needs, and say what to do about the rest. Ends with 1 if anything fails.
 

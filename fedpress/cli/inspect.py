@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedpress.cli.debug import Debug
 from fedpress.compression.errors import DataError, FrameError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def inspect(
         Path | None, typer.Option(help="A model as safetensors, or a layout's JSON: opens what the streams hold.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Debug = False,
 ) -> None:
     """Show a frame's spec, tensors, bytes by stream, and a histogram of its symbols.
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedpress.cli.debug import Debug
+
 if TYPE_CHECKING:
     from fedpress.server.keys import Device
 
 keys = typer.Typer(help="Make the keys of a server and its devices.", no_args_is_help=True)
 
 _Keys = Annotated[Path, typer.Option("--keys", help="The folder of keys.")]
-_Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 @keys.callback()
@@ -31,7 +32,7 @@ def init(
     renew: Annotated[
         bool, typer.Option("--renew", help="Only a new certificate, for the same hosts unless others are given.")
     ] = False,
-    _debug: _Debug = False,
+    _debug: Debug = False,
 ) -> None:
     """Make a certificate authority and the server's certificate. What is there is never overwritten.
 
@@ -64,7 +65,7 @@ def issue(
     ] = False,
     days: Annotated[int, typer.Option(help="Days for which the device is let in.")] = 365,
     folder: _Keys = Path("keys"),
-    _debug: _Debug = False,
+    _debug: Debug = False,
 ) -> None:
     """Make a device's key, and the one file that the device needs.
 
@@ -88,7 +89,7 @@ def issue(
 def revoke(
     name: Annotated[str, typer.Argument(help="The device's name.")],
     folder: _Keys = Path("keys"),
-    _debug: _Debug = False,
+    _debug: Debug = False,
 ) -> None:
     """Shut a device out, of a running server too. Its name may then be issued anew.
 
@@ -104,7 +105,7 @@ def revoke(
 def list_(
     folder: _Keys = Path("keys"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    _debug: _Debug = False,
+    _debug: Debug = False,
 ) -> None:
     """List the devices: who is let in, and for how long.
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedpress.cli.debug import Debug
+
 _EXAMPLE = """
 Serve a federation of real devices: a SuperLink with TLS and enrolled keys behind a gate, and one run on it.
 
@@ -35,7 +37,7 @@ def server(  # noqa: D103  the help text is its docstring
     json: Annotated[
         bool, typer.Option("--json", help="Print events, and in the end the result, a JSON object a line.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # noqa: ARG001  main reads it
+    _debug: Debug = False,
 ) -> None:
     # Only now: what follows imports flwr, which --help can do without.
     from fedpress.cli.fleet import Fleet

@@ -5,11 +5,15 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import typer
 
+from fedpress.cli.main import app
 from fedpress.compression.settings import Value
 from fedpress.simulations import run as run_module
 from fedpress.simulations.bench import engine as bench_module
@@ -216,3 +220,16 @@ def test_an_unforeseen_error_gets_one_line_and_debug_its_traceback(
     with pytest.raises(Seen):
         main()
     assert len(begun) == 2
+
+
+def test_every_command_takes_debug_and_shows_an_example() -> None:
+    def leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        if isinstance(command, click.Group):
+            for part, below in command.commands.items():
+                yield from leaves(f"{name} {part}", below)
+        else:
+            yield name, command
+
+    for name, command in leaves("fedpress", typer.main.get_command(app)):
+        assert any("--debug" in option.opts for option in command.params), name
+        assert f"Example: `{name}" in (command.help or ""), name
