@@ -44,7 +44,6 @@ from flwr.supercore.constant import (
     FLWR_COMPONENT_NAME_METADATA_KEY,
     FLWR_PACKAGE_NAME_METADATA_KEY,
     FLWR_PACKAGE_VERSION_METADATA_KEY,
-    VERSION_INCOMPATIBILITY_MESSAGE_METADATA_KEY,
 )
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import (
@@ -100,7 +99,6 @@ class Fleet:
     ) -> None:
         """Prepare a connection to `server`, HOST:PORT; without `ca`, a certificate, it is plain HTTP."""
         self.traffic = traffic or Traffic()
-        self.warning = ""  # what the server last said about versions
         self._public = public_key_to_bytes(key.public_key())
         self._interval = heartbeat
         self._self_registered = ca is None
@@ -344,7 +342,6 @@ class _Meter:
         self._fleet.traffic.sent(context.rpc_method.rpartition("/")[2], size + _size(request.headers))
         response = call_next(context)
         self._fleet.traffic.received(response.num_bytes_downloaded + _size(response.headers))
-        self._fleet.warning = response.headers.get(VERSION_INCOMPATIBILITY_MESSAGE_METADATA_KEY, "")
         return response
 
 

@@ -156,8 +156,6 @@ class Runner:
         self.status.connect(True)
         self._said = ""
         _log.info("connected, as node %d", node)
-        if self._fleet.warning:
-            _log.warning("versions differ: %s", " ".join(self._fleet.warning.split()))
 
     def _ask(self) -> float:
         work = self._fleet.pull()

@@ -118,7 +118,6 @@ class Connection:
         self._of = node
         self.node = node.partition + 1
         self.traffic = Traffic()
-        self.warning = ""
 
     def connect(self, known: int = 0) -> int:
         return self.node

@@ -96,15 +96,14 @@ def test_a_client_with_another_model(make_federation: Make) -> None:
 
 @pytest.mark.parametrize("package", ["fedpress", "flwr"])
 def test_a_client_of_another_version(package: str, make_federation: Make) -> None:
-    """Of fedpress it may be: frames say what they are. Of Flower its server says no, and the run goes on without it."""
-    federation = make_federation(nodes=3, rounds=4, settings={"per-round": 2, "nodes": 2})
+    """Frames and messages say what they are: it takes part. That versions differ is for `fedpress doctor` to say."""
+    federation = make_federation(nodes=2, rounds=3)
     federation.start_server()
     federation.wait_listening()
-    other = federation.start_client("node-2", module="skewed", more={"FEDPRESS_PROOF_VERSION": package})
-    for name in federation.names[:2]:
-        federation.start_client(name)
-    federation.finish()
-    assert ("version" in other.log.read_text()) == (package == "flwr")
+    federation.start_client("node-0", module="skewed", more={"FEDPRESS_PROOF_VERSION": package})
+    federation.start_client("node-1")
+    result = federation.finish()
+    assert all(row["clients"] == 2 for row in result["rounds"])
 
 
 def test_a_client_whose_state_is_of_another_layout(make_federation: Make) -> None:
