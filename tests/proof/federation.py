@@ -335,7 +335,8 @@ class Federation:
             for name in self.names:
                 if name not in self.clients or not self.clients[name].alive:
                     self.start_client(name)
-            return self.done > done
+            # What a killed server leaves may end its round before it notices that it is alone.
+            return self.done > done and (self.server.alive or self.done == self.rounds)
 
         wait_for(settled, f"a round after the {done} that are done")
 

@@ -53,6 +53,8 @@ def process(federation: Federation, which: str) -> psutil.Process:
 def test_killed(which: str, phase: str, federation: Federation) -> None:
     with PHASES[phase](federation):
         process(federation, which).kill()
+        if which == "supervisor" and federation.server is not None:
+            federation.server.process.wait(60)
 
 
 @pytest.mark.parametrize("phase", PHASES)
