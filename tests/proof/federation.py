@@ -4,7 +4,6 @@ Everything is waited for by what processes write, never by time. Each process is
 in its environment, so that whatever it started is found again, wherever it went.
 """
 
-import base64
 import contextlib
 import fcntl
 import json
@@ -12,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -20,21 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import psutil
-from safetensors.numpy import load_file
 
-from fedpress.client.edge.journal import Journal
-from fedpress.client.memory import Memory
-from fedpress.compression import Layout, parse
-from fedpress.compression.message import apply, frame_name
 from fedpress.server import keys
-from fedpress.server.downlink import Downlink, parse_down
-from fedpress.server.versions import Versions
 from fedpress.simulations.network.proxy import HOST, Line, Proxy
 
-from . import proofapps
-from .proofapps import MEET, WANTED
+from . import laws
+from .proofapps import MEET
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -124,6 +114,11 @@ class Federation:
         for name in self.names:
             self.issue(name)
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What of the run is set here."""
+        return {**SETTINGS, **self.settings}
+
     # where things are
 
     @property
@@ -207,7 +202,7 @@ class Federation:
         return Running(name, process, log)
 
     def start_server(self, *words: Any, resume: bool = False, more: Mapping[str, str] | None = None) -> Running:
-        given = {**SETTINGS, "rounds": self.rounds, "per-round": self.nodes, "nodes": self.nodes, **self.settings}
+        given = {"rounds": self.rounds, "per-round": self.nodes, "nodes": self.nodes, **self.chosen}
         lines = [f"{key} = {json.dumps(value)}" for key, value in given.items()]
         config = self.folder / "server.toml"
         config.write_text("\n".join(lines) + "\n")
@@ -348,8 +343,8 @@ class Federation:
                 number = int((self.meet / "aggregate.round").read_text())
                 # A round that is gone through again is in the run's folder already: the next one is awaited.
                 if self.done == number - 1:
-                    self.check_model(number - 1)
-                    self.check_residuals(number - 1)
+                    laws.check_model(self, number - 1)
+                    laws.check_residuals(self, number - 1)
                     return
 
     def finish(self, patience: float = PATIENCE) -> dict[str, Any]:
@@ -363,8 +358,8 @@ class Federation:
         result = self.result
         assert result is not None
         assert [row["round"] for row in result["rounds"]] == list(range(1, self.rounds + 1))
-        self.check_model(self.rounds)
-        self.check_residuals(self.rounds)
+        laws.check_model(self, self.rounds)
+        laws.check_residuals(self, self.rounds)
         self.check_nothing_left()
         return result
 
@@ -379,95 +374,6 @@ class Federation:
         for line in self.lines.values():
             line.close()
 
-    # the laws
-
-    def accepted(self, last: int) -> list[dict[str, Any]]:
-        """The rounds as they counted, up to `last`: what a repeated one had before is void."""
-        rounds = {}
-        for text in (self.meet / "accepted.jsonl").read_text().splitlines():
-            row = json.loads(text)
-            rounds[row["round"]] = row
-        assert set(rounds) >= set(range(1, last + 1))
-        return [rounds[number] for number in range(1, last + 1)]
-
-    def decode(self, vote: Mapping[str, Any], layout: Layout) -> dict[str, np.ndarray]:
-        part = layout.part(layout.mask(set(vote["tensors"])))
-        frame = base64.b64decode(vote["frame"])
-        codec = parse({**SETTINGS, **self.settings}["up"])
-        return codec.decode(frame, part, base=bytes.fromhex(vote["version"]))
-
-    def initial(self) -> dict[str, np.ndarray]:
-        """The model that the run began with."""
-        settings = {**SETTINGS, **self.settings}
-        task = getattr(proofapps, settings["task"].partition(":")[2])
-        return dict(task(settings).initial())
-
-    def check_model(self, last: int) -> None:
-        """The model after round `last` is what the accepted updates make, to the bit."""
-        settings = {**SETTINGS, **self.settings}
-        model = self.initial()
-        layout = Layout.of(model)
-        with tempfile.TemporaryDirectory() as folder:
-            downlink = Downlink(
-                parse_down(settings["down"]),
-                parse_down(settings["key"]),
-                model,
-                settings["seed"],
-                Versions(layout, Path(folder), 1 << 30),
-                shared_initial=True,
-            )
-            for row in self.accepted(last):
-                total = sum(vote["weight"] for vote in row["votes"])
-                sums: dict[str, np.ndarray] = {}
-                for vote in row["votes"]:
-                    local = apply(downlink.exact, self.decode(vote, layout), layout)
-                    for name, array in local.items():
-                        part = array * (vote["weight"] / total)
-                        sums[name] = sums[name] + part if name in sums else part
-                downlink.advance({name: np.asarray(a, np.float32) for name, a in sums.items()}, row["round"])
-        saved = load_file(self.out / "model.safetensors")
-        assert saved.keys() == downlink.model.keys()
-        for name, array in downlink.model.items():
-            assert array.tobytes() == saved[name].tobytes(), f"{name} is not what the accepted updates make"
-
-    def check_residuals(self, last: int) -> None:
-        """Of every client: what counted plus what it keeps is what its training wanted."""
-        layout = Layout.of(self.initial())
-        sent: dict[str, np.ndarray] = {}
-        names: dict[str, set[bytes]] = {}
-        for row in self.accepted(last):
-            for vote in row["votes"]:
-                update = self.decode(vote, layout)
-                whole = {t.name: update.get(t.name, np.zeros(t.shape, np.float32)) for t in layout.tensors}
-                flat = layout.flatten(whole)[0].astype(np.float64)
-                sent[vote["node"]] = sent.get(vote["node"], 0) + flat
-                names.setdefault(vote["node"], set()).add(frame_name(base64.b64decode(vote["frame"])))
-        checked = 0
-        for name in self.names:
-            state = self.read_state(name)
-            if state is None or WANTED not in state:
-                assert name not in sent, f"{name} sent, and keeps nothing"
-                continue
-            wanted = {key: array.numpy() for key, array in state[WANTED].items()}
-            asked = np.concatenate([wanted[tensor.name].ravel() for tensor in layout.tensors])
-            memory = Memory.load(state)
-            lost = memory.sent and memory.sent not in names.get(name, set())
-            kept = (memory.lost if lost else memory.after).get("residual")
-            left = np.zeros(layout.size) if kept is None else spread(kept, layout, memory.tensors)
-            np.testing.assert_allclose(sent.get(name, 0) + left, asked, atol=2e-5, err_msg=name)
-            checked += 1
-        assert checked, "no client was there to be checked"
-
-    def read_state(self, name: str) -> Any:
-        """What a client keeps on its disk, as a RecordDict; None if it keeps nothing."""
-        folder = self.state(name)
-        states = sorted(folder.glob("state-*"), key=lambda path: path.stat().st_mtime_ns)
-        if not states:
-            return None
-        journal = object.__new__(Journal)  # without its lock: the client may be running, and replaces files whole
-        journal.folder = folder
-        return journal.load(int(states[-1].name.removeprefix("state-")))
-
     def check_nothing_left(self) -> None:
         """No process, no port, no lock, no temporary file."""
         wait_for(lambda: not self.processes(), f"the end of {[p.cmdline() for p in self.processes()]}", 30)
@@ -477,12 +383,3 @@ class Federation:
             if path.is_file() and "lock" in path.name:
                 with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def spread(kept: np.ndarray, layout: Layout, mask: bytes) -> np.ndarray:
-    """Values of some tensors, at their places among those of all."""
-    part = layout.part(mask)
-    values = dict(
-        zip((t.name for t in part.lossy), np.split(kept, np.cumsum([t.size for t in part.lossy])[:-1]), strict=True)
-    )
-    return np.concatenate([values.get(t.name, np.zeros(t.size)) for t in layout.lossy]).astype(np.float64)
