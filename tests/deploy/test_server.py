@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ class Field:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(found), os.environ.get("PYTHONPATH", "")]),
+            "PATH": os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]),
             "OMP_NUM_THREADS": "1",
             "FLWR_HOME": str(self.folder / f"home{len(self.started)}"),
         }
