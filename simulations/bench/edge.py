@@ -32,7 +32,7 @@ NOTHING = 10  # float32 of the model of a round that does nothing
 SIZES = (25_000, 400_000)  # float32 of models whose frames are weighed
 EXAMPLES = 600  # that the one node trains on, as in a federation of 100 on Fashion-MNIST
 _LOOKS = 5  # at a process's memory, of which the median counts
-_CALM = 2.0  # seconds until a process that just worked is idle
+_CALM = 2.0  # seconds in which no process begins or ends, until what just worked is idle
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,16 @@ def _alone(name: str, place: Path | None = None) -> _Alone:
 
 
 def _idle(process: psutil.Popen) -> Taken:
-    time.sleep(_CALM)
+    family, since = {0}, 0.0
+
+    def calm() -> bool:
+        nonlocal family, since
+        now = {child.pid for child in process.children(recursive=True)}
+        if now != family:
+            family, since = now, time.monotonic()
+        return time.monotonic() - since > _CALM
+
+    wait_for(calm, "a client to be idle")
     looks = []
     for _ in range(_LOOKS):
         if process.poll() is not None:
