@@ -27,7 +27,7 @@ from fedpress.server import privacy
 from fedpress.server.aggregate import Bounds, Outcome, Vote, Work, aggregate, cast, model_record, refuse
 from fedpress.server.alike import alike, judged, weighted_by
 from fedpress.server.asking import Distil, Facts, Part, TakesPart, ask_nodes
-from fedpress.server.downlink import Downlink, parse_down
+from fedpress.server.downlink import Downlink, Tune, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.nodes import NamedGrid
@@ -93,6 +93,8 @@ class Compressed(Strategy):
     distil : called after aggregation with (w, votes, generator); returns the model that replaces w, or w itself. One
         that has a method `part` is made from what that returns, given the round's Part: it can ask nodes what they
         think of a model, and note facts for the record
+    tune : called with (w, code, generator) before a delta is sent; returns what to aim it at so that the model that
+        nodes get of it does what w does; `code(model)` is the bytes of a delta to a model, and what it leads to
     on_round : called with each finished Round, and with round 0 before the first
     """
 
@@ -114,14 +116,15 @@ class Compressed(Strategy):
         checkpoint: Path | None = None,
         resume: bool = False,
         distil: Distil | None = None,
+        tune: Tune | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
-        if grows(strategy) and ((str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or on_round):
+        if grows(strategy) and ((str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or tune or on_round):
             raise SettingError(
                 f"{type(strategy).__name__} has trees for models, which grow: they travel losslessly, with up and down "
-                f"{LOSSLESS!r}, no checkpoint, no distil and no on_round"
+                f"{LOSSLESS!r}, no checkpoint, no distil, no tune and no on_round"
             )
         if distil and privacy.is_private(strategy):
             raise SettingError(
@@ -160,8 +163,10 @@ class Compressed(Strategy):
             "stateless": stateless,
             "exclude": list(exclude),
             "distil": distil is not None,
+            "tune": tune is not None,
         }
         self._distil = distil
+        self._tune = tune
         self._rate = Rate(self.up, strategy, stateless=stateless)
         self._running = False
 
@@ -251,6 +256,7 @@ class Compressed(Strategy):
             Versions(layout, folder, self._held_bytes),
             shared_initial=self._shared_initial,
             stateless=self._stateless,
+            tune=self._tune,
         )
         named, excluded = NamedGrid(grid, timeout, self.ledger), self.excluded(layout)
         return Exchange(named, downlink, self.ledger, Peers(), exclude=excluded, seed=self.seed)

@@ -155,10 +155,10 @@ def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
     """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
     settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
     nothing = data.train.pick(np.arange(0))
-    if not settings.distil:
+    if not settings.needs_proxy:
         return data, nothing, nothing
-    held = settings.distil_source == "held-out"
-    sizes = [settings.distil_proxy * held, settings.distil_guard * (settings.distil_criterion == "held-out")]
+    held, guarded = settings.distil_source == "held-out", settings.distil and settings.distil_criterion == "held-out"
+    sizes = [settings.distil_proxy * held, settings.distil_guard * guarded]
     if sum(sizes) >= count:
         raise SettingError(f"distil-proxy and distil-guard leave some of the {count} examples to nodes, got {sizes}")
     order = derive(seed, "proxy").permutation(count)
@@ -195,4 +195,5 @@ KEYS = (
     "distil-proxy",
     "distil-criterion",
     "distil-guard",
+    "distil-tune",
 )

@@ -72,6 +72,7 @@ OTHERS: dict[str, Value] = {
     "distil-inversion": 3,
     "distil-criterion": "agreement",
     "distil-patience": 2,
+    "distil-tune": 4,
     "distil-temperature": 3.0,
     "link": "nb-iot,loss=0.1",
     "fleet": "boards,slower=3",
