@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
 from fedpress.server.compressed import Compressed
-from fedpress.server.distillation import Distilling, EnsembleDistillation
+from fedpress.server.distillation import Distilling, EnsembleDistillation, Tuning, proxy_of
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
@@ -30,6 +32,7 @@ def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
         distil=_teach(task, config),
+        tune=_tune(task, config),
     )
 
 
@@ -37,5 +40,17 @@ def _teach(task: Any, config: Mapping[str, Value]) -> EnsembleDistillation | Non
     settings = read(Distilling, config)
     if not settings.distil:
         return None
+    device, guard = str(config["device"]), task.guard
+    proxy = proxy_of(task.proxy.x, settings, device)
+    return EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
+
+
+def _tune(task: Any, config: Mapping[str, Value]) -> Tuning | None:
+    settings = read(Distilling, config)
+    if not settings.distil_tune:
+        return None
     device = str(config["device"])
-    return EnsembleDistillation(task.model, task.proxy.x, task.guard.x, task.guard.y, settings, device)
+    if settings.distil_source == "inverted":  # a round's teachers are not asked for its downlink
+        settings = replace(settings, distil_source="noise")
+    proxy = proxy_of(task.proxy.x, settings, device)([], derive(int(config["seed"]), "tune"))
+    return Tuning(task.model, proxy, settings.distil_tune, device)
