@@ -1,4 +1,4 @@
-"""Models that fit devices: fewer channels, lower ranks, shared weights, fewer layers. The only room here that knows torch.
+"""Models that fit devices: fewer channels, lower ranks, shared weights, fewer layers. The one room here with torch.
 
 In goes a model and what is wanted of it; out comes a `Plan`, which is JSON: how a smaller model is made from the
 workload's own. `plan.apply(model)` makes it with the weights that it should have, `plan.build(model)` with room for

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Self
 
 import torch
@@ -61,7 +62,7 @@ def _kept(name: str, entry: Mapping[str, Json]) -> Kept:
             sides.append(None)
             continue
         at = wholes(entry[side], f"{side!r} of layer {name!r}", 0)
-        if any(a >= b for a, b in zip(at, at[1:], strict=False)):
+        if any(a >= b for a, b in pairwise(at)):
             raise PlanError(f"{side!r} of layer {name!r} is in ascending order, none twice")
         sides.append(at)
     return Kept(*sides)

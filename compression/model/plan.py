@@ -76,7 +76,7 @@ class Plan:
         return self._made(model, fill=False)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Return the smaller model with the weights that the plan makes of `model`'s; raise PlanError as `build` does."""
+        """Return the smaller model, its weights made of `model`'s; raise PlanError as `build` does."""
         return self._made(model, fill=True)
 
     def _made(self, model: nn.Module, *, fill: bool) -> nn.Module:

@@ -1,9 +1,10 @@
-"""The step that lets weights share values: by clusters of values (Han et al. 2016, https://arxiv.org/abs/1510.00149) or of rows.
+"""The step that lets weights share: clusters of values, Han et al. 2016, https://arxiv.org/abs/1510.00149, or of rows.
 
 A layer's weight becomes a codebook, which trains, and for each value or row the number of its place in there, packed
-into as few bits as hold it: what lies on disk or goes out is that much smaller. It makes nothing faster: `unpack` for use.
+into as few bits as hold it: what lies on disk or goes out is that much smaller. Nothing gets faster: `unpack` to run.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -13,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fedpress.compression.errors import PlanError, unknown
+from fedpress.compression.errors import PlanError, SettingError, unknown
+from fedpress.compression.model.choice import Choice
+from fedpress.compression.model.looking import weighted
 from fedpress.compression.model.step import Json, Step, layer_of, objects, whole
 from fedpress.compression.stages.kmeans import centroids, middles
 
@@ -72,7 +75,7 @@ class Shared(nn.Module):
     def __init__(self, book: Tensor, places: Tensor, shape: torch.Size) -> None:
         super().__init__()
         self._book = book
-        self._bits = next(bits for bits in (1, 2, 4, 8) if 1 << bits >= len(book))
+        self._bits = _bits(len(book))
         self._count, self._shape = len(places), shape
         each = 8 // self._bits
         padded = torch.zeros(-(-len(places) // each) * each, dtype=torch.uint8)
@@ -92,12 +95,70 @@ class Shared(nn.Module):
         return book[places.flatten()[: self._count].int()].view(self._shape)
 
 
+def choose(model: nn.Module, x: Tensor, by: str, clusters: int = 16, share: float = 0.5) -> Choice:
+    """Return the step that shares what of each layer gets smaller by it.
+
+    Parameters
+    ----------
+    model
+        Its weights stay as they are.
+    x
+        A few inputs, (n, ...): the layer that gives the answer does not share rows, since classes would be one.
+    by
+        `values`, of which each layer keeps `clusters`, or `rows`, of which it keeps `share`.
+    clusters
+        2 to 256 values a layer.
+    share
+        Of each layer's rows, above 0 and below 1.
+
+    Raises
+    ------
+    SettingError
+        If a number is out of range, or no layer would get smaller.
+    """
+    if by not in WAYS:
+        raise SettingError(unknown("way to share", by, WAYS))
+    if by == "values" and not 2 <= clusters <= MOST:
+        raise SettingError(f"weights share 2 to {MOST} values, got {clusters}")
+    if by == "rows" and not 0 < share < 1:
+        raise SettingError(f"the share of rows is above 0 and below 1, got {share}")
+    layers, left = {}, {}
+    last = weighted(model, x)[-1]
+    for name, module in model.named_modules():
+        if not isinstance(module, SHAREABLE) or parametrize.is_parametrized(module):
+            continue
+        count, rows = module.weight.numel(), len(module.weight)
+        if by == "rows" and name == last:
+            left[name] = "its rows are the answers"
+            continue
+        k = clusters if by == "values" else min(MOST, max(1, round(share * rows)))
+        now = 4 * count
+        then = 4 * k + count * _bits(k) / 8 if by == "values" else 4 * k * count / rows + rows * _bits(k) / 8
+        if then < now:
+            layers[name] = Clusters(by, k)
+        else:
+            left[name] = f"{then:,.0f} bytes with {k} {by} in common, {now:,} as it is"
+    if not layers:
+        raise SettingError(f"no layer of this model gets smaller by sharing {by}")
+    return Choice(Share(layers), {name: Share({name: it}) for name, it in layers.items()}, left)
+
+
 def unpack(model: nn.Module) -> nn.Module:
-    """Put plain weights, of the values that they have, in the place of shared ones; return `model`."""
-    for module in list(model.modules()):
+    """Return a copy with plain weights, of the values that they have, in the place of shared ones."""
+    plain = copy.deepcopy(model)
+    for module in list(plain.modules()):
         if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    return model
+            weight = module.weight.detach()  # type: ignore[operator,union-attr]
+            # remove_parametrizations would change the class, which the model that this is a copy of has too.
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            module.register_parameter("weight", nn.Parameter(weight))
+    return plain
+
+
+def _bits(clusters: int) -> int:
+    """Return the bits that the number of a place takes: they divide a byte."""
+    return next(bits for bits in (1, 2, 4, 8) if 1 << bits >= clusters)
 
 
 def _clustered(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
