@@ -65,6 +65,8 @@ OTHERS: dict[str, Value] = {
     "distil-guard": 200,
     "distil-steps": 7,
     "distil-batch": 9,
+    "distil-lr": 0.01,
+    "distil-weighing": "entropy",
     "distil-temperature": 3.0,
     "link": "nb-iot,loss=0.1",
     "fleet": "boards,slower=3",
