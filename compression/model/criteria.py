@@ -27,7 +27,9 @@ def l1(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Sc
     del batches
     return [
         _summed(
-            it, {m.layer: _rows(model.get_submodule(m.layer).weight.detach().abs()) for m in _makers(model, it)}, "out"
+            it,
+            {m.layer: _rows(model.get_parameter(m.layer + ".weight").detach().abs()) for m in _makers(model, it)},
+            "out",
         )
         for it in found
     ]
@@ -98,7 +100,7 @@ def _rows(weight: Tensor) -> Tensor:
 
 def _columns(module: nn.Module) -> Tensor:
     """Return the absolute sum of what a layer looks at each of its inputs with, (inputs,)."""
-    weight: Tensor = module.weight.detach().abs()  # type: ignore[operator,union-attr,assignment]
+    weight = module.get_parameter("weight").detach().abs()
     groups = int(getattr(module, "groups", 1))
     by_group = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
     return by_group.view(groups, -1, weight.shape[1]).sum(1).flatten()
@@ -106,6 +108,6 @@ def _columns(module: nn.Module) -> Tensor:
 
 def _pull(module: nn.Module) -> Tensor:
     """Return, for each output of a layer, the sum of weight times gradient, (outputs,)."""
-    weight, bias = module.weight, module.bias
-    pull = _rows(weight.detach() * weight.grad)  # type: ignore[operator,union-attr,arg-type]
-    return pull if bias is None else pull + bias.detach() * bias.grad  # type: ignore[operator,union-attr,return-value]
+    parts = [(part.detach(), part.grad) for part in module.parameters(recurse=False)]
+    pulls = [(part * grad).reshape(len(part), -1).sum(1) for part, grad in parts if grad is not None]
+    return torch.stack(pulls).sum(0)

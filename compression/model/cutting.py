@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from fedpress.compression.errors import PlanError
 from fedpress.compression.model.step import Json, Step, layer_of, objects, wholes
@@ -45,6 +46,8 @@ class Prune(Step):
     def apply(self, model: nn.Module, *, fill: bool) -> None:
         for name, kept in self.layers.items():
             module = layer_of(model, name)
+            if parametrize.is_parametrized(module):
+                raise PlanError(f"layer {name!r} shares its weights: channels are removed before that")
             if isinstance(module, CONVOLUTIONS):
                 _convolution(name, module, kept)
             elif isinstance(module, nn.Linear):
@@ -56,7 +59,7 @@ class Prune(Step):
 
 
 def _kept(name: str, entry: Mapping[str, Json]) -> Kept:
-    sides = []
+    sides: list[tuple[int, ...] | None] = []
     for side in ("out", "in"):
         if entry[side] is None:
             sides.append(None)

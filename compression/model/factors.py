@@ -12,7 +12,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,16 +70,17 @@ def suits(module: nn.Module, by: str) -> bool:
     """Whether a layer can be factorised in this way."""
     if by == "svd" and type(module) is nn.Linear:
         return True
-    if type(module) not in ((nn.Conv2d,) if by == "spatial" else (nn.Conv1d, nn.Conv2d)):
+    kinds = (nn.Conv2d,) if by == "spatial" else (nn.Conv1d, nn.Conv2d)
+    if not isinstance(module, Convolution) or type(module) not in kinds:  # not one that shares, or anybody's own
         return False
-    thin = module.kernel_size == (1,) * len(module.kernel_size)  # type: ignore[arg-type,operator]
+    thin = set(module.kernel_size) == {1}
     plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return plain and not (thin and by != "svd")
 
 
 def matrices(module: nn.Module, by: str) -> Matrices:
     """Return what the ranks of a layer are ranks of."""
-    weight = module.weight.detach()  # type: ignore[operator,union-attr]
+    weight = module.get_parameter("weight").detach()
     match by:
         case "spatial":  # (in * height, out * width)
             return (weight.permute(1, 2, 0, 3).flatten(2).flatten(0, 1),)
@@ -100,7 +101,7 @@ def _svd(module: nn.Linear | Convolution, ranks: tuple[int, ...], fill: bool) ->
         first = _like(module, module.in_channels, rank)
         last = type(module)(rank, module.out_channels, 1, bias=module.bias is not None)
     if fill:
-        left, right = _halves(*matrices(module, "svd"), rank)
+        left, right = _halves(matrices(module, "svd")[0], rank)
         _fill(first, right)
         _fill(last, left, module.bias)
     return nn.Sequential(first, last)
@@ -108,12 +109,13 @@ def _svd(module: nn.Linear | Convolution, ranks: tuple[int, ...], fill: bool) ->
 
 def _spatial(module: nn.Conv2d, ranks: tuple[int, ...], fill: bool) -> nn.Sequential:
     (rank,), (height, width) = ranks, module.kernel_size
-    (down, along), (top, side), (dy, dx) = module.stride, module.padding, module.dilation
+    (down, along), (dy, dx) = module.stride, module.dilation
+    top, side = cast(tuple[int, int], module.padding)  # see `suits`: not text
     inputs, outputs = module.in_channels, module.out_channels
-    first = nn.Conv2d(inputs, rank, (height, 1), (down, 1), (top, 0), (dy, 1), bias=False)  # type: ignore[arg-type]
-    last = nn.Conv2d(rank, outputs, (1, width), (1, along), (0, side), (1, dx), bias=module.bias is not None)  # type: ignore[arg-type]
+    first = nn.Conv2d(inputs, rank, (height, 1), (down, 1), (top, 0), (dy, 1), bias=False)
+    last = nn.Conv2d(rank, outputs, (1, width), (1, along), (0, side), (1, dx), bias=module.bias is not None)
     if fill:
-        left, right = _halves(*matrices(module, "spatial"), rank)
+        left, right = _halves(matrices(module, "spatial")[0], rank)
         _fill(first, left.view(inputs, height, rank).permute(2, 0, 1))
         _fill(last, right.view(rank, outputs, width).transpose(0, 1), module.bias)
     return nn.Sequential(first, last)
@@ -140,7 +142,7 @@ def _separable(module: Convolution, ranks: tuple[int, ...], fill: bool) -> nn.Se
     first = _like(module, inputs, inputs * rank, inputs)
     last = type(module)(inputs * rank, outputs, 1, bias=module.bias is not None)
     if fill:
-        left, right = _halves(*matrices(module, "separable"), rank)  # (in, out, rank), (in, rank, places)
+        left, right = _halves(matrices(module, "separable")[0], rank)  # (in, out, rank), (in, rank, places)
         _fill(first, right)
         _fill(last, left.permute(1, 0, 2), module.bias)
     return nn.Sequential(first, last)
@@ -169,6 +171,6 @@ def _halves(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def _fill(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
     with torch.no_grad():
-        layer.weight.copy_(weight.reshape(layer.weight.shape))  # type: ignore[operator,union-attr,arg-type]
+        layer.get_parameter("weight").copy_(weight.reshape(layer.get_parameter("weight").shape))
         if bias is not None:
-            layer.bias.copy_(bias)  # type: ignore[operator,union-attr]
+            layer.get_parameter("bias").copy_(bias)

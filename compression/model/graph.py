@@ -171,9 +171,8 @@ def _channels(model: nn.Module, group: Group) -> Channels | None:
 
 def _blind(module: nn.Module, inputs: Indices) -> None:
     """Let a layer look away from some of its inputs."""
-    weight, at = module.weight, torch.from_numpy(inputs)
-    groups = getattr(module, "groups", 1)
-    each, rows = weight.shape[1], weight.shape[0] // groups  # type: ignore[index,union-attr]
-    for number in at.tolist():
-        group = number // each if groups > 1 else 0  # type: ignore[operator]
-        weight[group * rows : (group + 1) * rows, number - group * each] = 0  # type: ignore[index,operator]
+    weight, groups = module.get_parameter("weight"), int(getattr(module, "groups", 1))
+    each, rows = weight.shape[1], weight.shape[0] // groups
+    for number in inputs.tolist():
+        group = number // each
+        weight[group * rows : (group + 1) * rows, number % each] = 0

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from fedpress.compression.model.cutting import NORMS
+
 Batches = Sequence[tuple[Tensor, Tensor]]  # inputs (n, ...) and targets (n,), or (n, steps)
 Shape = tuple[int, ...]
 _BATCH = 100  # larger ones fall out of the cache
@@ -74,7 +76,7 @@ def _has_weight(module: nn.Module) -> bool:
 
 def recalibrate(model: nn.Module, batches: Batches) -> None:
     """Measure anew, in place, what batch norms take for mean and variance: of fewer channels they are others."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for m in model.modules() if isinstance(m, NORMS)]
     before = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:

@@ -148,7 +148,7 @@ def unpack(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model)
     for module in list(plain.modules()):
         if parametrize.is_parametrized(module, "weight"):
-            weight = module.weight.detach()  # type: ignore[operator,union-attr]
+            weight = module.weight.detach()  # type: ignore[operator]
             # remove_parametrizations would change the class, which the model that this is a copy of has too.
             module.__class__ = parametrize.type_before_parametrizations(module)
             del module._modules["parametrizations"]
@@ -169,6 +169,10 @@ def _clustered(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
         places = np.searchsorted(middles(book), values)
         padded = np.pad(book, (0, k - len(book)), mode="edge")  # fewer distinct values than asked for
         return torch.from_numpy(padded).unsqueeze(1), torch.from_numpy(places)
+    return _near(rows, k)
+
+
+def _near(rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     book = _spread(rows, k)
     for _ in range(_ROUNDS):
         places = torch.cdist(rows, book).argmin(1)

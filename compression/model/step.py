@@ -44,7 +44,8 @@ def layer_of(model: nn.Module, name: str) -> nn.Module:
             known_name for known_name, module in known.items() if known_name and not any(module.children())
         )
         raise PlanError(f"the plan names a layer {name!r}, which the model does not have: its layers are {layers}")
-    return known[name]
+    found: nn.Module = known[name]
+    return found
 
 
 def put(model: nn.Module, name: str, module: nn.Module) -> None:
