@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -65,8 +64,7 @@ def read_folder(path: Path) -> Folder:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise DataError(f"{path / MODEL} is not of the model that {path} describes: {_short(error)}") from error
-    with torch.no_grad():
-        wrong = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    wrong = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if wrong:
         raise DataError(f"{path / MODEL} holds numbers that are none, in {wrong[0]}")
     return Folder(path, result, work, plan, model)
