@@ -96,6 +96,7 @@ def test_half_of_every_channel_is_half_of_every_side() -> None:
     assert shapes == [(4, 1, 5, 5), (8, 4, 5, 5), (55, 128), (10, 55)]
 
 
+@pytest.mark.slow
 def test_a_pruned_resnet_trains_on() -> None:
     model, x = made(CASES["resnet18"])
     less = Plan((choose(model, x, 0.9, "l1", ()).step,)).apply(model).train()
