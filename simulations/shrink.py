@@ -100,7 +100,7 @@ def shrink(
         "before": work.sizes(folder.model, (source / MODEL).read_bytes()),
         "after": work.sizes(model, data),
         "latency_ms": work.latencies(),
-        "layers": report.layers(folder.model, model, work.x) if not folder.plan.steps else [],
+        "layers": report.layers(folder.model, model, work.x),
         "test": {"before": work.score(folder.model), "after": work.score(model)},
         "versions": versions(),
     }
