@@ -129,7 +129,10 @@ def _traced(model: nn.Module, x: Tensor) -> Iterator[Group]:
     names = {module: name for name, module in traced.named_modules()}
     with warnings.catch_warnings(), torch.enable_grad():
         warnings.simplefilter("ignore")  # of parameters outside layers: a group that has any is left alone
-        graph = torch_pruning.DependencyGraph().build_dependency(traced, example_inputs=x, verbose=False)
+        try:
+            graph = torch_pruning.DependencyGraph().build_dependency(traced, example_inputs=x, verbose=False)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+            raise SettingError(f"torch-pruning cannot follow this model: {error}") from error
         for group in graph.get_all_groups(root_module_types=[*CONVOLUTIONS, nn.Linear]):
             yield [
                 (

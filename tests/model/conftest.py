@@ -67,6 +67,61 @@ class Joined(nn.Module):
         return scores
 
 
+class Squeezed(nn.Module):
+    """Channels that are weighed by what is seen of all of them: squeeze and excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.next, self.head = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 6, 3), nn.Linear(6, 10)
+        self.squeeze, self.excite = nn.Linear(8, 4), nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        weights = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
+        scores: Tensor = self.head(self.next(x * weights[:, :, None, None]).relu().mean((2, 3)))
+        return scores
+
+
+class Twice(nn.Module):
+    """A layer that is passed twice: what comes out of it goes into it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.head = nn.Linear(64, 12), nn.Linear(12, 12), nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(1)).relu()
+        scores: Tensor = self.head(self.again(self.again(x).relu()).relu())
+        return scores
+
+
+class Shuffled(nn.Module):
+    """Channels that change places between two grouped convolutions, which the graph does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.grouped = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, groups=2)
+        self.next, self.head = nn.Conv2d(8, 8, 1, groups=2), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.grouped(self.first(x).relu()).unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+        scores: Tensor = self.head(self.next(x).relu().mean((2, 3)))
+        return scores
+
+
+class Scaled(nn.Module):
+    """Channels that are multiplied with a parameter of no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(64, 12), nn.Linear(12, 10)
+        self.scale = nn.Parameter(torch.ones(12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head((self.first(x.flatten(1)) * self.scale).relu())
+        return scores
+
+
 class Mixing(nn.Module):
     """Channels that a softmax mixes: without one of them the others are not what they were."""
 
@@ -95,6 +150,8 @@ CASES = {
     "grouped": Case(Grouped, SMALL, 3),
     "residual": Case(Residual, SMALL, 4),
     "joined": Case(Joined, SMALL, 3),
+    "squeezed": Case(Squeezed, SMALL, 3),
+    "twice": Case(Twice, SMALL, 1),
     "mcmahan": Case(lambda: models.mcmahan(0.0), IMAGE, 3),
     "resnet18": Case(lambda: models.resnet18(0.0), IMAGE, 12),
 }

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from fedpress.compression.model.looking import loss
 from fedpress.compression.model.pruning import choose
 from fedpress.simulations import models
 
-from .conftest import CASES, IMAGE, Case, Mixing, examples, made
+from .conftest import CASES, IMAGE, Case, Mixing, Scaled, Shuffled, examples, made
 
 
 def silence(model: nn.Module, it: Channels, silent: Indices) -> None:
@@ -141,12 +142,22 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
             assert slope**2 == pytest.approx(scores[channel], rel=1e-2, abs=1e-12)
 
 
-def test_what_mixes_channels_is_left_alone() -> None:
-    model, x = Mixing().eval(), torch.randn(4, 1, 8, 8)
-    found, left = channels(model, x)
-    assert [it.name for it in found] == ["plain"]
-    assert "mix" in left["mixed"]
-    assert "answer" in left["head"]
+@pytest.mark.parametrize(
+    ("make", "found", "left"),
+    [
+        (Mixing, {"plain"}, {"mixed": "mix", "head": "answer"}),
+        (Shuffled, {"first", "next"}, {"grouped": "mix", "head": "answer"}),
+        (Scaled, set(), {"first": "parameter", "head": "answer"}),
+    ],
+)
+def test_what_cannot_be_removed_is_left_alone(
+    make: Callable[[], nn.Module], found: set[str], left: dict[str, str]
+) -> None:
+    torch.manual_seed(1)
+    could, reasons = channels(make().eval(), torch.randn(4, 1, 8, 8))
+    assert {it.name for it in could} == found
+    assert reasons.keys() == left.keys()
+    assert all(left[layer] in reason for layer, reason in reasons.items())
 
 
 def test_what_has_no_channels_is_refused() -> None:
