@@ -55,7 +55,7 @@ class Simulated:
             raise SettingError(unknown("partition", self.partition, KINDS))
         if self.engine not in ENGINES:
             raise SettingError(unknown("engine", self.engine, ENGINES))
-        _check_device(self.device)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,8 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     return config
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
+    """Raise SettingError if torch knows no device `name` here."""
     if name == "cpu":
         return
     import torch

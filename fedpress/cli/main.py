@@ -16,6 +16,7 @@ from fedpress.cli.doctor import doctor
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
 from fedpress.cli.server import server
+from fedpress.cli.shrink import shrink
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(compare)
+app.command()(shrink)
 app.command()(inspect)
 app.command()(server)
 app.command()(doctor)
