@@ -100,7 +100,7 @@ def shrink(
         "before": work.sizes(folder.model, (source / MODEL).read_bytes()),
         "after": work.sizes(model, data),
         "latency_ms": work.latencies(),
-        "layers": report.layers(folder.model, model, work.x) if not folder.plan.steps else [],
+        "layers": report.layers(folder.model, model, work.x),
         "test": {"before": work.score(folder.model), "after": work.score(model)},
         "versions": versions(),
     }
@@ -144,15 +144,14 @@ class _Work:
             before, effects = self.score(self.model), self._effects(choice)
             self.plan = self.plan.then(choice.step)
             self.model = Plan((choice.step,)).apply(self.model)
-            row = {"step": kind, "alone": effects, "left": dict(choice.left), "test": {"before": before}}
-            row["test"]["untuned"] = self.score(self.model)
-            self._say(f"{kind}: {len(choice.parts)} layers, accuracy {_told(row['test'])}")
+            scores = {"before": before, "untuned": self.score(self.model)}
+            self._say(f"{kind}: {len(choice.parts)} layers, accuracy {_told(scores)}")
             if self._wanted.tune:
                 self._say(f"{kind}: tuning for {self._wanted.tune} steps")
                 self._tune(kind)
-                row["test"]["tuned"] = self.score(self.model)
-                self._say(f"{kind}: tuned, accuracy {_told(row['test'])}")
-            yield row
+                scores["tuned"] = self.score(self.model)
+                self._say(f"{kind}: tuned, accuracy {_told(scores)}")
+            yield {"step": kind, "alone": effects, "left": dict(choice.left), "test": scores}
 
     def score(self, model: nn.Module) -> dict[str, Any]:
         """Return the accuracy on the test set, by class and in all."""

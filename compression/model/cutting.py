@@ -119,6 +119,15 @@ def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Kep
     module.out_channels = len(out)
 
 
+def size_of(module: nn.Module, side: str) -> int:
+    """Return how many outputs or inputs a layer has whose channels can be removed."""
+    if isinstance(module, NORMS):
+        return int(module.num_features)
+    if isinstance(module, nn.Linear):
+        return int(module.out_features if side == "out" else module.in_features)
+    return int(getattr(module, "out_channels" if side == "out" else "in_channels"))
+
+
 def depthwise(module: nn.Module) -> bool:
     """Whether each of a convolution's channels is a group of its own, inside and out."""
     groups = getattr(module, "groups", 1)

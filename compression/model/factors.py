@@ -63,7 +63,8 @@ class Factorise(Step):
                 raise PlanError(
                     f"ranks of layer {name!r} by {factors.by} are at most {list(most)}, got {list(factors.ranks)}"
                 )
-            put(model, name, WAYS[factors.by](module, factors.ranks, fill))
+            thin = WAYS[factors.by](module, factors.ranks, fill)
+            put(model, name, thin.to(module.get_parameter("weight").dtype).train(module.training))
 
 
 def suits(module: nn.Module, by: str) -> bool:
@@ -170,6 +171,7 @@ def _halves(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 
 def _fill(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
+    layer.to(weight.dtype)
     with torch.no_grad():
         layer.get_parameter("weight").copy_(weight.reshape(layer.get_parameter("weight").shape))
         if bias is not None:

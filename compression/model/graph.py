@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedpress.compression.errors import FedpressError, SettingError
-from fedpress.compression.model.cutting import CONVOLUTIONS, PRUNABLE, Kept, Prune, depthwise
+from fedpress.compression.model.cutting import CONVOLUTIONS, PRUNABLE, Kept, Prune, depthwise, size_of
 
 Indices = NDArray[np.int64]
 
@@ -28,6 +28,7 @@ class Member:
 
     layer: str
     side: str  # out or in
+    size: int  # of that side
     at: Indices  # (n,) which of the layer's outputs or inputs
     channel: Indices  # (n,) the channel that each of them is part of
 
@@ -108,7 +109,7 @@ def prune(chosen: Sequence[tuple[Channels, Indices]]) -> Prune:
         for member in it.members:
             key = member.layer, member.side
             gone.setdefault(key, set()).update(member.at[~np.isin(member.channel, kept)].tolist())
-            sizes[key] = len(member.at)
+            sizes[key] = member.size
     layers: dict[str, dict[str, tuple[int, ...]]] = {}
     for (layer, side), removed in gone.items():
         if removed:
@@ -159,7 +160,7 @@ def _channels(model: nn.Module, group: Group) -> Channels | None:
     for layer, side, at, channel in group:
         module = model.get_submodule(layer)
         order = np.argsort(at)
-        member = Member(layer, side, np.array(at)[order], np.array(channel)[order])
+        member = Member(layer, side, size_of(module, side), np.array(at)[order], np.array(channel)[order])
         groups = getattr(module, "groups", 1)
         if groups > 1 and not depthwise(module):
             if len(at) != width or (member.channel != np.arange(width)).any():

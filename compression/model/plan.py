@@ -44,13 +44,11 @@ class Plan:
         """Return the plan in the file `path`; raise PlanError if it cannot be read or is none."""
         try:
             if path.stat().st_size > _MOST:
-                raise PlanError(f"{path} is {path.stat().st_size} bytes: a plan has at most {_MOST}")
+                raise PlanError(f"it is {path.stat().st_size} bytes, and a plan has at most {_MOST}")
             return cls.of(json.loads(path.read_bytes()))
         except OSError as error:
             raise PlanError(f"{path} cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:  # of json
-            if isinstance(error, PlanError):
-                raise PlanError(f"{path}: {error}") from error
+        except (PlanError, ValueError, RecursionError) as error:  # the latter two of json
             raise PlanError(f"{path} is no plan: {error}") from error
 
     def write(self, path: Path) -> None:

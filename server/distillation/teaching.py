@@ -28,6 +28,6 @@ def teach(
         said = (student(x[batch].to(device)) / heat).log_softmax(-1)
         loss = -(wanted[batch].to(device) * said).sum(-1).mean() * heat**2
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
