@@ -7,7 +7,7 @@ from typing import Any
 
 from fedpress.compression.settings import Value, read
 from fedpress.server.compressed import Compressed
-from fedpress.server.distillation import Distilling, EnsembleDistillation
+from fedpress.server.distillation import Distilling, EnsembleDistillation, proxy_of
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
@@ -37,5 +37,6 @@ def _teach(task: Any, config: Mapping[str, Value]) -> EnsembleDistillation | Non
     settings = read(Distilling, config)
     if not settings.distil:
         return None
-    device = str(config["device"])
-    return EnsembleDistillation(task.model, task.proxy.x, task.guard.x, task.guard.y, settings, device)
+    device, guard = str(config["device"]), task.guard
+    proxy = proxy_of(task.proxy.x, settings, device)
+    return EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)

@@ -68,6 +68,7 @@ class Recorder:
                 row["codecs"] = {node: counted.codec for node, counted in done.counted.items()}
             if self._result["config"].get("distil"):
                 row["distilled"] = done.distilled
+                row["distillation"] = done.distillation
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}

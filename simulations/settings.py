@@ -125,7 +125,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     config["task"] = TASK
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
-    read(Distilling, config)
+    distilling = read(Distilling, config)
     network = read(Network, config)
     build_strategy(config)
     build_policy(config)
@@ -137,6 +137,8 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
         raise SettingError("deadlines and dropouts are simulated in process: engine is inprocess, got 'ray'")
     if serving.fraction_evaluate and not simulated.holdout:
         raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
+    if distilling.distil and distilling.distil_criterion == "clients" and not simulated.holdout:
+        raise SettingError("nodes judge on what they hold out: with distil-criterion clients, holdout is above 0")
     return config
 
 

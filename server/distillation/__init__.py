@@ -7,6 +7,7 @@ trains any model on what they say. A new weighing is a function in `weighing.py`
 
 from fedpress.server.distillation.distiller import EnsembleDistillation
 from fedpress.server.distillation.ensemble import Teacher, ensemble_scores, scores_of
+from fedpress.server.distillation.proxies import proxy_of
 from fedpress.server.distillation.settings import Distilling
 from fedpress.server.distillation.teaching import teach
 from fedpress.server.distillation.weighing import WEIGHINGS, Knows
@@ -18,6 +19,7 @@ __all__ = [
     "Knows",
     "Teacher",
     "ensemble_scores",
+    "proxy_of",
     "scores_of",
     "teach",
 ]

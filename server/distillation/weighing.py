@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedpress.compression.errors import DataError
+
 
 @dataclass(frozen=True)
 class Knows:
@@ -39,14 +41,16 @@ def by_confidence(said: Tensor, _knows: Knows) -> Tensor:
 
 def by_entropy(said: Tensor, _knows: Knows) -> Tensor:
     """By how far a teacher's answer is from knowing nothing: 1 less its entropy over the largest there is."""
-    entropy = -(said.exp() * said).sum(-1, keepdim=True)
+    entropy: Tensor = torch.special.entr(said.exp()).sum(-1, keepdim=True)
     return 1 - entropy / math.log(max(2, said.shape[-1]))
 
 
 def by_classes(said: Tensor, knows: Knows) -> Tensor:
     """By how many examples of a class a teacher has seen: what it says of one that it never saw is worth nothing."""
     if knows.counts is None:
-        raise ValueError("weighing by classes needs the class counts of every teacher")
+        raise DataError("weighing by classes needs the class counts of every teacher")
+    if len(knows.counts) != said.shape[-1]:
+        raise DataError(f"the model tells {said.shape[-1]} classes apart, its node counts {len(knows.counts)}")
     return knows.counts.to(said.dtype)
 
 
