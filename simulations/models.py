@@ -63,6 +63,27 @@ def lenet(dropout: float) -> nn.Module:
     )
 
 
+def pocket(dropout: float) -> nn.Module:
+    """Return a network for 28 x 28 images that is under 25 kB as an int8 ExecuTorch file, 15,786 parameters.
+
+    What such a file costs beside its weights is 5 kB, and 1.5 kB a layer: three layers and a head, each stride takes the
+    place of a pooling.
+    """
+    return _strided((16, 24, 32), dropout)
+
+
+def strided(dropout: float) -> nn.Module:
+    """Return the same network, wide enough to teach that one, 89,770 parameters."""
+    return _strided((32, 64, 96), dropout)
+
+
+def _strided(widths: tuple[int, ...], dropout: float) -> nn.Module:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise((1, *widths)):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(16 * widths[-1], 10))
+
+
 def cnn1d(dropout: float) -> nn.Module:
     """Return a 1-D CNN for windows of 6 axes x 100 samples, 7 classes, 11,159 parameters."""
     return nn.Sequential(

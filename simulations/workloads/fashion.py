@@ -42,6 +42,8 @@ class Fashion:
         "mcmahan": models.mcmahan,
         "lenet": models.lenet,
         "resnet18": models.resnet18,
+        "strided": models.strided,
+        "pocket": models.pocket,
     }
     defaults: ClassVar[Config] = {
         "clients": 100,
