@@ -8,12 +8,15 @@ from typing import Any
 from fedpress.compression.settings import Value, read
 from fedpress.server.compressed import Compressed
 from fedpress.server.distillation import Distilling, EnsembleDistillation
+from fedpress.server.fleet.fleet import Fleet
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
 
 
-def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None) -> Compressed:
+def build(
+    config: Mapping[str, Value], task: Any, checkpoint: Path | None = None, fleet: Fleet | None = None
+) -> Compressed:
     """Return it; raise SettingError if parts of it do not go together."""
     serving = read(Serving, config)
     return Compressed(
@@ -30,6 +33,7 @@ def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
         distil=_teach(task, config),
+        fleet=fleet,
     )
 
 

@@ -1,0 +1,53 @@
+"""The fleet that a run's configuration describes, and what does not go together with one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flwr.serverapp.strategy import Strategy
+
+from fedpress.compression import Update
+from fedpress.compression.errors import SettingError
+from fedpress.compression.groups import Groups
+from fedpress.compression.model.widths import narrow
+from fedpress.compression.settings import Value, read
+from fedpress.server.aggregate import STREAMING
+from fedpress.server.fleet.architectures import Architectures
+from fedpress.server.fleet.fleet import Fleet
+from fedpress.server.fleet.widths import Widths
+from fedpress.server.settings import Serving
+
+
+def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
+    """Return it; None if all nodes have the same model."""
+    groups = read(Groups, config)
+    if not groups.all:
+        return None
+    by_name = {group.name: group for group in groups.all}
+
+    def evaluate(name: str, weights: Update) -> Mapping[str, Any]:
+        group = by_name[name]
+        if name not in judges:
+            model = task.model(group.model) if group.model else task.model()
+            judges[name] = narrow(model, group.width).to(str(config["device"]))
+        scores: Mapping[str, Any] = task.evaluate(weights, judges[name])
+        return scores
+
+    judges: dict[str, Any] = {}
+    clients, seed = int(config["clients"]), int(config["seed"])
+    if groups.widths:
+        return Widths(groups, clients, seed, evaluate, task.model())
+    return Architectures(groups, clients, seed, evaluate, {name: task.model(name) for name in by_name})
+
+
+def check_fleet(groups: Groups, serving: Serving, strategy: Strategy) -> None:
+    """Raise SettingError if the server's settings do not go together with these groups."""
+    if not groups.all:
+        return
+    if type(strategy) not in STREAMING:
+        there = ", ".join(kind.__name__ for kind in STREAMING)
+        raise SettingError(f"groups are averaged by {there}, got {type(strategy).__name__}")
+    if groups.slices != "nested" and (serving.shared_initial or not serving.stateless):
+        raise SettingError(
+            f"what a node remembers belongs to channels that {groups.slices} slices take from it: they need stateless "
+            "true and shared-initial false"
+        )

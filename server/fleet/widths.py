@@ -1,0 +1,42 @@
+"""Widths of one model: the server has all of it, each group a share of its channels; averaged by coverage.
+
+Nested slices: Diao et al. 2021, https://arxiv.org/abs/2010.01264; rolling ones: Alam et al. 2022,
+https://arxiv.org/abs/2212.01548; by importance: the channels of the largest norm, looked at again now and then.
+"""
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fedpress.compression import Update
+from fedpress.compression.groups import Groups
+from fedpress.compression.slices import Slice
+from fedpress.compression.model.widths import structure
+from fedpress.server.fleet.fleet import Evaluate, Fleet
+
+
+class Widths(Fleet):
+    """A fleet whose groups have widths of `model`."""
+
+    def __init__(self, groups: Groups, clients: int, seed: int, evaluate: Evaluate, model: nn.Module) -> None:
+        super().__init__(groups, clients, seed, evaluate)
+        self.whole = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+        self.shown = next((group.name for group in groups.all if group.width == 1), "")
+        self._structure = structure(model)
+        self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first
+
+    def slices(self, round: int, whole: Update) -> dict[str, Slice]:
+        start = round - 1 if self.groups.slices == "rolling" else 0
+        if self.groups.slices == "importance" and (round - 1) % self.groups.reorder == 0:
+            self._orders = self._structure.orders(whole)
+        return {
+            group.name: self._structure.slice(group.width, start=start, orders=self._orders or None)
+            for group in self.groups.all
+        }
+
+    def save(self) -> Any:
+        return self._orders
+
+    def resume(self, saved: Any) -> None:
+        self._orders = saved
