@@ -206,8 +206,8 @@ class Compressed(Strategy):
                     counted = {vote.node: Counted(str(vote.codec), vote.weight, vote.work) for vote in outcome.votes}
                     failures, seconds = asked - len(counted), time.monotonic() - began
                     groups = {name: d.model for name, d in exchange.models.downlinks.items() if self._fleet}
-                    round = Round(number, model, central, evaluation, failures, seconds, counted, distilled, groups)
-                    self.on_round(round)
+                    over = Round(number, model, central, evaluation, failures, seconds, counted, distilled, groups)
+                    self.on_round(over)
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)

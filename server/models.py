@@ -14,18 +14,21 @@ from fedpress.server.downlink import Downlink
 class Models(ABC):
     """What the server has, and what it sends to whom.
 
-    `exact` is the server's own model w, of this `layout`, which strategies see; `model` is the one that is evaluated, as
-    nodes can reconstruct it.
+    `layout` is that of the server's model, `downlinks` are the groups' by their names.
     """
 
-    exact: Update
     layout: Layout
-    downlinks: Mapping[str, Downlink]  # by group
+    downlinks: Mapping[str, Downlink]
+
+    @property
+    @abstractmethod
+    def exact(self) -> Update:
+        """The server's own model w, which strategies see."""
 
     @property
     @abstractmethod
     def model(self) -> Update:
-        """The model that is evaluated."""
+        """The model that is evaluated, as nodes can reconstruct it."""
 
     @abstractmethod
     def group(self, node: str) -> str:
@@ -71,8 +74,7 @@ class One(Models):
         self.layout = downlink.layout
 
     @property
-    def exact(self) -> Update:  # type: ignore[override]
-        """The server's own model w."""
+    def exact(self) -> Update:
         return self.downlinks[""].exact
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedpress.client.settings import Training
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.groups import Groups
-from fedpress.compression.model.widths import structure
+from fedpress.compression.model.channels import channels_of
 from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import read_tables
 from fedpress.server.distillation import Distilling
@@ -143,7 +143,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
             raise SettingError(unknown("model", group.model, workload.models))
     if groups.widths:
         name = simulated.model or next(iter(workload.models))
-        structure(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
+        channels_of(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
     if serving.per_round > simulated.clients:
         raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
     if simulated.engine == "ray" and (network.deadline or find_fleet(network.fleet).dropouts):

@@ -1,5 +1,6 @@
-"""Architectures side by side: each group's model is averaged with its like; Lin et al. 2020, section 4.3,
-https://arxiv.org/abs/2006.07242. What they teach each other is distillation's part.
+"""Architectures side by side, each averaged with its like: Lin et al. 2020, https://arxiv.org/abs/2006.07242.
+
+What they teach each other is distillation's part.
 """
 
 from collections.abc import Mapping

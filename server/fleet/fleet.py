@@ -77,10 +77,14 @@ class Grouped(Models):
 
     def __init__(self, fleet: Fleet, make: Callable[[str, Update], Downlink]) -> None:
         self.layout = Layout.of(fleet.whole)
-        self.exact = representable(fleet.whole, self.layout)
+        self._exact = representable(fleet.whole, self.layout)
         self._fleet = fleet
         self._slices = fleet.slices(1, self.exact)
         self.downlinks = {name: make(name, part.take(self.exact)) for name, part in self._slices.items()}
+
+    @property
+    def exact(self) -> Update:
+        return self._exact
 
     @property
     def model(self) -> Update:
@@ -93,7 +97,7 @@ class Grouped(Models):
         return self._slices[self.group(node)]
 
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
-        self.exact = representable(wanted, self.layout)
+        self._exact = representable(wanted, self.layout)
         self._slices = self._fleet.slices(round + 1, self.exact)
         for name, part in self._slices.items():
             self.downlinks[name].advance(part.take(self.exact), round)
@@ -103,6 +107,6 @@ class Grouped(Models):
 
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
         super().resume(saved, round)
-        self.exact = saved["whole"]
+        self._exact = saved["whole"]
         self._fleet.resume(saved["fleet"])
         self._slices = self._fleet.slices(round + 1, self.exact)

@@ -11,8 +11,9 @@ from torch import nn
 
 from fedpress.compression import Update
 from fedpress.compression.groups import Groups
+from fedpress.compression.model.channels import channels_of
+from fedpress.compression.model.widths import by_importance, part_of
 from fedpress.compression.slices import Slice
-from fedpress.compression.model.widths import structure
 from fedpress.server.fleet.fleet import Evaluate, Fleet
 
 
@@ -23,15 +24,15 @@ class Widths(Fleet):
         super().__init__(groups, clients, seed, evaluate)
         self.whole = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
         self.shown = next((group.name for group in groups.all if group.width == 1), "")
-        self._structure = structure(model)
+        self._channels = channels_of(model)
         self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first
 
     def slices(self, round: int, whole: Update) -> dict[str, Slice]:
         start = round - 1 if self.groups.slices == "rolling" else 0
         if self.groups.slices == "importance" and (round - 1) % self.groups.reorder == 0:
-            self._orders = self._structure.orders(whole)
+            self._orders = by_importance(self._channels, whole)
         return {
-            group.name: self._structure.slice(group.width, start=start, orders=self._orders or None)
+            group.name: part_of(self._channels, group.width, start=start, orders=self._orders)
             for group in self.groups.all
         }
 
