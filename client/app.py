@@ -27,7 +27,8 @@ def _initial(context: Context) -> dict[str, Any]:
     if group is None:
         initial: dict[str, Any] = task.initial()
         return initial
-    return {name: tensor.numpy() for name, tensor in _made(task, group).state_dict().items()}
+    made = _made(task, group, 0.0)  # how inputs are scaled is no part of its weights
+    return {name: tensor.numpy() for name, tensor in made.state_dict().items()}
 
 
 app = ClientApp(mods=[compress(initial=_initial)])
@@ -103,26 +104,26 @@ def _task(context: Context) -> Any:
 def _load(message: Message, context: Context, task: Any, device: str) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
-    model = _model(task, _group(context), device)
+    model = _model(task, _group(context), read(Groups, context.run_config).scale, device)
     model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
 
 @lru_cache(maxsize=8)
-def _model(task: Any, group: Group | None, device: str) -> torch.nn.Module:
+def _model(task: Any, group: Group | None, scale: float, device: str) -> torch.nn.Module:
     """Return a model that all nodes trained by this process take turns with: its weights are loaded anew each time."""
-    model: torch.nn.Module = _made(task, group).to(device)
+    model: torch.nn.Module = _made(task, group, scale).to(device)
     return model
 
 
-def _made(task: Any, group: Group | None) -> torch.nn.Module:
+def _made(task: Any, group: Group | None, scale: float) -> torch.nn.Module:
     """Return a fresh model, as the nodes of a group have it."""
     model: torch.nn.Module = task.model(group.model) if group and group.model else task.model()
     if group is None or group.width == 1:
         return model
     from fedpress.compression.model.widths import narrow
 
-    return narrow(model, group.width)
+    return narrow(model, group.width, scale)
 
 
 def _group(context: Context) -> Group | None:

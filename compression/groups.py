@@ -29,25 +29,30 @@ class Group:
 class Groups:
     """Devices of different sizes in one federation."""
 
-    widths: str = ""  # shares of nodes by width, "1:0.5,0.25:0.5", or "1,0.25" where devices say theirs; empty for one
-    models: str = ""  # the same by model, "cnn:0.5,lenet:0.5": each is averaged with its like; empty for one
+    groups: str = ""  # widths or models, with their shares of nodes: 1:0.5,0.25:0.5 or cnn:0.5,lenet:0.5; empty for one
+    scale: float = 0.5  # a narrower layer's inputs are multiplied by (1 / its share of them) to this power
     slices: str = "nested"  # which channels a width takes: nested, rolling or importance
     reorder: int = 1  # rounds between two looks at which channels are important
 
     def __post_init__(self) -> None:
-        if self.widths and self.models:
-            raise SettingError(f"groups differ in widths or in models, got widths {self.widths!r} and {self.models!r}")
         if self.slices not in SLICES:
             raise SettingError(unknown("slices", self.slices, SLICES))
-        if self.slices != "nested" and not self.widths:
-            raise SettingError(f"slices say which channels a width takes: give widths with {self.slices!r}")
+        if self.slices != "nested" and not self.wide:
+            raise SettingError(
+                f"slices say which channels a width takes: {self.slices!r} needs groups of widths, got {self.groups!r}"
+            )
+        require(0 <= self.scale <= 1, "scale", "in [0, 1]", self.scale)
         require(self.reorder >= 1, "reorder", "at least 1", self.reorder)
-        _ = self.all
 
     @property
     def all(self) -> tuple[Group, ...]:
         """The groups, in the order in which they are named; none if all nodes have the same model."""
-        return _read(self.widths, self.models)
+        return _read(self.groups)
+
+    @property
+    def wide(self) -> bool:
+        """Whether groups are widths of one model."""
+        return any(not group.model for group in self.all)
 
     @property
     def dealt(self) -> bool:
@@ -64,7 +69,7 @@ class Groups:
         It is the widest that is no wider than it says, the narrowest if it says nothing or less. Raises SettingError
         if it runs none of the run's models.
         """
-        if self.models:
+        if not self.wide:
             known = {group.model: group for group in self.all}
             model = str(said.get("model", ""))
             if model not in known:
@@ -84,8 +89,7 @@ class Groups:
 
 
 @lru_cache(maxsize=16)
-def _read(widths: str, models: str) -> tuple[Group, ...]:
-    name, text = ("widths", widths) if widths else ("models", models)
+def _read(text: str) -> tuple[Group, ...]:
     if not text:
         return ()
     groups = []
@@ -93,22 +97,25 @@ def _read(widths: str, models: str) -> tuple[Group, ...]:
         what, colon, share = (piece.strip() for piece in part.partition(":"))
         try:
             portion = float(share) if colon else 0.0
-            width = float(what) if widths else 1.0
         except ValueError as error:
-            raise SettingError(f"{name} are pairs such as {_EXAMPLES[name]}, got {text!r}") from error
+            raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, got {text!r}") from error
         if not what or (colon and not 0 < portion <= 1):
-            raise SettingError(f"{name} are pairs such as {_EXAMPLES[name]}, shares above 0, got {text!r}")
-        require(0 < width <= 1, name, "in (0, 1]", what)
-        groups.append(Group(f"{width:g}" if widths else what, "" if widths else what, width, portion))
+            raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, with shares in (0, 1], got {text!r}")
+        try:
+            width = float(what)
+        except ValueError:
+            groups.append(Group(what, what, 1.0, portion))
+            continue
+        require(0 < width <= 1, "a group's width", "in (0, 1]", what)
+        groups.append(Group(f"{width:g}", "", width, portion))
     if len({group.name for group in groups}) < len(groups):
-        raise SettingError(f"{name} name each group once, got {text!r}")
+        raise SettingError(f"groups are each named once, got {text!r}")
+    if len({bool(group.model) for group in groups}) > 1:
+        raise SettingError(f"groups differ in width or in model, got {text!r}")
     shares = [group.share for group in groups]
     if any(shares) and (not all(shares) or abs(sum(shares) - 1) > 1e-6):
-        raise SettingError(f"the shares of {name} add up to 1, got {text!r}")
+        raise SettingError(f"the shares of groups add up to 1, got {text!r}")
     return tuple(groups)
-
-
-_EXAMPLES = {"widths": "1:0.5,0.25:0.5", "models": "cnn:0.5,lenet:0.5"}
 
 
 @lru_cache(maxsize=4)

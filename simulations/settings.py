@@ -141,7 +141,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
             raise SettingError(f"virtual nodes are dealt out by shares, {group.name}:0.5, got {group.name!r}")
         if group.model and group.model not in workload.models:
             raise SettingError(unknown("model", group.model, workload.models))
-    if groups.widths:
+    if groups.wide:
         name = simulated.model or next(iter(workload.models))
         channels_of(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
     if serving.per_round > simulated.clients:

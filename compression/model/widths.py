@@ -8,11 +8,12 @@ channels of the largest norm.
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from fedpress.compression.model.channels import Channels, channels_of
 from fedpress.compression.slices import Index, Slice
@@ -56,22 +57,38 @@ def kept(size: int, width: float) -> int:
     return math.ceil(size * width - 1e-9)
 
 
-def narrow(model: nn.Module, width: float) -> nn.Module:
-    """Return a model like `model` with this share of its channels, the first of them, and their weights."""
+def narrow(model: nn.Module, width: float, scale: float = 0.0) -> nn.Module:
+    """Return a model like `model` with this share of its channels, the first of them, and their weights.
+
+    Where a layer has fewer inputs than in `model`, what it is given is multiplied by (1 / share) ** `scale`, so that
+    its sums are of a size that they have there: with 0.5 those of inputs that are independent, with 1 of equal ones.
+    """
     if width >= 1:
         return model
     part = part_of(channels_of(model), width)
     weights = part.take({name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()})
     small = copy.deepcopy(model)
     for path, module in small.named_modules():
-        for name in [*module._parameters, *module._buffers]:
-            full = f"{path}.{name}".lstrip(".")
-            if full in part.indices:
-                tensor = torch.from_numpy(np.ascontiguousarray(weights[full]))
-                kind = nn.Parameter(tensor) if name in module._parameters else tensor
-                setattr(module, name, kind)
+        for name, known in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            full = f"{path}.{name}"
+            if full not in part.indices:
+                continue
+            tensor = torch.from_numpy(np.ascontiguousarray(weights[full]))
+            setattr(module, name, nn.Parameter(tensor) if isinstance(known, nn.Parameter) else tensor)
+            if name == "weight" and known.dim() > 1 and tensor.shape[1] < known.shape[1] and scale:
+                module.register_forward_pre_hook(_Scaled((known.shape[1] / tensor.shape[1]) ** scale))
         _resize(module)
     return small
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """Multiplies a layer's input."""
+
+    factor: float
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0] * self.factor, *inputs[1:])
 
 
 def _resize(module: nn.Module) -> None:

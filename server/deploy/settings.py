@@ -100,9 +100,7 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     groups = read(Groups, config)
     check_fleet(groups, serving, build_strategy({"clients": deployed.nodes, **config}))
     if groups.dealt:
-        raise SettingError(
-            f"a device says itself what it runs: groups have no shares, got {groups.widths or groups.models!r}"
-        )
+        raise SettingError(f"a device says itself what it runs: groups have no shares, got {groups.groups!r}")
     build_policy(config)
     return config
 

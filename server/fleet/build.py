@@ -28,13 +28,13 @@ def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
         group = by_name[name]
         if name not in judges:
             model = task.model(group.model) if group.model else task.model()
-            judges[name] = narrow(model, group.width).to(str(config["device"]))
+            judges[name] = narrow(model, group.width, groups.scale).to(str(config["device"]))
         scores: Mapping[str, Any] = task.evaluate(weights, judges[name])
         return scores
 
     judges: dict[str, Any] = {}
     clients, seed = int(config["clients"]), int(config["seed"])
-    if groups.widths:
+    if groups.wide:
         return Widths(groups, clients, seed, evaluate, task.model())
     return Architectures(groups, clients, seed, evaluate, {name: task.model(name) for name in by_name})
 
