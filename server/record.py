@@ -60,7 +60,10 @@ class Recorder:
         scores = {
             name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
         }
-        groups = {name: dict(self._judge(name, model)) for name, model in done.groups.items()} if self._judge else {}
+        groups: dict[str, Mapping[str, Any]] = {}
+        for name, model in done.groups.items():
+            if self._judge is not None:
+                groups[name] = scores if model is done.model else self._judge(name, model)
         if done.number == 0:
             self._result["initial"] = scores
         else:

@@ -7,7 +7,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError
-from fedpress.compression.groups import Groups
+from fedpress.compression.groups import Group, Groups
 from fedpress.compression.model.widths import narrow
 from fedpress.compression.settings import Value, read
 from fedpress.server.aggregate import STREAMING
@@ -22,7 +22,7 @@ def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
     groups = read(Groups, config)
     if not groups.all:
         return None
-    by_name = {group.name: group for group in groups.all}
+    by_name = {"": Group(""), **{group.name: group for group in groups.all}}
 
     def evaluate(name: str, weights: Update) -> Mapping[str, Any]:
         group = by_name[name]
@@ -36,7 +36,7 @@ def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
     clients, seed = int(config["clients"]), int(config["seed"])
     if groups.wide:
         return Widths(groups, clients, seed, evaluate, task.model())
-    return Architectures(groups, clients, seed, evaluate, {name: task.model(name) for name in by_name})
+    return Architectures(groups, clients, seed, evaluate, {group.name: task.model(group.model) for group in groups.all})
 
 
 def check_fleet(groups: Groups, serving: Serving, strategy: Strategy) -> None:
