@@ -13,11 +13,12 @@ from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress, node_name
 from fedpress.client.settings import Training
-from fedpress.client.training import Examples
+from fedpress.client.training import Examples, count_classes
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.groups import Group, Groups
+from fedpress.compression.message import CLASSES
 from fedpress.compression.settings import Value, read
 
 
@@ -55,6 +56,8 @@ def train(message: Message, context: Context) -> Message:
         partition=partition,
         device=device,
     )
+    if config.get("distil") and config.get("distil-weighing") == "classes":
+        metrics[CLASSES] = count_classes(model, examples, device)
     content = RecordDict({key: ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
 

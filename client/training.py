@@ -106,6 +106,14 @@ def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:
     return {"num-examples": count, "loss": loss / predictions, "accuracy": right / predictions}
 
 
+def count_classes(model: nn.Module, examples: Examples, device: str) -> list[int]:
+    """Return how many targets of each class that `model` tells apart the node has."""
+    model.eval()
+    with torch.inference_mode():
+        classes = model(_quick(model, examples.x[:1].to(device))).shape[-1]
+    return torch.bincount(examples.y.flatten(), minlength=classes).tolist()
+
+
 def make_optimizer(parameters: list[nn.Parameter], training: Training, lr: float) -> torch.optim.Optimizer:
     """Return a fresh optimiser: nodes carry no moments from round to round."""
     decay = training.weight_decay

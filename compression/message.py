@@ -43,6 +43,7 @@ T = TypeVar("T", bytes, int, float, str)
 KEY = "fedpress"
 FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
 LOSSLESS = "none"  # the codec of whole models
+CLASSES = "class-counts"  # the metric in which a node says how many examples of each class it has, if asked
 
 
 def taken(said: Mapping[str, object], name: str, kind: type[T]) -> T:

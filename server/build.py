@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedpress.compression.settings import Value, read
+from fedpress.server.asking import Distil
 from fedpress.server.compressed import Compressed
-from fedpress.server.distillation import Distilling, EnsembleDistillation
+from fedpress.server.distillation import Distilling, EnsembleDistillation, proxy_of
 from fedpress.server.fleet.fleet import Fleet
+from fedpress.server.fleet.teaching import FleetDistillation
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
@@ -32,14 +36,22 @@ def build(
         max_norm=serving.max_norm or math.inf,
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
-        distil=_teach(task, config),
+        distil=_teach(task, config, fleet),
         fleet=fleet,
     )
 
 
-def _teach(task: Any, config: Mapping[str, Value]) -> EnsembleDistillation | None:
+def _teach(task: Any, config: Mapping[str, Value], fleet: Fleet | None) -> Distil | None:
     settings = read(Distilling, config)
     if not settings.distil:
         return None
-    device = str(config["device"])
-    return EnsembleDistillation(task.model, task.proxy.x, task.guard.x, task.guard.y, settings, device)
+    device, guard = str(config["device"]), task.guard
+    proxy = proxy_of(task.proxy.x, settings, device)
+    distil = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
+    if fleet is None:
+        return distil
+    distil = replace(distil, teacher=lambda vote: fleet.make(vote.group))
+    if fleet.groups.wide:  # all that teach, whatever their width, teach the whole
+        return distil
+    students = {name: replace(distil, make=partial(task.model, name)) for name in fleet.names}
+    return FleetDistillation(students, fleet.slices(1, fleet.whole))

@@ -6,8 +6,9 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,7 @@ from fedpress.compression.settings import require
 from fedpress.server import privacy
 from fedpress.server.aggregate import Bounds, Outcome, Vote, Work, aggregate, cast, model_record, refuse
 from fedpress.server.alike import alike, judged, weighted_by
+from fedpress.server.asking import Distil, Facts, Part, TakesPart, ask_nodes
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.fleet.fleet import Fleet, Grouped
@@ -39,7 +41,6 @@ from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
 
-Distil = Callable[[Update, Sequence[Vote], np.random.Generator], Update]
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
 ATTEMPTS = 3  # how often a round is tried before the run gives up
 
@@ -65,7 +66,8 @@ class Round:
     seconds: float
     counted: dict[str, Counted]  # by node
     distilled: bool  # whether `distil` gave another model than the strategy did
-    groups: dict[str, Update]  # v of each group, where nodes have different models
+    groups: dict[str, Update] = field(default_factory=dict)  # v of each group, where nodes have different models
+    distillation: Facts = field(default_factory=dict)  # what `distil` noted
 
 
 class Compressed(Strategy):
@@ -91,7 +93,9 @@ class Compressed(Strategy):
     held_bytes : how much of the disk the models that nodes hold may take; beyond it nodes get key frames
     checkpoint : folder in which every round is saved, so that a run that was killed can go on
     resume : go on from the newest checkpoint, if there is one
-    distil : called after aggregation with (w, votes, generator); returns the model that replaces w, or w itself
+    distil : called after aggregation with (w, votes, generator); returns the model that replaces w, or w itself. One
+        that has a method `part` is made from what that returns, given the round's Part: it can ask nodes what they
+        think of a model, and note facts for the record
     fleet : nodes have different models, in groups: `fleet.whole` is then the model to start with
     on_round : called with each finished Round, and with round 0 before the first
     """
@@ -193,10 +197,15 @@ class Compressed(Strategy):
             for number in range(0 if done is None else done + 1, num_rounds + 1):
                 began = time.monotonic()
                 outcome, asked, distilled, evaluation = Outcome({}, None, []), 0, False, None
+                facts: Facts = {}
+                judging = evaluate_config or ConfigRecord()
                 if number > 0:
                     outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
-                    distilled = self._advance(number, outcome, exchange)
-                    evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
+                    ask = partial(
+                        ask_nodes, outcome.votes, number, exchange, self.strategy, self._bounds, timeout, judging
+                    )
+                    distilled = self._advance(number, outcome, exchange, Part(ask, facts.update))
+                    evaluation = self._evaluate(number, exchange, timeout, judging)
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
                 model = exchange.models.model
@@ -206,8 +215,9 @@ class Compressed(Strategy):
                     counted = {vote.node: Counted(str(vote.codec), vote.weight, vote.work) for vote in outcome.votes}
                     failures, seconds = asked - len(counted), time.monotonic() - began
                     groups = {name: d.model for name, d in exchange.models.downlinks.items() if self._fleet}
-                    over = Round(number, model, central, evaluation, failures, seconds, counted, distilled, groups)
-                    self.on_round(over)
+                    self.on_round(
+                        Round(number, model, central, evaluation, failures, seconds, counted, distilled, groups, facts)
+                    )
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)
@@ -227,13 +237,14 @@ class Compressed(Strategy):
         finally:
             self._running = False
 
-    def _advance(self, number: int, outcome: Outcome, exchange: Exchange) -> bool:
+    def _advance(self, number: int, outcome: Outcome, exchange: Exchange, part: Part) -> bool:
         """Go on to the model that follows a round's outcome; return whether distillation had a better one."""
         models = exchange.models
         exact = cast(outcome.model, models.layout) if outcome.model else models.exact
         taught = exact
         if self._distil is not None and outcome.votes:
-            taught = self._distil(exact, outcome.votes, derive(self.seed, "distil", number))
+            distil = self._distil.part(part) if isinstance(self._distil, TakesPart) else self._distil
+            taught = distil(exact, outcome.votes, derive(self.seed, "distil", number))
         models.advance(cast(taught, models.layout), number)
         return taught is not exact
 

@@ -80,6 +80,7 @@ class Recorder:
                 row["codecs"] = {node: counted.codec for node, counted in done.counted.items()}
             if self._result["config"].get("distil"):
                 row["distilled"] = done.distilled
+                row["distillation"] = done.distillation
             if groups:
                 row["groups"] = groups
             asked = self._ledger.totals(round=done.number, purpose="evaluate")

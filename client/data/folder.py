@@ -34,6 +34,22 @@ def read(path: str) -> Local:
     return _read_parts(folder, files)
 
 
+def read_unlabelled(path: str) -> Local:
+    """Return the inputs of a folder, whatever their classes, which are all 0: of all its files of arrays."""
+    folder = Path(path).expanduser()
+    files = sorted(part for part in folder.rglob("*") if part.suffix in (*_PARTS, *_WHOLE) and part.is_file())
+    if not files:
+        raise DataError(f"{folder} holds no .npy, .npz or .safetensors files")
+    if any(file.suffix == ".safetensors" for file in files):
+        if len(files) > 1:
+            raise DataError(f"{folder} holds one .safetensors file, or .npy and .npz files: got {len(files)} files")
+        arrays = _load_safetensors(files[0])
+        if "x" not in arrays:
+            raise DataError(f"{files[0]} holds x, its examples, got {sorted(arrays)}")
+        return examples(str(files[0]), arrays["x"], np.zeros(len(arrays["x"]), np.int64))
+    return _read_parts(folder, [(file, 0) for file in files])
+
+
 def _labels(folder: Path, names: list[str]) -> list[int]:
     """Return the number of each class: its name if that is a number, else its line in `classes.txt`."""
     listed = folder / CLASSES

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flwr.serverapp.strategy import Strategy
+from torch import nn
 
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError
@@ -23,20 +24,21 @@ def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
     if not groups.all:
         return None
     by_name = {"": Group(""), **{group.name: group for group in groups.all}}
+    made: dict[str, nn.Module] = {}
+
+    def make(name: str) -> nn.Module:
+        if name not in made:
+            group = by_name[name]
+            model = task.model(group.model) if group.model else task.model()
+            made[name] = narrow(model, group.width, groups.scale).to(str(config["device"]))
+        return made[name]
 
     def evaluate(name: str, weights: Update) -> Mapping[str, Any]:
-        group = by_name[name]
-        if name not in judges:
-            model = task.model(group.model) if group.model else task.model()
-            judges[name] = narrow(model, group.width, groups.scale).to(str(config["device"]))
-        scores: Mapping[str, Any] = task.evaluate(weights, judges[name])
+        scores: Mapping[str, Any] = task.evaluate(weights, make(name))
         return scores
 
-    judges: dict[str, Any] = {}
-    clients, seed = int(config["clients"]), int(config["seed"])
-    if groups.wide:
-        return Widths(groups, clients, seed, evaluate, task.model())
-    return Architectures(groups, clients, seed, evaluate, {group.name: task.model(group.model) for group in groups.all})
+    kind = Widths if groups.wide else Architectures
+    return kind(groups, int(config["clients"]), int(config["seed"]), make, evaluate)
 
 
 def check_fleet(groups: Groups, serving: Serving, strategy: Strategy) -> None:

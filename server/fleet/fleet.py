@@ -17,6 +17,7 @@ from fedpress.server.models import Models
 
 _log = logging.getLogger(KEY)
 
+Make = Callable[[str], Any]  # a group's name -> a module for its model; empty for the run's own
 Evaluate = Callable[[str, Update], Mapping[str, Any]]
 
 
@@ -27,14 +28,16 @@ class Fleet(ABC):
     ----------
     groups : as the run's configuration has them
     clients, seed : of the run; nodes that are dealt out are by these
+    make : returns a module that all who need one of a group take turns with
     evaluate : returns what a group's model reaches on the test set, given the group's name and the model
     """
 
     whole: Update  # the server's model before the first round
     shown: str  # the group whose model is the one that is evaluated; empty if the whole itself is
 
-    def __init__(self, groups: Groups, clients: int, seed: int, evaluate: Evaluate) -> None:
+    def __init__(self, groups: Groups, clients: int, seed: int, make: Make, evaluate: Evaluate) -> None:
         self.groups = groups
+        self.make = make
         self.evaluate = evaluate
         self._clients, self._seed = clients, seed
         self._claims: dict[str, str] = {}  # node -> group, of devices that said what they run

@@ -14,15 +14,16 @@ from fedpress.compression.groups import Groups
 from fedpress.compression.model.channels import channels_of
 from fedpress.compression.model.widths import by_importance, part_of
 from fedpress.compression.slices import Slice
-from fedpress.server.fleet.fleet import Evaluate, Fleet
+from fedpress.server.fleet.fleet import Evaluate, Fleet, Make
 
 
 class Widths(Fleet):
-    """A fleet whose groups have widths of `model`."""
+    """A fleet whose groups have widths of the run's model."""
 
-    def __init__(self, groups: Groups, clients: int, seed: int, evaluate: Evaluate, model: nn.Module) -> None:
-        super().__init__(groups, clients, seed, evaluate)
-        self.whole = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    def __init__(self, groups: Groups, clients: int, seed: int, make: Make, evaluate: Evaluate) -> None:
+        super().__init__(groups, clients, seed, make, evaluate)
+        model: nn.Module = make("")
+        self.whole = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
         self.shown = next((group.name for group in groups.all if group.width == 1), "")
         self._channels = channels_of(model)
         self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first

@@ -11,8 +11,9 @@ from typing import Any
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.simulations.workloads.digits import Digits
 from fedpress.simulations.workloads.fashion import Fashion
+from fedpress.simulations.workloads.places import Config
 from fedpress.simulations.workloads.speeches import Speeches
-from fedpress.simulations.workloads.task import Config, Data, Examples, Task, Workload, cache_key, make_task
+from fedpress.simulations.workloads.task import Data, Examples, Task, Workload, cache_key, make_task
 from fedpress.simulations.workloads.watch import Watch
 
 __all__ = ["WORKLOADS", "Data", "Examples", "Task", "Workload", "find", "task"]

@@ -10,7 +10,8 @@ from torch import nn
 
 from fedpress.compression.rng import derive
 from fedpress.simulations import models
-from fedpress.simulations.workloads.task import Config, Data, Examples
+from fedpress.simulations.workloads.places import Config
+from fedpress.simulations.workloads.task import Data, Examples
 
 
 @dataclass(frozen=True)

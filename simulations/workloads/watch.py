@@ -13,7 +13,8 @@ from torch import nn
 
 from fedpress.compression.errors import DataError
 from fedpress.simulations import models
-from fedpress.simulations.workloads.task import Config, Data, Examples
+from fedpress.simulations.workloads.places import Config
+from fedpress.simulations.workloads.task import Data, Examples
 
 WINDOW, STRIDE = 100, 50  # samples: two seconds at 50 Hz, half of it shared with the next window
 UNSEEN = (9, 10)  # the people of the test set

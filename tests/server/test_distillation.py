@@ -1,16 +1,22 @@
 """Laws of ensemble distillation: what the ensemble knows is learnt, and by the guard's measure nothing gets worse."""
 
+import gc
+import weakref
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 from torch import nn
 
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.errors import SettingError
+from fedpress.compression.message import CLASSES
 from fedpress.server import Compressed
-from fedpress.server.distillation import Distilling, EnsembleDistillation
+from fedpress.server.asking import Part, Score
+from fedpress.server.distillation import Distilling, EnsembleDistillation, proxy_of
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -22,13 +28,20 @@ BAD = {"weight": np.array([[3.0, 0.0], [-3.0, 0.0]], np.float32), "bias": np.zer
 BLANK = {name: array * 0 for name, array in GOOD.items()}
 
 
-def vote(model: dict[str, np.ndarray]) -> SimpleNamespace:
-    return SimpleNamespace(decode=lambda: model)
+def vote(model: dict[str, np.ndarray], counts: list[int] | None = None) -> SimpleNamespace:
+    metrics = MetricRecord({"num-examples": 10} | ({CLASSES: counts} if counts else {}))
+    return SimpleNamespace(
+        decode=lambda: model, weight=10.0, reply=SimpleNamespace(content=RecordDict({"metrics": metrics}))
+    )
+
+
+def made(make: Any = lambda: nn.Linear(2, 2), **settings: Any) -> EnsembleDistillation:
+    chosen = Distilling(**settings)
+    return EnsembleDistillation(make, proxy_of(X[:400], chosen, "cpu"), X[400:], Y[400:], chosen)
 
 
 def teach(averaged, teachers, seed: int = 0, **settings):
-    distil = EnsembleDistillation(lambda: nn.Linear(2, 2), X[:400], X[400:], Y[400:], Distilling(**settings))
-    return distil(averaged, [vote(model) for model in teachers], np.random.default_rng(seed))
+    return made(**settings)(averaged, [vote(model) for model in teachers], np.random.default_rng(seed))
 
 
 def test_the_ensemble_teaches() -> None:
@@ -53,15 +66,116 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
 
     model = {name: tensor.numpy().copy() for name, tensor in make().state_dict().items()}
     best = {**model, "1.weight": GOOD["weight"], "1.bias": GOOD["bias"]}
-    distil = EnsembleDistillation(make, X[:400], X[400:], Y[400:], Distilling(distil_steps=300))
-    taught = distil({**model, "1.weight": BLANK["weight"]}, [vote(best)], np.random.default_rng(0))
+    taught = made(make, distil_steps=300)(
+        {**model, "1.weight": BLANK["weight"]}, [vote(best)], np.random.default_rng(0)
+    )
     for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
         assert (taught[name] == model[name]).all()
 
 
-def test_without_data_there_is_a_clear_error() -> None:
-    with pytest.raises(DataError, match="no node has"):
-        EnsembleDistillation(lambda: nn.Linear(2, 2), X[:0], X, Y, Distilling())
+def test_without_anything_to_teach_on_it_is_said_how_to_get_some() -> None:
+    with pytest.raises(SettingError, match=r"no proxy.*distil-proxy.*folder:PATH.*noise") as caught:
+        proxy_of(X[:0], Distilling(), "cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_guard_without_targets_is_refused() -> None:
+    chosen = Distilling()
+    with pytest.raises(SettingError, match="distil-guard"):
+        EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
+    chosen = Distilling(distil_criterion="agreement")
+    EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
+
+
+def test_agreement_needs_no_targets() -> None:
+    assert teach(BLANK, [GOOD], distil_criterion="agreement", distil_steps=200) is not BLANK
+    assert teach(GOOD, [BAD], distil_criterion="agreement", distil_steps=400) is not GOOD, "who asks only the ensemble"
+
+
+@pytest.mark.parametrize(
+    ("after", "taken"), [(Score(0.5, 0.9), True), (Score(0.5, 0.7), False), (Score(2, 0.9), False)]
+)
+def test_nodes_may_decide(after: Score, taken: bool) -> None:
+    asked: list[Any] = []
+    noted: dict[str, Any] = {}
+
+    def ask(models: Any) -> list[Score]:
+        asked.extend(models)
+        return [Score(1.0, 0.8), after]
+
+    distil = made(distil_criterion="clients", distil_steps=5).part(Part(ask, noted.update))
+    taught = distil(BLANK, [vote(GOOD)], np.random.default_rng(0))
+    assert asked[0] is BLANK
+    assert (taught is not BLANK) == taken
+    assert taught is (asked[1] if taken else BLANK)
+    assert (noted["criterion"], noted["taken"], noted["accuracy"]) == ("clients", taken, [0.8, after.accuracy])
+
+
+def test_if_no_node_answers_the_average_stays() -> None:
+    distil = made(distil_criterion="clients", distil_steps=5).part(Part(lambda _: [], lambda _: None))
+    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0)) is BLANK
+
+
+def test_without_a_criterion_the_taught_model_is_taken() -> None:
+    assert teach(GOOD, [BAD], distil_criterion="none") is not GOOD
+
+
+def test_teaching_stops_when_it_gains_nothing() -> None:
+    looks = []
+
+    class Counting(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            looks.append(self.training)
+            return super().forward(x)
+
+    def steps(patience: int) -> int:
+        looks.clear()
+        distil = made(lambda: Counting(2, 2), distil_patience=patience, distil_steps=1000, distil_lr=0.01)
+        distil(GOOD, [vote(BAD)], np.random.default_rng(0))
+        return len(looks)
+
+    assert steps(1) < steps(0) / 2
+
+
+def test_a_student_that_stopped_is_as_it_was_at_its_best() -> None:
+    # The guard's loss only rises on the way to a bad teacher, so the best is the first look's.
+    distil = made(distil_patience=2, distil_steps=500, distil_criterion="held-out")
+    assert distil(GOOD, [vote(BAD)], np.random.default_rng(0)) is GOOD
+
+
+def test_who_says_nothing_of_its_classes_does_not_teach() -> None:
+    distil = made(distil_weighing="classes", distil_steps=200)
+    votes = [vote(GOOD, [50, 50]), vote(BAD), vote(BAD)]
+    assert distil(BLANK, votes, np.random.default_rng(0)) is not BLANK
+    assert distil(BLANK, votes[1:], np.random.default_rng(0)) is BLANK
+
+
+@pytest.mark.parametrize("source", ["held-out", "inverted"])
+def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
+    live: list[Any] = []
+    most = 0
+
+    class Weights(dict):
+        """A decoded model that can be watched."""
+
+    def decode() -> Weights:
+        nonlocal most
+        weights = Weights({name: array.copy() for name, array in GOOD.items()})
+        live.append(weakref.ref(weights))
+        gc.collect()
+        most = max(most, sum(ref() is not None for ref in live))
+        return weights
+
+    modules = []
+
+    def make() -> nn.Module:
+        modules.append(nn.Linear(2, 2))
+        return modules[-1]
+
+    votes = [SimpleNamespace(decode=decode, weight=1.0, reply=None) for _ in range(7)]
+    made(make, distil_steps=3, distil_source=source, distil_proxy=50)(BLANK, votes, np.random.default_rng(0))
+    assert len(live) == (14 if source == "inverted" else 7)
+    assert (most, len(modules)) == (1, 1), "one decoded, and one module that they and the student take turns with"
 
 
 def test_noise_of_privacy_is_not_gone_around() -> None:

@@ -1,0 +1,128 @@
+"""The round's distillation: what `Compressed` calls after aggregation."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedpress.compression import Update
+from fedpress.compression.errors import SettingError
+from fedpress.compression.message import KEY
+from fedpress.server.aggregate import Vote
+from fedpress.server.asking import Part, Score
+from fedpress.server.distillation.ensemble import Teacher, ensemble_scores
+from fedpress.server.distillation.guard import Verdict, decide, on_agreement, on_targets
+from fedpress.server.distillation.proxies import Proxy, Teachers
+from fedpress.server.distillation.settings import Distilling
+from fedpress.server.distillation.sharing import read_counts
+from fedpress.server.distillation.teaching import teach
+from fedpress.server.distillation.weighing import Knows
+
+_log = logging.getLogger(KEY)
+_KEPT = 10  # a tenth of the proxy is not taught on: it tells how far what was taught holds
+
+
+@dataclass(frozen=True)
+class EnsembleDistillation:
+    """Teaches the averaged model what the round's models say together, and keeps it if it got better.
+
+    Teachers stay compressed and are decoded one at a time: memory is two models and the logits.
+    """
+
+    make: Callable[[], nn.Module]  # scores, classes on the last axis, from inputs
+    proxy: Proxy  # what to teach on
+    x: Tensor  # inputs (m, ...) to guard with, with the criterion held-out
+    y: Tensor  # and their targets
+    settings: Distilling
+    device: str = "cpu"
+    round: Part | None = None  # that it takes part in
+    teacher: Callable[[Vote], nn.Module] | None = None  # of a vote's architecture, if they are not all like `make`'s
+
+    def __post_init__(self) -> None:
+        if self.settings.distil_criterion == "held-out" and not len(self.x):
+            raise SettingError(
+                "distil-criterion held-out needs examples that no node has: hold some back with distil-guard, or let "
+                "nodes judge (distil-criterion=clients), or the ensemble itself (agreement)"
+            )
+
+    def part(self, part: Part) -> "EnsembleDistillation":
+        """Return the same as it takes part in a round."""
+        return replace(self, round=part)
+
+    def __call__(self, averaged: Update, votes: Sequence[Vote], rng: np.random.Generator) -> Update:
+        """Return the taught model, or `averaged` itself if that is better by the guard's criterion."""
+        settings, device = self.settings, self.device
+        model = self.make().to(device)
+        teachers = _Votes(self.teacher or (lambda _: model), self._who_can_teach(votes))
+        if not len(teachers):
+            return averaged
+        x = self.proxy(teachers, rng)
+        scores = ensemble_scores(teachers, x, settings.distil_weighing, device)
+        kept = max(1, len(x) // _KEPT) if self._needs_agreement else 0
+        order = torch.from_numpy(rng.permutation(len(x)) if kept else np.arange(len(x)))
+        taught_on, apart = order[kept:], order[:kept]
+        agreement = partial(on_agreement, x=x[apart], wanted=scores[apart], device=device)
+        targets = partial(on_targets, x=self.x, y=self.y, device=device)
+        judge = targets if settings.distil_criterion == "held-out" else agreement
+        load(model, averaged)
+        before = judge(model) if settings.distil_criterion in ("held-out", "agreement") else None
+        watch = (lambda student: judge(student).loss) if settings.distil_patience else None
+        teach(model, x[taught_on], scores[taught_on], settings, rng, device, watch)
+        taught = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
+        verdict = self._verdict(averaged, taught, before, judge(model) if before else None)
+        _log.info("%s", verdict)
+        if self.round is not None:
+            self.round.note({**verdict.facts(), "teachers": len(teachers), "inputs": len(x)})
+        return taught if verdict.taken else averaged
+
+    @property
+    def _needs_agreement(self) -> bool:
+        criterion = self.settings.distil_criterion
+        return criterion == "agreement" or (criterion != "held-out" and self.settings.distil_patience > 0)
+
+    def _who_can_teach(self, votes: Sequence[Vote]) -> list[tuple[Vote, Knows]]:
+        """Return the votes whose weight in the ensemble can be told."""
+        if self.settings.distil_weighing != "classes":
+            return [(vote, Knows(vote.weight)) for vote in votes]
+        able = [(vote, Knows(vote.weight, counts)) for vote in votes if (counts := read_counts(vote.reply)) is not None]
+        if len(able) < len(votes):
+            _log.warning(
+                "%d of %d replies say nothing of their classes: they do not teach", len(votes) - len(able), len(votes)
+            )
+        return able
+
+    def _verdict(self, averaged: Update, taught: Update, before: Score | None, after: Score | None) -> Verdict:
+        criterion = self.settings.distil_criterion
+        if criterion == "none":
+            return Verdict(criterion, taken=True)
+        if criterion == "clients":
+            said = self.round.ask([averaged, taught]) if self.round is not None else []
+            before, after = said if said else (None, None)
+        if before is None or after is None:
+            return Verdict(criterion, taken=False)
+        return decide(criterion, before, after)
+
+
+@dataclass(frozen=True)
+class _Votes(Teachers):
+    """Votes as teachers that take turns with one module, or one for each architecture."""
+
+    module: Callable[[Vote], nn.Module]
+    votes: list[tuple[Vote, Knows]]
+
+    def __len__(self) -> int:
+        return len(self.votes)
+
+    def __iter__(self) -> Iterator[Teacher]:
+        for vote, knows in self.votes:
+            yield Teacher(load(self.module(vote), vote.decode()), knows)
+
+
+def load(model: nn.Module, weights: Update) -> nn.Module:
+    """Return `model` with these weights."""
+    model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+    return model

@@ -1,0 +1,45 @@
+"""How the round's models teach their average: settings, checked when they are read."""
+
+from dataclasses import dataclass
+
+from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.settings import require
+from fedpress.server.distillation.weighing import WEIGHINGS
+
+CRITERIA = ("held-out", "clients", "agreement", "none")
+SOURCES = ("held-out", "noise", "inverted", "mnist")
+FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """Whether and how the round's models teach their average."""
+
+    distil: bool = False  # teach the average, and keep what was taught where it is better
+    distil_weighing: str = "equal"  # of the teachers: equal, examples, confidence, entropy, or classes that nodes share
+    distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
+    distil_proxy: int = 2000  # examples to teach on, held back from the nodes if held-out; targets are not looked at
+    distil_mixed: float = 0.0  # share of them that is replaced by mixtures of the others
+    distil_inversion: int = 20  # steps in which a teacher turns noise into what it takes for its classes, if inverted
+    distil_criterion: str = "held-out"  # by which the taught model is taken: held-out, clients, agreement or none
+    distil_guard: int = 1000  # examples held back from the nodes for the criterion held-out
+    distil_steps: int = 100  # of Adam, in a round
+    distil_batch: int = 128  # examples in a step
+    distil_lr: float = 1e-3  # of Adam, falling to 0 along a cosine
+    distil_temperature: float = 1.0  # by which scores are divided: the higher, the more the less likely answers count
+    distil_patience: int = 0  # looks, ten a round, without a gain, after which teaching stops; 0 for never
+
+    def __post_init__(self) -> None:
+        if self.distil_weighing not in WEIGHINGS:
+            raise SettingError(unknown("distil-weighing", self.distil_weighing, WEIGHINGS))
+        if self.distil_criterion not in CRITERIA:
+            raise SettingError(unknown("distil-criterion", self.distil_criterion, CRITERIA))
+        kind, _, path = self.distil_source.partition(":")
+        if self.distil_source not in SOURCES and not (kind == FOLDER and path):
+            raise SettingError(unknown("distil-source", self.distil_source, (*SOURCES, f"{FOLDER}:PATH")))
+        require(0 <= self.distil_mixed < 1, "distil_mixed", "in [0, 1)", self.distil_mixed)
+        require(self.distil_patience >= 0, "distil_patience", "at least 0", self.distil_patience)
+        for name in ("distil_proxy", "distil_guard", "distil_steps", "distil_batch", "distil_inversion"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        for name in ("distil_lr", "distil_temperature"):
+            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))

