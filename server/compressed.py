@@ -29,7 +29,7 @@ from fedpress.server.alike import alike, judged, weighted_by
 from fedpress.server.asking import Distil, Facts, Part, TakesPart, ask_nodes
 from fedpress.server.downlink import Downlink, parse_down
 from fedpress.server.exchange import Delivery, Exchange
-from fedpress.server.fleet.fleet import Fleet, Grouped
+from fedpress.server.fleet.fleet import Fleet, Grouped, check_strategy
 from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.models import Models, One
 from fedpress.server.nodes import NamedGrid
@@ -134,6 +134,8 @@ class Compressed(Strategy):
             )
         if isinstance(exclude, str):
             raise SettingError(f"exclude is a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)")
+        if fleet:
+            check_strategy(strategy)
         if resume and checkpoint is None:
             raise SettingError("resume goes on from a checkpoint: name its folder")
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)

@@ -11,9 +11,8 @@ from fedpress.compression.errors import SettingError
 from fedpress.compression.groups import Group, Groups
 from fedpress.compression.model.widths import narrow
 from fedpress.compression.settings import Value, read
-from fedpress.server.aggregate import STREAMING
 from fedpress.server.fleet.architectures import Architectures
-from fedpress.server.fleet.fleet import Fleet
+from fedpress.server.fleet.fleet import Fleet, check_strategy
 from fedpress.server.fleet.widths import Widths
 from fedpress.server.settings import Serving
 
@@ -45,9 +44,7 @@ def check_fleet(groups: Groups, serving: Serving, strategy: Strategy) -> None:
     """Raise SettingError if the server's settings do not go together with these groups."""
     if not groups.all:
         return
-    if type(strategy) not in STREAMING:
-        there = ", ".join(kind.__name__ for kind in STREAMING)
-        raise SettingError(f"groups are averaged by {there}, got {type(strategy).__name__}")
+    check_strategy(strategy)
     if groups.slices != "nested" and (serving.shared_initial or not serving.stateless):
         raise SettingError(
             f"what a node remembers belongs to channels that {groups.slices} slices take from it: they need stateless "

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import Layout, Update
 from fedpress.compression.errors import SettingError
 from fedpress.compression.groups import Groups
 from fedpress.compression.message import KEY, representable
 from fedpress.compression.slices import Slice
+from fedpress.server.aggregate import STREAMING
 from fedpress.server.downlink import Downlink
 from fedpress.server.models import Models
 
@@ -73,6 +75,13 @@ class Fleet(ABC):
         if not self.groups.dealt:
             return self._claims[node]
         return self.groups.deal(int(node), self._clients, self._seed).name
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Raise SettingError if `strategy` looks at whole models, of which a node may have a part."""
+    if type(strategy) not in STREAMING:
+        there = ", ".join(kind.__name__ for kind in STREAMING)
+        raise SettingError(f"groups are averaged by {there}, got {type(strategy).__name__}")
 
 
 class Grouped(Models):
