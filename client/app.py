@@ -17,14 +17,19 @@ from fedpress.client.training import Examples, count_classes
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.groups import Group, Groups
 from fedpress.compression.message import CLASSES
 from fedpress.compression.settings import Value, read
 
 
 def _initial(context: Context) -> dict[str, Any]:
     """Return the model that the run begins with: the seed tells it."""
-    model: dict[str, Any] = _task(context).initial()
-    return model
+    task, group = _task(context), _group(context)
+    if group is None:
+        initial: dict[str, Any] = task.initial()
+        return initial
+    made = _made(task, group, 0.0)  # how inputs are scaled is no part of its weights
+    return {name: tensor.numpy() for name, tensor in made.state_dict().items()}
 
 
 app = ClientApp(mods=[compress(initial=_initial)])
@@ -35,7 +40,7 @@ def train(message: Message, context: Context) -> Message:
     """Train the model of the message on this node's examples; reply with what it became."""
     config = context.run_config
     task, partition, device = _task(context), partition_of(context), str(config["device"])
-    model, key = _load(message, task, device)
+    model, key = _load(message, context, task, device)
     examples, _ = _examples(context, task, model)
     settings = _settings(message)
     training = read(Training, config)
@@ -61,7 +66,7 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the model of the message on the examples that this node holds out."""
     task, device = _task(context), str(context.run_config["device"])
-    model, _ = _load(message, task, device)
+    model, _ = _load(message, context, task, device)
     _, holdout = _examples(context, task, model)
     metrics = evaluate_model(model, holdout, device)
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
@@ -99,19 +104,36 @@ def _task(context: Context) -> Any:
     return pkgutil.resolve_name(str(context.run_config["task"]))(context.run_config)
 
 
-def _load(message: Message, task: Any, device: str) -> tuple[torch.nn.Module, str]:
+def _load(message: Message, context: Context, task: Any, device: str) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
-    model = _model(task, device)
+    model = _model(task, _group(context), read(Groups, context.run_config).scale, device)
     model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
 
-@lru_cache(maxsize=1)
-def _model(task: Any, device: str) -> torch.nn.Module:
+@lru_cache(maxsize=8)
+def _model(task: Any, group: Group | None, scale: float, device: str) -> torch.nn.Module:
     """Return a model that all nodes trained by this process take turns with: its weights are loaded anew each time."""
-    model: torch.nn.Module = task.model().to(device)
+    model: torch.nn.Module = _made(task, group, scale).to(device)
     return model
+
+
+def _made(task: Any, group: Group | None, scale: float) -> torch.nn.Module:
+    """Return a fresh model, as the nodes of a group have it."""
+    model: torch.nn.Module = task.model(group.model) if group and group.model else task.model()
+    if group is None or group.width == 1:
+        return model
+    from fedpress.compression.model.widths import narrow
+
+    return narrow(model, group.width, scale)
+
+
+def _group(context: Context) -> Group | None:
+    """Return the group of this node; None if all nodes have the same model."""
+    config = context.run_config
+    groups = read(Groups, config)
+    return groups.of(context.node_config, int(config["clients"]), int(config["seed"])) if groups.all else None
 
 
 def _settings(message: Message) -> ConfigRecord:

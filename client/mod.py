@@ -68,7 +68,8 @@ def compress(initial: Initial | None = None) -> Mod:
             return app(message, context)
         memory = Memory.load(context.state)
         if order["ask"] == "who":
-            said = ConfigRecord({"name": node_name(context), "version": memory.version})
+            runs = {key: value for key, value in context.node_config.items() if key in ("width", "model")}
+            said = ConfigRecord({"name": node_name(context), "version": memory.version, **runs})
             return Message(RecordDict({KEY: said}), reply_to=message)
         if order["ask"] == "lossless":
             return _pass(message, order, context, app)

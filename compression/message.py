@@ -26,6 +26,7 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
                      seconds   how long the app took
                      coding    how long decoding and encoding took, seconds
                      name      the node's name, in answer to "who"
+                     width, model   what it can run, in answer to "who", if its configuration says so
 """
 
 import hashlib

@@ -15,6 +15,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedPro
 
 from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, changed, difference
+from fedpress.compression.slices import Coverage, Slice
 from fedpress.server import privacy
 from fedpress.server.versions import Versions
 
@@ -49,7 +50,7 @@ class Vote:
     weight: float
     frame: bytes
     reply: Message
-    exact: Update  # w, the model that the update is to be added to
+    exact: Update  # w, or its node's part of it: the model that the update is to be added to
     versions: Versions  # holds the model that the node started from, if that is not w
     layout: Layout
     part: Layout  # of the tensors that the frame holds
@@ -58,6 +59,8 @@ class Vote:
     before: bytes  # name of the model that it held before that; empty if that is not known at both ends
     bounds: Bounds
     work: Work
+    group: str = ""  # of its node
+    place: Slice | None = None  # where its model lies in the server's; None if it is all of it
     norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:
@@ -117,14 +120,17 @@ def read_frame_of(reply: Message) -> bytes:
     return arrays[0].data
 
 
-def aggregate(strategy: Strategy, number: int, votes: Sequence[Vote], asked: Message, least: int) -> Outcome | None:
+def aggregate(
+    strategy: Strategy, number: int, votes: Sequence[Vote], asked: Message, least: int, exact: Update
+) -> Outcome | None:
     """Return what `strategy` makes of `votes` in round `number`.
 
-    None, and nothing of it is changed, if fewer than `least` votes count. `asked` is any of the round's messages.
+    None, and nothing of it is changed, if fewer than `least` votes count. `asked` is any of the round's messages,
+    `exact` the server's model w before the round.
     """
     counted = list(votes)
     if type(strategy) in STREAMING:
-        mean = _mean(number, counted)
+        mean = _mean(number, counted, exact)
         if len(counted) < least:
             return None
         return _stream(strategy, number, mean, counted, asked)  # type: ignore[arg-type]
@@ -186,7 +192,7 @@ class _UndecodableError(Exception):
         self.cause = cause
 
 
-def _mean(number: int, votes: list[Vote]) -> Update:
+def _mean(number: int, votes: list[Vote], exact: Update) -> Update:
     """Return the votes' weighted mean; votes that do not decode are taken out of `votes`.
 
     The arithmetic is FedAvg's own, in its order, so the result has its bits. Weights are shares of what counts, so
@@ -194,7 +200,7 @@ def _mean(number: int, votes: list[Vote]) -> Update:
     """
     while votes:
         try:
-            return _fold(votes)
+            return _fold(votes) if votes[0].place is None else _cover(votes, exact)
         except _UndecodableError as error:
             refuse(number, error.vote.node, error.cause)
             votes.remove(error.vote)
@@ -205,11 +211,23 @@ def _fold(votes: Sequence[Vote]) -> Update:
     total = sum(vote.weight for vote in votes)
     sums: Update = {}
     for vote in votes:
-        try:
-            model = vote.decode()
-        except FrameError as error:
-            raise _UndecodableError(vote, error) from error
         share = vote.weight / total
-        for name, array in model.items():
+        for name, array in _decode(vote).items():
             sums[name] = sums[name] + array * share if name in sums else array * share
     return sums
+
+
+def _cover(votes: Sequence[Vote], exact: Update) -> Update:
+    """Return the mean of models that are parts of the server's, by what each covers."""
+    coverage = Coverage(exact, (vote.weight for vote in votes))
+    for vote in votes:
+        if vote.place is not None:
+            coverage.add(_decode(vote), vote.weight, vote.place)
+    return coverage.mean()
+
+
+def _decode(vote: Vote) -> Update:
+    try:
+        return vote.decode()
+    except FrameError as error:
+        raise _UndecodableError(vote, error) from error

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.build import build
+from fedpress.server.fleet.build import build_fleet
 from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
 
@@ -26,7 +27,8 @@ def main(grid: Grid, context: Context) -> None:
     serving = read(Serving, config)
     folder = Path(str(config["out"]))
     task = pkgutil.resolve_name(str(config["task"]))(config)
-    initial = task.initial()
+    fleet = build_fleet(config, task)
+    initial = fleet.whole if fleet else task.initial()
     if NODES in config:  # deployed
         from fedpress.server.polling import PollingGrid
 
@@ -34,11 +36,12 @@ def main(grid: Grid, context: Context) -> None:
         largest = _SPARE + 2 * sum(4 * array.size for array in initial.values())
         nodes, bells = (Path(str(config[key])) if config.get(key) else None for key in (NODES, BELLS))
         grid = PollingGrid(grid, nodes, largest, bells)  # type: ignore[arg-type]
-    strategy = build(config, task, folder / CHECKPOINT)
-    strategy.on_round = Recorder(folder, config, strategy.ledger)
+    strategy = build(config, task, folder / CHECKPOINT, fleet)
+    strategy.on_round = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
-        return MetricRecord(task.evaluate({name: array.numpy() for name, array in arrays.items()}))
+        weights = {name: array.numpy() for name, array in arrays.items()}
+        return MetricRecord(dict(fleet.evaluate(fleet.shown, weights) if fleet else task.evaluate(weights)))
 
     strategy.start(
         grid,

@@ -60,13 +60,13 @@ def ask_nodes(
     Nodes are sent each model as if it were the round's, so what they hold afterwards is known; the downlink's own
     course is as if they had not been asked.
     """
-    downlink = exchange.downlink
-    course = downlink.save()
+    held = exchange.models
+    course = held.save()
     said: list[dict[str, tuple[float, Score]]] = []
     for model in models:
-        downlink.resume(course, number)
-        downlink.advance(cast(model, downlink.layout), number)
-        arrays, settings = model_record(downlink.model), ConfigRecord({**config, "server-round": number})
+        held.resume(course, number)
+        held.advance(cast(model, held.layout), number)
+        arrays, settings = model_record(held.model), ConfigRecord({**config, "server-round": number})
         messages = [
             Message(
                 RecordDict({"arrays": arrays, "config": settings}),
@@ -86,7 +86,7 @@ def ask_nodes(
             except FrameError as error:
                 refuse(number, node, error)
         said.append(scores)
-    downlink.resume(course, number)
+    held.resume(course, number)
     both = [node for node in said[0] if all(node in scores for scores in said)]
     total = sum(said[0][node][0] for node in both)
     return [_mean([scores[node] for node in both], total) for scores in said] if both else []

@@ -3,19 +3,25 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
+from fedpress.server.asking import Distil
 from fedpress.server.compressed import Compressed
 from fedpress.server.distillation import Distilling, EnsembleDistillation, Tuning, proxy_of
+from fedpress.server.fleet.fleet import Fleet
+from fedpress.server.fleet.teaching import FleetDistillation
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
 
 
-def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None) -> Compressed:
+def build(
+    config: Mapping[str, Value], task: Any, checkpoint: Path | None = None, fleet: Fleet | None = None
+) -> Compressed:
     """Return it; raise SettingError if parts of it do not go together."""
     serving = read(Serving, config)
     return Compressed(
@@ -31,18 +37,26 @@ def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None
         max_norm=serving.max_norm or math.inf,
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
-        distil=_teach(task, config),
+        distil=_teach(task, config, fleet),
         tune=_tune(task, config),
+        fleet=fleet,
     )
 
 
-def _teach(task: Any, config: Mapping[str, Value]) -> EnsembleDistillation | None:
+def _teach(task: Any, config: Mapping[str, Value], fleet: Fleet | None) -> Distil | None:
     settings = read(Distilling, config)
     if not settings.distil:
         return None
     device, guard = str(config["device"]), task.guard
     proxy = proxy_of(task.proxy.x, settings, device)
-    return EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
+    distil = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
+    if fleet is None:
+        return distil
+    distil = replace(distil, teacher=lambda vote: fleet.make(vote.group))
+    if fleet.groups.wide:  # all that teach, whatever their width, teach the whole
+        return distil
+    students = {name: replace(distil, make=partial(task.model, name)) for name in fleet.names}
+    return FleetDistillation(students, fleet.slices(1, fleet.whole))
 
 
 def _tune(task: Any, config: Mapping[str, Value]) -> Tuning | None:

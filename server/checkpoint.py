@@ -23,7 +23,7 @@ _log = logging.getLogger(KEY)
 
 KEPT = 2
 VERSIONS = "versions"
-FORMAT = "1"
+FORMAT = "2"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ from fedpress.server.alike import alike, judged, weighted_by
 from fedpress.server.asking import Distil, Facts, Part, TakesPart, ask_nodes
 from fedpress.server.downlink import Downlink, Tune, parse_down
 from fedpress.server.exchange import Delivery, Exchange
+from fedpress.server.fleet.fleet import Fleet, Grouped, check_strategy
 from fedpress.server.growing import LosslessGrid, grows
+from fedpress.server.models import Models, One
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
 from fedpress.server.policies import Fixed, Policy
@@ -64,6 +66,7 @@ class Round:
     seconds: float
     counted: dict[str, Counted]  # by node
     distilled: bool  # whether `distil` gave another model than the strategy did
+    groups: dict[str, Update] = field(default_factory=dict)  # v of each group, where nodes have different models
     distillation: Facts = field(default_factory=dict)  # what `distil` noted
 
 
@@ -95,6 +98,7 @@ class Compressed(Strategy):
         think of a model, and note facts for the record
     tune : called with (w, code, generator) before a delta is sent; returns what to aim it at so that the model that
         nodes get of it does what w does; `code(model)` is the bytes of a delta to a model, and what it leads to
+    fleet : nodes have different models, in groups: `fleet.whole` is then the model to start with
     on_round : called with each finished Round, and with round 0 before the first
     """
 
@@ -117,6 +121,7 @@ class Compressed(Strategy):
         resume: bool = False,
         distil: Distil | None = None,
         tune: Tune | None = None,
+        fleet: Fleet | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
@@ -132,6 +137,10 @@ class Compressed(Strategy):
             )
         if isinstance(exclude, str):
             raise SettingError(f"exclude is a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)")
+        if fleet:
+            check_strategy(strategy)
+            if tune:
+                raise SettingError("tune is for the one model that all nodes have: leave it out where they are in groups")
         if resume and checkpoint is None:
             raise SettingError("resume goes on from a checkpoint: name its folder")
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
@@ -164,9 +173,11 @@ class Compressed(Strategy):
             "exclude": list(exclude),
             "distil": distil is not None,
             "tune": tune is not None,
+            "groups": list(fleet.names) if fleet else [],
         }
         self._distil = distil
         self._tune = tune
+        self._fleet = fleet
         self._rate = Rate(self.up, strategy, stateless=stateless)
         self._running = False
 
@@ -206,19 +217,20 @@ class Compressed(Strategy):
                     evaluation = self._evaluate(number, exchange, timeout, judging)
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
-                model = exchange.downlink.model
+                model = exchange.models.model
                 central = evaluate_fn(number, model_record(model)) if evaluate_fn else None
                 _note(result.evaluate_metrics_serverapp, number, central)
                 if self.on_round is not None:
                     counted = {vote.node: Counted(str(vote.codec), vote.weight, vote.work) for vote in outcome.votes}
                     failures, seconds = asked - len(counted), time.monotonic() - began
+                    groups = {name: d.model for name, d in exchange.models.downlinks.items() if self._fleet}
                     self.on_round(
-                        Round(number, model, central, evaluation, failures, seconds, counted, distilled, facts)
+                        Round(number, model, central, evaluation, failures, seconds, counted, distilled, groups, facts)
                     )
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)
-            result.arrays = model_record(exchange.downlink.model)
+            result.arrays = model_record(exchange.models.model)
             return result
 
     def _recovery(self) -> Recovery | None:
@@ -236,30 +248,38 @@ class Compressed(Strategy):
 
     def _advance(self, number: int, outcome: Outcome, exchange: Exchange, part: Part) -> bool:
         """Go on to the model that follows a round's outcome; return whether distillation had a better one."""
-        downlink = exchange.downlink
-        exact = cast(outcome.model, downlink.layout) if outcome.model else downlink.exact
+        models = exchange.models
+        exact = cast(outcome.model, models.layout) if outcome.model else models.exact
         taught = exact
         if self._distil is not None and outcome.votes:
             distil = self._distil.part(part) if isinstance(self._distil, TakesPart) else self._distil
             taught = distil(exact, outcome.votes, derive(self.seed, "distil", number))
-        downlink.advance(cast(taught, downlink.layout), number)
+        models.advance(cast(taught, models.layout), number)
         return taught is not exact
 
     def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
+        def make(group: str, model: Update) -> Downlink:
+            layout, place = Layout.of(model), folder / group
+            excluded[layout] = self.excluded(layout)
+            place.mkdir(exist_ok=True)
+            return Downlink(
+                self.down,
+                self.key,
+                model,
+                self.seed,
+                Versions(layout, place, self._held_bytes // groups),
+                shared_initial=self._shared_initial,
+                stateless=self._stateless,
+                tune=self._tune,
+            )
+
+        excluded: dict[Layout, bytes] = {}
+        groups = len(self._fleet.names) if self._fleet else 1
         initial = {name: array.numpy() for name, array in initial_arrays.items()}
-        layout = Layout.of(initial)
-        downlink = Downlink(
-            self.down,
-            self.key,
-            initial,
-            self.seed,
-            Versions(layout, folder, self._held_bytes),
-            shared_initial=self._shared_initial,
-            stateless=self._stateless,
-            tune=self._tune,
-        )
-        named, excluded = NamedGrid(grid, timeout, self.ledger), self.excluded(layout)
-        return Exchange(named, downlink, self.ledger, Peers(), exclude=excluded, seed=self.seed)
+        models: Models = Grouped(self._fleet, make) if self._fleet else One(make("", initial))
+        join = self._fleet.join if self._fleet and not self._fleet.groups.dealt else None
+        named = NamedGrid(grid, timeout, self.ledger, join)
+        return Exchange(named, models, self.ledger, Peers(), exclude=excluded, seed=self.seed)
 
     def excluded(self, layout: Layout) -> bytes:
         """Return the mask of the tensors whose changes are not sent, empty for none; SettingError if that is all."""
@@ -299,7 +319,7 @@ class Compressed(Strategy):
     def _train(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> tuple[Outcome, int]:
         """Train a round; return what came of it, and how many messages were sent for it."""
         asked, trouble = 0, ""
-        exact = exchange.downlink.exact
+        exact = exchange.models.exact
         for attempt in range(ATTEMPTS):
             _seed_globals(exchange.grid, self.seed, "train", number, attempt)
             messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))
@@ -313,7 +333,7 @@ class Compressed(Strategy):
             if privacy.is_private(self.strategy):
                 privacy.draw_noise_from_the_system()
             asked_one = next(iter(delivery.asked.values())).message
-            outcome = aggregate(self.strategy, number, votes, asked_one, self.min_replies)
+            outcome = aggregate(self.strategy, number, votes, asked_one, self.min_replies, exact)
             if outcome is not None:
                 for vote in outcome.votes:
                     exchange.accept(vote)
@@ -327,7 +347,7 @@ class Compressed(Strategy):
         votes = []
         for reply in delivery.replies:
             try:
-                votes.append(reply.vote(exchange.downlink, weighted_by(self.strategy), bounds))
+                votes.append(reply.vote(exchange.models, weighted_by(self.strategy), bounds))
             except FrameError as error:
                 refuse(number, reply.node, error)
                 delivery.trouble = f"node {reply.node}: {error}"
@@ -335,7 +355,7 @@ class Compressed(Strategy):
 
     def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
         """Let nodes evaluate the model that they were sent, v."""
-        arrays = model_record(exchange.downlink.model)
+        arrays = model_record(exchange.models.model)
         _seed_globals(exchange.grid, self.seed, "evaluate", number)
         messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
         delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))

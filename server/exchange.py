@@ -4,17 +4,18 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
-from fedpress.compression import Codec, FrameError
+from fedpress.compression import Codec, FrameError, Layout
 from fedpress.compression.envelope import Records
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name, taken
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
-from fedpress.server.downlink import Downlink, Frames
+from fedpress.server.downlink import Frames
+from fedpress.server.models import Models
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
 from fedpress.server.wire import message_nbytes
@@ -45,8 +46,9 @@ class Reply:
     tensors: bytes  # mask of the tensors that its frame holds
     work: Work
 
-    def vote(self, downlink: Downlink, weighted_by: str, bounds: Bounds) -> Vote:
+    def vote(self, models: Models, weighted_by: str, bounds: Bounds) -> Vote:
         """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
+        downlink = models.of(self.node)
         layout, version = downlink.layout, self.asked.version
         return Vote(
             self.node,
@@ -62,6 +64,8 @@ class Reply:
             self.asked.base,
             bounds,
             self.work,
+            models.group(self.node),
+            models.place(self.node),
         )
 
 
@@ -81,14 +85,21 @@ class Exchange:
     """
 
     def __init__(
-        self, grid: NamedGrid, downlink: Downlink, ledger: Ledger, peers: Peers, *, exclude: bytes, seed: int
+        self,
+        grid: NamedGrid,
+        models: Models,
+        ledger: Ledger,
+        peers: Peers,
+        *,
+        exclude: Mapping[Layout, bytes],
+        seed: int,
     ) -> None:
         self.grid = grid
-        self.downlink = downlink
+        self.models = models
         self.peers = peers
         self.ledger = ledger
         self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
-        self._exclude = exclude  # mask of tensors whose changes are not sent
+        self._exclude = exclude  # for each layout the mask of tensors whose changes are not sent
         self._seed = seed
         self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
         self._apart: dict[int, ConfigRecord] = {}  # and stay one when they are folded
@@ -123,8 +134,7 @@ class Exchange:
 
     def forget(self, needed: set[bytes]) -> None:
         """Give up the models that no node holds any more, and that are not `needed` either."""
-        downlink = self.downlink
-        downlink.versions.retain(self.peers.versions, lasting={downlink.version, downlink.initial, *needed} - {b""})
+        self.models.retain(self.peers.versions, needed)
 
     def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
@@ -176,7 +186,7 @@ class Exchange:
             if peer.held and version != peer.held:
                 _log.warning("round %d: node %s lost the model that it held: it gets another", round, name)
             self._heard(name, version, turn)
-            return useless or version not in self.downlink.versions
+            return useless or version not in self.models.of(name).versions
         frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
         if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
@@ -208,10 +218,11 @@ class Exchange:
         if name not in self.peers:  # one that was here before, as after a restart of the server, may hold a model
             self.peers[name].held = self.grid.versions.get(name, b"")
         peer = self.peers[name]
-        frames = self.downlink.frames_for(peer.held, key=key)
-        base = frames.base if self.downlink.keep else b""
+        downlink = self.models.of(name)
+        frames = downlink.frames_for(peer.held, key=key)
+        base = frames.base if downlink.keep else b""
         delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
-        if self.downlink.keep:
+        if downlink.keep:
             peer.offered = frames.version
         content = RecordDict(dict(message.content))
         content[arrays] = self._record(frames)
@@ -222,10 +233,10 @@ class Exchange:
                 "frames": [len(frame) for frame in frames.frames],
                 "tensors": list(frames.tensors),
                 "version": frames.version,
-                "layout": self.downlink.layout.text if frames.key else "",
+                "layout": downlink.layout.text if frames.key else "",
                 "up": str(asked.up),
-                "exclude": self._exclude,
-                "keep": self.downlink.keep,
+                "exclude": self._exclude[downlink.layout],
+                "keep": downlink.keep,
                 "accepted": peer.accepted,
                 "turn": peer.turn,
                 "server": self.server,
@@ -254,7 +265,7 @@ class Exchange:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
         # An evaluation's reply, or a request for a key frame, carries no tensors.
-        plain = self.downlink.layout.nbytes if frame or not is_reply else 0
+        plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
 

@@ -12,6 +12,8 @@ from fedpress.compression.ledger import Direction, Entry, Ledger
 from fedpress.compression.message import KEY
 from fedpress.server.wire import NodeInfo, Run, message_nbytes
 
+Join = Callable[[str, Mapping[str, object]], bool]
+
 _log = logging.getLogger(KEY)
 
 
@@ -21,9 +23,11 @@ class NamedGrid(Grid):
     A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is
     asked once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every
     engine.
+
+    With `join` every node is asked, and `join` tells by its name and what it says of itself whether it takes part.
     """
 
-    def __init__(self, grid: Grid, timeout: float, ledger: Ledger) -> None:
+    def __init__(self, grid: Grid, timeout: float, ledger: Ledger, join: Join | None = None) -> None:
         self._grid = grid
         self._ledger = ledger
         self.versions: dict[str, bytes] = {}  # what nodes said that they hold, when they were asked for their names
@@ -33,6 +37,9 @@ class NamedGrid(Grid):
         self._names = {node: str(partition) for node, partition in known.items()}
         # A deployment binds names to enrolled keys: what a node says of itself counts for nothing.
         self._bound: Callable[[], Mapping[int, str]] | None = getattr(grid, "names", None)
+        self._join = join
+        self._asked: set[int] = set()
+        self._joined: set[int] = set()  # of those the ones that take part
 
     def name(self, node: int) -> str:
         """Return the name of a node that `get_node_ids` listed."""
@@ -45,7 +52,9 @@ class NamedGrid(Grid):
             self._names |= self._bound()
         elif strangers:
             self._ask(strangers)
-        named = [node for node in nodes if node in self._names]
+        if self._join and (fresh := [node for node in nodes if node in self._names and node not in self._asked]):
+            self._ask(fresh)
+        named = [node for node in nodes if node in self._names and (not self._join or node in self._joined)]
         if nodes and not named and not self._bound:
             raise FedpressError(
                 "no node says who it is: does the ClientApp have mods=[compress()], before any other mod?"
@@ -125,11 +134,14 @@ class NamedGrid(Grid):
                 reason = reply.error.reason if reply.has_error() else "its app has no compress() among its mods"
                 _log.warning("node %d does not say who it is: %s", node, reason)
                 continue
-            name = str(said["name"])
-            if name in self._names.values():
+            name = self._names.get(node) or str(said["name"])
+            if node not in self._names and name in self._names.values():
                 _log.warning("node %d says that it is %r, which another node is: left out", node, name)
                 continue
             self._names[node] = name
+            self._asked.add(node)
+            if self._join and self._join(name, said):
+                self._joined.add(node)
             version = said.get("version")
             self.versions[name] = version if isinstance(version, bytes) else b""
 

@@ -18,15 +18,14 @@ class Rate:
         self._policy = policy
         self._strategy = strategy
         self._stateless = stateless
-        self._memory: set[str] | None = None
+        self._memory: dict[Layout, set[str]] = {}  # by the layout of what it is of
         self._check(policy.codec(Known("", 1, 1, 1, 0.0, 0, 0.0, {})), None)  # what is wrong is said before round 1
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
         """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
-        layout = exchange.downlink.layout
 
         def choose(node: str, asked: int) -> Codec:
-            peer = exchange.peers[node]
+            peer, layout = exchange.peers[node], exchange.models.of(node).layout
             codec = self._policy.codec(
                 Known(
                     node=node,
@@ -51,7 +50,5 @@ class Rate:
         if layout is None:
             return
         memory = set(codec.init(layout)) if codec.stateful else set()
-        if self._memory is None:
-            self._memory = memory
-        elif memory != self._memory:
+        if memory != self._memory.setdefault(layout, memory):
             raise SettingError(f"a policy's codecs keep the same memory: {str(codec)!r} does not")

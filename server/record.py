@@ -4,7 +4,7 @@ import csv
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,21 @@ _COLUMNS = (
 class Recorder:
     """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
 
-    Bytes are those of training; an evaluation by the nodes is counted apart.
+    Bytes are those of training; an evaluation by the nodes is counted apart. `judge` says what a group's model reaches,
+    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, str | int | float | bool], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, str | int | float | bool],
+        ledger: Ledger,
+        judge: Callable[[str, Update], Mapping[str, Any]] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
         self._folder = folder
         self._ledger = ledger
+        self._judge = judge
         self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
         self._seconds = 0.0
         if config.get("resume") and (folder / RESULT).exists():
@@ -52,6 +60,10 @@ class Recorder:
         scores = {
             name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
         }
+        groups: dict[str, Mapping[str, Any]] = {}
+        for name, model in done.groups.items():
+            if self._judge is not None:
+                groups[name] = scores if model is done.model else self._judge(name, model)
         if done.number == 0:
             self._result["initial"] = scores
         else:
@@ -69,6 +81,8 @@ class Recorder:
             if self._result["config"].get("distil"):
                 row["distilled"] = done.distilled
                 row["distillation"] = done.distillation
+            if groups:
+                row["groups"] = groups
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
@@ -81,7 +95,9 @@ class Recorder:
             "seconds": round(self._seconds, 6),
         }
         self._result["final"] = scores
-        self._write(done.model)
+        if groups:
+            self._result["final"] = {**scores, "groups": groups}
+        self._write(done)
 
     def _write_clients(self, done: Round) -> None:
         """Add the round's row for each node; the first time keep those of earlier rounds, if a run goes on."""
@@ -104,8 +120,10 @@ class Recorder:
                 work = (counted.weight, counted.work.training, counted.work.coding) if counted else ("", "", "")
                 csv.writer(file, lineterminator="\n").writerow([*row, *work])
 
-    def _write(self, model: Update) -> None:
-        replace(self._folder / MODEL, save({name: np.asarray(a, order="C") for name, a in model.items()}))
+    def _write(self, done: Round) -> None:
+        files = {MODEL: done.model} | {MODEL.replace(".", f"-{name}."): model for name, model in done.groups.items()}
+        for name, model in files.items():
+            replace(self._folder / name, save({tensor: np.asarray(a, order="C") for tensor, a in model.items()}))
         replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
 

@@ -54,7 +54,7 @@ class Recovery:
 
     def save(self, round: int, exchange: Exchange, result: Result) -> None:
         """Write a checkpoint of `round`, which is over."""
-        downlink, peers = exchange.downlink, exchange.peers
+        models, peers = exchange.models, exchange.peers
         nodes, rows = exchange.ledger.table
         arrays: Arrays = {"ledger": rows}
         facts = {
@@ -62,13 +62,13 @@ class Recovery:
             "server": exchange.server.hex(),
             "peers": peers.as_json(),
             "nodes": nodes,
-            "downlink": take_apart(downlink.save(), arrays, "downlink"),
+            "models": take_apart(models.save(), arrays, "models"),
             "history": [take_apart(getattr(result, name), arrays, name) for name in _HISTORY],
             "strategy": take_apart(self._strategy, arrays, "strategy"),
             "clients": exchange.grid.snapshot(),
         }
         self._checkpoints.save(Saved(round, facts, arrays))
-        self._held = [*self._held, peers.versions | {downlink.version, downlink.initial} - {b""}][-KEPT:]
+        self._held = [*self._held, peers.versions | models.lasting][-KEPT:]
 
     def resume(self, exchange: Exchange, result: Result) -> int | None:
         """Go on from the newest checkpoint; return its round, None if there is none.
@@ -88,8 +88,7 @@ class Recovery:
             if facts["terms"].get(name) != value:
                 was = facts["terms"].get(name)
                 raise SettingError(f"the checkpoint is of a run with {name} {was!r}: resumed with {value!r}")
-        downlink = exchange.downlink
-        downlink.resume(put_back(facts["downlink"], arrays), saved.round)
+        exchange.models.resume(put_back(facts["models"], arrays), saved.round)
         exchange.server = bytes.fromhex(facts["server"])
         exchange.peers = Peers.from_json(facts["peers"])
         exchange.ledger.refill(facts["nodes"], arrays["ledger"])
@@ -100,5 +99,5 @@ class Recovery:
             _log.warning(
                 "this engine does not keep its nodes' states: round %d goes on with what they have", saved.round
             )
-        self._held = [exchange.peers.versions | {downlink.version, downlink.initial} - {b""}]
+        self._held = [exchange.peers.versions | exchange.models.lasting]
         return saved.round

@@ -6,9 +6,12 @@ from pathlib import Path
 
 from fedpress.client.settings import Training
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.groups import Groups
+from fedpress.compression.model.channels import channels_of
 from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import read_tables
 from fedpress.server.distillation import Distilling
+from fedpress.server.fleet.build import check_fleet
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
@@ -80,6 +83,7 @@ SECTIONS: dict[str, type] = {
     "server": Serving,
     "training": Training,
     "distillation": Distilling,
+    "groups": Groups,
     "network": Network,
 }
 
@@ -127,10 +131,19 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     read(Training, config)
     distilling = read(Distilling, config)
     network = read(Network, config)
-    build_strategy(config)
+    groups = read(Groups, config)
+    check_fleet(groups, serving, build_strategy(config))
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))
+    for group in groups.all:
+        if not group.share:
+            raise SettingError(f"virtual nodes are dealt out by shares, {group.name}:0.5, got {group.name!r}")
+        if group.model and group.model not in workload.models:
+            raise SettingError(unknown("model", group.model, workload.models))
+    if groups.wide:
+        name = simulated.model or next(iter(workload.models))
+        channels_of(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
     if serving.per_round > simulated.clients:
         raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
     if simulated.engine == "ray" and (network.deadline or find_fleet(network.fleet).dropouts):

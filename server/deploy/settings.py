@@ -5,10 +5,12 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.groups import Groups
 from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import go_on, read_tables
 from fedpress.server.deploy.gate import LEAST_BODY
 from fedpress.server.distillation import Distilling
+from fedpress.server.fleet.build import check_fleet
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
@@ -45,7 +47,7 @@ class Deployed:
 
 def sections(training: type) -> dict[str, tuple[type, ...]]:
     """Return the settings by the table that they stand in; `training` are those of the nodes."""
-    return {"server": (Deployed, Serving), "training": (training,), "distillation": (Distilling,)}
+    return {"server": (Deployed, Serving), "training": (training,), "distillation": (Distilling,), "groups": (Groups,)}
 
 
 def resolve(given: Mapping[str, Value], file: Path | None, training: type) -> dict[str, Value]:
@@ -95,7 +97,10 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     read(Distilling, config)
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
-    build_strategy({"clients": deployed.nodes, **config})
+    groups = read(Groups, config)
+    check_fleet(groups, serving, build_strategy({"clients": deployed.nodes, **config}))
+    if groups.dealt:
+        raise SettingError(f"a device says itself what it runs: groups have no shares, got {groups.groups!r}")
     build_policy(config)
     return config
 

@@ -40,6 +40,7 @@ class EnsembleDistillation:
     settings: Distilling
     device: str = "cpu"
     round: Part | None = None  # that it takes part in
+    teacher: Callable[[Vote], nn.Module] | None = None  # of a vote's architecture, if they are not all like `make`'s
 
     def __post_init__(self) -> None:
         if self.settings.distil_criterion == "held-out" and not len(self.x):
@@ -56,7 +57,7 @@ class EnsembleDistillation:
         """Return the taught model, or `averaged` itself if that is better by the guard's criterion."""
         settings, device = self.settings, self.device
         model = self.make().to(device)
-        teachers = _Votes(model, self._who_can_teach(votes))
+        teachers = _Votes(self.teacher or (lambda _: model), self._who_can_teach(votes))
         if not len(teachers):
             return averaged
         x = self.proxy(teachers, rng)
@@ -108,9 +109,9 @@ class EnsembleDistillation:
 
 @dataclass(frozen=True)
 class _Votes(Teachers):
-    """Votes as teachers that take turns with one module."""
+    """Votes as teachers that take turns with one module, or one for each architecture."""
 
-    model: nn.Module
+    module: Callable[[Vote], nn.Module]
     votes: list[tuple[Vote, Knows]]
 
     def __len__(self) -> int:
@@ -118,7 +119,7 @@ class _Votes(Teachers):
 
     def __iter__(self) -> Iterator[Teacher]:
         for vote, knows in self.votes:
-            yield Teacher(load(self.model, vote.decode()), knows)
+            yield Teacher(load(self.module(vote), vote.decode()), knows)
 
 
 def load(model: nn.Module, weights: Update) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,7 +69,7 @@ class Task:
 
     data: Data
     parts: list[Indices]
-    make: Callable[[], nn.Module]
+    makes: Mapping[str, Callable[[], nn.Module]]  # the workload's models by name, the run's own first
     seed: int
     device: str
     holdout_share: float
@@ -77,11 +77,11 @@ class Task:
     guard: Examples  # and to tell whether that helped
     _dealt: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
 
-    def model(self) -> nn.Module:
-        """Return a fresh model; its weights derive from the run's seed alone."""
+    def model(self, name: str = "") -> nn.Module:
+        """Return a fresh model, the run's or another of the workload's; its weights derive from the seed alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(derive(self.seed, "model").integers(2**63)))
-            return self.make()
+            return self.makes[name or next(iter(self.makes))]()
 
     def initial(self) -> Update:
         """Return the weights that a run begins with."""
@@ -95,10 +95,10 @@ class Task:
         """Return what node `node` keeps for evaluation."""
         return self._deal(node)[1]
 
-    def evaluate(self, weights: Update) -> Metrics:
-        """Return accuracy and loss of a model with these weights on the test set."""
-        model = self._judge
-        model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    def evaluate(self, weights: Update, model: nn.Module | None = None) -> Metrics:
+        """Return accuracy and loss of the run's model, or of `model`, with these weights on the test set."""
+        model = model or self._judge
+        model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
         scores = evaluate(model, self.data.test, self.device)
         return {name: scores[name] for name in ("accuracy", "loss")}
 
@@ -145,10 +145,8 @@ def make_task(workload: Workload, config: Config) -> Task:
         owners=data.owners,
         groups=data.groups,
     )
-    make = workload.models[name]
-    return Task(
-        data, parts, lambda: make(dropout), int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard
-    )
+    makes = {other: partial(workload.models[other], dropout) for other in sorted(workload.models, key=name.__ne__)}
+    return Task(data, parts, makes, int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard)
 
 
 def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:

@@ -351,7 +351,7 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
                 for i in range(count)
             ]
             tracemalloc.start()
-            outcome = aggregate(FedAvg(fraction_evaluate=0.0), 1, votes, message, 1)
+            outcome = aggregate(FedAvg(fraction_evaluate=0.0), 1, votes, message, 1, model)
             peaks[count] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert outcome is not None

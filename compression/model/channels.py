@@ -1,0 +1,163 @@
+"""Which axis of which tensor counts which channels, read off a model's graph.
+
+Any model that torch.fx can trace and that is made of the layers below will do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import fx, nn
+
+from fedpress.compression.errors import SettingError
+
+_CHANNELWISE = ("ReLU", "ReLU6", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Hardswish", "Identity")
+_POOLS = ("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "Dropout", "Flatten")
+_FUNCTIONS = (
+    *("add", "iadd", "relu", "relu_", "gelu", "silu", "tanh", "sigmoid", "dropout", "flatten"),
+    *("max_pool1d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
+)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A model's channels.
+
+    `spaces` says how many there are of each kind: those of one layer's outputs, and of all that they are added to.
+    `axes` says for each tensor, in the model's order, what its leading axes count: the number of a space, None for what
+    belongs to input or output, and how many elements each channel has, more than one behind a flattening.
+    """
+
+    spaces: tuple[int, ...]
+    axes: Mapping[str, tuple[tuple[int | None, int], ...]]
+
+
+def channels_of(model: nn.Module) -> Channels:
+    """Return the channels of `model`; raise SettingError if it has a layer whose channels are not known."""
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception as error:  # whatever a model's own code raises when it is traced
+        raise _cannot(model, f"its graph cannot be traced: {error}".splitlines()[0]) from error
+    axes: dict[str, tuple[_Axis | None, ...]] = {}
+    flows: dict[fx.Node, _Space | None] = {}  # the channels of what flows out of each node; None: the model's input
+    for node in graph.nodes:
+        inputs = [flows[n] for n in node.all_input_nodes]
+        flows[node] = _follow(model, node, inputs, axes)
+    missing = [name for name in model.state_dict() if name not in axes]
+    if missing:
+        raise _cannot(model, f"{missing[0]} belongs to no layer whose channels are known")
+    numbers: dict[_Space, int] = {}
+    for spread in axes.values():
+        for axis in spread:
+            if axis is not None and not axis.space.root().fixed:
+                numbers.setdefault(axis.space.root(), len(numbers))
+    resolved = {
+        name: tuple((None, 1) if a is None else (numbers.get(a.space.root()), a.block) for a in axes[name])
+        for name in model.state_dict()
+    }
+    if not numbers:
+        raise _cannot(model, "it has no layers between its input and its output")
+    return Channels(tuple(space.size for space in numbers), resolved)
+
+
+class _Space:
+    """Channels that several axes count: those of one layer's outputs, of all that are added to them, and so on."""
+
+    def __init__(self, size: int, *, fixed: bool = False) -> None:
+        self.size = size
+        self.fixed = fixed
+        self._same: _Space | None = None
+
+    def root(self) -> "_Space":
+        return self if self._same is None else self._same.root()
+
+    def unite(self, other: "_Space") -> "_Space":
+        one, two = self.root(), other.root()
+        if one is not two:
+            two._same = one
+            one.fixed |= two.fixed
+        return one
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    space: _Space
+    block: int  # elements of the axis for each channel: more than one behind a flattening
+
+
+def _follow(
+    model: nn.Module, node: fx.Node, inputs: list[_Space | None], axes: dict[str, tuple[_Axis | None, ...]]
+) -> _Space | None:
+    """Return the channels that flow out of `node`, given those that flow in; note the axes of its tensors."""
+    match node.op:
+        case "placeholder":
+            return None
+        case "output":
+            if len(inputs) != 1:
+                raise _cannot(model, f"it has {len(inputs)} outputs")
+            if inputs[0] is not None:
+                inputs[0].root().fixed = True
+            return None
+        case "call_module":
+            path = str(node.target)
+            return _layer(model, path, model.get_submodule(path), inputs, axes)
+        case "call_function" | "call_method":
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
+            if name in _FUNCTIONS and inputs:
+                return _joined(inputs)
+    raise _cannot(model, f"{node.op} {node.target} is none of the layers whose channels are known")
+
+
+def _joined(inputs: list[_Space | None]) -> _Space | None:
+    """Return the channels of a sum."""
+    known = [space for space in inputs if space is not None]
+    if not known:
+        return None
+    for other in known[1:]:
+        known[0].unite(other)
+    if len(known) < len(inputs):  # the model's own input is among what is added
+        known[0].root().fixed = True
+    return known[0].root()
+
+
+def _layer(
+    model: nn.Module,
+    path: str,
+    layer: nn.Module,
+    inputs: list[_Space | None],
+    axes: dict[str, tuple[_Axis | None, ...]],
+) -> _Space | None:
+    def note(out: _Axis | None, into: _Axis | None) -> None:
+        for name, tensor in layer.state_dict().items():
+            full = f"{path}.{name}"
+            if full in axes:
+                raise _cannot(model, f"{path} is used twice")
+            axes[full] = (out, into)[: min(2 if name == "weight" else 1, tensor.dim())]
+
+    source = inputs[0] if len(inputs) == 1 else None
+    kind = type(layer).__name__
+    match layer:
+        case nn.Linear():
+            made = _Space(layer.out_features)
+            note(_Axis(made, 1), _read(source, layer.in_features))
+            return made
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == 1:
+            made = _Space(layer.out_channels)
+            note(_Axis(made, 1), _read(source, layer.in_channels))
+            return made
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == layer.in_channels == layer.out_channels:
+            note(_read(source, layer.in_channels), None)
+            return source
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
+            note(_read(source, layer.num_features), None)
+            return source
+    if (kind in _CHANNELWISE or kind.startswith(_POOLS)) and not layer.state_dict():
+        return source
+    raise _cannot(model, f"{path} is a {kind}")
+
+
+def _read(source: _Space | None, size: int) -> _Axis | None:
+    return None if source is None else _Axis(source, size // source.root().size)
+
+
+def _cannot(model: nn.Module, why: str) -> SettingError:
+    return SettingError(f"{type(model).__name__} cannot be narrowed: {why}")

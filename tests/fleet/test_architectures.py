@@ -1,0 +1,115 @@
+"""Laws of a federation whose nodes have models of several architectures."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedpress.compression.groups import Groups
+from fedpress.compression.slices import Slice
+from fedpress.server.asking import Part, Score
+from fedpress.server.fleet.teaching import FleetDistillation
+
+WORKLOAD = "fedpress_test_twins:twins"
+BOTH = {"workload": WORKLOAD, "groups": "mlp:0.5,slim:0.5"}
+TEACH = {"distil": True, "distil-proxy": 300, "distil-guard": 200, "distil-steps": 20}
+
+
+@pytest.fixture(autouse=True)
+def _twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the workload importable by its name, in workers too."""
+    import sys
+
+    from . import twins
+
+    monkeypatch.setitem(sys.modules, "fedpress_test_twins", twins)
+
+
+def test_one_architecture_is_a_federation_without_groups(federate) -> None:
+    plain, one = federate("plain"), federate("one", groups="mlp:1")
+    assert plain.model == one.model
+    assert [{k: v for k, v in row.items() if k != "groups"} for row in one.rows] == plain.rows
+
+
+def test_each_is_averaged_with_its_like_and_nothing_else(federate) -> None:
+    """With the same nodes in a group, its model does not depend on what the others have."""
+    both = federate("both", **BOTH)
+    groups = {visit["node"]: both.group(visit["node"]) for visit in both.visits}
+    assert set(groups.values()) == {"mlp", "slim"}
+    assert both.rows[-1]["accuracy"] == both.rows[-1]["groups"]["mlp"]["accuracy"]
+    for name, inner in (("mlp", 128), ("slim", 24)):
+        held = load_file(both.folder / f"model-{name}.safetensors")
+        assert held["1.weight"].shape == (inner, 64)
+        assert both.rows[-1]["groups"][name]["accuracy"] > both.result["initial"]["accuracy"]
+    swapped = federate("swapped", workload=WORKLOAD, groups="mlp:0.5,mlp2:0.5")
+    assert (swapped.folder / "model-mlp.safetensors").read_bytes() == (
+        both.folder / "model-mlp.safetensors"
+    ).read_bytes()
+
+
+def test_all_teach_each_and_the_bits_are_the_same_again(federate) -> None:
+    taught, again = federate("taught", **BOTH, **TEACH), federate("again", **BOTH, **TEACH, workers=1)
+    assert taught.model == again.model
+    assert taught.rows == again.rows
+    for row in taught.rows:
+        said = row["distillation"]["groups"]
+        assert set(said) == {"mlp", "slim"}
+        assert row["distilled"] == any(facts["taken"] for facts in said.values())
+        assert {facts["teachers"] for facts in said.values()} == {row["clients"]}  # all of them, whatever their kind
+    assert any(row["distilled"] for row in taught.rows)
+
+
+def test_all_widths_teach_the_whole(federate) -> None:
+    taught = federate("taught", groups="1:0.5,0.25:0.5", **TEACH)
+    assert all(row["distillation"]["teachers"] == row["clients"] for row in taught.rows)
+    assert any(row["distilled"] for row in taught.rows)
+
+
+def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
+    whole = {"a/w": np.zeros(2, np.float32), "b/w": np.ones(3, np.float32)}
+    slices = {name: Slice({"w": f"{name}/w"}, {}) for name in "ab"}
+    asked: list[Any] = []
+    noted: dict[str, Any] = {}
+
+    class Better:
+        def __init__(self, part: Part | None = None) -> None:
+            self.round = part
+
+        def part(self, part: Part) -> "Better":
+            return Better(part)
+
+        def __call__(self, averaged, votes, rng):
+            taught = {"w": averaged["w"] + 5}
+            if self.round is not None:
+                self.round.ask([averaged, taught])
+                self.round.note({"taken": True})
+            return taught
+
+    class Worse(Better):
+        def part(self, part: Part) -> "Worse":
+            return Worse(part)
+
+        def __call__(self, averaged, votes, rng):
+            return averaged
+
+    def ask(models):
+        asked.append(models)
+        return [Score(1.0, 0.5) for _ in models]
+
+    rng = np.random.default_rng(0)
+    distil = FleetDistillation({"a": Worse(), "b": Worse()}, slices)
+    assert distil(whole, [], rng) is whole
+    distil = FleetDistillation({"a": Better(), "b": Worse()}, slices).part(Part(ask, noted.update))
+    after = distil(whole, [], rng)
+    assert after["a/w"].tolist() == [5, 5]
+    assert after["b/w"] is whole["b/w"]
+    assert noted["groups"]["a"] == {"taken": True}
+    # Nodes judge all groups' models together, one of them taught.
+    ((before, taught),) = asked
+    assert before.keys() == taught.keys() == whole.keys()
+    assert taught["a/w"].tolist() == [5, 5]
+
+
+def test_groups_have_the_names_of_their_models() -> None:
+    assert [group.model for group in Groups("cnn:0.5,lenet:0.5").all] == ["cnn", "lenet"]

@@ -1,0 +1,90 @@
+"""Laws of a federation whose nodes have widths of one model."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from fedpress.compression.errors import SettingError
+from fedpress.compression.model.widths import narrow
+from fedpress.server.record import Recorder
+from fedpress.simulations.run import run, settings
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import task
+
+from .conftest import SETTINGS, SIZES, STATELESS
+
+
+def test_one_group_of_all_is_a_federation_without_groups(federate) -> None:
+    plain, whole = federate("plain"), federate("whole", groups="1:1")
+    assert plain.model == whole.model
+    assert [{k: v for k, v in row.items() if k != "groups"} for row in whole.rows] == plain.rows
+    assert all(row["groups"]["1"]["accuracy"] == row["accuracy"] for row in whole.rows)
+
+
+def test_small_devices_send_and_get_less_and_are_sampled_as_all_others_are(federate) -> None:
+    plain, mixed = federate("plain"), federate("mixed", **SIZES)
+    asked = [[(visit["round"], visit["node"]) for visit in finished.visits] for finished in (plain, mixed)]
+    assert asked[0] == asked[1]
+    groups = {visit["node"]: mixed.group(visit["node"]) for visit in mixed.visits}
+    assert set(groups.values()) == {"1", "0.25"}
+    for column in ("up_frame", "down_frame"):
+        spent = {name: [int(v[column]) for v in mixed.visits if groups[v["node"]] == name] for name in ("1", "0.25")}
+        assert 0 < np.mean(spent["0.25"]) < np.mean(spent["1"])
+    for way in ("uplink", "downlink"):
+        assert mixed.result["totals"][f"{way}_bytes"] < plain.result["totals"][f"{way}_bytes"]
+    # Each group's model is there, and is one that its devices can run.
+    (last,) = mixed.rows[-1:]
+    assert last["groups"]["1"]["accuracy"] == last["accuracy"]
+    config = {**mixed.result["config"], "task": "x"}
+    small = narrow(task(config).model(), 0.25)
+    held = load_file(mixed.folder / "model-0.25.safetensors")
+    assert {name: array.shape for name, array in held.items()} == {
+        n: tuple(t.shape) for n, t in small.state_dict().items()
+    }
+
+
+WAYS = [
+    SIZES,
+    {"groups": "0.5:0.5,0.25:0.5"},  # nobody has all of it
+    {**SIZES, **STATELESS, "slices": "rolling"},
+    {**SIZES, **STATELESS, "slices": "importance", "reorder": 2},
+    {**SIZES, "strategy": "FedAvgM", "strategy.server-momentum": 0.5},
+    {**SIZES, "fraction-evaluate": 0.2, "holdout": 0.2, "exclude": "4.bias"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
+def test_bits_are_the_same_for_any_number_of_workers_and_when_a_run_goes_on(
+    way: dict[str, Any], federate, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = federate("whole", **way)
+    assert whole.rows[-1]["accuracy"] > whole.result["initial"]["accuracy"]
+    record = Recorder.__call__
+
+    def falls(self: Recorder, done: Any) -> None:
+        record(self, done)
+        if done.number == 2:  # before its checkpoint: it is gone through again
+            raise KeyboardInterrupt
+
+    out = {"out": str(tmp_path / "parts"), "workers": 1}
+    monkeypatch.setattr(Recorder, "__call__", falls)
+    with pytest.raises(KeyboardInterrupt):
+        run(resolve({**SETTINGS, **way, **out}))
+    monkeypatch.setattr(Recorder, "__call__", record)
+    run(settings({**out, "resume": True}, None))
+    assert (tmp_path / "parts" / "model.safetensors").read_bytes() == whole.model
+
+
+def test_a_run_goes_on_with_its_own_groups_alone(federate, tmp_path) -> None:
+    federate("run", **SIZES)
+    with pytest.raises(SettingError, match=r"has groups '1:0\.5,0\.25:0\.5'"):
+        settings({"out": str(tmp_path / "run"), "resume": True, "groups": "1:1"}, None)
+
+
+@pytest.mark.slow
+def test_both_engines_give_the_same_bits(federate) -> None:
+    here, there = federate("here", **SIZES), federate("there", **SIZES, engine="ray")
+    assert here.model == there.model
+    assert here.rows == there.rows

@@ -1,0 +1,77 @@
+"""Laws of nodes that say what they run: who takes part, and with which model."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.serverapp.strategy import FedAvg, FedMedian
+
+from fedpress.compression.errors import SettingError
+from fedpress.compression.groups import Groups
+from fedpress.compression.slices import Slice
+from fedpress.server import Compressed
+from fedpress.server.aggregate import model_record
+from fedpress.server.fleet.fleet import Fleet
+
+
+class Rows(Fleet):
+    """A fleet whose narrow group has the first half of the weight's rows, and no bias."""
+
+    def __init__(self, groups: Groups, whole: dict[str, np.ndarray]) -> None:
+        super().__init__(groups, 0, 0, lambda name: None, lambda name, model: {})
+        self.whole = whole
+        self.shown = "1"
+
+    def slices(self, round: int, whole: Any) -> dict[str, Slice]:
+        everything = Slice({name: name for name in whole}, {})
+        return {"1": everything, "0.5": Slice({"weight": "weight"}, {"weight": (np.arange(20),)})}
+
+
+def federate(grid, model, sizes: dict[int, Any], rounds: int = 3) -> tuple[Compressed, dict[str, np.ndarray]]:
+    for partition, size in sizes.items():
+        grid.context(partition).node_config["width"] = size
+    nodes = {"min_train_nodes": 2, "min_available_nodes": 2}
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, **nodes)
+    done: list[Any] = []
+    strategy = Compressed(inner, up="none", down="none", fleet=Rows(Groups("1,0.5"), model), on_round=done.append)
+    result = strategy.start(grid, model_record(model), num_rounds=rounds)
+    strategy.done = done  # type: ignore[attr-defined]
+    return strategy, {name: array.numpy() for name, array in result.arrays.items()}
+
+
+def test_each_node_trains_its_part_and_only_that_changes(make_grid, model) -> None:
+    grid = make_grid(4)
+    _, after = federate(grid, model, {0: 0.5, 1: 0.5, 2: 0.7, 3: 0.5})
+    assert (after["weight"][20:] == model["weight"][20:]).all()
+    assert (after["bias"] == model["bias"]).all()
+    assert (after["weight"][:20] != model["weight"][:20]).all()
+
+
+def test_what_each_element_becomes_is_the_mean_of_those_that_have_it(make_grid, model) -> None:
+    grid = make_grid(3)
+    strategy, after = federate(grid, model, {0: 1.0, 1: 0.5, 2: 0.5}, rounds=1)
+    (last,) = [done for done in strategy.done if done.number == 1]  # type: ignore[attr-defined]
+    assert set(last.counted) == {"0", "1", "2"}
+    steps = {}
+    for partition in range(3):
+        wanted = grid.context(partition).state["wanted"]
+        steps[partition] = {key.split(":")[2]: array.numpy() for key, array in wanted.items()}
+    weights = {0: 10, 1: 20, 2: 30}
+    both = sum(steps[p]["weight"][:20] * weights[p] for p in weights) / 60
+    np.testing.assert_allclose(after["weight"][:20], model["weight"][:20] + both, atol=1e-6)
+    np.testing.assert_allclose(after["weight"][20:], model["weight"][20:] + steps[0]["weight"][20:], atol=1e-6)
+    np.testing.assert_allclose(after["bias"], model["bias"] + steps[0]["bias"], atol=1e-6)
+
+
+def test_a_node_whose_size_is_no_number_is_left_out(make_grid, model, caplog: pytest.LogCaptureFixture) -> None:
+    strategy, _ = federate(make_grid(3), model, {0: 1.0, 1: "large", 2: 0.5})
+    assert "node 1 is left out: a device's width is a number, got 'large'" in caplog.text
+    assert all(set(done.counted) == {"0", "2"} for done in strategy.done[1:])  # type: ignore[attr-defined]
+    asked = [entry for entry in strategy.ledger if entry.purpose == "ask"]
+    assert len([entry for entry in asked if entry.direction == "down"]) == 3  # once each, and no more
+
+
+def test_strategies_that_look_at_whole_models_are_refused_before_the_run() -> None:
+    fleet = Rows(Groups("1,0.5"), {"weight": np.zeros((40, 30), np.float32)})
+    with pytest.raises(SettingError, match="groups are averaged by FedAvg"):
+        Compressed(FedMedian(), fleet=fleet)

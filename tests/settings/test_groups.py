@@ -1,0 +1,74 @@
+"""Laws of groups: who is in which, by share or by what a device says."""
+
+from collections import Counter
+
+import pytest
+
+from fedpress.compression.errors import SettingError
+from fedpress.compression.groups import Groups
+from fedpress.simulations.settings import resolve
+
+
+def test_nodes_are_dealt_out_by_share_and_seed() -> None:
+    groups = Groups("1:0.5,0.5:0.2,0.25:0.3")
+    dealt = [groups.deal(node, 100, 7).name for node in range(100)]
+    assert Counter(dealt) == {"1": 50, "0.5": 20, "0.25": 30}
+    assert dealt == [groups.deal(node, 100, 7).name for node in range(100)]
+    assert dealt != [groups.deal(node, 100, 8).name for node in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("said", "group"),
+    [({"width": 1}, "1"), ({"width": 0.7}, "0.5"), ({"width": 0.1}, "0.25"), ({}, "0.25"), ({"width": 0.25}, "0.25")],
+)
+def test_a_device_gets_the_widest_that_it_can_run(said: dict[str, object], group: str) -> None:
+    assert Groups("1,0.5,0.25").choose(said).name == group
+
+
+def test_a_device_runs_one_of_the_run_s_models() -> None:
+    groups = Groups("cnn,lenet")
+    assert groups.choose({"model": "lenet"}).model == "lenet"
+    with pytest.raises(SettingError, match="one of the run's, cnn, lenet; got mlp"):
+        groups.choose({"model": "mlp"})
+    with pytest.raises(SettingError, match="is a number, got 'half'"):
+        Groups("1,0.5").choose({"width": "half"})
+
+
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [
+        ("1:0.5,0.25:0.4", "add up to 1"),
+        ("1:0.5,0.25", "add up to 1"),
+        ("1:half,0.25:0.5", "pairs such as"),
+        ("1:0,0.25:1", "shares in"),
+        ("0:0.5,1:0.5", "in \\(0, 1\\], got 0"),
+        ("1:0.5,1.0:0.5", "named once"),
+        ("1:0.5,lenet:0.5", "in width or in model"),
+        ("1,0.25", "dealt out by shares"),
+        ("cnn:0.5,vgg:0.5", "vgg"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused_in_a_line(groups: str, why: str) -> None:
+    with pytest.raises(SettingError, match=why) as caught:
+        resolve({"workload": "fashion", "groups": groups})
+    assert "\n" not in str(caught.value)
+
+
+WIDTHS = {"groups": "1:0.5,0.25:0.5"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({**WIDTHS, "strategy": "FedMedian"}, "are averaged by FedAvg.*, got FedMedian"),
+        ({**WIDTHS, "slices": "rolling"}, "stateless true and shared-initial false"),
+        ({**WIDTHS, "slices": "importance", "shared-initial": False}, "stateless true and shared-initial false"),
+        ({**WIDTHS, "slices": "spiral"}, "spiral"),
+        ({"slices": "rolling"}, "needs groups of widths"),
+        ({**WIDTHS, "scale": 2.0}, "scale is in"),
+        ({**WIDTHS, "workload": "speeches"}, "CharacterGRU cannot be narrowed: embedding is a Embedding"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_the_run(settings: dict[str, object], why: str) -> None:
+    with pytest.raises(SettingError, match=why):
+        resolve(settings)
