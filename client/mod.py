@@ -3,12 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 
+from fedpress.client import personal
 from fedpress.client.memory import Memory, adapt, model_record
 from fedpress.compression import FrameError, Layout, State, Update, UpdateError, parse
 from fedpress.compression.envelope import Records
@@ -75,19 +76,25 @@ def compress(initial: Initial | None = None) -> Mod:
 
         memory = _settle(memory, order, node_name(context))
         began = time.monotonic()
-        model, side = _receive(message, order, memory, initial, context)
+        start = _Start(initial, context, cast("bytes", order["personal"]))
+        model, side = _receive(message, order, memory, start)
+        memory = replace(memory, own=_own(message, order, memory, start))
         coding = time.monotonic() - began
-        if not model:
+        if not model or (start.mask and not memory.own):
             memory.save(context.state)
             _log.warning(
                 "node %s does not hold the model that the frames start from: asks for others", node_name(context)
             )
-            said = ConfigRecord({"version": memory.version, "need_key": True, "turn": memory.turn})
+            said = ConfigRecord(
+                {"version": memory.version, "need_key": True, "turn": memory.turn, "owns": memory.own is not None}
+            )
             return Message(RecordDict({KEY: said}), reply_to=message)
 
         record = model_record(model)
         del message.content[KEY]
-        message.content[str(order["arrays"])] = record
+        message.content[str(order["arrays"])] = (
+            ArrayRecord(personal.join(record, memory.own, start.mask)) if memory.own else record
+        )
         version = bytes(order["version"])  # type: ignore[arg-type]
         layout = Layout.of(model)
         kept = {"version": version, "base": record} if order["keep"] else {"version": b"", "base": None}
@@ -116,6 +123,7 @@ def compress(initial: Initial | None = None) -> Mod:
                 "version": memory.version,
                 "need_key": False,
                 "turn": memory.turn,
+                "owns": memory.own is not None,
                 "tensors": memory.tensors if frame else b"",
                 "answer": answer,
                 "seconds": seconds,
@@ -170,36 +178,62 @@ def _settle(memory: Memory, order: ConfigRecord, name: str) -> Memory:
     return replace(memory, sent=b"", after=state, lost={})
 
 
-def _receive(
-    message: Message, order: ConfigRecord, memory: Memory, initial: Initial | None, context: Context
-) -> tuple[Update, Update | None]:
+@dataclass(frozen=True)
+class _Start:
+    """The model that the federation begins with, as far as the node has it."""
+
+    initial: Initial | None
+    context: Context
+    mask: bytes  # of its personal tensors
+
+    def make(self) -> tuple[Update, Update]:
+        """Return what of it is shared, and what is this node's own; nothing if the node does not have it."""
+        if self.initial is None:
+            return {}, {}
+        return personal.split({k: np.asarray(a) for k, a in self.initial(self.context).items()}, self.mask)
+
+
+def _own(message: Message, order: ConfigRecord, memory: Memory, start: _Start) -> ArrayRecord | None:
+    """Return the tensors that stay on this node: as it left them, else as the federation begins; None if unknown."""
+    if not start.mask:
+        return None
+    if memory.own and len(memory.own) == int.from_bytes(start.mask).bit_count():
+        return memory.own
+    if length := cast("int", order["own"]):
+        data = memoryview(next(iter(message.content.array_records[str(order["arrays"])].values())).data)
+        own = personal.begin(bytes(data[-length:]), str(order["own_layout"]))
+    else:
+        own = start.make()[1]
+    return model_record(own) if own else None
+
+
+def _receive(message: Message, order: ConfigRecord, memory: Memory, start: _Start) -> tuple[Update, Update | None]:
     """Return the model that the message's frames lead to, empty if they start from one that the node has not.
 
     And what they changed in a model that the server knows that the node held.
     """
     wanted = bytes(order["version"])  # type: ignore[arg-type]
     frames = _frames(message, order)
-    starts = [read_frame(frame).base for frame, _ in frames]
+    bases = [read_frame(frame).base for frame, _ in frames]
     base: Update = {name: array.numpy() for name, array in memory.base.items()} if memory.base else {}
     version = memory.version
-    if not base and initial is not None and (not frames or starts[0]):
-        base = {name: np.asarray(array) for name, array in initial(context).items()}
+    if not base and (not frames or bases[0]) and (base := start.make()[0]):
         base = representable(base, Layout.of(base))
         version = version_of(base, Layout.of(base))
-    if any(start not in (b"", version) for start in starts) or (not frames and version != wanted):
+    if any(named not in (b"", version) for named in bases) or (not frames and version != wanted):
         return {}, None
     if not frames:  # what is kept may have gone bad since: its name is not what it is
         return (base, None) if version_of(base, Layout.of(base)) == wanted else ({}, None)
     layout = Layout.read(str(order["layout"])) if order["layout"] else Layout.of(base)
     try:
-        model = _follow(frames, base if starts[0] else {}, layout)
+        model = _follow(frames, base if bases[0] else {}, layout)
         if Layout.of(model) != layout or version_of(model, layout) != wanted:
             raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
     except FrameError:
-        if starts[0]:  # from a base that went bad no frame leads on: a key frame needs none
+        if bases[0]:  # from a base that went bad no frame leads on: a key frame needs none
             return {}, None
         raise
-    side = difference(model, base, layout) if starts[0] and order["keep"] else None
+    side = difference(model, base, layout) if bases[0] and order["keep"] else None
     return model, side
 
 
@@ -241,6 +275,11 @@ def _send(
         )
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
+    if memory.own:
+        before = Layout.of({tensor: array.numpy() for tensor, array in memory.own.items()})
+        own = {tensor.name: local.pop(tensor.name) for tensor in before.tensors if tensor.name in local}
+        personal.check(own, before)
+        memory = replace(memory, own=model_record(own))
     reply.content[key] = ArrayRecord()  # until the frame takes its place: a device has no room for two of them
     del records, record
     layout.check(local)

@@ -4,7 +4,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -30,6 +30,7 @@ from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
+from fedpress.server.personal.layers import Personal
 from fedpress.server.policies import Fixed, Policy
 from fedpress.server.rate import Rate
 from fedpress.server.recovery import Recovery
@@ -82,6 +83,7 @@ class Compressed(Strategy):
     shared_initial : nodes have the initial model, from `compress(initial=...)`, and need no key frame
     stateless : nodes keep nothing between rounds: for federations in which a device may be seen once
     exclude : patterns of names (`fnmatch`) of tensors whose changes nodes keep to themselves
+    personal : patterns of names, or "head" or "norm": tensors that stay on each node, which goes on from its own
     min_replies : a round with fewer replies that count is repeated, twice at most
     max_norm : an update of a larger L2 norm is refused
     max_examples : a reply that claims to weigh more is refused
@@ -103,6 +105,7 @@ class Compressed(Strategy):
         shared_initial: bool = False,
         stateless: bool = False,
         exclude: Sequence[str] = (),
+        personal: Sequence[str] = (),
         min_replies: int = 1,
         max_norm: float = math.inf,
         max_examples: float = 1e9,
@@ -114,17 +117,28 @@ class Compressed(Strategy):
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
-        if grows(strategy) and ((str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or on_round):
+        if grows(strategy) and (
+            (str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or on_round or personal
+        ):
             raise SettingError(
                 f"{type(strategy).__name__} has trees for models, which grow: they travel losslessly, with up and down "
-                f"{LOSSLESS!r}, no checkpoint, no distil and no on_round"
+                f"{LOSSLESS!r}, no checkpoint, no distil, no on_round and nothing personal"
             )
         if distil and privacy.is_private(strategy):
             raise SettingError(
                 f"distil learns from updates before {type(strategy).__name__} adds its noise: leave it out"
             )
-        if isinstance(exclude, str):
-            raise SettingError(f"exclude is a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)")
+        for name, patterns in (("exclude", exclude), ("personal", personal)):
+            if isinstance(patterns, str):
+                raise SettingError(
+                    f"{name} is a sequence of patterns, got the text {patterns!r}: write ({patterns!r},)"
+                )
+        if personal and stateless:
+            raise SettingError("nodes keep their personal tensors, and stateless ones keep nothing: leave one out")
+        if personal and distil:
+            raise SettingError(
+                "distil learns from whole models, of which the server has no personal tensors: leave it out"
+            )
         if resume and checkpoint is None:
             raise SettingError("resume goes on from a checkpoint: name its folder")
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
@@ -142,6 +156,7 @@ class Compressed(Strategy):
         self._shared_initial = shared_initial
         self._stateless = stateless
         self._exclude = tuple(exclude)
+        self._personal = tuple(personal)
         self._bounds = Bounds(max_norm, max_examples)
         self._held_bytes = held_bytes
         self._checkpoint = checkpoint
@@ -155,6 +170,7 @@ class Compressed(Strategy):
             "shared_initial": shared_initial,
             "stateless": stateless,
             "exclude": list(exclude),
+            "personal": list(personal),
             "distil": distil is not None,
         }
         self._distil = distil
@@ -192,7 +208,7 @@ class Compressed(Strategy):
                     evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
-                model = exchange.downlink.model
+                model = exchange.personal.whole(exchange.downlink.model)
                 central = evaluate_fn(number, model_record(model)) if evaluate_fn else None
                 _note(result.evaluate_metrics_serverapp, number, central)
                 if self.on_round is not None:
@@ -202,7 +218,7 @@ class Compressed(Strategy):
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)
-            result.arrays = model_record(exchange.downlink.model)
+            result.arrays = model_record(exchange.personal.whole(exchange.downlink.model))
             return result
 
     def _recovery(self) -> Recovery | None:
@@ -229,7 +245,9 @@ class Compressed(Strategy):
         return taught is not exact
 
     def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
-        initial = {name: array.numpy() for name, array in initial_arrays.items()}
+        whole = {name: array.numpy() for name, array in initial_arrays.items()}
+        personal = self.personal(whole)
+        initial = personal.shared(whole)
         layout = Layout.of(initial)
         downlink = Downlink(
             self.down,
@@ -241,12 +259,16 @@ class Compressed(Strategy):
             stateless=self._stateless,
         )
         named, excluded = NamedGrid(grid, timeout, self.ledger), self.excluded(layout)
-        return Exchange(named, downlink, self.ledger, Peers(), exclude=excluded, seed=self.seed)
+        return Exchange(named, downlink, self.ledger, Peers(), personal=personal, exclude=excluded, seed=self.seed)
+
+    def personal(self, initial: Mapping[str, np.ndarray]) -> Personal:
+        """Return what of the model that a run begins with stays on the nodes; SettingError if that is all of it."""
+        if not initial:
+            raise SettingError("the model has no tensors: initial_arrays is empty")
+        return Personal.of(initial, self._personal)
 
     def excluded(self, layout: Layout) -> bytes:
         """Return the mask of the tensors whose changes are not sent, empty for none; SettingError if that is all."""
-        if not layout.tensors:
-            raise SettingError("the model has no tensors: initial_arrays is empty")
         names = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
         if len(names) == len(layout.tensors):
             raise SettingError(f"exclude leaves some tensors to be sent, got {', '.join(self._exclude)}")

@@ -27,11 +27,12 @@ class Frames:
     version: bytes  # name of the model that they lead to
     key: bool  # whether they start from nothing
     base: bytes = b""  # name of the model that they start from; empty if from nothing, or if there are none
+    own: bytes = b""  # one more frame, of what the node's personal tensors begin as; empty if it knows
 
     @property
     def nbytes(self) -> int:
         """Bytes on the way."""
-        return sum(map(len, self.frames))
+        return sum(map(len, self.frames)) + len(self.own)
 
 
 def parse_down(spec: str) -> Codec:

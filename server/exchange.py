@@ -16,7 +16,8 @@ from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
-from fedpress.server.peers import Peers
+from fedpress.server.peers import Peer, Peers
+from fedpress.server.personal.layers import Personal
 from fedpress.server.wire import message_nbytes
 
 RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
@@ -81,13 +82,22 @@ class Exchange:
     """
 
     def __init__(
-        self, grid: NamedGrid, downlink: Downlink, ledger: Ledger, peers: Peers, *, exclude: bytes, seed: int
+        self,
+        grid: NamedGrid,
+        downlink: Downlink,
+        ledger: Ledger,
+        peers: Peers,
+        *,
+        personal: Personal,
+        exclude: bytes,
+        seed: int,
     ) -> None:
         self.grid = grid
         self.downlink = downlink
         self.peers = peers
         self.ledger = ledger
         self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
+        self.personal = personal
         self._exclude = exclude  # mask of tensors whose changes are not sent
         self._seed = seed
         self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
@@ -168,6 +178,7 @@ class Exchange:
         if node not in delivery.asked:
             raise FrameError("it was asked nothing")
         peer, asked = self.peers[name], delivery.asked[node]
+        peer.owns = taken(said, "owns", bool)
         version, turn = taken(said, "version", bytes), taken(said, "turn", int)
         if said.get("need_key"):
             useless = (
@@ -208,7 +219,7 @@ class Exchange:
         if name not in self.peers:  # one that was here before, as after a restart of the server, may hold a model
             self.peers[name].held = self.grid.versions.get(name, b"")
         peer = self.peers[name]
-        frames = self.downlink.frames_for(peer.held, key=key)
+        frames = replace(self.downlink.frames_for(peer.held, key=key), own=self._own(peer))
         base = frames.base if self.downlink.keep else b""
         delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
         if self.downlink.keep:
@@ -225,6 +236,9 @@ class Exchange:
                 "layout": self.downlink.layout.text if frames.key else "",
                 "up": str(asked.up),
                 "exclude": self._exclude,
+                "personal": self.personal.mask,
+                "own": len(frames.own),
+                "own_layout": self.personal.layout.text if frames.own else "",
                 "keep": self.downlink.keep,
                 "accepted": peer.accepted,
                 "turn": peer.turn,
@@ -237,12 +251,17 @@ class Exchange:
         sent = message.metadata
         RECORDS.fold(content, self._apart)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
-        self._note(round, packed, name, frames.nbytes, message_nbytes(packed))
+        self._note(round, packed, name, frames.nbytes, message_nbytes(packed), owned=bool(frames.own))
         return packed
+
+    def _own(self, peer: Peer) -> bytes:
+        """Return the frame of what a node's personal tensors begin as; none where it has its own, or makes them."""
+        makes_them = peer.owns is None and self.downlink.initial
+        return b"" if peer.owns or makes_them else self.personal.frame
 
     def _record(self, frames: Frames) -> ArrayRecord:
         if frames not in self._shared:
-            data = b"".join(frames.frames)
+            data = b"".join((*frames.frames, frames.own))
             self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
         return self._shared[frames]
 
@@ -250,11 +269,12 @@ class Exchange:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
         self._note(round, message, node, frame, nbytes)
 
-    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int) -> None:
+    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, *, owned: bool = False) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
         # An evaluation's reply, or a request for a key frame, carries no tensors.
         plain = self.downlink.layout.nbytes if frame or not is_reply else 0
+        plain += self.personal.layout.nbytes if owned else 0
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
 
