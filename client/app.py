@@ -59,9 +59,38 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the model of the message on the examples that this node holds out."""
     task, device = _task(context), str(context.run_config["device"])
     model, _ = _load(message, task, device)
-    _, holdout = _examples(context, task, model)
+    examples, holdout = _examples(context, task, model)
     metrics = evaluate_model(model, holdout, device)
+    settings = _settings(message)
+    if settings.get("finetune-epochs"):
+        before = {f"before-{name}": metrics[name] for name in ("accuracy", "loss")}
+        _finetune(model, examples, settings, context)
+        metrics = {**before, **evaluate_model(model, holdout, device)}
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+
+def _finetune(model: torch.nn.Module, examples: Examples, settings: ConfigRecord, context: Context) -> None:
+    """Train `model` in place, at a constant rate and with no pull back to where it came from."""
+    config, number = context.run_config, int(settings["server-round"])  # type: ignore[arg-type]
+    training = read(Training, config)
+    train_model(
+        model,
+        examples,
+        replace(
+            training,
+            local_epochs=int(settings["finetune-epochs"]),  # type: ignore[arg-type]
+            local_steps=0,
+            lr=float(settings["finetune-lr"]) or training.lr,  # type: ignore[arg-type]
+            schedule="constant",
+            warmup_rounds=0,
+            proximal_mu=0.0,
+        ),
+        round=number,
+        rounds=number,
+        seed=int(config["seed"]),
+        partition=partition_of(context),
+        device=str(config["device"]),
+    )
 
 
 def partition_of(context: Context) -> int:

@@ -276,9 +276,9 @@ def _send(
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
     if memory.own:
-        before = Layout.of({tensor: array.numpy() for tensor, array in memory.own.items()})
-        own = {tensor.name: local.pop(tensor.name) for tensor in before.tensors if tensor.name in local}
-        personal.check(own, before)
+        mine = Layout.of({tensor: array.numpy() for tensor, array in memory.own.items()})
+        own = {tensor.name: local.pop(tensor.name) for tensor in mine.tensors if tensor.name in local}
+        personal.check(own, mine)
         memory = replace(memory, own=model_record(own))
     reply.content[key] = ArrayRecord()  # until the frame takes its place: a device has no room for two of them
     del records, record

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def split(model: Mapping[str, T], mask: bytes) -> tuple[dict[str, T], dict[str, T]]:
-    """Return what of a whole model is shared, and what is this device's own; raise FrameError if `mask` is not of it."""
+    """Return what of a whole model is shared, and what is this device's own; raise FrameError if `mask` is no mask."""
     if not mask:
         return dict(model), {}
     bits = read_mask(mask, len(model))

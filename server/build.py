@@ -8,6 +8,7 @@ from typing import Any
 from fedpress.compression.settings import Value, read
 from fedpress.server.compressed import Compressed
 from fedpress.server.distillation import Distilling, EnsembleDistillation
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
 from fedpress.server.strategies import build_strategy
@@ -25,6 +26,7 @@ def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None
         shared_initial=serving.shared_initial,
         stateless=serving.stateless,
         exclude=tuple(filter(None, serving.exclude.split(","))),
+        personal=read(Personalising, config).patterns,
         min_replies=serving.min_replies,
         max_norm=serving.max_norm or math.inf,
         checkpoint=checkpoint,

@@ -40,6 +40,9 @@ _log = logging.getLogger(KEY)
 
 Distil = Callable[[Update, Sequence[Vote], np.random.Generator], Update]
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
+Finish = Callable[
+    [int, Exchange, float], None
+]  # what is left to do after the last round, given its number and the timeout
 ATTEMPTS = 3  # how often a round is tried before the run gives up
 
 
@@ -64,6 +67,7 @@ class Round:
     seconds: float
     counted: dict[str, Counted]  # by node
     distilled: bool  # whether `distil` gave another model than the strategy did
+    judged: dict[str, MetricRecord]  # what each node that evaluated the model said of it
 
 
 class Compressed(Strategy):
@@ -153,6 +157,7 @@ class Compressed(Strategy):
         self.min_replies = min_replies
         self.ledger = Ledger()
         self.on_round = on_round
+        self.finish: Finish | None = None
         self._shared_initial = shared_initial
         self._stateless = stateless
         self._exclude = tuple(exclude)
@@ -202,10 +207,11 @@ class Compressed(Strategy):
             for number in range(0 if done is None else done + 1, num_rounds + 1):
                 began = time.monotonic()
                 outcome, asked, distilled, evaluation = Outcome({}, None, []), 0, False, None
+                judged: dict[str, MetricRecord] = {}
                 if number > 0:
                     outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
                     distilled = self._advance(number, outcome, exchange)
-                    evaluation = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
+                    evaluation, judged = self._evaluate(number, exchange, timeout, evaluate_config or ConfigRecord())
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
                 model = exchange.personal.whole(exchange.downlink.model)
@@ -214,10 +220,14 @@ class Compressed(Strategy):
                 if self.on_round is not None:
                     counted = {vote.node: Counted(str(vote.codec), vote.weight, vote.work) for vote in outcome.votes}
                     failures, seconds = asked - len(counted), time.monotonic() - began
-                    self.on_round(Round(number, model, central, evaluation, failures, seconds, counted, distilled))
+                    self.on_round(
+                        Round(number, model, central, evaluation, failures, seconds, counted, distilled, judged)
+                    )
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)
+            if self.finish is not None:
+                self.finish(num_rounds, exchange, timeout)
             result.arrays = model_record(exchange.personal.whole(exchange.downlink.model))
             return result
 
@@ -337,15 +347,23 @@ class Compressed(Strategy):
                 delivery.trouble = f"node {reply.node}: {error}"
         return alike(number, self.strategy, votes)
 
-    def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
-        """Let nodes evaluate the model that they were sent, v."""
+    def _evaluate(
+        self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord
+    ) -> tuple[MetricRecord | None, dict[str, MetricRecord]]:
+        """Let nodes evaluate the model that they were sent, v; return what they say together, and each of them."""
         arrays = model_record(exchange.downlink.model)
         _seed_globals(exchange.grid, self.seed, "evaluate", number)
         messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
         delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))
         said = [(reply.node, reply.message) for reply in delivery.replies]
         replies = judged(number, self.strategy, said, self._bounds)
-        return self.aggregate_evaluate(number, replies) if delivery.asked else None
+        good = set(map(id, replies))
+        each = {
+            reply.node: next(iter(reply.message.content.metric_records.values()))
+            for reply in delivery.replies
+            if id(reply.message) in good and reply.message.content.metric_records
+        }
+        return (self.aggregate_evaluate(number, replies) if delivery.asked else None), each
 
 
 def _describe(policy: Policy) -> str:

@@ -9,6 +9,7 @@ from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import read_tables
 from fedpress.server.distillation import Distilling
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
@@ -80,6 +81,7 @@ SECTIONS: dict[str, type] = {
     "server": Serving,
     "training": Training,
     "distillation": Distilling,
+    "personalisation": Personalising,
     "network": Network,
 }
 
@@ -126,6 +128,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
     read(Distilling, config)
+    personalising = read(Personalising, config)
     network = read(Network, config)
     build_strategy(config)
     build_policy(config)
@@ -135,8 +138,12 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
         raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
     if simulated.engine == "ray" and (network.deadline or find_fleet(network.fleet).dropouts):
         raise SettingError("deadlines and dropouts are simulated in process: engine is inprocess, got 'ray'")
-    if serving.fraction_evaluate and not simulated.holdout:
-        raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
+    for key, evaluates in (
+        ("fraction-evaluate", serving.fraction_evaluate),
+        ("finetune-epochs", personalising.finetune_epochs),
+    ):
+        if evaluates and not simulated.holdout:
+            raise SettingError(f"nodes evaluate on what they hold out: with {key}, holdout is above 0")
     return config
 
 

@@ -9,6 +9,7 @@ from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import go_on, read_tables
 from fedpress.server.deploy.gate import LEAST_BODY
 from fedpress.server.distillation import Distilling
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
@@ -45,7 +46,12 @@ class Deployed:
 
 def sections(training: type) -> dict[str, tuple[type, ...]]:
     """Return the settings by the table that they stand in; `training` are those of the nodes."""
-    return {"server": (Deployed, Serving), "training": (training,), "distillation": (Distilling,)}
+    return {
+        "server": (Deployed, Serving),
+        "training": (training,),
+        "distillation": (Distilling,),
+        "personalisation": (Personalising,),
+    }
 
 
 def resolve(given: Mapping[str, Value], file: Path | None, training: type) -> dict[str, Value]:
@@ -93,6 +99,7 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     serving = read(Serving, config)
     read(training, config)
     read(Distilling, config)
+    read(Personalising, config)
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
     build_strategy({"clients": deployed.nodes, **config})

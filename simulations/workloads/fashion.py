@@ -38,6 +38,7 @@ class Fashion:
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
         "cnn": models.cnn,
+        "cnnbn": models.cnnbn,
         "mcmahan": models.mcmahan,
         "lenet": models.lenet,
         "resnet18": models.resnet18,
