@@ -12,11 +12,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress, node_name
+from fedpress.client.regrow import regrown
 from fedpress.client.settings import Training
 from fedpress.client.training import Examples
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.message import REGROW
 from fedpress.compression.settings import Value, read
 
 
@@ -49,8 +51,11 @@ def train(message: Message, context: Context) -> Message:
         seed=int(config["seed"]),
         partition=partition,
         device=device,
+        sparse=bool(config.get("sparsify")),
     )
     content = RecordDict({key: ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
+    if REGROW in settings:
+        content[REGROW] = ConfigRecord(regrown(model, examples, float(settings[REGROW]), device))  # type: ignore[arg-type]
     return Message(content, reply_to=message)
 
 
@@ -90,6 +95,7 @@ def _finetune(model: torch.nn.Module, examples: Examples, settings: ConfigRecord
         seed=int(config["seed"]),
         partition=partition_of(context),
         device=str(config["device"]),
+        sparse=bool(config.get("sparsify")),
     )
 
 

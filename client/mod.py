@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Message
 
 from fedpress.client import personal
 from fedpress.client.memory import Memory, adapt, model_record
-from fedpress.compression import FrameError, Layout, State, Update, UpdateError, parse
+from fedpress.compression import Codec, FrameError, Layout, State, Update, UpdateError, parse
 from fedpress.compression.envelope import Records
 from fedpress.compression.frame import read_frame
 from fedpress.compression.lossless import expand, squeeze
@@ -19,6 +19,7 @@ from fedpress.compression.message import (
     FRAME_STYPE,
     KEY,
     LOSSLESS,
+    REGROW,
     answer_of,
     apply,
     changed,
@@ -28,6 +29,7 @@ from fedpress.compression.message import (
     version_of,
 )
 from fedpress.compression.rng import derive
+from fedpress.compression.sparse import ALL, Live, decode_change, encode_ballot, prunable
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
@@ -104,10 +106,11 @@ def compress(initial: Initial | None = None) -> Mod:
         began = time.monotonic()
         reply = app(message, context)
         seconds = time.monotonic() - began
-        frame = b""
+        frame = ballot = b""
         if trains and not reply.has_error():
             began = time.monotonic()
             memory, frame = _send(reply, order, memory, layout, model, side, node_name(context))
+            ballot = _ballot(reply, model, layout) if order["sparse"] else b""
             coding += time.monotonic() - began
         memory.save(context.state)
         if reply.has_error():
@@ -116,7 +119,7 @@ def compress(initial: Initial | None = None) -> Mod:
             cast("bytes", order["nonce"]),
             cast("int", order["round"]),
             node_name(context),
-            frame,
+            frame + ballot,
         )
         reply.content[KEY] = ConfigRecord(
             {
@@ -125,6 +128,7 @@ def compress(initial: Initial | None = None) -> Mod:
                 "turn": memory.turn,
                 "owns": memory.own is not None,
                 "tensors": memory.tensors if frame else b"",
+                "ballot": ballot,
                 "answer": answer,
                 "seconds": seconds,
                 "coding": coding,
@@ -226,7 +230,7 @@ def _receive(message: Message, order: ConfigRecord, memory: Memory, start: _Star
         return (base, None) if version_of(base, Layout.of(base)) == wanted else ({}, None)
     layout = Layout.read(str(order["layout"])) if order["layout"] else Layout.of(base)
     try:
-        model = _follow(frames, base if bases[0] else {}, layout)
+        model = _follow(frames, base if bases[0] else {}, layout, _live(message, order))
         if Layout.of(model) != layout or version_of(model, layout) != wanted:
             raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
     except FrameError:
@@ -237,14 +241,27 @@ def _receive(message: Message, order: ConfigRecord, memory: Memory, start: _Star
     return model, side
 
 
-def _follow(frames: list[tuple[bytes, bytes]], base: Update, layout: Layout) -> Update:
-    """Return where `frames` lead from `base`, or from nothing if that is empty."""
+def _follow(frames: list[tuple[bytes, bytes]], base: Update, layout: Layout, change: bytes | None) -> Update:
+    """Return where `frames` lead from `base`, or from nothing if that is empty.
+
+    `change` leads to the live weights, None if the federation knows no others.
+    """
     model = base
+    live = ALL if change is None else decode_change(change, base or None, layout)
     for frame, mask in frames:
         part = layout.part(mask)
-        update = parse(read_frame(frame).spec).decode(frame, part)
+        update = live.put(parse(read_frame(frame).spec).decode(frame, live.part(part)), part)
         model = apply(model, update, layout) if base else {**model, **update}
-    return {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
+    return live.stamp({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})
+
+
+def _live(message: Message, order: ConfigRecord) -> bytes | None:
+    """Return what leads to the model's live weights; None if no weight is ever dead."""
+    if not order["sparse"]:
+        return None
+    data = next(iter(message.content.array_records[str(order["arrays"])].values())).data
+    end = len(data) - cast("int", order["own"])
+    return bytes(data[end - cast("int", order["live"]) : end])
 
 
 def _frames(message: Message, order: ConfigRecord) -> list[tuple[bytes, bytes]]:
@@ -285,6 +302,8 @@ def _send(
     layout.check(local)
     codec = parse(str(order["up"]))
     excluded = bytes(order["exclude"])  # type: ignore[arg-type]
+    live = Live.of(model, layout) if order["sparse"] else ALL
+    local = live.stamp(local)  # what training made of dead weights counts for nothing
     free = {tensor.name for tensor in layout.tensors} - (
         {tensor.name for tensor in layout.part(excluded).tensors} if excluded else set()
     )
@@ -297,15 +316,37 @@ def _send(
     after: State = {}
     lost: State = {}
     if str(codec) == LOSSLESS:  # then the model itself is as few bytes as what changed, and exact
-        frame, _ = codec.encode({tensor.name: local[tensor.name] for tensor in part.tensors}, {}, rng)
+        frame, _ = codec.encode(live.take({tensor.name: local[tensor.name] for tensor in part.tensors}), {}, rng)
     else:
-        before = adapt(memory.after, layout.part(memory.tensors), codec.init(part), part)
-        update = difference(local, model, part)
+        before = _thinned(adapt(memory.after, layout.part(memory.tensors), codec.init(part), part), live, part, codec)
+        update = live.take(difference(local, model, part))
         del local
-        known = {tensor.name: side[tensor.name] for tensor in part.tensors} if side else None
+        known = live.take({tensor.name: side[tensor.name] for tensor in part.tensors}) if side else None
         frame, after = codec.encode(update, before, rng, side=known, base=cast("bytes", order["version"]))
-        lost = codec.lost(before, update) if codec.stateful else {}
+        lost = live.wide(codec.lost(before, update), part) if codec.stateful else {}
+        after = live.wide(after, part)
     reply.content[key] = _frame_record(frame)
     sent = frame_name(frame) if codec.stateful else b""
     turn = memory.turn + 1 if codec.stateful else memory.turn
     return replace(memory, turn=turn, tensors=mask, sent=sent, after=after, lost=lost), frame
+
+
+def _ballot(reply: Message, model: Update, layout: Layout) -> bytes:
+    """Take the app's vote out of the reply; return it coded, empty if there is none."""
+    said = reply.content.pop(REGROW, None)
+    if said is None:
+        return b""
+    wanted = {}
+    for tensor in prunable(layout):  # an app may vote on tensors that stay here: nobody else is told
+        if tensor.name in said:
+            bits = np.unpackbits(np.frombuffer(cast("bytes", said[tensor.name]), np.uint8), count=tensor.size)
+            wanted[tensor.name] = bits.astype(np.bool_)
+    return encode_ballot(wanted, Live.of(model, layout), layout)
+
+
+def _thinned(state: State, live: Live, part: Layout, codec: Codec) -> State:
+    """Return `state` for the live weights: what it had of dead ones is dropped, what is live again begins at zero."""
+    if not live.masks:
+        return state
+    fresh, thin = codec.init(live.part(part)), live.thin(state, part)
+    return {key: thin[key] if key in thin and thin[key].shape == array.shape else array for key, array in fresh.items()}

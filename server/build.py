@@ -11,12 +11,14 @@ from fedpress.server.distillation import Distilling, EnsembleDistillation
 from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import build_strategy
 
 
 def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None) -> Compressed:
     """Return it; raise SettingError if parts of it do not go together."""
-    serving = read(Serving, config)
+    serving, sparsifying = read(Serving, config), read(Sparsifying, config)
     return Compressed(
         build_strategy(config),
         up=build_policy(config),
@@ -31,6 +33,7 @@ def build(config: Mapping[str, Value], task: Any, checkpoint: Path | None = None
         max_norm=serving.max_norm or math.inf,
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
+        sparsify=Sparsifier(sparsifying) if sparsifying.sparsify else None,
         distil=_teach(task, config),
     )
 

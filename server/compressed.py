@@ -34,6 +34,8 @@ from fedpress.server.personal.layers import Personal
 from fedpress.server.policies import Fixed, Policy
 from fedpress.server.rate import Rate
 from fedpress.server.recovery import Recovery
+from fedpress.server.refusals import check
+from fedpress.server.sparse.masks import Sparsifier
 from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
@@ -94,6 +96,7 @@ class Compressed(Strategy):
     held_bytes : how much of the disk the models that nodes hold may take; beyond it nodes get key frames
     checkpoint : folder in which every round is saved, so that a run that was killed can go on
     resume : go on from the newest checkpoint, if there is one
+    sparsify : marks the weights of the model that are dead from a round on; they are zero on nodes, and do not travel
     distil : called after aggregation with (w, votes, generator); returns the model that replaces w, or w itself
     on_round : called with each finished Round, and with round 0 before the first
     """
@@ -116,33 +119,22 @@ class Compressed(Strategy):
         held_bytes: int = 1 << 34,
         checkpoint: Path | None = None,
         resume: bool = False,
+        sparsify: Sparsifier | None = None,
         distil: Distil | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
-        if grows(strategy) and (
-            (str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or on_round or personal
-        ):
-            raise SettingError(
-                f"{type(strategy).__name__} has trees for models, which grow: they travel losslessly, with up and down "
-                f"{LOSSLESS!r}, no checkpoint, no distil, no on_round and nothing personal"
-            )
-        if distil and privacy.is_private(strategy):
-            raise SettingError(
-                f"distil learns from updates before {type(strategy).__name__} adds its noise: leave it out"
-            )
-        for name, patterns in (("exclude", exclude), ("personal", personal)):
-            if isinstance(patterns, str):
-                raise SettingError(
-                    f"{name} is a sequence of patterns, got the text {patterns!r}: write ({patterns!r},)"
-                )
-        if personal and stateless:
-            raise SettingError("nodes keep their personal tensors, and stateless ones keep nothing: leave one out")
-        if personal and distil:
-            raise SettingError(
-                "distil learns from whole models, of which the server has no personal tensors: leave it out"
-            )
+        check(
+            strategy,
+            lossless=(str(up), down) == (LOSSLESS, LOSSLESS),
+            exclude=exclude,
+            personal=personal,
+            stateless=stateless,
+            distils=distil is not None,
+            sparsify=sparsify,
+            keeps=bool(checkpoint or on_round),
+        )
         if resume and checkpoint is None:
             raise SettingError("resume goes on from a checkpoint: name its folder")
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
@@ -176,9 +168,11 @@ class Compressed(Strategy):
             "stateless": stateless,
             "exclude": list(exclude),
             "personal": list(personal),
+            "sparsify": repr(sparsify),
             "distil": distil is not None,
         }
         self._distil = distil
+        self._sparsify = sparsify
         self._rate = Rate(self.up, strategy, stateless=stateless)
         self._running = False
 
@@ -251,7 +245,11 @@ class Compressed(Strategy):
         taught = exact
         if self._distil is not None and outcome.votes:
             taught = self._distil(exact, outcome.votes, derive(self.seed, "distil", number))
-        downlink.advance(cast(taught, downlink.layout), number)
+        wanted = cast(taught, downlink.layout)
+        if self._sparsify is not None:
+            ballots = [(vote.weight, vote.ballot) for vote in outcome.votes]
+            wanted = self._sparsify(number, wanted, downlink.exact, ballots)
+        downlink.advance(wanted, number)
         return taught is not exact
 
     def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
@@ -267,6 +265,7 @@ class Compressed(Strategy):
             Versions(layout, folder, self._held_bytes),
             shared_initial=self._shared_initial,
             stateless=self._stateless,
+            sparse=self._sparsify is not None,
         )
         named, excluded = NamedGrid(grid, timeout, self.ledger), self.excluded(layout)
         return Exchange(named, downlink, self.ledger, Peers(), personal=personal, exclude=excluded, seed=self.seed)
@@ -314,6 +313,8 @@ class Compressed(Strategy):
         """Train a round; return what came of it, and how many messages were sent for it."""
         asked, trouble = 0, ""
         exact = exchange.downlink.exact
+        if self._sparsify is not None:
+            config = self._sparsify.ask(number, config)
         for attempt in range(ATTEMPTS):
             _seed_globals(exchange.grid, self.seed, "train", number, attempt)
             messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))

@@ -13,6 +13,7 @@ from fedpress.compression import Codec, FrameError
 from fedpress.compression.envelope import Records
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name, taken
+from fedpress.compression.sparse import decode_ballot
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Downlink, Frames
 from fedpress.server.nodes import NamedGrid
@@ -45,10 +46,12 @@ class Reply:
     asked: Asked
     tensors: bytes  # mask of the tensors that its frame holds
     work: Work
+    ballot: bytes  # the dead weights that it would have back, coded; empty if it was not asked
 
     def vote(self, downlink: Downlink, weighted_by: str, bounds: Bounds) -> Vote:
         """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
         layout, version = downlink.layout, self.asked.version
+        decode_ballot(self.ballot, downlink.live, layout)
         return Vote(
             self.node,
             read_weight(self.message, weighted_by, bounds),
@@ -56,6 +59,7 @@ class Reply:
             self.message,
             downlink.exact,
             downlink.versions,
+            downlink.live,
             layout,
             layout.part(self.tensors),
             self.asked.up,
@@ -63,6 +67,7 @@ class Reply:
             self.asked.base,
             bounds,
             self.work,
+            self.ballot,
         )
 
 
@@ -190,7 +195,8 @@ class Exchange:
             return useless or version not in self.downlink.versions
         frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
+        ballot = taken(said, "ballot", bytes)
+        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame + ballot):
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
@@ -200,7 +206,7 @@ class Exchange:
             peer.seconds = work.training
         tensors = taken(said, "tensors", bytes)
         del message.content[KEY]
-        delivery.replies.append(Reply(name, message, asked, tensors, work))
+        delivery.replies.append(Reply(name, message, asked, tensors, work, ballot))
         return None
 
     def _heard(self, name: str, version: bytes, turn: int) -> None:
@@ -239,6 +245,8 @@ class Exchange:
                 "personal": self.personal.mask,
                 "own": len(frames.own),
                 "own_layout": self.personal.layout.text if frames.own else "",
+                "sparse": self.downlink.sparse,
+                "live": len(frames.live),
                 "keep": self.downlink.keep,
                 "accepted": peer.accepted,
                 "turn": peer.turn,
@@ -261,12 +269,14 @@ class Exchange:
 
     def _record(self, frames: Frames) -> ArrayRecord:
         if frames not in self._shared:
-            data = b"".join((*frames.frames, frames.own))
+            data = frames.data
             self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
         return self._shared[frames]
 
     def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+        ballot = message.content.config_records.get(KEY, ConfigRecord()).get("ballot")
+        frame += len(ballot) if isinstance(ballot, bytes) else 0
         self._note(round, message, node, frame, nbytes)
 
     def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, *, owned: bool = False) -> None:

@@ -13,6 +13,7 @@ from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import PREFIX, build_strategy
 from fedpress.simulations.network.fleet import find_fleet
 from fedpress.simulations.network.links import find_link
@@ -82,6 +83,7 @@ SECTIONS: dict[str, type] = {
     "training": Training,
     "distillation": Distilling,
     "personalisation": Personalising,
+    "sparsity": Sparsifying,
     "network": Network,
 }
 
@@ -128,6 +130,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
     read(Distilling, config)
+    read(Sparsifying, config)
     personalising = read(Personalising, config)
     network = read(Network, config)
     build_strategy(config)

@@ -13,6 +13,7 @@ from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import PREFIX as STRATEGY
 from fedpress.server.strategies import build_strategy
 
@@ -51,6 +52,7 @@ def sections(training: type) -> dict[str, tuple[type, ...]]:
         "training": (training,),
         "distillation": (Distilling,),
         "personalisation": (Personalising,),
+        "sparsity": (Sparsifying,),
     }
 
 
@@ -100,6 +102,7 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     read(training, config)
     read(Distilling, config)
     read(Personalising, config)
+    read(Sparsifying, config)
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
     build_strategy({"clients": deployed.nodes, **config})
