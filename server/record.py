@@ -21,6 +21,7 @@ from fedpress.compression.ledger import Ledger, Totals
 from fedpress.server.compressed import Round
 from fedpress.server.personal.finetune import Tuned
 from fedpress.server.personal.spread import spread
+from fedpress.server.sparse.shares import share_dead
 
 SCHEMA = 1
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
@@ -73,6 +74,8 @@ class Recorder:
                 row["codecs"] = {node: counted.codec for node, counted in done.counted.items()}
             if self._result["config"].get("distil"):
                 row["distilled"] = done.distilled
+            if self._result["config"].get("sparsify"):
+                row["dead"] = share_dead(done.model)
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
+from fedpress.compression import Layout, Update
 from fedpress.compression.layout import Tensor
+from fedpress.compression.sparse import Live, prunable
 
 
 def counts(tensors: Sequence[Tensor], dead: float) -> dict[str, int]:
@@ -22,3 +24,11 @@ def counts(tensors: Sequence[Tensor], dead: float) -> dict[str, int]:
             break
         whole |= full
     return {t.name: t.size if t.name in whole else max(1, round(scale * sum(t.shape))) for t in tensors}
+
+
+def share_dead(model: Update) -> float:
+    """Return the share of the weights that are dead, of those that may be."""
+    layout = Layout.of(model)
+    live = Live.of(model, layout)
+    total = sum(tensor.size for tensor in prunable(layout))
+    return 1 - sum(int(live.mask(tensor).sum()) for tensor in prunable(layout)) / max(1, total)
