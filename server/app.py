@@ -10,6 +10,8 @@ from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.build import build
 from fedpress.server.fleet.build import build_fleet
+from fedpress.server.personal.finetune import FineTuning
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
 
@@ -37,7 +39,10 @@ def main(grid: Grid, context: Context) -> None:
         nodes, bells = (Path(str(config[key])) if config.get(key) else None for key in (NODES, BELLS))
         grid = PollingGrid(grid, nodes, largest, bells)  # type: ignore[arg-type]
     strategy = build(config, task, folder / CHECKPOINT, fleet)
-    strategy.on_round = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
+    strategy.on_round = recorder = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
+    personalising = read(Personalising, config)
+    if personalising.finetune_epochs and not recorder.is_tuned:  # a run that is over is not run again
+        strategy.finish = FineTuning(personalising, int(config["seed"]), recorder.tuned)
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         weights = {name: array.numpy() for name, array in arrays.items()}

@@ -14,8 +14,11 @@ from fedpress.server.compressed import Compressed
 from fedpress.server.distillation import Distilling, EnsembleDistillation, Tuning, proxy_of
 from fedpress.server.fleet.fleet import Fleet
 from fedpress.server.fleet.teaching import FleetDistillation
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import build_strategy
 
 
@@ -23,7 +26,7 @@ def build(
     config: Mapping[str, Value], task: Any, checkpoint: Path | None = None, fleet: Fleet | None = None
 ) -> Compressed:
     """Return it; raise SettingError if parts of it do not go together."""
-    serving = read(Serving, config)
+    serving, sparsifying = read(Serving, config), read(Sparsifying, config)
     return Compressed(
         build_strategy(config),
         up=build_policy(config),
@@ -33,10 +36,12 @@ def build(
         shared_initial=serving.shared_initial,
         stateless=serving.stateless,
         exclude=tuple(filter(None, serving.exclude.split(","))),
+        personal=read(Personalising, config).patterns,
         min_replies=serving.min_replies,
         max_norm=serving.max_norm or math.inf,
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
+        sparsify=Sparsifier(sparsifying) if sparsifying.sparsify else None,
         distil=_teach(task, config, fleet),
         tune=_tune(task, config),
         fleet=fleet,

@@ -15,6 +15,7 @@ import numpy as np
 from fedpress.compression import Codec, Layout, SpecError, Update, UpdateError, parse
 from fedpress.compression.message import LOSSLESS, apply, changed, difference, representable, version_of
 from fedpress.compression.rng import derive
+from fedpress.compression.sparse import ALL, Live, encode_change
 from fedpress.server.versions import Versions
 
 Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, and the model that it really leads to
@@ -30,11 +31,18 @@ class Frames:
     version: bytes  # name of the model that they lead to
     key: bool  # whether they start from nothing
     base: bytes = b""  # name of the model that they start from; empty if from nothing, or if there are none
+    live: bytes = b""  # what leads to the live weights; empty if they are those of the base, or all
+    own: bytes = b""  # one more frame, of what the node's personal tensors begin as; empty if it knows
 
     @property
     def nbytes(self) -> int:
         """Bytes on the way."""
-        return sum(map(len, self.frames))
+        return len(self.data)
+
+    @property
+    def data(self) -> bytes:
+        """All that goes on the way."""
+        return b"".join((*self.frames, self.live, self.own))
 
 
 def parse_down(spec: str) -> Codec:
@@ -65,6 +73,7 @@ class Downlink:
     shared_initial : whether every node has `initial` before it is sent anything
     stateless : nodes keep nothing: every message holds a whole model, or the delta from a shared initial one
     tune : finds what to aim v's delta at, so that what comes of it does what w does
+    sparse : weights of w that are minus zero are dead, and left out
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class Downlink:
         shared_initial: bool = False,
         stateless: bool = False,
         tune: Tune | None = None,
+        sparse: bool = False,
     ) -> None:
         self.codec = codec
         self.key = key
@@ -85,6 +95,7 @@ class Downlink:
         self.keep = not stateless and str(codec) != LOSSLESS  # whether nodes keep their model as the base of a delta
         self.lossless = not self.keep and str(key) == LOSSLESS and not shared_initial
         self.versions = versions
+        self.sparse = sparse
         self._seed = seed
         self._tune = tune
         self._aim: Update | None = None  # what v's delta is aimed at, if that is not w
@@ -92,12 +103,16 @@ class Downlink:
         self._round = 0
         self._newest: tuple[bytes, Frames] | None = None  # v's last delta, and the version that it started from
         self._ready: dict[tuple[bytes, bool], Frames] = {}  # (what a node holds, whether it needs a key) -> its frames
-        self.exact = representable(dict(initial), self.layout)
+        self._set_exact(initial)
         self.initial = b""  # name of the model that nodes have before they are sent anything; empty if none
         if shared_initial and str(codec) != LOSSLESS:
             self.initial = versions.put(self.exact)
         # All nodes begin with the same model; a key frame that loses something makes another one of it.
         self._set(self.exact if self.initial or self.lossless else self._from_key()[1])
+
+    def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
+        self.exact = representable(model, self.layout)
+        self.live = Live.of(self.exact, self.layout) if self.sparse else ALL
 
     def _set(self, model: Update) -> None:
         self.model = model
@@ -105,7 +120,7 @@ class Downlink:
 
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
         """Go on to `wanted`, the server's exact model after `round`."""
-        self.exact = representable(wanted, self.layout)
+        self._set_exact(wanted)
         self._round, self._newest, self._aim = round, None, None
         self._ready.clear()
         if self.lossless:
@@ -136,7 +151,8 @@ class Downlink:
 
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
         """Go on from what `save` returned when `round` was over."""
-        self.exact, self._round, self._pinned = saved["w"], round, parse(saved["pinned"])
+        self._set_exact(saved["w"])
+        self._round, self._pinned = round, parse(saved["pinned"])
         self._aim = saved.get("aim")
         self._ready.clear()
         self._set(saved["v"])
@@ -174,7 +190,7 @@ class Downlink:
         base = self.versions.get(held)
         mask = self.layout.mask(changed(self.exact, base))
         part = self.layout.part(mask)
-        update = difference(self.exact if aim is None else aim, base, part)
+        update = self.live.take(difference(self.exact if aim is None else aim, base, part))
         rng = derive(self._seed, "down", self._round, held.hex())
         try:
             frame, _ = codec.encode(update, {}, rng, base=held)
@@ -182,9 +198,11 @@ class Downlink:
             codec = self.codec
             frame, _ = codec.encode(update, {}, rng, base=held)
         if codec is self.codec:
-            self._pinned = codec.pinned(frame, part)
-        model = apply(base, codec.decode(frame, part), self.layout)
-        return Frames((frame,), (mask,), b"", key=False, base=held), model
+            self._pinned = codec.pinned(frame, self.live.part(part))
+        changes = self.live.put(codec.decode(frame, self.live.part(part)), part)
+        model = self.live.stamp(apply(base, changes, self.layout))
+        live = encode_change(self.live, base, self.layout) if self.sparse else b""
+        return Frames((frame,), (mask,), b"", key=False, base=held, live=live), model
 
     def _from_key(self) -> tuple[Frames, Update]:
         """Return the key frames of w, and where they lead."""
@@ -195,8 +213,9 @@ class Downlink:
                 mask = self.layout.mask(names)
                 part = self.layout.part(mask)
                 rng = derive(self._seed, "key", self._round)
-                frame, _ = codec.encode({t.name: self.exact[t.name] for t in part.tensors}, {}, rng)
-                model |= codec.decode(frame, part)
+                frame, _ = codec.encode(self.live.take({t.name: self.exact[t.name] for t in part.tensors}), {}, rng)
+                model |= self.live.put(codec.decode(frame, self.live.part(part)), part)
                 frames.append(frame)
                 masks.append(mask)
-        return Frames(tuple(frames), tuple(masks), b"", key=True), model
+        live = encode_change(self.live, None, self.layout) if self.sparse else b""
+        return Frames(tuple(frames), tuple(masks), b"", key=True, live=live), self.live.stamp(model)

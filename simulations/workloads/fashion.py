@@ -39,6 +39,7 @@ class Fashion:
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
         "cnn": models.cnn,
+        "cnnbn": models.cnnbn,
         "mcmahan": models.mcmahan,
         "lenet": models.lenet,
         "resnet18": models.resnet18,
