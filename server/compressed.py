@@ -2,7 +2,6 @@
 
 import logging
 import math
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,10 +31,10 @@ from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.fleet.fleet import Fleet, Grouped
 from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.models import Models, One
-from fedpress.server.nodes import NamedGrid
+from fedpress.server.nodes import NamedGrid, seed_samplers
 from fedpress.server.peers import Peers
 from fedpress.server.personal.layers import Personal
-from fedpress.server.policies import Fixed, Policy
+from fedpress.server.policies import Fixed, Policy, describe
 from fedpress.server.rate import Rate
 from fedpress.server.recovery import Recovery
 from fedpress.server.refusals import check
@@ -149,7 +148,7 @@ class Compressed(Strategy):
         self._resume = resume
         self._terms = {
             "strategy": type(strategy).__name__,
-            "up": _describe(self.up),
+            "up": describe(self.up),
             "down": down,
             "key": key,
             "seed": seed,
@@ -195,7 +194,7 @@ class Compressed(Strategy):
                 began = time.monotonic()
                 outcome, asked, distilled, evaluation = Outcome({}, None, []), 0, False, None
                 facts: Facts = {}
-                judged: dict[str, MetricRecord] = {}
+                each: dict[str, MetricRecord] = {}
                 judging = evaluate_config or ConfigRecord()
                 if number > 0:
                     outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
@@ -203,7 +202,7 @@ class Compressed(Strategy):
                         ask_nodes, outcome.votes, number, exchange, self.strategy, self._bounds, timeout, judging
                     )
                     distilled = self._advance(number, outcome, exchange, Part(ask, facts.update))
-                    evaluation, judged = self._evaluate(number, exchange, timeout, judging)
+                    evaluation, each = self._evaluate(number, exchange, timeout, judging)
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
                 model = exchange.personal.whole(exchange.models.model)
@@ -223,7 +222,7 @@ class Compressed(Strategy):
                             seconds,
                             counted,
                             distilled,
-                            judged,
+                            each,
                             groups,
                             facts,
                         )
@@ -314,7 +313,7 @@ class Compressed(Strategy):
         if not self._running:
             raise SettingError("Compressed is the outermost strategy, Compressed(Other(...)): Other runs it otherwise")
         if isinstance(grid, LosslessGrid):
-            _seed_globals(grid, self.seed, "train", server_round)
+            seed_samplers(grid, self.seed, "train", server_round)
         return self.strategy.configure_train(server_round, arrays, config, grid)
 
     def configure_evaluate(
@@ -337,7 +336,7 @@ class Compressed(Strategy):
         if self._sparsify is not None:
             config = self._sparsify.ask(number, config)
         for attempt in range(ATTEMPTS):
-            _seed_globals(exchange.grid, self.seed, "train", number, attempt)
+            seed_samplers(exchange.grid, self.seed, "train", number, attempt)
             messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))
             delivery = exchange.deliver(number, messages, timeout, self._rate.chooser(number, exchange))
             if not delivery.asked:  # the strategy trains nobody this round
@@ -374,7 +373,7 @@ class Compressed(Strategy):
     ) -> tuple[MetricRecord | None, dict[str, MetricRecord]]:
         """Let nodes evaluate the model that they were sent, v; return what they say together, and each of them."""
         arrays = model_record(exchange.models.model)
-        _seed_globals(exchange.grid, self.seed, "evaluate", number)
+        seed_samplers(exchange.grid, self.seed, "evaluate", number)
         messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
         delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))
         said = [(reply.node, reply.message) for reply in delivery.replies]
@@ -386,22 +385,6 @@ class Compressed(Strategy):
             if id(reply.message) in good and reply.message.content.metric_records
         }
         return (self.aggregate_evaluate(number, replies) if delivery.asked else None), each
-
-
-def _describe(policy: Policy) -> str:
-    """Return a policy as text that is the same in the process that goes on with a run."""
-    plain = type(policy).__repr__ is object.__repr__
-    return f"{type(policy).__module__}.{type(policy).__qualname__}" if plain else repr(policy)
-
-
-def _seed_globals(grid: NamedGrid, seed: int, *path: str | int) -> None:
-    """Seed the generators that flwr's strategies sample with, so that the same nodes are chosen on every engine.
-
-    Strangers are asked who they are first: that takes time, in which an engine's threads draw from the same generators.
-    """
-    list(grid.get_node_ids())
-    random.seed(int(derive(seed, *path).integers(2**63)))
-    np.random.seed(int(derive(seed, "numpy", *path).integers(2**32)))  # noqa: NPY002
 
 
 def _note(history: dict[int, MetricRecord], number: int, metrics: MetricRecord | None) -> None:

@@ -1,15 +1,18 @@
 """Who is who: a Grid that lists nodes, and returns replies, in the order of their names."""
 
 import logging
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedpress.compression.errors import FedpressError
 from fedpress.compression.ledger import Direction, Entry, Ledger
 from fedpress.compression.message import KEY
+from fedpress.compression.rng import derive
 from fedpress.server.wire import NodeInfo, Run, message_nbytes
 
 Join = Callable[[str, Mapping[str, object]], bool]
@@ -154,3 +157,13 @@ class NamedGrid(Grid):
     def _count(self, message: Message, node: int, direction: Direction) -> None:
         name = self._names.get(node, str(node))
         self._ledger.add(Entry(0, name, direction, "ask", 0, message_nbytes(message), 0))
+
+
+def seed_samplers(grid: NamedGrid, seed: int, *path: str | int) -> None:
+    """Seed the generators that flwr's strategies sample with, so that the same nodes are chosen on every engine.
+
+    Strangers are asked who they are first: that takes time, in which an engine's threads draw from the same generators.
+    """
+    list(grid.get_node_ids())
+    random.seed(int(derive(seed, *path).integers(2**63)))
+    np.random.seed(int(derive(seed, "numpy", *path).integers(2**32)))  # noqa: NPY002

@@ -158,3 +158,9 @@ def _pairs(key: str, text: str, kind: type) -> dict[object, float]:
         except ValueError as error:
             raise SettingError(f"{key} is pairs such as 1:0.5,20:0.25, got {text!r}") from error
     return pairs
+
+
+def describe(policy: Policy) -> str:
+    """Return a policy as text that is the same in the process that goes on with a run."""
+    plain = type(policy).__repr__ is object.__repr__
+    return f"{type(policy).__module__}.{type(policy).__qualname__}" if plain else repr(policy)
