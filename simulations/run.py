@@ -54,6 +54,11 @@ def run(
     KeyboardInterrupt
         At Ctrl-C: the folder then holds the result of the rounds done.
     """
+    if config.get("start"):
+        config = {
+            **config,
+            "start": str(Path(str(config["start"])).expanduser().resolve()),
+        }  # Ray's workers stand elsewhere
     work = task(config)  # loaded before anything is written, and before workers are forked, which share it
     folder = _make_folder(config, force)
     if picture:

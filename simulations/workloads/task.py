@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
 from fedpress.simulations.partitions import Indices, partition
+from fedpress.simulations.workloads.beginning import begun
 
 Config = Mapping[str, str | int | float | bool]
 
@@ -143,10 +145,9 @@ def make_task(workload: Workload, config: Config) -> Task:
         owners=data.owners,
         groups=data.groups,
     )
-    make = workload.models[name]
-    return Task(
-        data, parts, lambda: make(dropout), int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard
-    )
+    fresh, start = workload.models[name], str(config.get("start", ""))
+    make = begun(Path(start), lambda: fresh(dropout)) if start else lambda: fresh(dropout)
+    return Task(data, parts, make, int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard)
 
 
 def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
@@ -173,6 +174,7 @@ def cache_key(config: Config) -> tuple[tuple[str, Any], ...]:
 KEYS = (
     "workload",
     "model",
+    "start",
     "data",
     "fetch",
     "partition",
