@@ -55,7 +55,10 @@ def read_folder(path: Path) -> Folder:
     config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
     if not isinstance(config, dict) or "workload" not in config:
         raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
-    work = task({**config, "device": "cpu"})
+    try:
+        work = task({**config, "device": "cpu"})
+    except KeyError as error:
+        raise DataError(f"{path / RESULT} lacks the setting {error.args[0]!r} of its run") from error
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
     model = begun(path, work.model)()
     return Folder(path, result, work, plan, model)

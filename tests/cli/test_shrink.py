@@ -194,7 +194,9 @@ def test_nothing_is_overwritten_unasked(call: Call, empty: Path, run: Path) -> N
     assert "another folder" in ended.err
 
 
-@pytest.mark.parametrize("fault", ["json", "schema", "weights", "other model", "nan", "plan", "plan of another"])
+@pytest.mark.parametrize(
+    "fault", ["json", "schema", "settings", "weights", "other model", "nan", "plan", "plan of another"]
+)
 def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: Path, fault: str) -> None:
     folder = empty / "broken"
     shutil.copytree(run, folder)
@@ -205,6 +207,8 @@ def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: 
             result.write_text("{")
         case "schema":
             result.write_text('{"schema": 7}')
+        case "settings":
+            result.write_text('{"schema": 1, "config": {"workload": "digits"}}')
         case "weights":
             model.write_bytes(model.read_bytes()[:-100])
         case "other model":
