@@ -109,9 +109,10 @@ def test_a_smaller_model_goes_on_being_federated(call: Call, empty: Path, run: P
         "--out",
         "on",
     )
-    process = start("simulate", *words, folder=empty)
-    _, error = process.communicate()
-    assert process.returncode == 0, error
+    for more in ((), ("--resume",)):
+        process = start("simulate", *words, *more, folder=empty)
+        _, error = process.communicate()
+        assert process.returncode == 0, error
     before, after = (load_file(empty / folder / "model.safetensors") for folder in ("small", "on"))
     assert {name: tensor.shape for name, tensor in after.items()} == {n: tensor.shape for n, tensor in before.items()}
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
