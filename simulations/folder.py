@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from fedpress.compression.errors import DataError, SettingError
@@ -16,6 +14,7 @@ from fedpress.compression.model.plan import PLAN
 from fedpress.compression.settings import Value
 from fedpress.server.record import MODEL, RESULT, SCHEMA
 from fedpress.simulations.workloads import Task, task
+from fedpress.simulations.workloads.beginning import begun
 
 
 @dataclass(frozen=True)
@@ -51,25 +50,15 @@ def read_folder(path: Path) -> Folder:
         )
     try:
         result = json.loads((path / RESULT).read_bytes())
-        weights = load_file(path / MODEL)
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
     if not isinstance(config, dict) or "workload" not in config:
         raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
-    work = task({**config, "device": "cpu"})
-    plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
-    model = plan.build(work.model())
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise DataError(f"{path / MODEL} is not of the model that {path} describes: {_short(error)}") from error
-    wrong = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if wrong:
-        raise DataError(f"{path / MODEL} holds numbers that are none, in {wrong[0]}")
+        work = task({**config, "device": "cpu"})
+    except KeyError as error:
+        raise DataError(f"{path / RESULT} lacks the setting {error.args[0]!r} of its run") from error
+    plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
+    model = begun(path, work.model)()
     return Folder(path, result, work, plan, model)
-
-
-def _short(error: RuntimeError) -> str:
-    """Return a message of torch's, which is of many lines, as one."""
-    return " ".join(str(error).split())[:300]

@@ -54,6 +54,7 @@ def run(
     KeyboardInterrupt
         At Ctrl-C: the folder then holds the result of the rounds done.
     """
+    config = _placed(config)
     work = task(config)  # loaded before anything is written, and before workers are forked, which share it
     folder = _make_folder(config, force)
     if picture:
@@ -81,7 +82,13 @@ def settings(given: Mapping[str, Value], file: Path | None) -> dict[str, Value]:
         As `resolve` does; and if a setting is given that is not that of the run to go on with.
     """
     own = ("task", TASK)  # part of every simulation's configuration, and no setting
-    return go_on(given, lambda chosen: resolve(dict(chosen.items() - {own}), file), _FREE)
+    return go_on(_placed(given), lambda chosen: resolve(dict(chosen.items() - {own}), file), _FREE)
+
+
+def _placed(config: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return `config` with the whole path of the model to begin with: Ray's workers stand elsewhere."""
+    start = config.get("start")
+    return {**config, "start": str(Path(str(start)).expanduser().resolve())} if start else config
 
 
 _FREE = {"resume", "out", "workers"}  # what may change without changing a bit

@@ -35,6 +35,7 @@ class Simulated:
     clients: int  # virtual clients
     workload: str = "digits"  # a name, or package.module:object
     model: str = ""  # one of the workload's; empty for its first
+    start: str = ""  # folder of the model to begin with, a run's or a smaller one; empty for fresh weights
     partition: str = "iid"  # iid, dirichlet, shards or natural
     alpha: float = 0.5  # dirichlet's: the smaller, the more the nodes differ
     shards_per_client: int = 2  # of the partition shards

@@ -101,7 +101,7 @@ def shrink(
         "after": work.sizes(model, data),
         "latency_ms": work.latencies(),
         "layers": report.layers(folder.model, model, work.x),
-        "test": {"before": work.score(folder.model), "after": work.score(model)},
+        "test": {"before": done[0]["test"]["before"], "after": work.score},
         "versions": versions(),
     }
     make_folder(out)
@@ -131,6 +131,8 @@ class _Work:
         some = self._pick("scores", _SEEN)
         self._seen = batches_of(self._data.train.x[some], self._data.train.y[some])
         self._test = batches_of(self._data.test.x, self._data.test.y)
+        self._names = _names(folder)
+        self.score = self._score()  # of the model as it stands
 
     @property
     def x(self) -> Tensor:
@@ -141,22 +143,18 @@ class _Work:
         """Take each step that is wanted; yield what it did."""
         for kind, choose in self._choices().items():
             choice = choose()
-            before, effects = self.score(self.model), self._effects(choice)
+            before, effects = self.score, self._effects(choice)
             self.plan = self.plan.then(choice.step)
             self.model = Plan((choice.step,)).apply(self.model)
-            scores = {"before": before, "untuned": self.score(self.model)}
+            self.score = self._score()
+            scores = {"before": before, "untuned": self.score}
             self._say(f"{kind}: {len(choice.parts)} layers, accuracy {_told(scores)}")
             if self._wanted.tune:
                 self._say(f"{kind}: tuning for {self._wanted.tune} steps")
                 self._tune(kind)
-                scores["tuned"] = self.score(self.model)
+                scores["tuned"] = self.score = self._score()
                 self._say(f"{kind}: tuned, accuracy {_told(scores)}")
             yield {"step": kind, "alone": effects, "left": dict(choice.left), "test": scores}
-
-    def score(self, model: nn.Module) -> dict[str, Any]:
-        """Return the accuracy on the test set, by class and in all."""
-        *each, whole = by_class(model, self._test, len(self._data.names))
-        return {"accuracy": whole, "classes": report.named(each, self._data.names)}
 
     def sizes(self, model: nn.Module, data: bytes) -> dict[str, int]:
         """Return what a model takes: parameters, FLOPs of one example, bytes of its file, and these packed by zstd."""
@@ -171,6 +169,11 @@ class _Work:
         """Return the milliseconds of both models, by the examples in a call."""
         models = {"before": self._folder.model, "after": self.model}
         return {str(count): report.latency(models, self._data.test.x[:count]) for count in _BATCHES}
+
+    def _score(self) -> dict[str, Any]:
+        """Return the model's accuracy on the test set, by class and in all."""
+        *each, whole = by_class(self.model, self._test, len(self._names))
+        return {"accuracy": whole, "classes": report.named(each, self._names)}
 
     def _choices(self) -> dict[str, Callable[[], Choice]]:
         wanted, choices = self._wanted, dict[str, Callable[[], Choice]]()
@@ -188,7 +191,7 @@ class _Work:
 
     def _effects(self, choice: Choice) -> list[dict[str, Any]]:
         """Return what each part, done alone, does to each class of the training examples looked at."""
-        return report.effects(self.model, choice, self._seen, self._data.names)
+        return report.effects(self.model, choice, self._seen, self._names)
 
     def _tune(self, kind: str) -> None:
         """Let the folder's model teach this one what it says of training examples; their targets are not looked at."""
@@ -199,12 +202,21 @@ class _Work:
         scores = scores_of(self._folder.model.to(self._device), x, self._device)
         student = self.model.to(self._device)
         teach(student, x, scores, settings, derive(self._seed, "shrink", "teach", kind), self._device)
-        student.cpu(), self._folder.model.cpu()
+        student.cpu()
+        self._folder.model.cpu()
 
     def _pick(self, purpose: str, count: int) -> Tensor:
         """Return the numbers of at most `count` training examples."""
         order = derive(self._seed, "shrink", purpose).permutation(len(self._data.train))
         return torch.from_numpy(np.sort(order[:count]))
+
+
+def _names(folder: Folder) -> list[str]:
+    """Return the names of the classes that the model tells apart; numbers, where nodes are dealt by something else."""
+    with torch.no_grad():
+        count = folder.model.eval()(folder.task.data.test.x[:1]).shape[-1]
+    known = folder.task.data.names
+    return list(known) if len(known) == count else [str(number) for number in range(count)]
 
 
 def _told(scores: Mapping[str, Mapping[str, Any]]) -> str:

@@ -43,6 +43,8 @@ def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches)
     chosen = [(it, kept) for it, kept in chosen if len(kept) < it.width]
     if not chosen:
         raise SettingError(f"{share} of this model's channels is none in any layer")
+    order = [name for name, _ in model.named_modules()]
+    chosen.sort(key=lambda pair: order.index(pair[0].name))
     return Choice(prune(chosen), {it.name: prune([(it, kept)]) for it, kept in chosen}, left)
 
 

@@ -1,7 +1,6 @@
 """What was done to a model, layer by layer: shapes, parameters, FLOPs, classes; and what it made faster."""
 
 import math
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,9 +60,10 @@ def named(values: Sequence[float], names: Sequence[str]) -> dict[str, float | No
 
 
 def latency(models: Mapping[str, nn.Module], x: Tensor) -> dict[str, float]:
-    """Return the median milliseconds that each model takes for the batch `x`, measured in turn in one go.
+    """Return the milliseconds that each model takes for the batch `x`, measured in turn in one go.
 
-    Shared weights are unpacked first, as a device does that runs them.
+    They are those of the fastest call: what other work on the machine adds is not the model's. Shared weights are
+    unpacked first, as a device does that runs them.
     """
     ready = {name: unpack(model).eval() for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in ready}
@@ -76,7 +76,7 @@ def latency(models: Mapping[str, nn.Module], x: Tensor) -> dict[str, float]:
                 begin = time.perf_counter()
                 model(x)
                 times[name].append(time.perf_counter() - begin)
-    return {name: 1000 * statistics.median(taken) for name, taken in times.items()}
+    return {name: 1000 * min(taken) for name, taken in times.items()}
 
 
 def _row(name: str, module: nn.Module, work: Mapping[str, int]) -> dict[str, Any]:

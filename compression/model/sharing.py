@@ -7,7 +7,7 @@ into as few bits as hold it: what lies on disk or goes out is that much smaller.
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -92,7 +92,29 @@ class Shared(nn.Module):
         """Return the weight."""
         shifts = self._bits * torch.arange(8 // self._bits, dtype=torch.uint8, device=book.device)
         places = (self.packed.unsqueeze(1) >> shifts) & ((1 << self._bits) - 1)
-        return book[places.flatten()[: self._count].int()].view(self._shape)
+        weight: Tensor = _Taken.apply(book, places.flatten()[: self._count].int())  # type: ignore[no-untyped-call]
+        return weight.view(self._shape)
+
+
+class _Taken(torch.autograd.Function):
+    """The values of a codebook at places.
+
+    What is shared learns the mean of what its users would have learnt, where the paper has the sum: so the rates that
+    suit plain weights suit codebooks.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, book: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.size = len(book)
+        return book[places]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (places,), (grad,) = ctx.saved_tensors, grads
+        total = grad.new_zeros((ctx.size, *grad.shape[1:])).index_add_(0, places, grad)
+        count = torch.bincount(places, minlength=ctx.size).clamp(min=1)
+        return total / count.view(-1, *(1 for _ in grad.shape[1:])), None
 
 
 def choose(model: nn.Module, x: Tensor, by: str, clusters: int = 16, share: float = 0.5) -> Choice:

@@ -11,6 +11,8 @@ from fedpress.cli.debug import Debug
 if TYPE_CHECKING:
     from rich.console import Console
 
+_MANY = 12  # classes: more are for report.json
+
 
 def shrink(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink made.")],
@@ -69,10 +71,11 @@ def _print(told: dict[str, Any], console: "Console") -> None:
     for step in told["steps"]:
         title = f"{step['step']}: points that each layer alone gains or loses"
         table = Table("layer", "all", title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
-        for name in names:
+        shown = names if len(names) <= _MANY else []
+        for name in shown:
             table.add_column(name, justify="right", overflow="fold", min_width=5)
         for row in step["alone"]:
-            points = (row["accuracy"], *row["classes"].values())
+            points = (row["accuracy"], *(row["classes"][name] for name in shown))
             table.add_row(row["layer"], *("" if value is None else f"{100 * value:+.1f}" for value in points))
         console.print(table)
         for layer, reason in step["left"].items():
@@ -87,7 +90,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
         table.add_row(f"ms for {count}", f"{times['before']:.3f}", f"{times['after']:.3f}")
     test = told["test"]
     table.add_row("test accuracy", *(f"{test[side]['accuracy']:.4f}" for side in ("before", "after")))
-    for name in names:
+    for name in names if len(names) <= _MANY else []:
         values = (test[side]["classes"][name] for side in ("before", "after"))
         table.add_row(f"  {name}", *("" if value is None else f"{value:.3f}" for value in values))
     console.print(table)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from fedpress.compression.rng import derive
 from fedpress.compression.settings import read
 from fedpress.server.distillation.settings import SOURCES, Distilling
 from fedpress.simulations.partitions import Indices, partition
+from fedpress.simulations.workloads.beginning import begun
 from fedpress.simulations.workloads.places import Config
 from fedpress.simulations.workloads.proxies import MNIST, foreign
 
@@ -146,6 +148,8 @@ def make_task(workload: Workload, config: Config) -> Task:
         groups=data.groups,
     )
     makes = {other: partial(workload.models[other], dropout) for other in sorted(workload.models, key=name.__ne__)}
+    if start := str(config.get("start", "")):
+        makes[name] = begun(Path(start), makes[name])
     return Task(data, parts, makes, int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard)
 
 
@@ -178,6 +182,7 @@ def cache_key(config: Config) -> tuple[tuple[str, Any], ...]:
 KEYS = (
     "workload",
     "model",
+    "start",
     "data",
     "fetch",
     "partition",

@@ -19,7 +19,7 @@ from fedpress.simulations.folder import read_folder
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
-from .conftest import Call
+from .conftest import Call, start
 
 EVERYTHING = ("--prune", "0.5", "--by", "taylor", "--factorise", "svd", "--energy", "0.8", "--share-rows", "0.5")
 
@@ -93,6 +93,47 @@ def test_the_same_call_makes_the_same_bits(call: Call, empty: Path, run: Path) -
         assert (empty / "one" / name).read_bytes() == (empty / "two" / name).read_bytes()
 
 
+def test_a_smaller_model_goes_on_being_federated(call: Call, empty: Path, run: Path) -> None:
+    assert call("shrink", str(run), *EVERYTHING[:8], "--share", "8", "--out", "small").code == 0
+    words = (
+        "--clients",
+        "4",
+        "--per-round",
+        "2",
+        "--rounds",
+        "1",
+        "--workers",
+        "1",
+        "--set",
+        "start=small",
+        "--out",
+        "on",
+    )
+    for more in ((), ("--resume",)):
+        process = start("simulate", *words, *more, folder=empty)
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+    before, after = (load_file(empty / folder / "model.safetensors") for folder in ("small", "on"))
+    assert {name: tensor.shape for name, tensor in after.items()} == {n: tensor.shape for n, tensor in before.items()}
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert not any(name.endswith("packed") for name in changed)
+    told = call("shrink", "on", "--prune", "0.5", "--out", "less")  # of layers that share none can be removed
+    assert told.code == 2
+    read_folder(empty / "on")
+
+
+@pytest.mark.parametrize("folder", ["none", "wrong"])
+def test_a_start_that_is_none_gets_one_line(call: Call, empty: Path, run: Path, folder: str) -> None:
+    (empty / "wrong").mkdir()
+    save_file({"0.weight": torch.zeros(3)}, empty / "wrong" / "model.safetensors")
+    ended = call("simulate", "--set", f"start={folder}", "--out", "here")
+    assert ended.code == 1
+    assert folder in ended.err
+    assert ended.err.count("\n") == 1
+    assert not (empty / "here").exists()
+
+
 def test_tuning_brings_it_nearer_to_the_model_it_comes_from(call: Call, empty: Path, run: Path) -> None:
     x = read_folder(run).task.data.train.x[:500]
     wanted, apart = scores(run, x).softmax(1), []
@@ -154,7 +195,9 @@ def test_nothing_is_overwritten_unasked(call: Call, empty: Path, run: Path) -> N
     assert "another folder" in ended.err
 
 
-@pytest.mark.parametrize("fault", ["json", "schema", "weights", "other model", "nan", "plan", "plan of another"])
+@pytest.mark.parametrize(
+    "fault", ["json", "schema", "settings", "weights", "other model", "nan", "plan", "plan of another"]
+)
 def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: Path, fault: str) -> None:
     folder = empty / "broken"
     shutil.copytree(run, folder)
@@ -165,6 +208,8 @@ def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: 
             result.write_text("{")
         case "schema":
             result.write_text('{"schema": 7}')
+        case "settings":
+            result.write_text('{"schema": 1, "config": {"workload": "digits"}}')
         case "weights":
             model.write_bytes(model.read_bytes()[:-100])
         case "other model":

@@ -253,7 +253,7 @@ def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    with pytest.raises(SettingError, match="distil teaches every weight"):
+    with pytest.raises(SettingError, match="distil changes every weight"):
         Compressed(fedavg(), sparsify=gradual(), distil=lambda w, *_: w)
     with pytest.raises(SettingError, match="no sparsify"):
         Compressed(FedXgbBagging(), sparsify=gradual())

@@ -20,6 +20,7 @@ OTHERS: dict[str, Value] = {
     "clients": 23,
     "per-round": 7,
     "rounds": 3,
+    "start": "begun",
     "partition": "shards",
     "alpha": 0.7,
     "shards-per-client": 3,
