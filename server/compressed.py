@@ -130,6 +130,10 @@ class Compressed(Strategy):
             raise SettingError(
                 f"distil learns from updates before {type(strategy).__name__} adds its noise: leave it out"
             )
+        if tune and (down == LOSSLESS or (stateless and not shared_initial)):
+            raise SettingError(
+                "tune aims lossy deltas, and here are none: name a codec for down, and shared_initial if stateless"
+            )
         if isinstance(exclude, str):
             raise SettingError(f"exclude is a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)")
         if resume and checkpoint is None:
