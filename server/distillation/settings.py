@@ -17,7 +17,7 @@ class Distilling:
 
     distil: bool = False  # teach the average, and keep what was taught where it is better
     distil_weighing: str = (
-        "confidence"  # of the teachers: equal, examples, confidence, entropy, or classes that nodes share
+        "confidence"  # of teachers: equal, examples, confidence, entropy, or classes, shared by nodes
     )
     distil_previous: bool = True  # the model that the round began with teaches too: it knows who is not there now
     distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
