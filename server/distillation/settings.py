@@ -16,9 +16,7 @@ class Distilling:
     """Whether and how the round's models teach their average."""
 
     distil: bool = False  # teach the average, and keep what was taught where it is better
-    distil_weighing: str = (
-        "confidence"  # of teachers: equal, examples, confidence, entropy, or classes, shared by nodes
-    )
+    distil_weighing: str = "confidence"  # equal, examples, confidence, entropy, or classes, whose counts nodes share
     distil_previous: bool = True  # the model that the round began with teaches too: it knows who is not there now
     distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
     distil_proxy: int = 2000  # examples to teach on, held back from the nodes if held-out; targets are not looked at
