@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedpress.compression.errors import SettingError
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
 from fedpress.server.asking import Distil
@@ -52,8 +53,8 @@ def _teach(task: Any, config: Mapping[str, Value], fleet: Fleet | None) -> Disti
     settings = read(Distilling, config)
     if not settings.distil:
         return None
-    device, guard = str(config["device"]), task.guard
-    proxy = proxy_of(task.proxy.x, settings, device)
+    device, guard = str(config["device"]), _part(task, "guard")
+    proxy = proxy_of(_part(task, "proxy").x, settings, device)
     distil = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
     if fleet is None:
         return distil
@@ -71,5 +72,14 @@ def _tune(task: Any, config: Mapping[str, Value]) -> Tuning | None:
     device = str(config["device"])
     if settings.distil_source == "inverted":  # a round's teachers are not asked for its downlink
         settings = replace(settings, distil_source="noise")
-    proxy = proxy_of(task.proxy.x, settings, device)([], derive(int(config["seed"]), "tune"))
+    proxy = proxy_of(_part(task, "proxy").x, settings, device)([], derive(int(config["seed"]), "tune"))
     return Tuning(task.model, proxy, settings.distil_tune, device)
+
+
+def _part(task: Any, name: str) -> Any:
+    if not hasattr(task, name):
+        raise SettingError(
+            f"distillation takes the task's {name}, with x and y, which say what examples look like even if there are "
+            f"none: {type(task).__name__} has no {name}"
+        )
+    return getattr(task, name)

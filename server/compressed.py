@@ -121,6 +121,7 @@ class Compressed(Strategy):
             tunes=tune is not None,
             sparsify=sparsify,
             fleet=fleet,
+            loses_nothing_down=down == LOSSLESS or (stateless and not shared_initial),
             keeps=bool(checkpoint or on_round),
         )
         if resume and checkpoint is None:

@@ -23,6 +23,7 @@ def check(
     tunes: bool,
     sparsify: Sparsifier | None,
     fleet: Fleet | None,
+    loses_nothing_down: bool,
     keeps: bool,
 ) -> None:
     """Raise SettingError if these do not go together.
@@ -49,6 +50,10 @@ def check(
             )
         if sparsify and on:
             raise SettingError(f"{named} changes every weight, and what sparsify gave up stays zero: leave one out")
+    if tunes and loses_nothing_down:
+        raise SettingError(
+            "tune aims lossy deltas, and here are none: name a codec for down, and shared_initial if stateless"
+        )
     if fleet:
         check_strategy(strategy)
         for named, wanted in (("personal", bool(personal)), ("sparsify", sparsify is not None), ("tune", tunes)):

@@ -57,9 +57,11 @@ class EnsembleDistillation:
         """Return the taught model, or `averaged` itself if that is better by the guard's criterion."""
         settings, device = self.settings, self.device
         model = self.make().to(device)
-        teachers = _Votes(self.teacher or (lambda _: model), self._who_can_teach(votes))
-        if not len(teachers):
+        able = self._who_can_teach(votes)
+        if not able:
             return averaged
+        previous = (able[0][0].exact, _typical(able)) if settings.distil_previous else None
+        teachers = _Round(self.teacher or (lambda _: model), able, previous)
         x = self.proxy(teachers, rng)
         scores = ensemble_scores(teachers, x, settings.distil_weighing, device)
         kept = max(1, len(x) // _KEPT) if self._needs_agreement else 0
@@ -108,18 +110,33 @@ class EnsembleDistillation:
 
 
 @dataclass(frozen=True)
-class _Votes(Teachers):
-    """Votes as teachers that take turns with one module, or one for each architecture."""
+class _Round(Teachers):
+    """A round's votes as teachers that take turns with one module, or one for each architecture.
+
+    The model that they started from may be one more, as in the temporal ensembles of FedSDD, Kwan and Song 2023,
+    https://arxiv.org/abs/2312.17029.
+    """
 
     module: Callable[[Vote], nn.Module]
     votes: list[tuple[Vote, Knows]]
+    previous: tuple[Update, Knows] | None  # of the first vote's architecture
 
     def __len__(self) -> int:
-        return len(self.votes)
+        return len(self.votes) + (self.previous is not None)
 
     def __iter__(self) -> Iterator[Teacher]:
         for vote, knows in self.votes:
             yield Teacher(load(self.module(vote), vote.decode()), knows)
+        if self.previous is not None:
+            weights, knows = self.previous
+            yield Teacher(load(self.module(self.votes[0][0]), weights), knows)
+
+
+def _typical(able: Sequence[tuple[Vote, Knows]]) -> Knows:
+    """Return what a teacher knows that has seen as much as the mean of these, and of every class alike."""
+    mean = sum(knows.examples for _, knows in able) / len(able)
+    counts = [knows.counts for _, knows in able if knows.counts is not None]
+    return Knows(mean, torch.full_like(counts[0], float(torch.stack(counts).mean())) if counts else None)
 
 
 def load(model: nn.Module, weights: Update) -> nn.Module:

@@ -16,16 +16,17 @@ class Distilling:
     """Whether and how the round's models teach their average."""
 
     distil: bool = False  # teach the average, and keep what was taught where it is better
-    distil_weighing: str = "equal"  # of the teachers: equal, examples, confidence, entropy, or classes that nodes share
+    distil_weighing: str = "confidence"  # equal, examples, confidence, entropy, or classes, whose counts nodes share
+    distil_previous: bool = True  # the model that the round began with teaches too: it knows who is not there now
     distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
     distil_proxy: int = 2000  # examples to teach on, held back from the nodes if held-out; targets are not looked at
     distil_mixed: float = 0.0  # share of them that is replaced by mixtures of the others
     distil_inversion: int = 20  # steps in which a teacher turns noise into what it takes for its classes, if inverted
     distil_criterion: str = "held-out"  # by which the taught model is taken: held-out, clients, agreement or none
     distil_guard: int = 1000  # examples held back from the nodes for the criterion held-out
-    distil_steps: int = 100  # of Adam, in a round
+    distil_steps: int = 200  # of Adam, in a round
     distil_batch: int = 128  # examples in a step
-    distil_lr: float = 1e-3  # of Adam, falling to 0 along a cosine
+    distil_lr: float = 3e-3  # of Adam, falling to 0 along a cosine
     distil_temperature: float = 1.0  # by which scores are divided: the higher, the more the less likely answers count
     distil_tune: int = 0  # steps in which what nodes receive is brought to do what the exact model does; 0 for none
     distil_patience: int = 0  # looks, ten a round, without a gain, after which teaching stops; 0 for never

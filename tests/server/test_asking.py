@@ -17,9 +17,9 @@ NODES = 5
 CODECS = {"up": "ef | topk(0.1) | ans", "down": "topk(0.2) | ans"}
 
 
-def make_app(wrong: dict[int, dict[str, Any]] | None = None) -> ClientApp:
+def make_app(wrong: dict[int, dict[str, Any]] | None = None, initial: Any = None) -> ClientApp:
     """An app that adds noise of its own, and that likes models the better the smaller their sum."""
-    app = ClientApp(mods=[compress()])
+    app = ClientApp(mods=[compress(initial=initial)])
 
     @app.train()
     def train(message: Message, context: Context) -> Message:

@@ -31,7 +31,7 @@ BLANK = {name: array * 0 for name, array in GOOD.items()}
 def vote(model: dict[str, np.ndarray], counts: list[int] | None = None) -> SimpleNamespace:
     metrics = MetricRecord({"num-examples": 10} | ({CLASSES: counts} if counts else {}))
     return SimpleNamespace(
-        decode=lambda: model, weight=10.0, reply=SimpleNamespace(content=RecordDict({"metrics": metrics}))
+        decode=lambda: model, exact=BLANK, weight=10.0, reply=SimpleNamespace(content=RecordDict({"metrics": metrics}))
     )
 
 
@@ -66,7 +66,7 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
 
     model = {name: tensor.numpy().copy() for name, tensor in make().state_dict().items()}
     best = {**model, "1.weight": GOOD["weight"], "1.bias": GOOD["bias"]}
-    taught = made(make, distil_steps=300)(
+    taught = made(make, distil_steps=300, distil_previous=False)(
         {**model, "1.weight": BLANK["weight"]}, [vote(best)], np.random.default_rng(0)
     )
     for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
@@ -150,6 +150,20 @@ def test_who_says_nothing_of_its_classes_does_not_teach() -> None:
     assert distil(BLANK, votes[1:], np.random.default_rng(0)) is BLANK
 
 
+def test_the_model_before_speaks_for_who_is_not_there() -> None:
+    """No vote has seen class 1, the model that they began with tells it."""
+    knows_none = {"weight": np.zeros((2, 2), np.float32), "bias": np.array([4.0, -4.0], np.float32)}
+    votes = [SimpleNamespace(**{**vars(vote(knows_none, [100, 0])), "exact": GOOD}) for _ in range(5)]
+
+    def accuracy(**more: Any) -> float:
+        distil = made(distil_weighing="classes", distil_criterion="none", distil_steps=300, **more)
+        taught = distil(BLANK, votes, np.random.default_rng(0))
+        said = X[400:] @ torch.from_numpy(taught["weight"]).T + torch.from_numpy(taught["bias"])
+        return float((said.argmax(-1) == Y[400:]).float().mean())
+
+    assert accuracy() > accuracy(distil_previous=False) + 0.05
+
+
 @pytest.mark.parametrize("source", ["held-out", "inverted"])
 def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
     live: list[Any] = []
@@ -172,7 +186,7 @@ def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
         modules.append(nn.Linear(2, 2))
         return modules[-1]
 
-    votes = [SimpleNamespace(decode=decode, weight=1.0, reply=None) for _ in range(7)]
+    votes = [SimpleNamespace(decode=decode, exact=BLANK, weight=1.0, reply=None) for _ in range(7)]
     made(make, distil_steps=3, distil_source=source, distil_proxy=50)(BLANK, votes, np.random.default_rng(0))
     assert len(live) == (14 if source == "inverted" else 7)
     assert (most, len(modules)) == (1, 1), "one decoded, and one module that they and the student take turns with"

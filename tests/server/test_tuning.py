@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedpress.compression import Layout, Update, parse
+from fedpress.compression import Layout, SettingError, Update, parse
 from fedpress.compression.message import apply
 from fedpress.compression.rng import derive
 from fedpress.server import Compressed
@@ -92,6 +92,7 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
             up="topk(0.1) | ans" if stateless else UP,
             down=DOWN,
             stateless=stateless,
+            shared_initial=stateless,
             tune=Tuning(make, PROXY, 3),
             checkpoint=folder,
             resume=resume,
@@ -99,7 +100,9 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
         )
 
     def start(strategy: Compressed) -> dict[str, bytes]:
-        result = strategy.start(make_grid(3, app=make_app()), model_record(weights(0)), num_rounds=3)
+        result = strategy.start(
+            make_grid(3, app=make_app(initial=lambda _: weights(0))), model_record(weights(0)), num_rounds=3
+        )
         return {name: array.numpy().tobytes() for name, array in result.arrays.items()}
 
     expected = start(federation(tmp_path / "whole"))
@@ -109,3 +112,9 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
     if stateless:  # else what the nodes had not sent went with them
         assert again == expected
     assert again.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("terms", [{"down": "none"}, {"down": DOWN, "stateless": True}], ids=str)
+def test_where_there_are_no_deltas_it_is_refused(terms: dict) -> None:
+    with pytest.raises(SettingError, match="lossy deltas"):
+        Compressed(FedAvg(), tune=Tuning(make, PROXY, 3), **terms)

@@ -68,6 +68,7 @@ OTHERS: dict[str, Value] = {
     "distil-batch": 9,
     "distil-lr": 0.01,
     "distil-weighing": "entropy",
+    "distil-previous": False,
     "distil-source": "noise",
     "distil-mixed": 0.5,
     "distil-inversion": 3,
