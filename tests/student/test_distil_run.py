@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fedpress.cli import main
 from fedpress.compression.errors import SettingError
 from fedpress.server.student import Schooling

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.server.student import Schooling, school, warm_start
 from fedpress.server.student.answers import loss_of
 from fedpress.server.student.hints import Hint
 from fedpress.server.student.moving import moved
-from torch import Tensor, nn
 
 
 def teacher() -> nn.Module:
