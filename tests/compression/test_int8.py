@@ -44,9 +44,8 @@ def test_rounding_is_to_so_many_values_and_passes_gradients(bits: int) -> None:
     rounded = round_weight(weight, bits), round_input(x, bits)
     assert all(len(row.unique()) < 2**bits for row in rounded[0].round(decimals=5))
     assert len(rounded[1].round(decimals=5).unique()) <= 2**bits
-    assert (
-        float(rounded[1].detach()[x == 0].abs().max()) == 0.0
-    )  # what is zero stays zero: padding, and what ReLU cuts off
+    # What is zero stays zero: padding, and what ReLU cuts off.
+    assert float(rounded[1].detach()[x == 0].abs().max()) == 0.0
     sum(part.sum() for part in rounded).backward()  # type: ignore[union-attr]
     for given_ in (weight, x):
         assert torch.equal(given_.grad, torch.ones_like(given_))  # type: ignore[arg-type]
