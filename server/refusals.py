@@ -1,6 +1,6 @@
 """What a federation cannot be asked for at once: said before anything is sent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flwr.serverapp.strategy import Strategy
 
@@ -43,13 +43,7 @@ def check(
             raise SettingError(f"{key} is a sequence of patterns, got the text {patterns!r}: write ({patterns!r},)")
     if personal and stateless:
         raise SettingError("nodes keep their personal tensors, and stateless ones keep nothing: leave one out")
-    for named, on in (("distil", distils), ("tune", tunes)):
-        if personal and on:
-            raise SettingError(
-                f"{named} works on whole models, of which the server has no personal tensors: leave it out"
-            )
-        if sparsify and on:
-            raise SettingError(f"{named} changes every weight, and what sparsify gave up stays zero: leave one out")
+    _check_teaching({"distil": distils, "tune": tunes}, personal, sparsify)
     if tunes and loses_nothing_down:
         raise SettingError(
             "tune aims lossy deltas, and here are none: name a codec for down, and shared_initial if stateless"
@@ -61,3 +55,13 @@ def check(
                 raise SettingError(f"{named} is for the one model that all nodes have: leave it out with groups")
     if sparsify and sparsify.settings.sparsify == "feddst" and privacy.is_private(strategy):
         raise SettingError(f"feddst has nodes vote by their gradients, to which {name} adds no noise: take gradual")
+
+
+def _check_teaching(teaches: Mapping[str, bool], personal: Sequence[str], sparsify: Sparsifier | None) -> None:
+    for named in (name for name, on in teaches.items() if on):
+        if personal:
+            raise SettingError(
+                f"{named} works on whole models, of which the server has no personal tensors: leave it out"
+            )
+        if sparsify:
+            raise SettingError(f"{named} changes every weight, and what sparsify gave up stays zero: leave one out")

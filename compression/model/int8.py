@@ -73,10 +73,12 @@ class _Rounded:
 
     def __call__(self, x: Tensor) -> Tensor:
         layer: Any = self._layer
+        y: Tensor
         x, weight = round_input(x, self._bits), round_weight(layer.weight, self._bits)
         if isinstance(layer, nn.Linear):
-            return nn.functional.linear(x, weight, layer.bias)
-        y: Tensor = layer._conv_forward(x, weight, layer.bias)
+            y = nn.functional.linear(x, weight, layer.bias)
+        else:
+            y = layer._conv_forward(x, weight, layer.bias)
         return y
 
 

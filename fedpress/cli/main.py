@@ -12,6 +12,7 @@ import fedpress
 from fedpress.cli.bench import bench
 from fedpress.cli.client import client
 from fedpress.cli.compare import compare
+from fedpress.cli.distil import distil
 from fedpress.cli.doctor import doctor
 from fedpress.cli.export import export
 from fedpress.cli.inspect import inspect
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(simulate)
 app.command()(compare)
 app.command()(shrink)
+app.command()(distil)
 app.command()(export)
 app.command()(inspect)
 app.command()(server)

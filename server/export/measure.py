@@ -44,7 +44,7 @@ def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> 
         path = given.with_suffix(".pt2" if runtime == "torch" else "")
         path.write_bytes(data)
         np.save(asked, x.numpy())
-        call = [sys.executable, "-I", "-W", "ignore", _PROBE, runtime, path, asked, said]
+        call = [sys.executable, "-I", "-W", "ignore", *map(str, (_PROBE, runtime, path, asked, said))]
         run = subprocess.run(call, capture_output=True, text=True, check=False)
         if run.returncode:
             lines = run.stderr.strip().splitlines() or ["no word"]

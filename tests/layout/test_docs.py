@@ -66,7 +66,7 @@ def test_the_tables_are_those_of_the_measurement(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
 
-@pytest.mark.parametrize("script", ["distillation", "recipes", "results", "shrink"])
+@pytest.mark.parametrize("script", ["distillation", "recipes", "results", "shrink", "students"])
 def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "check"], check=True)
 
@@ -147,7 +147,7 @@ def test_the_readme_installs_the_tested_set() -> None:
     assert "torch==2.13.0" in pins
     pinned = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
     extras = PROJECT["project"]["optional-dependencies"]
-    for requirement in (*PROJECT["project"]["dependencies"], *extras["sim"], *extras["dev"]):
+    for requirement in (*PROJECT["project"]["dependencies"], *extras["sim"], *extras["export"], *extras["dev"]):
         name = re.split(r"[<>=\[ ]", requirement)[0]
         assert name == "fedpress" or re.sub(r"[-_.]+", "-", name).lower() in pinned
 

@@ -52,6 +52,8 @@ PEERS = {"nncodec"}  # run in environments of their own, never in ours
 BASE = declared(PROJECT["project"]["dependencies"])
 SIM = declared(PROJECT["project"]["optional-dependencies"]["sim"])
 SHRINK = declared(PROJECT["project"]["optional-dependencies"]["shrink"])
+EXPORT = declared(PROJECT["project"]["optional-dependencies"]["export"])
+BEHIND_TORCH = {"onnx", "onnxscript"}  # of the extra: torch's exporter imports them
 
 
 def others(room: str) -> set[str]:
@@ -99,7 +101,7 @@ print(sorted({"torch", "flwr"} & set(sys.modules)))
 
 
 def test_the_base_install_is_what_a_device_needs_and_no_more() -> None:
-    assert set().union(*map(others, ("fedpress", "compression", "client", "server"))) - SHRINK == BASE
+    assert set().union(*map(others, ("fedpress", "compression", "client", "server"))) - SHRINK - EXPORT == BASE
 
 
 def test_what_prunes_is_an_extra_that_one_module_imports_when_it_is_called() -> None:
@@ -108,6 +110,14 @@ def test_what_prunes_is_an_extra_that_one_module_imports_when_it_is_called() -> 
     (path,) = users
     top = {name for node in ast.parse(path.read_text(encoding="utf-8")).body for name in at_the_top(node)}
     assert not top & SHRINK
+
+
+def test_what_exports_is_an_extra_that_one_folder_imports_when_it_is_called() -> None:
+    users = {path for room in ("fedpress", *ROOMS) for path in sources(room) if distributions(path) & EXPORT}
+    assert set().union(*map(distributions, users)) & EXPORT == EXPORT - BEHIND_TORCH
+    assert {path.parent.relative_to(ROOT).as_posix() for path in users} == {"server/export"}
+    for path in users:
+        assert not {name for node in ast.parse(path.read_text("utf-8")).body for name in at_the_top(node)} & EXPORT
 
 
 def at_the_top(node: ast.stmt) -> Iterator[str]:

@@ -1,0 +1,83 @@
+"""`fedpress distil`: a run's folder teaches, and the student's is one that other commands take."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedpress.cli import main
+from fedpress.compression.errors import SettingError
+from fedpress.server.student import Schooling
+from fedpress.simulations.distil import distil_run
+from fedpress.simulations.export import export_run
+from fedpress.simulations.folder import read_folder
+from fedpress.simulations.run import run
+from fedpress.simulations.settings import resolve
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    run(resolve({"clients": 10, "per-round": 5, "rounds": 5, "workers": 1, "out": str(folder)}))
+    return folder
+
+
+def test_a_student_has_a_folder_like_a_run_s(teacher: Path, tmp_path: Path) -> None:
+    result = distil_run(teacher, "mlp", tmp_path / "student", Schooling(epochs=10, shift=1, warm=True), seed=4)
+    assert (result["schema"], result["config"]["model"], result["config"]["seed"]) == (1, "mlp", 4)
+    assert result["final"]["accuracy"] > 0.9
+    assert set(result["student"]["held_out"]) == {"student", "teacher"}
+    assert read_folder(tmp_path / "student").result == result
+    assert sorted(path.name for path in (tmp_path / "student").iterdir()) == ["model.safetensors", "result.json"]
+    (row,) = (row for row in export_run(tmp_path / "student", ["safetensors"])["rows"] if row["format"] != "torch")
+    assert row["agreement"] == 1.0
+    # What is held out is the same for every student.
+    again = distil_run(teacher, "mlp", tmp_path / "again", Schooling(epochs=1), seed=5)
+    assert again["student"]["held_out"]["teacher"] == result["student"]["held_out"]["teacher"]
+    assert again["student"]["examples"] == result["student"]["examples"] < len(read_folder(teacher).task.data.train)
+
+
+def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    x = read_folder(teacher).task.data.train.x[:300].numpy()
+    (tmp_path / "proxy").mkdir()
+    np.savez(tmp_path / "proxy" / "x.npz", x=x)
+    on = f"folder:{tmp_path / 'proxy'}"
+    result = distil_run(teacher, "mlp", tmp_path / "student", Schooling(epochs=20, alpha=1.0, warm=True), on=on)
+    assert result["student"]["examples"] == 300
+    assert result["final"]["accuracy"] > 0.85
+    with pytest.raises(SettingError, match=r"the examples have no targets: alpha is 1, got 0\.9"):
+        distil_run(teacher, "mlp", tmp_path / "other", Schooling(), on=on)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "cnn"], "unknown model 'cnn'"),
+        (["--model", "mlp", "--on", "proxy"], "held nothing back to teach on"),
+        (["--model", "mlp", "--on", "air"], "on is train, proxy, mnist or folder:PATH, got 'air'"),
+        (["--model", "mlp", "--holdout", "1"], r"holdout is in [0, 1), got 1.0"),
+        (["--model", "mlp", "--out", "."], "holds a run already"),
+        (["--model", "mlp", "--out", "TEACHER"], "the student goes into another folder"),
+        (["--model", "mlp", "--epochs", "0"], "epochs is at least 1, got 0"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str],
+    said: str,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "result.json").write_text("{}")
+    words = [str(teacher) if word == "TEACHER" else word for word in words]
+    monkeypatch.setattr(sys, "argv", ["fedpress", "distil", str(teacher), *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
