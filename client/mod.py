@@ -195,7 +195,11 @@ class _Start:
         """Return what of it is shared, and what is this node's own; nothing if the node does not have it."""
         if self.initial is None:
             return {}, {}
-        return personal.split({k: np.asarray(a) for k, a in self.initial(self.context).items()}, self.mask)
+        whole = {name: np.asarray(array) for name, array in self.initial(self.context).items()}
+        try:
+            return personal.split(whole, self.mask)
+        except FrameError:  # another model than the server's: it will send its own
+            return {}, {}
 
 
 def _own(message: Message, order: ConfigRecord, memory: Memory, start: _Start) -> ArrayRecord | None:

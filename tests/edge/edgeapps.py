@@ -30,6 +30,10 @@ def train(message: Message, context: Context) -> Message:
     wanted = context.state.get("wanted") or ArrayRecord()
     wanted[f"{len(wanted)}"] = Array(steps["w"])
     context.state["wanted"] = wanted
+    if "head" in steps:
+        context.state["wanted-head"] = ArrayRecord(
+            {**(context.state.get("wanted-head") or {}), str(len(wanted)): Array(steps["head"])}
+        )
     trained = ArrayRecord({name: Array(array.numpy() + steps[name]) for name, array in record.items()})
     return Message(RecordDict({key: trained, "m": MetricRecord({"num-examples": 1})}), reply_to=message)
 
@@ -40,7 +44,10 @@ def main(grid: Grid, context: Context) -> None:
     while len(list(grid.get_node_ids())) < nodes:
         time.sleep(0.2)
     inner = FedAvg(fraction_evaluate=0.0, min_available_nodes=nodes, min_train_nodes=nodes)
-    strategy = Compressed(inner, up=UP, down="none", min_replies=nodes)
+    personal = ("head",) if context.run_config.get("personal") else ()
+    strategy = Compressed(inner, up=UP, down="none", min_replies=nodes, personal=personal)
     start = ArrayRecord({"w": Array(np.zeros(2000, np.float32))})
+    if personal:
+        start["head"] = Array(np.ones(7, np.float32))
     result = strategy.start(grid, start, num_rounds=rounds, train_config=ConfigRecord(), timeout=120)
     np.savez(str(context.run_config["out"]), w=result.arrays["w"].numpy())

@@ -97,6 +97,36 @@ def test_killed_while_it_trains_a_client_does_the_work_again(place: Place) -> No
 
 
 @pytest.mark.slow
+def test_killed_while_it_trains_a_client_keeps_its_personal_layers(place: Place) -> None:
+    place.link()
+    place.client("0")
+    victim = place.client("1")
+    place.run(pause=3.0, personal=True)
+    place.wait(lambda: trained(place, "1", 2))
+    victim.kill()
+    victim.wait()
+    place.client("1")
+    place.wait((place.folder / "model.npz").exists)
+    time.sleep(2)  # the last reply is noted as done after the server has it
+    for process in place.processes[1:]:
+        process.kill()
+        process.wait()
+    check_books(place)
+    for name in ("0", "1"):
+        journal = Journal(place.folder / f"state-{name}")
+        try:
+            (path,) = journal.folder.glob("state-*")
+            state = journal.load(int(path.name.removeprefix("state-")))
+        finally:
+            journal.close()
+        steps = [array.numpy() for array in state["wanted-head"].values()]
+        own = Memory.load(state).own
+        assert own is not None
+        assert len(steps) == 2
+        np.testing.assert_array_equal(own["head"].numpy(), np.ones(7, np.float32) + steps[0] + steps[1])
+
+
+@pytest.mark.slow
 def test_stopped_while_it_trains_a_client_is_gone_at_once_and_the_run_goes_on(place: Place) -> None:
     place.link()
     place.client("0")

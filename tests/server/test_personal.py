@@ -168,6 +168,16 @@ def test_a_node_that_lost_its_state_begins_anew(make_grid, model, *, shared: boo
     assert own(grid, 0)["steps"] == model["steps"] + 4
 
 
+def test_an_initial_model_that_is_not_the_server_s_is_replaced(make_grid, model) -> None:
+    other = {f"{number}": np.ones(3, np.float32) for number in range(9)}
+    grid = make_grid(NODES, app=make_app(compress(initial=lambda _: other)))
+    seen = []
+    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, personal=OWN, shared_initial=True, on_round=seen.append)
+    strategy.start(grid, model_record(model), num_rounds=2)
+    assert [len(done.counted) for done in seen[1:]] == [NODES] * 2
+    assert own(grid, 0)["steps"] == model["steps"] + 2
+
+
 def test_personal_values_alone_lost_are_asked_for(make_grid, model) -> None:
     grid = make_grid(NODES)
 

@@ -33,6 +33,7 @@ NAMES = ("digits", "fashion", "watch", "speeches")
 MODELS = {
     ("digits", "mlp"): ((1, 8, 8), (10,), 9_610),
     ("fashion", "cnn"): ((1, 28, 28), (10,), 32_804),
+    ("fashion", "cnnbn"): ((1, 28, 28), (10,), 32_852),
     ("fashion", "mcmahan"): ((1, 28, 28), (10,), 1_663_370),
     ("fashion", "lenet"): ((1, 28, 28), (10,), 44_426),
     ("fashion", "resnet18"): ((1, 28, 28), (10,), 11_171_018),
