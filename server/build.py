@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedpress.compression.groups import SCORES, Groups
 from fedpress.compression.settings import Value, read
 from fedpress.server.asking import Distil
 from fedpress.server.compressed import Compressed
@@ -29,7 +30,7 @@ def build(
         down=serving.down,
         key=serving.key,
         seed=int(config["seed"]),
-        shared_initial=serving.shared_initial,
+        shared_initial=serving.shared_initial and read(Groups, config).share != SCORES,
         stateless=serving.stateless,
         exclude=tuple(filter(None, serving.exclude.split(","))),
         min_replies=serving.min_replies,

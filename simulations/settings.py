@@ -129,10 +129,9 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     config["task"] = TASK
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
-    read(Distilling, config)
     network = read(Network, config)
     groups = read(Groups, config)
-    check_fleet(groups, serving, build_strategy(config))
+    check_fleet(groups, serving, read(Distilling, config), build_strategy(config))
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))

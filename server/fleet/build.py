@@ -8,19 +8,21 @@ from torch import nn
 
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError
-from fedpress.compression.groups import Group, Groups
+from fedpress.compression.groups import SCORES, Group, Groups
 from fedpress.compression.model.widths import narrow
 from fedpress.compression.settings import Value, read
+from fedpress.server.distillation import Distilling
 from fedpress.server.fleet.architectures import Architectures
+from fedpress.server.fleet.consensus import Student
 from fedpress.server.fleet.fleet import Fleet, check_strategy
 from fedpress.server.fleet.widths import Widths
 from fedpress.server.settings import Serving
 
 
 def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
-    """Return it; None if all nodes have the same model."""
+    """Return it; None if all nodes exchange the same tensors."""
     groups = read(Groups, config)
-    if not groups.all:
+    if not groups.all or groups.share == SCORES:
         return None
     by_name = {"": Group(""), **{group.name: group for group in groups.all}}
     made: dict[str, nn.Module] = {}
@@ -40,8 +42,26 @@ def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
     return kind(groups, int(config["clients"]), int(config["seed"]), make, evaluate)
 
 
-def check_fleet(groups: Groups, serving: Serving, strategy: Strategy) -> None:
+def build_student(config: Mapping[str, Value], task: Any) -> Student | None:
+    """Return who learns from what nodes say; None if they send weights."""
+    if read(Groups, config).share != SCORES:
+        return None
+    return Student(task, read(Distilling, config), int(config["seed"]), str(config["device"]))
+
+
+def check_fleet(groups: Groups, serving: Serving, distilling: Distilling, strategy: Strategy) -> None:
     """Raise SettingError if the server's settings do not go together with these groups."""
+    if groups.share == SCORES:
+        if serving.stateless:
+            raise SettingError("nodes that share scores keep models of their own: stateless is false, got true")
+        if distilling.distil:
+            raise SettingError("where nodes share scores there are no models to average and teach: leave distil out")
+        if distilling.distil_source in ("noise", "inverted"):
+            raise SettingError(
+                f"scores are of inputs that all have: distil-source {distilling.distil_source!r} makes them up, each "
+                "time others: name held-out or a data set"
+            )
+        return
     if not groups.all:
         return
     check_strategy(strategy)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fedpress.client.training import Metrics, evaluate
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.groups import SCORES, Groups
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import read
 from fedpress.server.distillation.settings import SOURCES, Distilling
@@ -153,10 +154,14 @@ def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
     """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
     settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
     nothing = data.train.pick(np.arange(0))
-    if not settings.distil:
+    scores = read(Groups, config).share == SCORES
+    if not settings.distil and not scores:
         return data, nothing, nothing
     held = settings.distil_source == "held-out"
-    sizes = [settings.distil_proxy * held, settings.distil_guard * (settings.distil_criterion == "held-out")]
+    sizes = [
+        settings.distil_proxy * held,
+        settings.distil_guard * (settings.distil_criterion == "held-out" and not scores),
+    ]
     if sum(sizes) >= count:
         raise SettingError(f"distil-proxy and distil-guard leave some of the {count} examples to nodes, got {sizes}")
     order = derive(seed, "proxy").permutation(count)
@@ -193,4 +198,5 @@ KEYS = (
     "distil-proxy",
     "distil-criterion",
     "distil-guard",
+    "share",
 )

@@ -77,6 +77,8 @@ OTHERS: dict[str, Value] = {
     "scale": 0.25,
     "slices": "rolling",
     "reorder": 3,
+    "share": "weights",
+    "digest-epochs": 4,
     "link": "nb-iot,loss=0.1",
     "fleet": "boards,slower=3",
     "deadline": 9.0,
