@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress, node_name
+from fedpress.client.regrow import regrown
 from fedpress.client.scores import digest, keep, recall, scores_record
 from fedpress.client.settings import Training
 from fedpress.client.training import Examples, count_classes
@@ -19,7 +20,7 @@ from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.groups import SCORES, Group, Groups
-from fedpress.compression.message import CLASSES
+from fedpress.compression.message import CLASSES, REGROW
 from fedpress.compression.settings import Value, read
 
 
@@ -55,6 +56,7 @@ def train(message: Message, context: Context) -> Message:
         seed=int(config["seed"]),
         partition=partition,
         device=device,
+        sparse=bool(config.get("sparsify")),
     )
     groups = read(Groups, config)
     if groups.share == SCORES:
@@ -69,6 +71,8 @@ def train(message: Message, context: Context) -> Message:
         keep(weights, context.state)
         weights = scores_record(model, task.proxy.x, device)
     content = RecordDict({key: weights, "metrics": MetricRecord(metrics)})
+    if REGROW in settings:
+        content[REGROW] = ConfigRecord(regrown(model, examples, float(settings[REGROW]), device))  # type: ignore[arg-type]
     return Message(content, reply_to=message)
 
 
@@ -77,9 +81,39 @@ def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the model of the message on the examples that this node holds out."""
     task, device = _task(context), str(context.run_config["device"])
     model, _ = _load(message, context, task, device)
-    _, holdout = _examples(context, task, model)
+    examples, holdout = _examples(context, task, model)
     metrics = evaluate_model(model, holdout, device)
+    settings = _settings(message)
+    if settings.get("finetune-epochs"):
+        before = {f"before-{name}": metrics[name] for name in ("accuracy", "loss")}
+        _finetune(model, examples, settings, context)
+        metrics = {**before, **evaluate_model(model, holdout, device)}
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+
+def _finetune(model: torch.nn.Module, examples: Examples, settings: ConfigRecord, context: Context) -> None:
+    """Train `model` in place, at a constant rate and with no pull back to where it came from."""
+    config, number = context.run_config, int(settings["server-round"])  # type: ignore[arg-type]
+    training = read(Training, config)
+    train_model(
+        model,
+        examples,
+        replace(
+            training,
+            local_epochs=int(settings["finetune-epochs"]),  # type: ignore[arg-type]
+            local_steps=0,
+            lr=float(settings["finetune-lr"]) or training.lr,  # type: ignore[arg-type]
+            schedule="constant",
+            warmup_rounds=0,
+            proximal_mu=0.0,
+        ),
+        round=number,
+        rounds=number,
+        seed=int(config["seed"]),
+        partition=partition_of(context),
+        device=str(config["device"]),
+        sparse=bool(config.get("sparsify")),
+    )
 
 
 def partition_of(context: Context) -> int:

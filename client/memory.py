@@ -9,7 +9,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from fedpress.compression import Layout, State, Update
 from fedpress.compression.message import KEY
 
-_BASE, _AFTER, _LOST = f"{KEY}.base", f"{KEY}.after", f"{KEY}.lost"
+_BASE, _AFTER, _LOST, _OWN = f"{KEY}.base", f"{KEY}.after", f"{KEY}.lost", f"{KEY}.own"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Memory:
     sent: bytes = b""  # name of the frame that awaits its verdict; empty if none does
     after: State = field(default_factory=dict)
     lost: State = field(default_factory=dict)
+    own: ArrayRecord | None = None  # tensors that stay on this node, as its last training left them
 
     @classmethod
     def load(cls, state: RecordDict) -> Self:
@@ -47,13 +48,14 @@ class Memory:
             sent=bytes(config["sent"]),  # type: ignore[arg-type]
             after=_arrays(records.get(_AFTER)),
             lost=_arrays(records.get(_LOST)),
+            own=records.get(_OWN),
         )
 
     def save(self, state: RecordDict) -> None:
         """Put this memory into `state` in place of what was there; a memory of nothing leaves nothing there."""
-        for key in (KEY, _BASE, _AFTER, _LOST):
+        for key in (KEY, _BASE, _AFTER, _LOST, _OWN):
             state.pop(key, None)
-        if not (self.base or self.sent or self.after or self.lost):
+        if not (self.base or self.sent or self.after or self.lost or self.own):
             return
         state[KEY] = ConfigRecord(
             {
@@ -65,7 +67,8 @@ class Memory:
                 "sent": self.sent,
             }
         )
-        for key, record in ((_BASE, self.base), (_AFTER, _record(self.after)), (_LOST, _record(self.lost))):
+        states = (_AFTER, _record(self.after)), (_LOST, _record(self.lost))
+        for key, record in ((_BASE, self.base), *states, (_OWN, self.own)):
             if record:
                 state[key] = record
 

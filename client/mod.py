@@ -3,14 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
 
+from fedpress.client import personal
 from fedpress.client.memory import Memory, adapt, model_record
-from fedpress.compression import FrameError, Layout, State, Update, UpdateError, parse
+from fedpress.compression import Codec, FrameError, Layout, State, Update, UpdateError, parse
 from fedpress.compression.envelope import Records
 from fedpress.compression.frame import read_frame
 from fedpress.compression.lossless import expand, squeeze
@@ -18,6 +19,7 @@ from fedpress.compression.message import (
     FRAME_STYPE,
     KEY,
     LOSSLESS,
+    REGROW,
     answer_of,
     apply,
     changed,
@@ -27,6 +29,7 @@ from fedpress.compression.message import (
     version_of,
 )
 from fedpress.compression.rng import derive
+from fedpress.compression.sparse import ALL, Live, decode_change, encode_ballot, prunable
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
@@ -76,19 +79,25 @@ def compress(initial: Initial | None = None) -> Mod:
 
         memory = _settle(memory, order, node_name(context))
         began = time.monotonic()
-        model, side = _receive(message, order, memory, initial, context)
+        start = _Start(initial, context, cast("bytes", order["personal"]))
+        model, side = _receive(message, order, memory, start)
+        memory = replace(memory, own=_own(message, order, memory, start))
         coding = time.monotonic() - began
-        if not model:
+        if not model or (start.mask and not memory.own):
             memory.save(context.state)
             _log.warning(
                 "node %s does not hold the model that the frames start from: asks for others", node_name(context)
             )
-            said = ConfigRecord({"version": memory.version, "need_key": True, "turn": memory.turn})
+            said = ConfigRecord(
+                {"version": memory.version, "need_key": True, "turn": memory.turn, "owns": memory.own is not None}
+            )
             return Message(RecordDict({KEY: said}), reply_to=message)
 
         record = model_record(model)
         del message.content[KEY]
-        message.content[str(order["arrays"])] = record
+        message.content[str(order["arrays"])] = (
+            ArrayRecord(personal.join(record, memory.own, start.mask)) if memory.own else record
+        )
         version = bytes(order["version"])  # type: ignore[arg-type]
         layout = Layout.of(model)
         kept = {"version": version, "base": record} if order["keep"] else {"version": b"", "base": None}
@@ -98,10 +107,11 @@ def compress(initial: Initial | None = None) -> Mod:
         began = time.monotonic()
         reply = app(message, context)
         seconds = time.monotonic() - began
-        frame = b""
+        frame = ballot = b""
         if trains and not reply.has_error():
             began = time.monotonic()
             memory, frame = _send(reply, order, memory, layout, model, side, node_name(context))
+            ballot = _ballot(reply, model, layout) if order["sparse"] else b""
             coding += time.monotonic() - began
         memory.save(context.state)
         if reply.has_error():
@@ -110,14 +120,16 @@ def compress(initial: Initial | None = None) -> Mod:
             cast("bytes", order["nonce"]),
             cast("int", order["round"]),
             node_name(context),
-            frame,
+            frame + ballot,
         )
         reply.content[KEY] = ConfigRecord(
             {
                 "version": memory.version,
                 "need_key": False,
                 "turn": memory.turn,
+                "owns": memory.own is not None,
                 "tensors": memory.tensors if frame else b"",
+                "ballot": ballot,
                 "answer": answer,
                 "seconds": seconds,
                 "coding": coding,
@@ -171,47 +183,86 @@ def _settle(memory: Memory, order: ConfigRecord, name: str) -> Memory:
     return replace(memory, sent=b"", after=state, lost={})
 
 
-def _receive(
-    message: Message, order: ConfigRecord, memory: Memory, initial: Initial | None, context: Context
-) -> tuple[Update, Update | None]:
+@dataclass(frozen=True)
+class _Start:
+    """The model that the federation begins with, as far as the node has it."""
+
+    initial: Initial | None
+    context: Context
+    mask: bytes  # of its personal tensors
+
+    def make(self) -> tuple[Update, Update]:
+        """Return what of it is shared, and what is this node's own; nothing if the node does not have it."""
+        if self.initial is None:
+            return {}, {}
+        return personal.split({k: np.asarray(a) for k, a in self.initial(self.context).items()}, self.mask)
+
+
+def _own(message: Message, order: ConfigRecord, memory: Memory, start: _Start) -> ArrayRecord | None:
+    """Return the tensors that stay on this node: as it left them, else as the federation begins; None if unknown."""
+    if not start.mask:
+        return None
+    if memory.own and len(memory.own) == int.from_bytes(start.mask).bit_count():
+        return memory.own
+    if length := cast("int", order["own"]):
+        data = memoryview(next(iter(message.content.array_records[str(order["arrays"])].values())).data)
+        own = personal.begin(bytes(data[-length:]), str(order["own_layout"]))
+    else:
+        own = start.make()[1]
+    return model_record(own) if own else None
+
+
+def _receive(message: Message, order: ConfigRecord, memory: Memory, start: _Start) -> tuple[Update, Update | None]:
     """Return the model that the message's frames lead to, empty if they start from one that the node has not.
 
     And what they changed in a model that the server knows that the node held.
     """
     wanted = bytes(order["version"])  # type: ignore[arg-type]
     frames = _frames(message, order)
-    starts = [read_frame(frame).base for frame, _ in frames]
+    bases = [read_frame(frame).base for frame, _ in frames]
     base: Update = {name: array.numpy() for name, array in memory.base.items()} if memory.base else {}
     version = memory.version
-    if not base and initial is not None and (not frames or starts[0]):
-        base = {name: np.asarray(array) for name, array in initial(context).items()}
+    if not base and (not frames or bases[0]) and (base := start.make()[0]):
         base = representable(base, Layout.of(base))
         version = version_of(base, Layout.of(base))
-    if any(start not in (b"", version) for start in starts) or (not frames and version != wanted):
+    if any(named not in (b"", version) for named in bases) or (not frames and version != wanted):
         return {}, None
     if not frames:  # what is kept may have gone bad since: its name is not what it is
         return (base, None) if version_of(base, Layout.of(base)) == wanted else ({}, None)
     layout = Layout.read(str(order["layout"])) if order["layout"] else Layout.of(base)
     try:
-        model = _follow(frames, base if starts[0] else {}, layout)
+        model = _follow(frames, base if bases[0] else {}, layout, _live(message, order))
         if Layout.of(model) != layout or version_of(model, layout) != wanted:
             raise FrameError(f"the frames do not lead to the model that the server announced, {wanted.hex()}")
     except FrameError:
-        if starts[0]:  # from a base that went bad no frame leads on: a key frame needs none
+        if bases[0]:  # from a base that went bad no frame leads on: a key frame needs none
             return {}, None
         raise
-    side = difference(model, base, layout) if starts[0] and order["keep"] else None
+    side = difference(model, base, layout) if bases[0] and order["keep"] else None
     return model, side
 
 
-def _follow(frames: list[tuple[bytes, bytes]], base: Update, layout: Layout) -> Update:
-    """Return where `frames` lead from `base`, or from nothing if that is empty."""
+def _follow(frames: list[tuple[bytes, bytes]], base: Update, layout: Layout, change: bytes | None) -> Update:
+    """Return where `frames` lead from `base`, or from nothing if that is empty.
+
+    `change` leads to the live weights, None if the federation knows no others.
+    """
     model = base
+    live = ALL if change is None else decode_change(change, base or None, layout)
     for frame, mask in frames:
         part = layout.part(mask)
-        update = parse(read_frame(frame).spec).decode(frame, part)
+        update = live.put(parse(read_frame(frame).spec).decode(frame, live.part(part)), part)
         model = apply(model, update, layout) if base else {**model, **update}
-    return {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
+    return live.stamp({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})
+
+
+def _live(message: Message, order: ConfigRecord) -> bytes | None:
+    """Return what leads to the model's live weights; None if no weight is ever dead."""
+    if not order["sparse"]:
+        return None
+    data = next(iter(message.content.array_records[str(order["arrays"])].values())).data
+    end = len(data) - cast("int", order["own"])
+    return bytes(data[end - cast("int", order["live"]) : end])
 
 
 def _frames(message: Message, order: ConfigRecord) -> list[tuple[bytes, bytes]]:
@@ -242,11 +293,18 @@ def _send(
         )
     ((key, record),) = records.items()
     local = {tensor: array.numpy() for tensor, array in record.items()}
+    if memory.own:
+        mine = Layout.of({tensor: array.numpy() for tensor, array in memory.own.items()})
+        own = {tensor.name: local.pop(tensor.name) for tensor in mine.tensors if tensor.name in local}
+        personal.check(own, mine)
+        memory = replace(memory, own=model_record(own))
     reply.content[key] = ArrayRecord()  # until the frame takes its place: a device has no room for two of them
     del records, record
     layout.check(local)
     codec = parse(str(order["up"]))
     excluded = bytes(order["exclude"])  # type: ignore[arg-type]
+    live = Live.of(model, layout) if order["sparse"] else ALL
+    local = live.stamp(local)  # what training made of dead weights counts for nothing
     free = {tensor.name for tensor in layout.tensors} - (
         {tensor.name for tensor in layout.part(excluded).tensors} if excluded else set()
     )
@@ -259,15 +317,37 @@ def _send(
     after: State = {}
     lost: State = {}
     if str(codec) == LOSSLESS:  # then the model itself is as few bytes as what changed, and exact
-        frame, _ = codec.encode({tensor.name: local[tensor.name] for tensor in part.tensors}, {}, rng)
+        frame, _ = codec.encode(live.take({tensor.name: local[tensor.name] for tensor in part.tensors}), {}, rng)
     else:
-        before = adapt(memory.after, layout.part(memory.tensors), codec.init(part), part)
-        update = difference(local, model, part)
+        before = _thinned(adapt(memory.after, layout.part(memory.tensors), codec.init(part), part), live, part, codec)
+        update = live.take(difference(local, model, part))
         del local
-        known = {tensor.name: side[tensor.name] for tensor in part.tensors} if side else None
+        known = live.take({tensor.name: side[tensor.name] for tensor in part.tensors}) if side else None
         frame, after = codec.encode(update, before, rng, side=known, base=cast("bytes", order["version"]))
-        lost = codec.lost(before, update) if codec.stateful else {}
+        lost = live.wide(codec.lost(before, update), part) if codec.stateful else {}
+        after = live.wide(after, part)
     reply.content[key] = _frame_record(frame)
     sent = frame_name(frame) if codec.stateful else b""
     turn = memory.turn + 1 if codec.stateful else memory.turn
     return replace(memory, turn=turn, tensors=mask, sent=sent, after=after, lost=lost), frame
+
+
+def _ballot(reply: Message, model: Update, layout: Layout) -> bytes:
+    """Take the app's vote out of the reply; return it coded, empty if there is none."""
+    said = reply.content.pop(REGROW, None)
+    if said is None:
+        return b""
+    wanted = {}
+    for tensor in prunable(layout):  # an app may vote on tensors that stay here: nobody else is told
+        if tensor.name in said:
+            bits = np.unpackbits(np.frombuffer(cast("bytes", said[tensor.name]), np.uint8), count=tensor.size)
+            wanted[tensor.name] = bits.astype(np.bool_)
+    return encode_ballot(wanted, Live.of(model, layout), layout)
+
+
+def _thinned(state: State, live: Live, part: Layout, codec: Codec) -> State:
+    """Return `state` for the live weights: what it had of dead ones is dropped, what is live again begins at zero."""
+    if not live.masks:
+        return state
+    fresh, thin = codec.init(live.part(part)), live.thin(state, part)
+    return {key: thin[key] if key in thin and thin[key].shape == array.shape else array for key, array in fresh.items()}

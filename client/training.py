@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fedpress.client.schedules import learning_rate
 from fedpress.client.settings import Training
+from fedpress.client.sparse import Dead
 from fedpress.compression.errors import DataError
 from fedpress.compression.rng import derive
 
@@ -37,11 +38,12 @@ def train(
     seed: int,
     partition: int,
     device: str,
+    sparse: bool = False,
 ) -> Metrics:
     """Train `model` in place; return num-examples, steps, and train_loss, their mean without penalties.
 
     The order of examples and dropout derive from (seed, round, partition) alone, so a node trains to the same bits
-    wherever and whenever it does.
+    wherever and whenever it does. If `sparse`, weights that are minus zero are dead, and stay it.
 
     Raises
     ------
@@ -58,6 +60,7 @@ def train(
     order = torch.Generator().manual_seed(int(rng.integers(2**63)))
     x, y = _quick(model, examples.x.to(device)), examples.y.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
+    dead = Dead(parameters) if sparse else None
     start = [p.detach().clone() for p in parameters] if training.proximal_mu else []
     optimizer = make_optimizer(parameters, training, learning_rate(training, round, rounds))
     model.train()
@@ -65,7 +68,7 @@ def train(
     for batch in _batches(count, training, order):
         inputs, targets = x[batch], y[batch]
         optimizer.zero_grad(set_to_none=True)
-        loss = _loss(model(inputs), targets)
+        loss = loss_of(model(inputs), targets)
         losses.append(loss.detach())
         if training.l1:
             loss = loss + training.l1 * sum(p.abs().sum() for p in parameters)
@@ -74,9 +77,13 @@ def train(
             for parameter, origin in zip(parameters, start, strict=True):
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach() - origin, alpha=training.proximal_mu)
+        if dead is not None:
+            dead.still()
         if training.clip_norm:
             nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         optimizer.step()
+        if dead is not None:
+            dead.bury()
     optimizer.zero_grad(set_to_none=True)  # gradients are as large as the model, and of no more use
     return {"num-examples": count, "train_loss": float(torch.stack(losses).mean()), "steps": len(losses)}
 
@@ -100,7 +107,7 @@ def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:
             x = examples.x[first : first + _EVALUATION_BATCH].to(device)
             y = examples.y[first : first + _EVALUATION_BATCH].to(device)
             scores = model(_quick(model, x))
-            loss += float(_loss(scores, y)) * y.numel()
+            loss += float(loss_of(scores, y)) * y.numel()
             right += float((scores.argmax(-1) == y).sum())
             predictions += y.numel()
     return {"num-examples": count, "loss": loss / predictions, "accuracy": right / predictions}
@@ -109,9 +116,11 @@ def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:
 def count_classes(model: nn.Module, examples: Examples, device: str) -> list[int]:
     """Return how many targets of each class that `model` tells apart the node has."""
     model.eval()
+    x = _quick(model, examples.x[:1].to(device))
     with torch.inference_mode():
-        classes = model(_quick(model, examples.x[:1].to(device))).shape[-1]
-    return torch.bincount(examples.y.flatten(), minlength=classes).tolist()
+        classes = model(x).shape[-1]
+    counts: list[int] = torch.bincount(examples.y.flatten(), minlength=classes).tolist()
+    return counts
 
 
 def make_optimizer(parameters: list[nn.Parameter], training: Training, lr: float) -> torch.optim.Optimizer:
@@ -142,7 +151,7 @@ def _quick(model: nn.Module, x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _loss(scores: Tensor, targets: Tensor) -> Tensor:
+def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy; scores have their classes on the last axis."""
     if targets.dim() > 1:
         scores = scores.flatten(0, -2)

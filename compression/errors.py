@@ -6,8 +6,9 @@ FedpressError
 +-- SettingError          a setting that cannot work: the value, and what would be right
 |   +-- SpecError         a codec's spec string
 +-- DataError             a file of data that is missing, cut short or not what it claims to be
-    +-- EnrolmentError    an enrolment that a device may not use: what is wrong with it, and what to do
-        +-- PassphraseError   it is encrypted, and the passphrase is missing or wrong
+|   +-- PlanError         how a smaller model is made: no such layer, or not with these numbers
+|   +-- EnrolmentError    an enrolment that a device may not use: what is wrong with it, and what to do
+|       +-- PassphraseError   it is encrypted, and the passphrase is missing or wrong
 +-- ServerError           what keeps a device from its server: what it is, and what to do
     +-- AwayError         no answer, or not now: worth another attempt
     +-- RefusedError      the device's key is not, or no longer, taken
@@ -41,6 +42,10 @@ class SpecError(SettingError):
 
 class DataError(FedpressError):
     """A file of data is missing, cut short, or not what it claims to be."""
+
+
+class PlanError(DataError):
+    """A plan of a smaller model is none, or not one for the model that it was put to. The message is one line."""
 
 
 class EnrolmentError(DataError):

@@ -211,10 +211,15 @@ class Layout:
         return update
 
 
-@lru_cache(maxsize=64)
-def _part(layout: Layout, mask: bytes) -> Layout:
-    count = len(layout.tensors)
+def read_mask(mask: bytes, count: int) -> list[int]:
+    """Return the bit of each of `count` tensors; raise FrameError if `mask` is not of so many."""
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")
     if len(mask) != -(-count // 8) or bits[count:].any():
         raise FrameError(f"a mask of {len(mask)} bytes is not one of {count} tensors")
-    return Layout(tuple(tensor for tensor, bit in zip(layout.tensors, bits.tolist(), strict=False) if bit))
+    return [int(bit) for bit in bits[:count]]
+
+
+@lru_cache(maxsize=64)
+def _part(layout: Layout, mask: bytes) -> Layout:
+    bits = read_mask(mask, len(layout.tensors))
+    return Layout(tuple(tensor for tensor, bit in zip(layout.tensors, bits, strict=True) if bit))

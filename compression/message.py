@@ -12,6 +12,13 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
                      layout    the model's layout as text; with key frames only
                      up        the spec of the reply's frame
                      exclude   the mask of the tensors whose changes are not to be sent
+                     personal  the mask of the whole model's tensors that stay on the node, empty for none; frames,
+                               masks, versions and layouts are of the others alone
+                     own       length of one more frame, bytes: what the personal tensors begin as; 0 if the node knows
+                     own_layout their layout as text, with that frame
+                     sparse    whether dead weights of the model, those that are minus zero, are left out of frames
+                     live      length of what leads to the live weights, bytes, behind the frames; 0 if they are those
+                               of the model that the frames start from, or all
                      keep      whether the model is to be kept as the base of a later delta frame
                      accepted  the name of the last frame that was accepted from this node, empty if none was
                      turn      how many updates the node had sent by its last reply that arrived
@@ -21,8 +28,10 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
     node to server   version   the model that the node holds now
                      need_key  true if the frames start from another model than the node's
                      turn      how many updates the node has sent, this one included
+                     owns      whether it has personal tensors of its own
                      tensors   the mask of the tensors that the frame holds, empty for all of them
-                     answer    binds the frame to the message that it answers
+                     ballot    the dead weights that the node would have back, coded; empty if its app names none
+                     answer    binds the frame and the ballot to the message that they answer
                      seconds   how long the app took
                      coding    how long decoding and encoding took, seconds
                      name      the node's name, in answer to "who"
@@ -38,12 +47,14 @@ import numpy as np
 from fedpress.compression.errors import FrameError
 from fedpress.compression.layout import Layout, Update
 
-T = TypeVar("T", bytes, int, float, str)
+T = TypeVar("T", bytes, int, float, str, bool)
 
 KEY = "fedpress"
 FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
 LOSSLESS = "none"  # the codec of whole models
 CLASSES = "class-counts"  # the metric in which a node says how many examples of each class it has, if asked
+REGROW = "regrow"  # in a training message's config: the share of a layer's live weights that a node votes to have
+# replaced; and the name of the ConfigRecord with which its app does: for tensors the bits of the dead weights, packed
 
 
 def taken(said: Mapping[str, object], name: str, kind: type[T]) -> T:

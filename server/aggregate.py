@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedPro
 from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.message import FRAME_STYPE, KEY, LOSSLESS, apply, changed, difference
 from fedpress.compression.slices import Coverage, Slice
+from fedpress.compression.sparse import Live
 from fedpress.server import privacy
 from fedpress.server.versions import Versions
 
@@ -52,6 +53,7 @@ class Vote:
     reply: Message
     exact: Update  # w, or its node's part of it: the model that the update is to be added to
     versions: Versions  # holds the model that the node started from, if that is not w
+    live: Live  # the weights of w, and of every model that nodes start from in this round, that are live
     layout: Layout
     part: Layout  # of the tensors that the frame holds
     codec: Codec
@@ -61,12 +63,15 @@ class Vote:
     work: Work
     group: str = ""  # of its node
     place: Slice | None = None  # where its model lies in the server's; None if it is all of it
+    ballot: bytes = b""  # the dead weights that the node would have back, coded; empty if it was not asked
     norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:
         """Return w plus the node's update; raise FrameError if it does not decode to tensors within the bounds."""
         whole = str(self.codec) == LOSSLESS
-        sent = self.codec.decode(self.frame, self.part, side=self._side(), base=b"" if whole else self.version)
+        base = b"" if whole else self.version
+        sent = self.codec.decode(self.frame, self.live.part(self.part), side=self._side(), base=base)
+        sent = self.live.put(sent, self.part)
         if whole and self.version in self.versions:  # what changed is counted from where the node stood
             sent, whole = difference(sent, self.versions.get(self.version), self.part), False
         update = difference(sent, self.exact, self.part) if whole else sent
@@ -89,7 +94,7 @@ class Vote:
         """Return the delta that the node was sent last: what changed there is likely to change again."""
         if self.before not in self.versions or self.version not in self.versions:
             return None
-        return difference(self.versions.get(self.version), self.versions.get(self.before), self.part)
+        return self.live.take(difference(self.versions.get(self.version), self.versions.get(self.before), self.part))
 
 
 @dataclass(frozen=True)

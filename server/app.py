@@ -11,6 +11,8 @@ from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.build import build
 from fedpress.server.fleet.build import build_fleet, build_student
+from fedpress.server.personal.finetune import FineTuning
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.record import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
 
@@ -41,6 +43,9 @@ def main(grid: Grid, context: Context) -> None:
     strategy = build(config, task, folder / CHECKPOINT, fleet)
     recorder = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
     strategy.on_round = (lambda done: recorder(replace(done, model=student.weights))) if student else recorder
+    personalising = read(Personalising, config)
+    if personalising.finetune_epochs and not recorder.is_tuned:  # a run that is over is not run again
+        strategy.finish = FineTuning(personalising, int(config["seed"]), recorder.tuned)
 
     def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
         weights = {name: array.numpy() for name, array in arrays.items()}

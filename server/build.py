@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.compression.groups import SCORES, Groups
+from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
 from fedpress.server.asking import Distil
 from fedpress.server.compressed import Compressed
-from fedpress.server.distillation import Distilling, EnsembleDistillation, proxy_of
+from fedpress.server.distillation import Distilling, EnsembleDistillation, Tuning, proxy_of
 from fedpress.server.fleet.fleet import Fleet
 from fedpress.server.fleet.teaching import FleetDistillation
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import build_strategy
 
 
@@ -23,7 +27,7 @@ def build(
     config: Mapping[str, Value], task: Any, checkpoint: Path | None = None, fleet: Fleet | None = None
 ) -> Compressed:
     """Return it; raise SettingError if parts of it do not go together."""
-    serving = read(Serving, config)
+    serving, sparsifying = read(Serving, config), read(Sparsifying, config)
     return Compressed(
         build_strategy(config),
         up=build_policy(config),
@@ -33,11 +37,14 @@ def build(
         shared_initial=serving.shared_initial and read(Groups, config).share != SCORES,
         stateless=serving.stateless,
         exclude=tuple(filter(None, serving.exclude.split(","))),
+        personal=read(Personalising, config).patterns,
         min_replies=serving.min_replies,
         max_norm=serving.max_norm or math.inf,
         checkpoint=checkpoint,
         resume=bool(config.get("resume")),
+        sparsify=Sparsifier(sparsifying) if sparsifying.sparsify else None,
         distil=_teach(task, config, fleet),
+        tune=_tune(task, config),
         fleet=fleet,
     )
 
@@ -56,3 +63,14 @@ def _teach(task: Any, config: Mapping[str, Value], fleet: Fleet | None) -> Disti
         return distil
     students = {name: replace(distil, make=partial(task.model, name)) for name in fleet.names}
     return FleetDistillation(students, fleet.slices(1, fleet.whole))
+
+
+def _tune(task: Any, config: Mapping[str, Value]) -> Tuning | None:
+    settings = read(Distilling, config)
+    if not settings.distil_tune:
+        return None
+    device = str(config["device"])
+    if settings.distil_source == "inverted":  # a round's teachers are not asked for its downlink
+        settings = replace(settings, distil_source="noise")
+    proxy = proxy_of(task.proxy.x, settings, device)([], derive(int(config["seed"]), "tune"))
+    return Tuning(task.model, proxy, settings.distil_tune, device)

@@ -4,9 +4,9 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -24,50 +24,32 @@ from fedpress.compression.message import KEY, LOSSLESS
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 from fedpress.server import privacy
-from fedpress.server.aggregate import Bounds, Outcome, Vote, Work, aggregate, cast, model_record, refuse
+from fedpress.server.aggregate import Bounds, Outcome, Vote, aggregate, cast, model_record, refuse
 from fedpress.server.alike import alike, judged, weighted_by
 from fedpress.server.asking import Distil, Facts, Part, TakesPart, ask_nodes
-from fedpress.server.downlink import Downlink, parse_down
+from fedpress.server.downlink import Downlink, Tune, parse_down
 from fedpress.server.exchange import Delivery, Exchange
-from fedpress.server.fleet.fleet import Fleet, Grouped, check_strategy
+from fedpress.server.fleet.fleet import Fleet, Grouped
 from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.models import Models, One
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
+from fedpress.server.personal.layers import Personal
 from fedpress.server.policies import Fixed, Policy
 from fedpress.server.rate import Rate
 from fedpress.server.recovery import Recovery
+from fedpress.server.refusals import check
+from fedpress.server.rounds import Counted, Round
+from fedpress.server.sparse.masks import Sparsifier
 from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
+Finish = Callable[
+    [int, Exchange, float], None
+]  # what is left to do after the last round, given its number and the timeout
 ATTEMPTS = 3  # how often a round is tried before the run gives up
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A node's reply that counted."""
-
-    codec: str  # spec
-    weight: float  # by which it was averaged, its examples as a rule
-    work: Work
-
-
-@dataclass(frozen=True)
-class Round:
-    """What happened in a round, for whoever keeps the record."""
-
-    number: int  # 0 is the model before the first round
-    model: Update  # v, as nodes can reconstruct it
-    evaluation: MetricRecord | None  # what `evaluate_fn` said of it
-    evaluated: MetricRecord | None  # what nodes said of it, as the strategy sums it up
-    failures: int  # replies that were refused, errors, or never came
-    seconds: float
-    counted: dict[str, Counted]  # by node
-    distilled: bool  # whether `distil` gave another model than the strategy did
-    groups: dict[str, Update] = field(default_factory=dict)  # v of each group, where nodes have different models
-    distillation: Facts = field(default_factory=dict)  # what `distil` noted
 
 
 class Compressed(Strategy):
@@ -87,15 +69,19 @@ class Compressed(Strategy):
     shared_initial : nodes have the initial model, from `compress(initial=...)`, and need no key frame
     stateless : nodes keep nothing between rounds: for federations in which a device may be seen once
     exclude : patterns of names (`fnmatch`) of tensors whose changes nodes keep to themselves
+    personal : patterns of names, or "head" or "norm": tensors that stay on each node, which goes on from its own
     min_replies : a round with fewer replies that count is repeated, twice at most
     max_norm : an update of a larger L2 norm is refused
     max_examples : a reply that claims to weigh more is refused
     held_bytes : how much of the disk the models that nodes hold may take; beyond it nodes get key frames
     checkpoint : folder in which every round is saved, so that a run that was killed can go on
     resume : go on from the newest checkpoint, if there is one
+    sparsify : marks the weights of the model that are dead from a round on; they are zero on nodes, and do not travel
     distil : called after aggregation with (w, votes, generator); returns the model that replaces w, or w itself. One
         that has a method `part` is made from what that returns, given the round's Part: it can ask nodes what they
         think of a model, and note facts for the record
+    tune : called with (w, code, generator) before a delta is sent; returns what to aim it at so that the model that
+        nodes get of it does what w does; `code(model)` is the bytes of a delta to a model, and what it leads to
     fleet : nodes have different models, in groups: `fleet.whole` is then the model to start with
     on_round : called with each finished Round, and with round 0 before the first
     """
@@ -111,31 +97,33 @@ class Compressed(Strategy):
         shared_initial: bool = False,
         stateless: bool = False,
         exclude: Sequence[str] = (),
+        personal: Sequence[str] = (),
         min_replies: int = 1,
         max_norm: float = math.inf,
         max_examples: float = 1e9,
         held_bytes: int = 1 << 34,
         checkpoint: Path | None = None,
         resume: bool = False,
+        sparsify: Sparsifier | None = None,
         distil: Distil | None = None,
+        tune: Tune | None = None,
         fleet: Fleet | None = None,
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
-        if grows(strategy) and ((str(up), down) != (LOSSLESS, LOSSLESS) or checkpoint or distil or on_round):
-            raise SettingError(
-                f"{type(strategy).__name__} has trees for models, which grow: they travel losslessly, with up and down "
-                f"{LOSSLESS!r}, no checkpoint, no distil and no on_round"
-            )
-        if distil and privacy.is_private(strategy):
-            raise SettingError(
-                f"distil learns from updates before {type(strategy).__name__} adds its noise: leave it out"
-            )
-        if isinstance(exclude, str):
-            raise SettingError(f"exclude is a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)")
-        if fleet:
-            check_strategy(strategy)
+        check(
+            strategy,
+            lossless=(str(up), down) == (LOSSLESS, LOSSLESS),
+            exclude=exclude,
+            personal=personal,
+            stateless=stateless,
+            distils=distil is not None,
+            tunes=tune is not None,
+            sparsify=sparsify,
+            fleet=fleet,
+            keeps=bool(checkpoint or on_round),
+        )
         if resume and checkpoint is None:
             raise SettingError("resume goes on from a checkpoint: name its folder")
         require(min_replies >= 1, "min_replies", "at least 1", min_replies)
@@ -150,9 +138,11 @@ class Compressed(Strategy):
         self.min_replies = min_replies
         self.ledger = Ledger()
         self.on_round = on_round
+        self.finish: Finish | None = None
         self._shared_initial = shared_initial
         self._stateless = stateless
         self._exclude = tuple(exclude)
+        self._personal = tuple(personal)
         self._bounds = Bounds(max_norm, max_examples)
         self._held_bytes = held_bytes
         self._checkpoint = checkpoint
@@ -166,11 +156,16 @@ class Compressed(Strategy):
             "shared_initial": shared_initial,
             "stateless": stateless,
             "exclude": list(exclude),
+            "personal": list(personal),
+            "sparsify": repr(sparsify),
             "distil": distil is not None,
+            "tune": tune is not None,
             "groups": list(fleet.names) if fleet else [],
         }
         self._distil = distil
+        self._tune = tune
         self._fleet = fleet
+        self._sparsify = sparsify
         self._rate = Rate(self.up, strategy, stateless=stateless)
         self._running = False
 
@@ -200,6 +195,7 @@ class Compressed(Strategy):
                 began = time.monotonic()
                 outcome, asked, distilled, evaluation = Outcome({}, None, []), 0, False, None
                 facts: Facts = {}
+                judged: dict[str, MetricRecord] = {}
                 judging = evaluate_config or ConfigRecord()
                 if number > 0:
                     outcome, asked = self._train(number, exchange, timeout, train_config or ConfigRecord())
@@ -207,10 +203,10 @@ class Compressed(Strategy):
                         ask_nodes, outcome.votes, number, exchange, self.strategy, self._bounds, timeout, judging
                     )
                     distilled = self._advance(number, outcome, exchange, Part(ask, facts.update))
-                    evaluation = self._evaluate(number, exchange, timeout, judging)
+                    evaluation, judged = self._evaluate(number, exchange, timeout, judging)
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)
-                model = exchange.models.model
+                model = exchange.personal.whole(exchange.models.model)
                 central = evaluate_fn(number, model_record(model)) if evaluate_fn else None
                 _note(result.evaluate_metrics_serverapp, number, central)
                 if self.on_round is not None:
@@ -218,12 +214,26 @@ class Compressed(Strategy):
                     failures, seconds = asked - len(counted), time.monotonic() - began
                     groups = {name: d.model for name, d in exchange.models.downlinks.items() if self._fleet}
                     self.on_round(
-                        Round(number, model, central, evaluation, failures, seconds, counted, distilled, groups, facts)
+                        Round(
+                            number,
+                            model,
+                            central,
+                            evaluation,
+                            failures,
+                            seconds,
+                            counted,
+                            distilled,
+                            judged,
+                            groups,
+                            facts,
+                        )
                     )
                 exchange.forget(recovery.needed if recovery else set())
                 if recovery:
                     recovery.save(number, exchange, result)
-            result.arrays = model_record(exchange.models.model)
+            if self.finish is not None:
+                self.finish(num_rounds, exchange, timeout)
+            result.arrays = model_record(exchange.personal.whole(exchange.models.model))
             return result
 
     def _recovery(self) -> Recovery | None:
@@ -247,7 +257,11 @@ class Compressed(Strategy):
         if self._distil is not None and outcome.votes:
             distil = self._distil.part(part) if isinstance(self._distil, TakesPart) else self._distil
             taught = distil(exact, outcome.votes, derive(self.seed, "distil", number))
-        models.advance(cast(taught, models.layout), number)
+        wanted = cast(taught, models.layout)
+        if self._sparsify is not None:
+            ballots = [(vote.weight, vote.ballot) for vote in outcome.votes]
+            wanted = self._sparsify(number, wanted, models.exact, ballots)
+        models.advance(wanted, number)
         return taught is not exact
 
     def _exchange(self, grid: Grid, initial_arrays: ArrayRecord, timeout: float, folder: Path) -> Exchange:
@@ -260,22 +274,31 @@ class Compressed(Strategy):
                 self.key,
                 model,
                 self.seed,
-                Versions(layout, place, self._held_bytes // len(self._fleet.names if self._fleet else "1")),
+                Versions(layout, place, self._held_bytes // groups),
                 shared_initial=self._shared_initial,
                 stateless=self._stateless,
+                tune=self._tune,
+                sparse=self._sparsify is not None,
             )
 
         excluded: dict[Layout, bytes] = {}
-        initial = {name: array.numpy() for name, array in initial_arrays.items()}
+        groups = len(self._fleet.names) if self._fleet else 1
+        whole = {name: array.numpy() for name, array in initial_arrays.items()}
+        personal = self.personal(whole)
+        initial = personal.shared(whole)
         models: Models = Grouped(self._fleet, make) if self._fleet else One(make("", initial))
         join = self._fleet.join if self._fleet and not self._fleet.groups.dealt else None
         named = NamedGrid(grid, timeout, self.ledger, join)
-        return Exchange(named, models, self.ledger, Peers(), exclude=excluded, seed=self.seed)
+        return Exchange(named, models, self.ledger, Peers(), personal=personal, exclude=excluded, seed=self.seed)
+
+    def personal(self, initial: Mapping[str, np.ndarray]) -> Personal:
+        """Return what of the model that a run begins with stays on the nodes; SettingError if that is all of it."""
+        if not initial:
+            raise SettingError("the model has no tensors: initial_arrays is empty")
+        return Personal.of(initial, self._personal)
 
     def excluded(self, layout: Layout) -> bytes:
         """Return the mask of the tensors whose changes are not sent, empty for none; SettingError if that is all."""
-        if not layout.tensors:
-            raise SettingError("the model has no tensors: initial_arrays is empty")
         names = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
         if len(names) == len(layout.tensors):
             raise SettingError(f"exclude leaves some tensors to be sent, got {', '.join(self._exclude)}")
@@ -311,6 +334,8 @@ class Compressed(Strategy):
         """Train a round; return what came of it, and how many messages were sent for it."""
         asked, trouble = 0, ""
         exact = exchange.models.exact
+        if self._sparsify is not None:
+            config = self._sparsify.ask(number, config)
         for attempt in range(ATTEMPTS):
             _seed_globals(exchange.grid, self.seed, "train", number, attempt)
             messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))
@@ -344,15 +369,23 @@ class Compressed(Strategy):
                 delivery.trouble = f"node {reply.node}: {error}"
         return alike(number, self.strategy, votes)
 
-    def _evaluate(self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord) -> MetricRecord | None:
-        """Let nodes evaluate the model that they were sent, v."""
+    def _evaluate(
+        self, number: int, exchange: Exchange, timeout: float, config: ConfigRecord
+    ) -> tuple[MetricRecord | None, dict[str, MetricRecord]]:
+        """Let nodes evaluate the model that they were sent, v; return what they say together, and each of them."""
         arrays = model_record(exchange.models.model)
         _seed_globals(exchange.grid, self.seed, "evaluate", number)
         messages = list(self.configure_evaluate(number, arrays, config, exchange.grid))
         delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))
         said = [(reply.node, reply.message) for reply in delivery.replies]
         replies = judged(number, self.strategy, said, self._bounds)
-        return self.aggregate_evaluate(number, replies) if delivery.asked else None
+        good = set(map(id, replies))
+        each = {
+            reply.node: next(iter(reply.message.content.metric_records.values()))
+            for reply in delivery.replies
+            if id(reply.message) in good and reply.message.content.metric_records
+        }
+        return (self.aggregate_evaluate(number, replies) if delivery.asked else None), each
 
 
 def _describe(policy: Policy) -> str:

@@ -13,11 +13,13 @@ from fedpress.compression import Codec, FrameError, Layout
 from fedpress.compression.envelope import Records
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name, taken
+from fedpress.compression.sparse import decode_ballot
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Frames
 from fedpress.server.models import Models
 from fedpress.server.nodes import NamedGrid
 from fedpress.server.peers import Peers
+from fedpress.server.personal.layers import Personal
 from fedpress.server.wire import message_nbytes
 
 RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
@@ -45,11 +47,13 @@ class Reply:
     asked: Asked
     tensors: bytes  # mask of the tensors that its frame holds
     work: Work
+    ballot: bytes  # the dead weights that it would have back, coded; empty if it was not asked
 
     def vote(self, models: Models, weighted_by: str, bounds: Bounds) -> Vote:
         """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
         downlink = models.of(self.node)
         layout, version = downlink.layout, self.asked.version
+        decode_ballot(self.ballot, downlink.live, layout)
         return Vote(
             self.node,
             read_weight(self.message, weighted_by, bounds),
@@ -57,6 +61,7 @@ class Reply:
             self.message,
             downlink.exact,
             downlink.versions,
+            downlink.live,
             layout,
             layout.part(self.tensors),
             self.asked.up,
@@ -66,6 +71,7 @@ class Reply:
             self.work,
             models.group(self.node),
             models.place(self.node),
+            self.ballot,
         )
 
 
@@ -91,6 +97,7 @@ class Exchange:
         ledger: Ledger,
         peers: Peers,
         *,
+        personal: Personal,
         exclude: Mapping[Layout, bytes],
         seed: int,
     ) -> None:
@@ -99,6 +106,7 @@ class Exchange:
         self.peers = peers
         self.ledger = ledger
         self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
+        self.personal = personal
         self._exclude = exclude  # for each layout the mask of tensors whose changes are not sent
         self._seed = seed
         self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
@@ -178,6 +186,7 @@ class Exchange:
         if node not in delivery.asked:
             raise FrameError("it was asked nothing")
         peer, asked = self.peers[name], delivery.asked[node]
+        peer.owns = taken(said, "owns", bool)
         version, turn = taken(said, "version", bytes), taken(said, "turn", int)
         if said.get("need_key"):
             useless = (
@@ -189,7 +198,8 @@ class Exchange:
             return useless or version not in self.models.of(name).versions
         frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
+        ballot = taken(said, "ballot", bytes)
+        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame + ballot):
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
@@ -199,7 +209,7 @@ class Exchange:
             peer.seconds = work.training
         tensors = taken(said, "tensors", bytes)
         del message.content[KEY]
-        delivery.replies.append(Reply(name, message, asked, tensors, work))
+        delivery.replies.append(Reply(name, message, asked, tensors, work, ballot))
         return None
 
     def _heard(self, name: str, version: bytes, turn: int) -> None:
@@ -219,7 +229,7 @@ class Exchange:
             self.peers[name].held = self.grid.versions.get(name, b"")
         peer = self.peers[name]
         downlink = self.models.of(name)
-        frames = downlink.frames_for(peer.held, key=key)
+        frames = replace(downlink.frames_for(peer.held, key=key), own=self._own(name))
         base = frames.base if downlink.keep else b""
         delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
         if downlink.keep:
@@ -236,6 +246,11 @@ class Exchange:
                 "layout": downlink.layout.text if frames.key else "",
                 "up": str(asked.up),
                 "exclude": self._exclude[downlink.layout],
+                "personal": self.personal.mask,
+                "own": len(frames.own),
+                "own_layout": self.personal.layout.text if frames.own else "",
+                "sparse": downlink.sparse,
+                "live": len(frames.live),
                 "keep": downlink.keep,
                 "accepted": peer.accepted,
                 "turn": peer.turn,
@@ -248,24 +263,33 @@ class Exchange:
         sent = message.metadata
         RECORDS.fold(content, self._apart)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
-        self._note(round, packed, name, frames.nbytes, message_nbytes(packed))
+        self._note(round, packed, name, frames.nbytes, message_nbytes(packed), owned=bool(frames.own))
         return packed
+
+    def _own(self, name: str) -> bytes:
+        """Return the frame of what a node's personal tensors begin as; none where it has its own, or makes them."""
+        peer = self.peers[name]
+        makes_them = peer.owns is None and self.models.of(name).initial
+        return b"" if peer.owns or makes_them else self.personal.frame
 
     def _record(self, frames: Frames) -> ArrayRecord:
         if frames not in self._shared:
-            data = b"".join(frames.frames)
+            data = frames.data
             self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
         return self._shared[frames]
 
     def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+        ballot = message.content.config_records.get(KEY, ConfigRecord()).get("ballot")
+        frame += len(ballot) if isinstance(ballot, bytes) else 0
         self._note(round, message, node, frame, nbytes)
 
-    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int) -> None:
+    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, *, owned: bool = False) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
         # An evaluation's reply, or a request for a key frame, carries no tensors.
         plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
+        plain += self.personal.layout.nbytes if owned else 0
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
 

@@ -1,7 +1,7 @@
 """Who is who: a Grid that lists nodes, and returns replies, in the order of their names."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -69,7 +69,20 @@ class NamedGrid(Grid):
         # Flower's own grids go through the messages twice.
         taken = messages if getattr(self._grid, "lazy", False) else list(messages)
         replies = self._grid.send_and_receive(taken, timeout=timeout)
+        if isinstance(taken, list):
+            replies = self._attributed(taken, replies)
         return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
+
+    def _attributed(self, asked: list[Message], replies: Iterable[Message]) -> Iterator[Message]:
+        """Yield replies under the node that was asked: SuperLink signs the error of one that went away with its own."""
+        by_id = {message.metadata.message_id: message for message in asked}
+        for reply in replies:
+            if reply.metadata.src_node_id in self._names:
+                yield reply
+            elif reply.has_error() and reply.metadata.reply_to_message_id in by_id:
+                yield Message(reply.error, reply_to=by_id[reply.metadata.reply_to_message_id])
+            else:
+                _log.warning("a reply from node %d, which was asked nothing, is left out", reply.metadata.src_node_id)
 
     def snapshot(self) -> Any:
         """Return, as JSON, where the nodes' states are as they are now; None if the engine does not keep them."""

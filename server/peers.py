@@ -16,6 +16,7 @@ class Peer:
     seconds: float = 0.0  # how long its app took, as it says; 0 if it has not trained yet
     frame: int = 0  # bytes of its last frame that counted
     norm: float = 0.0  # of that frame's update, L2
+    owns: bool | None = None  # whether it has personal tensors of its own; None if it has not said so
 
 
 class Peers(dict[str, Peer]):
@@ -42,7 +43,7 @@ class Peers(dict[str, Peer]):
     def as_json(self) -> dict[str, Any]:
         """Return all that is known, as JSON can hold it."""
         rows = [
-            [name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn, p.seconds, p.frame, p.norm]
+            [name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn, p.seconds, p.frame, p.norm, p.owns]
             for name, p in self.items()
         ]
         return {"nodes": rows, "costs": self.costs}

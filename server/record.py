@@ -1,10 +1,12 @@
 """The run's folder: result.json and the model, rewritten whole after every round, so that a killed run leaves both."""
 
 import csv
+import io
 import json
 import os
 import platform
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,14 @@ import fedpress
 from fedpress.compression import Update
 from fedpress.compression.files import replace
 from fedpress.compression.ledger import Ledger, Totals
-from fedpress.server.compressed import Round
+from fedpress.server.personal.finetune import Tuned
+from fedpress.server.personal.spread import spread
+from fedpress.server.rounds import Round
+from fedpress.server.sparse.shares import share_dead
 
 SCHEMA = 1
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
+TUNED = "personal.csv"
 _COLUMNS = (
     *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
     *("examples", "training_seconds", "coding_seconds"),
@@ -83,9 +89,14 @@ class Recorder:
                 row["distillation"] = done.distillation
             if groups:
                 row["groups"] = groups
+            if self._result["config"].get("sparsify"):
+                row["dead"] = share_dead(done.model)
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
+            said = [value for m in done.judged.values() if isinstance(value := m.get("accuracy"), int | float)]
+            if said:
+                row["nodes_accuracy"] = spread(said)
             self._result["rounds"].append(row)
         up, down = (self._ledger.totals(direction=d, purpose="train") for d in ("up", "down"))
         self._result["totals"] = {
@@ -98,6 +109,24 @@ class Recorder:
         if groups:
             self._result["final"] = {**scores, "groups": groups}
         self._write(done)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether a run that goes on has been through its fine-tuning already."""
+        return "nodes" in self._result.get("final", {})
+
+    def tuned(self, nodes: list[Tuned]) -> None:
+        """Write down what nodes made of the last model: DIR/personal.csv, and what it comes to."""
+        rows = [asdict(node) for node in nodes]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, [field.name for field in fields(Tuned)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace(self._folder / TUNED, text.getvalue().encode())
+        if rows:
+            ways = {way: spread([row[way] for row in rows]) for way in ("before", "after")}
+            self._result["final"]["nodes"] = ways
+            replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
     def _write_clients(self, done: Round) -> None:
         """Add the round's row for each node; the first time keep those of earlier rounds, if a run goes on."""

@@ -27,6 +27,25 @@ def cnn(dropout: float) -> nn.Module:
     )
 
 
+def cnnbn(dropout: float) -> nn.Module:
+    """Return `cnn` with batch norm behind its convolutions, 32,852 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 5),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(256, 110),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(110, 10),
+    )
+
+
 def mcmahan(dropout: float) -> nn.Module:
     """Return the CNN of McMahan et al. 2017, https://arxiv.org/abs/1602.05629, 1,663,370 parameters."""
     return nn.Sequential(
@@ -61,6 +80,27 @@ def lenet(dropout: float) -> nn.Module:
         nn.Dropout(dropout),
         nn.Linear(84, 10),
     )
+
+
+def pocket(dropout: float) -> nn.Module:
+    """Return a network for 28 x 28 images that is under 25 kB as an int8 ExecuTorch file, 15,786 parameters.
+
+    What such a file costs beside its weights is 5 kB, and 1.5 kB a layer: three layers and a head, each stride takes
+    the place of a pooling.
+    """
+    return _strided((16, 24, 32), dropout)
+
+
+def strided(dropout: float) -> nn.Module:
+    """Return the same network, wide enough to teach that one, 89,770 parameters."""
+    return _strided((32, 64, 96), dropout)
+
+
+def _strided(widths: tuple[int, ...], dropout: float) -> nn.Module:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise((1, *widths)):
+        layers += [nn.Conv2d(inputs, outputs, 3, 2, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Dropout(dropout), nn.Linear(16 * widths[-1], 10))
 
 
 def cnn1d(dropout: float) -> nn.Module:

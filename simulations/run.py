@@ -18,7 +18,7 @@ from fedpress.compression.files import make_folder, replace
 from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
 from fedpress.server.configuration import CONFIG, go_on
-from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC
+from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC, TUNED
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.late import Late
 from fedpress.simulations.partitions import draw
@@ -141,7 +141,7 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
                 f"{config['out']} holds a run already: go on with it with --resume, name another folder, or overwrite "
                 "it with --force"
             )
-        for name in (RESULT, MODEL, TRAFFIC, LOG, PARTITION, *PLOTS):
+        for name in (RESULT, MODEL, TRAFFIC, TUNED, LOG, PARTITION, *PLOTS):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     make_folder(folder / CHECKPOINT)

@@ -12,14 +12,17 @@ from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import read_tables
 from fedpress.server.distillation import Distilling
 from fedpress.server.fleet.build import check_fleet
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import PREFIX, build_strategy
 from fedpress.simulations.network.fleet import find_fleet
 from fedpress.simulations.network.links import find_link
 from fedpress.simulations.partitions import KINDS
 from fedpress.simulations.workloads import find
+from fedpress.simulations.workloads.task import Workload
 
 ENGINES = ("inprocess", "ray")
 TASK = "fedpress.simulations.workloads:task"
@@ -58,7 +61,7 @@ class Simulated:
             raise SettingError(unknown("partition", self.partition, KINDS))
         if self.engine not in ENGINES:
             raise SettingError(unknown("engine", self.engine, ENGINES))
-        _check_device(self.device)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,8 @@ SECTIONS: dict[str, type] = {
     "training": Training,
     "distillation": Distilling,
     "groups": Groups,
+    "personalisation": Personalising,
+    "sparsity": Sparsifying,
     "network": Network,
 }
 
@@ -127,14 +132,37 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
             raise SettingError(unknown("setting", key, keys()))
         config[key] = value
     config["task"] = TASK
+    _check(config, workload)
+    return config
+
+
+def _check(config: Mapping[str, Value], workload: Workload) -> None:
+    """Raise SettingError if settings do not go together."""
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
+    distilling, personalising = read(Distilling, config), read(Personalising, config)
+    read(Sparsifying, config)
     network = read(Network, config)
     groups = read(Groups, config)
-    check_fleet(groups, serving, read(Distilling, config), build_strategy(config))
+    check_fleet(config, build_strategy(config))
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))
+    _check_groups(groups, simulated, workload)
+    if serving.per_round > simulated.clients:
+        raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
+    if simulated.engine == "ray" and (network.deadline or find_fleet(network.fleet).dropouts):
+        raise SettingError("deadlines and dropouts are simulated in process: engine is inprocess, got 'ray'")
+    judging = {
+        "fraction-evaluate": serving.fraction_evaluate,
+        "finetune-epochs": personalising.finetune_epochs,
+        "distil-criterion clients": distilling.distil and distilling.distil_criterion == "clients",
+    }
+    if not simulated.holdout and (asked := [key for key, judged in judging.items() if judged]):
+        raise SettingError(f"nodes evaluate on what they hold out: with {asked[0]}, holdout is above 0")
+
+
+def _check_groups(groups: Groups, simulated: Simulated, workload: Workload) -> None:
     for group in groups.all:
         if not group.share:
             raise SettingError(f"virtual nodes are dealt out by shares, {group.name}:0.5, got {group.name!r}")
@@ -143,16 +171,10 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
     if groups.wide:
         name = simulated.model or next(iter(workload.models))
         channels_of(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
-    if serving.per_round > simulated.clients:
-        raise SettingError(f"per-round is at most the number of clients, {simulated.clients}, got {serving.per_round}")
-    if simulated.engine == "ray" and (network.deadline or find_fleet(network.fleet).dropouts):
-        raise SettingError("deadlines and dropouts are simulated in process: engine is inprocess, got 'ray'")
-    if serving.fraction_evaluate and not simulated.holdout:
-        raise SettingError("nodes evaluate on what they hold out: with fraction-evaluate, holdout is above 0")
-    return config
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
+    """Raise SettingError if torch knows no device `name` here."""
     if name == "cpu":
         return
     import torch

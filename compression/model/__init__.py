@@ -1,5 +1,11 @@
-"""Smaller models: from a model, or its weights, to one that a device can run.
+"""Models that fit devices: fewer channels, lower ranks, shared weights, fewer layers. The one room here with torch.
 
-The one place in `compression/` that may know torch; it knows nothing of Flower, clients or servers. One file for each
-way to make a model smaller; what goes in is any `nn.Module`, and what it cannot handle it refuses in one line.
+In goes a model and what is wanted of it; out comes a `Plan`, which is JSON: how a smaller model is made from the
+workload's own. `plan.apply(model)` makes it with the weights that it should have, `plan.build(model)` with room for
+them, to load a file into. A kind of step is one file with a `Step` in it, and one entry in `plan.KINDS`.
 """
+
+from fedpress.compression.model.plan import Plan
+from fedpress.compression.model.step import Step
+
+__all__ = ["Plan", "Step"]

@@ -39,9 +39,9 @@ class KMeans(Stage):
         symbols = np.zeros(values.size, self._dtype)
         books = [np.zeros(0, np.float32)]
         for part, out in zip(parts(values, edges), parts(symbols, edges), strict=True):
-            book = _centroids(part, self.k)
+            book = centroids(part, self.k)
             for block in blocks(part.size):
-                out[block] = np.searchsorted(_middles(book), part[block])
+                out[block] = np.searchsorted(middles(book), part[block])
             books.append(book)
         sizes = np.array([book.size for book in books[1:]], np.uint32)
         return {**without(streams, "values"), "symbols": symbols, "codebook": np.concatenate(books), "sizes": sizes}
@@ -62,7 +62,7 @@ class KMeans(Stage):
         return {**without(streams, "symbols", "codebook", "sizes"), "values": values}
 
 
-def _centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+def centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """Return at most `k` centroids, float32, ascending."""
     if values.size == 0:
         return np.zeros(0, np.float32)
@@ -72,7 +72,7 @@ def _centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
         return np.asarray(ordered[new], np.float32)
     book = np.linspace(float(ordered[0]), float(ordered[-1]), k)
     for _ in range(_ROUNDS):
-        ends = np.concatenate([[0], np.searchsorted(ordered, _middles(book)), [ordered.size]])
+        ends = np.concatenate([[0], np.searchsorted(ordered, middles(book)), [ordered.size]])
         count = np.diff(ends)
         sums = np.add.reduceat(ordered, np.minimum(ends[:-1], ordered.size - 1), dtype=np.float64)
         mean = sums / np.maximum(count, 1)
@@ -80,5 +80,6 @@ def _centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     return np.unique(book.astype(np.float32))
 
 
-def _middles(book: NDArray[np.floating]) -> NDArray[np.float64]:
+def middles(book: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return where one centroid's values end and the next one's begin."""
     return book[:-1].astype(np.float64) / 2 + book[1:].astype(np.float64) / 2

@@ -13,9 +13,11 @@ from fedpress.cli.bench import bench
 from fedpress.cli.client import client
 from fedpress.cli.compare import compare
 from fedpress.cli.doctor import doctor
+from fedpress.cli.export import export
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
 from fedpress.cli.server import server
+from fedpress.cli.shrink import shrink
 from fedpress.cli.simulate import simulate
 from fedpress.compression.errors import FedpressError, SettingError
 
@@ -31,6 +33,8 @@ app = typer.Typer(
 )
 app.command()(simulate)
 app.command()(compare)
+app.command()(shrink)
+app.command()(export)
 app.command()(inspect)
 app.command()(server)
 app.command()(doctor)

@@ -11,9 +11,11 @@ from fedpress.server.configuration import go_on, read_tables
 from fedpress.server.deploy.gate import LEAST_BODY
 from fedpress.server.distillation import Distilling
 from fedpress.server.fleet.build import check_fleet
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.policies import PREFIX as POLICY
 from fedpress.server.policies import build_policy
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategies import PREFIX as STRATEGY
 from fedpress.server.strategies import build_strategy
 
@@ -47,7 +49,14 @@ class Deployed:
 
 def sections(training: type) -> dict[str, tuple[type, ...]]:
     """Return the settings by the table that they stand in; `training` are those of the nodes."""
-    return {"server": (Deployed, Serving), "training": (training,), "distillation": (Distilling,), "groups": (Groups,)}
+    return {
+        "server": (Deployed, Serving),
+        "training": (training,),
+        "distillation": (Distilling,),
+        "groups": (Groups,),
+        "personalisation": (Personalising,),
+        "sparsity": (Sparsifying,),
+    }
 
 
 def resolve(given: Mapping[str, Value], file: Path | None, training: type) -> dict[str, Value]:
@@ -94,10 +103,13 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     config.setdefault("per-round", deployed.nodes)
     serving = read(Serving, config)
     read(training, config)
+    read(Distilling, config)
+    read(Personalising, config)
+    read(Sparsifying, config)
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
     groups = read(Groups, config)
-    check_fleet(groups, serving, read(Distilling, config), build_strategy({"clients": deployed.nodes, **config}))
+    check_fleet(config, build_strategy({"clients": deployed.nodes, **config}))
     if groups.dealt:
         raise SettingError(f"a device says itself what it runs: groups have no shares, got {groups.groups!r}")
     build_policy(config)

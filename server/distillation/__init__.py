@@ -10,6 +10,7 @@ from fedpress.server.distillation.ensemble import Teacher, ensemble_scores, scor
 from fedpress.server.distillation.proxies import proxy_of
 from fedpress.server.distillation.settings import Distilling
 from fedpress.server.distillation.teaching import teach
+from fedpress.server.distillation.tuning import Tuning
 from fedpress.server.distillation.weighing import WEIGHINGS, Knows
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "EnsembleDistillation",
     "Knows",
     "Teacher",
+    "Tuning",
     "ensemble_scores",
     "proxy_of",
     "scores_of",

@@ -27,7 +27,13 @@ class Distilling:
     distil_batch: int = 128  # examples in a step
     distil_lr: float = 1e-3  # of Adam, falling to 0 along a cosine
     distil_temperature: float = 1.0  # by which scores are divided: the higher, the more the less likely answers count
+    distil_tune: int = 0  # steps in which what nodes receive is brought to do what the exact model does; 0 for none
     distil_patience: int = 0  # looks, ten a round, without a gain, after which teaching stops; 0 for never
+
+    @property
+    def needs_proxy(self) -> bool:
+        """Whether there has to be something to teach on."""
+        return self.distil or self.distil_tune > 0
 
     def __post_init__(self) -> None:
         if self.distil_weighing not in WEIGHINGS:
@@ -38,7 +44,8 @@ class Distilling:
         if self.distil_source not in SOURCES and not (kind == FOLDER and path):
             raise SettingError(unknown("distil-source", self.distil_source, (*SOURCES, f"{FOLDER}:PATH")))
         require(0 <= self.distil_mixed < 1, "distil_mixed", "in [0, 1)", self.distil_mixed)
-        require(self.distil_patience >= 0, "distil_patience", "at least 0", self.distil_patience)
+        for name in ("distil_patience", "distil_tune"):
+            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("distil_proxy", "distil_guard", "distil_steps", "distil_batch", "distil_inversion"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in ("distil_lr", "distil_temperature"):

@@ -41,7 +41,7 @@ def by_confidence(said: Tensor, _knows: Knows) -> Tensor:
 
 def by_entropy(said: Tensor, _knows: Knows) -> Tensor:
     """By how far a teacher's answer is from knowing nothing: 1 less its entropy over the largest there is."""
-    entropy = torch.special.entr(said.exp()).sum(-1, keepdim=True)
+    entropy: Tensor = torch.special.entr(said.exp()).sum(-1, keepdim=True)
     return 1 - entropy / math.log(max(2, said.shape[-1]))
 
 

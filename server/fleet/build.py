@@ -16,7 +16,9 @@ from fedpress.server.fleet.architectures import Architectures
 from fedpress.server.fleet.consensus import Student
 from fedpress.server.fleet.fleet import Fleet, check_strategy
 from fedpress.server.fleet.widths import Widths
+from fedpress.server.personal.settings import Personalising
 from fedpress.server.settings import Serving
+from fedpress.server.sparse.settings import Sparsifying
 
 
 def build_fleet(config: Mapping[str, Value], task: Any) -> Fleet | None:
@@ -49,24 +51,36 @@ def build_student(config: Mapping[str, Value], task: Any) -> Student | None:
     return Student(task, read(Distilling, config), int(config["seed"]), str(config["device"]))
 
 
-def check_fleet(groups: Groups, serving: Serving, distilling: Distilling, strategy: Strategy) -> None:
-    """Raise SettingError if the server's settings do not go together with these groups."""
+def check_fleet(config: Mapping[str, Value], strategy: Strategy) -> None:
+    """Raise SettingError if a run's settings do not go together with its groups, or with sharing scores."""
+    groups, serving = read(Groups, config), read(Serving, config)
     if groups.share == SCORES:
-        if serving.stateless:
-            raise SettingError("nodes that share scores keep models of their own: stateless is false, got true")
-        if distilling.distil:
-            raise SettingError("where nodes share scores there are no models to average and teach: leave distil out")
-        if distilling.distil_source in ("noise", "inverted"):
+        _check_scores(config, serving)
+    elif groups.all:
+        check_strategy(strategy)
+        if groups.slices != "nested" and (serving.shared_initial or not serving.stateless):
             raise SettingError(
-                f"scores are of inputs that all have: distil-source {distilling.distil_source!r} makes them up, each "
-                "time others: name held-out or a data set"
+                f"what a node remembers belongs to channels that {groups.slices} slices take from it: they need "
+                "stateless true and shared-initial false"
             )
-        return
-    if not groups.all:
-        return
-    check_strategy(strategy)
-    if groups.slices != "nested" and (serving.shared_initial or not serving.stateless):
+
+
+def _check_scores(config: Mapping[str, Value], serving: Serving) -> None:
+    distilling, personalising = read(Distilling, config), read(Personalising, config)
+    if serving.stateless:
+        raise SettingError("nodes that share scores keep models of their own: stateless is false, got true")
+    others = {
+        "distil": distilling.distil,
+        "distil-tune": distilling.distil_tune,
+        "personal": personalising.personal,
+        "finetune-epochs": personalising.finetune_epochs,
+        "sparsify": read(Sparsifying, config).sparsify,
+        "exclude": serving.exclude,
+    }
+    if wanted := [key for key, value in others.items() if value]:
+        raise SettingError(f"{wanted[0]} works on weights, and where nodes share scores none travel: leave it out")
+    if distilling.distil_source in ("noise", "inverted"):
         raise SettingError(
-            f"what a node remembers belongs to channels that {groups.slices} slices take from it: they need stateless "
-            "true and shared-initial false"
+            f"scores are of inputs that all have: distil-source {distilling.distil_source!r} makes them up, each time "
+            "others; name held-out or a data set"
         )

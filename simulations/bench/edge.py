@@ -23,7 +23,7 @@ from fedpress.compression.settings import Value
 from fedpress.server.record import RESULT
 from fedpress.simulations.bench import edge_bare, edge_device
 from fedpress.simulations.bench.edge_parties import Ours, Party, Stock, end, wait_for
-from fedpress.simulations.bench.memory import Taken, peak, taken
+from fedpress.simulations.bench.memory import Taken, busy, peak, taken
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -32,7 +32,8 @@ NOTHING = 10  # float32 of the model of a round that does nothing
 SIZES = (25_000, 400_000)  # float32 of models whose frames are weighed
 EXAMPLES = 600  # that the one node trains on, as in a federation of 100 on Fashion-MNIST
 _LOOKS = 5  # at a process's memory, of which the median counts
-_CALM = 2.0  # seconds until a process that just worked is idle
+_CALM = 2.0  # seconds in which no process of a client begins, ends or works, until it is idle
+_WORK = 0.05  # seconds of processor in that time that are no work: polling takes some
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,16 @@ def _alone(name: str, place: Path | None = None) -> _Alone:
 
 
 def _idle(process: psutil.Popen) -> Taken:
-    time.sleep(_CALM)
+    before, since = busy(process), time.monotonic()
+
+    def calm() -> bool:
+        nonlocal before, since
+        now = busy(process)
+        if now.keys() != before.keys() or sum(now.values()) - sum(before.values()) > _WORK:
+            before, since = now, time.monotonic()
+        return time.monotonic() - since > _CALM
+
+    wait_for(calm, "a client to be idle")
     looks = []
     for _ in range(_LOOKS):
         if process.poll() is not None:

@@ -1,5 +1,6 @@
 """What processes take of the memory, as the kernel counts it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,16 @@ def taken(process: psutil.Process) -> Taken:
     except psutil.Error:
         return Taken(0, 0, 0)
     return total
+
+
+def busy(process: psutil.Process) -> dict[int, float]:
+    """Return the seconds of processor that a process and its descendants have taken, by process."""
+    taken_by = {}
+    for part in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = part.cpu_times()
+            taken_by[part.pid] = times.user + times.system
+    return taken_by
 
 
 def peak(process: psutil.Process) -> int:

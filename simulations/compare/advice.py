@@ -46,7 +46,7 @@ def _advise(scores: Sequence[Score], allowed: float) -> Advice:
     good = [s for s in ran if s.cost("seconds") is not None and 100 * (best - s.mean("final")) <= allowed]
     if not good:
         reason = (
-            f"no candidate reaches {100 * scores[0].target:.2f} % in every seed and loses {allowed:g} points at most"
+            f"no candidate reaches {100 * scores[0].target:.2f} % in every seed and loses {_points(allowed)} at most"
         )
         return Advice(workload, None, None, 0, 0, allowed, best, reason)
     ranked = sorted(good, key=lambda s: (round(s.cost("seconds") or 0.0, 3), s.cost("both") or 0.0))
@@ -54,12 +54,16 @@ def _advise(scores: Sequence[Score], allowed: float) -> Advice:
     wins, seeds = _wins(choice, second) if second else (0, 0)
     lost = 100 * (best - choice.mean("final"))
     reason = (
-        f"of {len(good)} candidates that lose at most {allowed:g} points it is the soonest at "
+        f"of {len(good)} candidates that lose at most {_points(allowed)} it is the soonest at "
         f"{100 * choice.target:.2f} %, after {duration(choice.cost('seconds') or 0)} of simulated time and "
         f"{amount(choice.cost('both') or 0)} both ways; "
         + (f"it loses {lost:.2f} points" if lost >= 0 else f"it gains {-lost:.2f} points")
     )
     return Advice(workload, choice, second, wins, seeds, allowed, best, reason)
+
+
+def _points(count: float) -> str:
+    return f"{count:g} point" + "s" * (count != 1)
 
 
 def _wins(choice: Score, second: Score) -> tuple[int, int]:

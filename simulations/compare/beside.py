@@ -84,7 +84,7 @@ def _update(cell: Cell) -> Update:
     work, config = task(cell.config), cell.config
     initial, model = work.initial(), work.model()
     model.load_state_dict({name: torch.from_numpy(array) for name, array in initial.items()})
-    place = {"round": 1, "rounds": int(config["rounds"]), "seed": cell.seed, "partition": 0}
+    place: dict[str, Any] = {"round": 1, "rounds": int(config["rounds"]), "seed": cell.seed, "partition": 0}
     train(model, work.examples(0), read(Training, config), **place, device=str(config["device"]))
     new = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     return difference(new, initial, Layout.of(initial))

@@ -108,9 +108,11 @@ def check(cells: Iterable[Cell]) -> None:
     for cell in _once(cells):
         try:
             work = task(cell.config)
+            strategy = build(cell.config, work)
             initial = work.initial()
+            initial = strategy.personal(initial).shared(initial)
             layout = Layout.of(initial)
-            left_out = build(cell.config, work).excluded(layout)
+            left_out = strategy.excluded(layout)
             names = {tensor.name for tensor in layout.part(left_out).tensors} if left_out else set()
             _code(cell.candidate, {name: array for name, array in initial.items() if name not in names})
         except FedpressError as error:

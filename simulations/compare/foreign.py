@@ -24,8 +24,8 @@ from fedpress.client import compress
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.settings import Value
 from fedpress.server import Compressed
-from fedpress.server.compressed import Round
 from fedpress.server.record import RESULT, Recorder
+from fedpress.server.rounds import Round
 from fedpress.simulations import simulate
 
 OURS = {"clients": 10, "workers": 1}  # what belongs to the simulation, with defaults; all else is the app's

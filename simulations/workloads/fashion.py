@@ -39,9 +39,12 @@ class Fashion:
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
         "cnn": models.cnn,
+        "cnnbn": models.cnnbn,
         "mcmahan": models.mcmahan,
         "lenet": models.lenet,
         "resnet18": models.resnet18,
+        "strided": models.strided,
+        "pocket": models.pocket,
     }
     defaults: ClassVar[Config] = {
         "clients": 100,

@@ -155,13 +155,10 @@ def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
     settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
     nothing = data.train.pick(np.arange(0))
     scores = read(Groups, config).share == SCORES
-    if not settings.distil and not scores:
+    if not settings.needs_proxy and not scores:
         return data, nothing, nothing
-    held = settings.distil_source == "held-out"
-    sizes = [
-        settings.distil_proxy * held,
-        settings.distil_guard * (settings.distil_criterion == "held-out" and not scores),
-    ]
+    held, guarded = settings.distil_source == "held-out", settings.distil and settings.distil_criterion == "held-out"
+    sizes = [settings.distil_proxy * held, settings.distil_guard * guarded]
     if sum(sizes) >= count:
         raise SettingError(f"distil-proxy and distil-guard leave some of the {count} examples to nodes, got {sizes}")
     order = derive(seed, "proxy").permutation(count)
@@ -199,4 +196,5 @@ KEYS = (
     "distil-criterion",
     "distil-guard",
     "share",
+    "distil-tune",
 )

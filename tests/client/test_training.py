@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.client.settings import OPTIMIZERS, Training
-from fedpress.client.training import evaluate, train
+from fedpress.client.training import count_classes, evaluate, train
 from fedpress.compression.errors import DataError
 
 COUNT = 22
@@ -293,6 +293,14 @@ def test_a_sequence_is_trained_at_every_step() -> None:
     nn.functional.cross_entropy(plain(x).reshape(40, 3), data.y.reshape(40)).backward()
     optimizer.step()
     torch.testing.assert_close(weights(model), weights(plain), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(22,), (4, 5)])
+def test_classes_are_counted_for_every_one_that_the_model_tells_apart(shape: tuple[int, ...]) -> None:
+    y = torch.randint(2, shape, generator=torch.Generator().manual_seed(1))
+    data = SimpleNamespace(x=torch.zeros(shape[0], 6), y=y)
+    counts = count_classes(make_model(), data, "cpu")
+    assert counts == [int((y == 0).sum()), int((y == 1).sum()), 0]
 
 
 def test_a_node_without_examples_is_one_line() -> None:

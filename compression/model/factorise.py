@@ -1,0 +1,62 @@
+"""Which layers are worth factorising, and to which ranks: as few as keep a share of the energy of their weights."""
+
+import torch
+from torch import nn
+
+from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.model.choice import Choice
+from fedpress.compression.model.factors import WAYS, Factorise, Factors, matrices, suits
+
+FOR_LINEAR = "svd"  # whichever way convolutions go
+
+
+def choose(model: nn.Module, by: str, energy: float) -> Choice:
+    """Return the step that factorises every layer that has fewer parameters afterwards.
+
+    Parameters
+    ----------
+    model
+        Its weights stay as they are.
+    by
+        The way for convolutions, one of `WAYS`; with `svd` each goes `svd` or `spatial`, whichever is smaller. Linear
+        layers go by `svd`.
+    energy
+        The share of the sum of squared singular values that each rank keeps, above 0 and at most 1.
+
+    Raises
+    ------
+    SettingError
+        If there is no such way, `energy` is out of range, or no layer would get smaller.
+    """
+    if by not in WAYS:
+        raise SettingError(unknown("way to factorise", by, WAYS))
+    if not 0 < energy <= 1:
+        raise SettingError(f"the energy to keep is above 0 and at most 1, got {energy}")
+    layers, left = {}, {}
+    for name, module in model.named_modules():
+        ways = (FOR_LINEAR,) if type(module) is nn.Linear else ("svd", "spatial") if by == "svd" else (by,)
+        options = [Factors(way, _ranks(module, way, energy)) for way in ways if suits(module, way)]
+        if not options:
+            continue
+        sizes = [_size(WAYS[it.by](module, it.ranks, False)) for it in options]
+        least = min(range(len(options)), key=sizes.__getitem__)
+        if sizes[least] < _size(module):
+            layers[name] = options[least]
+        else:
+            left[name] = f"{sizes[least]:,} parameters with {energy:.0%} of its energy, {_size(module):,} as it is"
+    if not layers:
+        raise SettingError(f"no layer of this model gets smaller by {by} with {energy:.0%} of its energy kept")
+    return Choice(Factorise(layers), {name: Factorise({name: it}) for name, it in layers.items()}, left)
+
+
+def _ranks(module: nn.Module, by: str, energy: float) -> tuple[int, ...]:
+    ranks = []
+    for matrix in matrices(module, by):
+        squares = torch.linalg.svdvals(matrix.double()) ** 2
+        kept = squares.reshape(-1, squares.shape[-1]).sum(0).cumsum(0)
+        ranks.append(min(int((kept < energy * kept[-1]).sum()) + 1, len(kept)))
+    return tuple(ranks)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

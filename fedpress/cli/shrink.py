@@ -1,0 +1,99 @@
+"""`fedpress shrink`."""
+
+import json as json_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedpress.cli.debug import Debug
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def shrink(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink made.")],
+    prune: Annotated[float, typer.Option(help="Share of every layer's channels to remove.")] = 0.0,
+    by: Annotated[str, typer.Option(help="What a channel is worth: l1, activation or taylor.")] = "l1",
+    factorise: Annotated[str, typer.Option(help="svd, spatial, tucker2 or separable.")] = "",
+    energy: Annotated[float, typer.Option(help="Share of a layer's energy that its factors keep.")] = 0.95,
+    share: Annotated[int, typer.Option(help="Different values that every layer keeps, 2 to 256.")] = 0,
+    share_rows: Annotated[float, typer.Option(help="Share of every layer's rows that stay different.")] = 0.0,
+    drop: Annotated[int, typer.Option(help="Layers to leave out, those that are missed least.")] = 0,
+    tune: Annotated[int, typer.Option(help="Steps of distillation from the folder's model after each of these.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Where it goes; FOLDER-small if not given.")] = None,
+    device: Annotated[str, typer.Option(help="To tune on: cpu, cuda or cuda:N.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is in the folder.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
+    _debug: Debug = False,
+) -> None:
+    """Make a smaller model of a run's: fewer channels, factors, shared weights, fewer layers; then tune it.
+
+    Example: `fedpress shrink runs/first --prune 0.5 --by taylor --share 16 --tune 500 --out runs/small`
+    """
+    # Only now: what follows imports torch, which --help can do without.
+    from rich.console import Console
+
+    from fedpress.simulations.shrink import Shrinking
+    from fedpress.simulations.shrink import shrink as make
+
+    wanted = Shrinking(drop, prune, by, factorise, energy, share_rows, share, tune)
+    place = out or folder.with_name(f"{folder.resolve().name}-small")
+    progress = Console(stderr=True, quiet=json, highlight=False)
+    told = make(folder, place, wanted, device=device, force=force, say=lambda line: progress.print(line, markup=False))
+    if json:
+        typer.echo(json_module.dumps(told))
+        return
+    _print(told, Console(highlight=False))
+    typer.echo(f"in {place}")
+
+
+def _print(told: dict[str, Any], console: "Console") -> None:
+    from rich import box
+    from rich.table import Table
+
+    from fedpress.compression.units import amount
+
+    table = Table(
+        "layer", "weights", "", "parameters", "", "FLOPs", "", title="what became of layers", title_justify="left"
+    )
+    for row in told["layers"]:
+        cells = []
+        for what in ("shape", "parameters", "flops"):
+            cells += [_cell(row["before"][what]), _cell(row["after"][what])]
+        table.add_row(row["layer"], *cells)
+    if told["layers"]:
+        console.print(table)
+    names = list(told["test"]["before"]["classes"])
+    for step in told["steps"]:
+        title = f"{step['step']}: points that each layer alone gains or loses"
+        table = Table("layer", "all", title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
+        for name in names:
+            table.add_column(name, justify="right", overflow="fold", min_width=5)
+        for row in step["alone"]:
+            points = (row["accuracy"], *row["classes"].values())
+            table.add_row(row["layer"], *("" if value is None else f"{100 * value:+.1f}" for value in points))
+        console.print(table)
+        for layer, reason in step["left"].items():
+            console.print(f"{layer} left alone: {reason}", markup=False)
+    table = Table("", "before", "after", title="the whole", title_justify="left")
+    before, after = told["before"], told["after"]
+    for what in ("parameters", "flops"):
+        table.add_row(what, f"{before[what]:,}", f"{after[what]:,}")
+    for what, key in (("file", "bytes"), ("packed by zstd", "zstd_bytes")):
+        table.add_row(what, amount(before[key]), amount(after[key]))
+    for count, times in told["latency_ms"].items():
+        table.add_row(f"ms for {count}", f"{times['before']:.3f}", f"{times['after']:.3f}")
+    test = told["test"]
+    table.add_row("test accuracy", *(f"{test[side]['accuracy']:.4f}" for side in ("before", "after")))
+    for name in names:
+        values = (test[side]["classes"][name] for side in ("before", "after"))
+        table.add_row(f"  {name}", *("" if value is None else f"{value:.3f}" for value in values))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join("x".join(map(str, shape)) for shape in value)
+    return f"{value:,}"

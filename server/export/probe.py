@@ -1,0 +1,115 @@
+"""Run one file on inputs: a program that imports nothing of fedpress, so that what it takes is the runtime's.
+
+`python probe.py RUNTIME FILE INPUTS SCORES` reads an array of inputs (n, ...), writes their scores (n, ...), and prints
+as JSON: seconds for one input, the most bytes resident, and how many of them were there before the model was.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Run = Callable[[Any], Any]
+_BATCH = 100  # inputs at once where the file takes many
+_BLOCKS = 15  # of calls, of which the quietest counts: other programs run here too
+_SECONDS = 0.1  # that a block takes, about
+
+
+def onnx() -> Callable[[str], Run]:
+    """Return what loads an ONNX file."""
+    import onnxruntime
+
+    def load(path: str) -> Run:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (name,) = (given.name for given in session.get_inputs())
+        return lambda x: session.run(None, {name: x})[0]
+
+    return load
+
+
+def executorch() -> Callable[[str], Run]:
+    """Return what loads an ExecuTorch file; it takes one input at a time."""
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    torch.set_num_threads(1)
+    _unsafe_reset_threadpool(1)
+    runtime = Runtime.get()
+
+    def load(path: str) -> Run:
+        program = runtime.load_program(path)  # it has to outlive its method
+        method = program.load_method("forward")
+
+        def run(x: Any) -> Any:
+            rows = [method.execute([torch.from_numpy(one)])[0] for one in np.split(x, len(x))]
+            return np.concatenate([row.numpy() for row in rows])
+
+        run.program = program  # type: ignore[attr-defined]
+        return run
+
+    return load
+
+
+def torch() -> Callable[[str], Run]:
+    """Return what loads a program that torch.export saved."""
+    import torch as module
+
+    module.set_num_threads(1)
+
+    def load(path: str) -> Run:
+        model = module.export.load(path).module(check_guards=False)
+
+        def run(x: Any) -> Any:
+            with module.inference_mode():
+                return model(module.from_numpy(x)).numpy()
+
+        return run
+
+    return load
+
+
+def seconds(run: Run, x: Any) -> float:
+    """Return how long one call takes."""
+    began, calls = time.perf_counter(), 0
+    while time.perf_counter() - began < _SECONDS:  # to warm up, and to see how many calls make a block
+        run(x)
+        calls += 1
+    blocks = []
+    for _ in range(_BLOCKS):
+        began = time.perf_counter()
+        for _ in range(calls):
+            run(x)
+        blocks.append((time.perf_counter() - began) / calls)
+    return min(blocks)
+
+
+def memory(field: str) -> int:
+    """Return bytes of this process, as the kernel counts them."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def main() -> None:
+    """Do it."""
+    name, path, inputs, scores = sys.argv[1:]
+    x = np.load(inputs)
+    load = {"onnx": onnx, "executorch": executorch, "torch": torch}[name]()
+    before = memory("VmRSS:")
+    run = load(path)
+    one = seconds(run, x[:1])
+    peak = memory("VmHWM:")
+    np.save(scores, np.concatenate([run(x[at : at + _BATCH]) for at in range(0, len(x), _BATCH)]))
+    sys.stdout.write(json.dumps({"seconds": one, "peak": peak, "before": before}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

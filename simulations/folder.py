@@ -1,0 +1,75 @@
+"""A folder that holds a model: a run's own, or one made of it, which has a plan beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.model import Plan
+from fedpress.compression.model.plan import PLAN
+from fedpress.compression.settings import Value
+from fedpress.server.record import MODEL, RESULT, SCHEMA
+from fedpress.simulations.workloads import Task, task
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What there is in it."""
+
+    path: Path
+    result: Mapping[str, Any]  # of result.json
+    task: Task
+    plan: Plan  # how the model is made from the workload's; without steps if it is that
+    model: nn.Module  # with its weights, on the CPU
+
+    @property
+    def config(self) -> dict[str, Value]:
+        """The configuration of the run that the model comes from."""
+        return dict(self.result["config"])
+
+
+def read_folder(path: Path) -> Folder:
+    """Return what the folder `path` holds.
+
+    Raises
+    ------
+    SettingError
+        If it holds no run.
+    DataError
+        If what it holds cannot be read, or does not fit together, or the workload's data is not there.
+    """
+    missing = [name for name in (RESULT, MODEL) if not (path / name).is_file()]
+    if missing:
+        raise SettingError(
+            f"{path} holds no run: {' and '.join(missing)} missing; make one with fedpress simulate --out"
+        )
+    try:
+        result = json.loads((path / RESULT).read_bytes())
+        weights = load_file(path / MODEL)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
+    if not isinstance(config, dict) or "workload" not in config:
+        raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
+    work = task({**config, "device": "cpu"})
+    plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
+    model = plan.build(work.model())
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(f"{path / MODEL} is not of the model that {path} describes: {_short(error)}") from error
+    wrong = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        raise DataError(f"{path / MODEL} holds numbers that are none, in {wrong[0]}")
+    return Folder(path, result, work, plan, model)
+
+
+def _short(error: RuntimeError) -> str:
+    """Return a message of torch's, which is of many lines, as one."""
+    return " ".join(str(error).split())[:300]

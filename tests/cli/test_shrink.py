@@ -1,0 +1,206 @@
+"""`fedpress shrink`: a folder that holds a smaller model, whole and usable; and one line for whatever cannot be."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fedpress.client.settings import Training
+from fedpress.client.training import evaluate, train
+from fedpress.compression.model import report
+from fedpress.compression.settings import read
+from fedpress.simulations.folder import read_folder
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import task
+
+from .conftest import Call
+
+EVERYTHING = ("--prune", "0.5", "--by", "taylor", "--factorise", "svd", "--energy", "0.8", "--share-rows", "0.5")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, with a model that has learnt something."""
+    folder = tmp_path_factory.mktemp("run")
+    config = resolve({"workload": "digits", "clients": 3, "per-round": 3})
+    work = task(config)
+    model = work.model()
+    train(model, work.examples(0), read(Training, config), round=1, rounds=1, seed=0, partition=0, device="cpu")
+    save_file(model.state_dict(), folder / "model.safetensors")
+    (folder / "result.json").write_text(json.dumps({"schema": 1, "config": config, "rounds": []}))
+    return folder
+
+
+def scores(folder: Path, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        said: Tensor = read_folder(folder).model.eval()(x)
+    return said
+
+
+def test_what_comes_out_is_whole(call: Call, empty: Path, run: Path) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    said = call("shrink", str(run), *EVERYTHING[:8], "--tune", "20", "--out", "small")
+    assert said.code == 0, said.err
+    assert {path.name for path in (empty / "small").iterdir()} == {
+        "result.json",
+        "model.safetensors",
+        "plan.json",
+        "report.json",
+    }
+    result, told = (json.loads((empty / "small" / f"{name}.json").read_text()) for name in ("result", "report"))
+    folder = read_folder(empty / "small")
+    measured = evaluate(folder.model, folder.task.data.test, "cpu")
+    assert result["schema"] == 1
+    assert result["config"]["workload"] == "digits"
+    assert result["final"] == pytest.approx({name: measured[name] for name in ("accuracy", "loss")})
+    assert told["test"]["after"]["accuracy"] == pytest.approx(measured["accuracy"])
+    assert told["after"]["parameters"] == report.parameters(folder.model) < told["before"]["parameters"]
+    assert told["after"]["bytes"] == (empty / "small" / "model.safetensors").stat().st_size < told["before"]["bytes"]
+    assert [step["step"] for step in told["steps"]] == ["prune", "factorise"]
+    assert all(step["test"].keys() == {"before", "untuned", "tuned"} for step in told["steps"])
+    assert {row["layer"] for row in told["layers"]} == {"1", "4"}
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    assert "accuracy" in said.err  # progress
+    assert "parameters" in said.out
+
+
+def test_every_step_together_and_one_after_another(call: Call, empty: Path, run: Path) -> None:
+    assert call("shrink", str(run), *EVERYTHING, "--out", "one", "--json").code == 0
+    assert call("shrink", "one", "--share", "8", "--out", "two", "--json").code == 0
+    kinds = [step["step"] for step in json.loads((empty / "one" / "report.json").read_text())["steps"]]
+    assert kinds == ["prune", "factorise", "share rows"]
+    assert call("shrink", str(run), *EVERYTHING[:4], "--out", "one", "--force", "--json").code == 0
+    said = call("shrink", "one", "--share", "8", "--tune", "5", "--out", "two", "--force", "--json")
+    assert said.code == 0, said.err
+    assert said.err == ""
+    assert json.loads(said.out) == json.loads((empty / "two" / "report.json").read_text())
+    steps = [step["kind"] for step in json.loads((empty / "two" / "plan.json").read_text())["steps"]]
+    assert steps == ["prune", "share"]
+    small = read_folder(empty / "two").model
+    assert all(len(weight.unique()) <= 8 for name, weight in small.named_parameters() if name.endswith("original"))
+
+
+def test_the_same_call_makes_the_same_bits(call: Call, empty: Path, run: Path) -> None:
+    for out in ("one", "two"):
+        assert call("shrink", str(run), *EVERYTHING[:6], "--share", "8", "--tune", "10", "--out", out).code == 0
+    for name in ("model.safetensors", "plan.json"):
+        assert (empty / "one" / name).read_bytes() == (empty / "two" / name).read_bytes()
+
+
+def test_tuning_brings_it_nearer_to_the_model_it_comes_from(call: Call, empty: Path, run: Path) -> None:
+    x = read_folder(run).task.data.train.x[:500]
+    wanted, apart = scores(run, x).softmax(1), []
+    for steps in ("0", "200"):
+        assert call("shrink", str(run), "--prune", "0.8", "--tune", steps, "--out", "small", "--force").code == 0
+        apart.append(float((scores(empty / "small", x).softmax(1) - wanted).abs().mean()))
+    assert apart[1] < apart[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--prune"),
+        (["--prune", "1.0"], "got 1.0"),
+        (["--prune", "-0.5"], "got -0.5"),
+        (["--prune", "0.001"], "none in any layer"),
+        (["--prune", "0.5", "--by", "l2"], "'l2'"),
+        (["--factorise", "qr"], "'qr'"),
+        (["--factorise", "svd", "--energy", "0"], "energy"),
+        (["--share", "1"], "got 1"),
+        (["--share", "300"], "got 300"),
+        (["--share-rows", "1.5"], "share-rows"),
+        (["--drop", "1"], "1 layers cannot be dropped"),
+        (["--drop", "-1"], "got -1"),
+        (["--prune", "0.5", "--tune", "-1"], "tune"),
+        (["--prune", "0.5", "--device", "gpu"], "'gpu'"),
+        (["--prune", "many"], "--prune"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_call_gets_one_line_and_leaves_nothing(
+    call: Call, empty: Path, run: Path, words: list[str], said: str
+) -> None:
+    ended = call("shrink", str(run), *words, "--out", "small", "--json")
+    assert ended.code == 2
+    assert said in ended.err
+    assert ended.err.count("\n") == 1
+    assert not list(empty.iterdir())
+
+
+def test_a_folder_without_a_run_gets_one_line(call: Call, empty: Path, run: Path) -> None:
+    (empty / "other").mkdir()
+    for folder in ("other", "none"):
+        ended = call("shrink", folder, "--prune", "0.5")
+        assert ended.code == 2
+        assert f"{folder} holds no run" in ended.err
+        assert ended.err.count("\n") == 1
+
+
+def test_nothing_is_overwritten_unasked(call: Call, empty: Path, run: Path) -> None:
+    (empty / "small").mkdir()
+    (empty / "small" / "result.json").write_text("precious")
+    ended = call("shrink", str(run), "--prune", "0.5", "--out", "small")
+    assert ended.code == 2
+    assert "--force" in ended.err
+    assert (empty / "small" / "result.json").read_text() == "precious"
+    ended = call("shrink", str(run), "--prune", "0.5", "--out", str(run), "--force")
+    assert ended.code == 2
+    assert "another folder" in ended.err
+
+
+@pytest.mark.parametrize("fault", ["json", "schema", "weights", "other model", "nan", "plan", "plan of another"])
+def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: Path, fault: str) -> None:
+    folder = empty / "broken"
+    shutil.copytree(run, folder)
+    model, result, plan = folder / "model.safetensors", folder / "result.json", folder / "plan.json"
+    weights = load_file(model)
+    match fault:
+        case "json":
+            result.write_text("{")
+        case "schema":
+            result.write_text('{"schema": 7}')
+        case "weights":
+            model.write_bytes(model.read_bytes()[:-100])
+        case "other model":
+            save_file({name: tensor[:5].clone() for name, tensor in weights.items()}, model)
+        case "nan":
+            save_file({**weights, "1.bias": weights["1.bias"] * float("nan")}, model)
+        case "plan":
+            plan.write_text("[]")
+        case _:
+            plan.write_text('{"schema": 1, "steps": [{"kind": "drop", "layers": ["17"]}]}')
+    ended = call("shrink", "broken", "--prune", "0.5", "--out", "small")
+    assert ended.code == 1
+    assert ended.err.startswith("fedpress: ")
+    assert ended.err.count("\n") == 1
+    assert not (empty / "small").exists()
+
+
+def test_without_the_extra_the_line_says_how_to_get_it(
+    call: Call, empty: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    ended = call("shrink", str(run), "--prune", "0.5", "--out", "small", "--json")
+    assert ended.code == 2
+    assert 'pip install "fedpress[shrink]"' in ended.err
+    assert call("shrink", str(run), "--share", "16", "--out", "small").code == 0  # which needs no graph
+
+
+def test_help_needs_no_torch() -> None:
+    code = """
+import sys
+from fedpress.cli import main
+sys.argv = ["fedpress", "shrink", "--help"]
+try:
+    main()
+except SystemExit:
+    print("heavy:", sorted({"torch", "flwr", "torch_pruning"} & set(sys.modules)))
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.endswith("heavy: []\n")

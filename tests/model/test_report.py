@@ -1,0 +1,75 @@
+"""What a report counts: operations by their formula, parameters by layer, classes by their examples."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fedpress.compression.model import Plan, report
+from fedpress.compression.model.choice import Choice
+from fedpress.compression.model.dropping import Drop
+from fedpress.compression.model.looking import batches_of, by_class, recalibrate
+from fedpress.compression.model.pruning import choose
+
+from .conftest import CASES, Case, made
+
+
+def test_operations_are_two_for_every_weight_at_every_place() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, groups=4), nn.Flatten(), nn.Linear(72, 5)
+    )
+    x = torch.randn(4, 3, 8, 8)
+    assert report.flops(model, x) == 2 * (8 * 3 * 9 * 64 + 8 * 2 * 9 * 9 + 72 * 5)
+
+
+def test_layers_add_up_to_the_whole(case: Case) -> None:
+    model, x = made(case)
+    less = Plan((choose(model, x, 0.5, "l1", ()).step,)).apply(model)
+    rows = report.layers(model, less, x)
+    for side, whole in (("before", model), ("after", less)):
+        assert sum(row[side]["parameters"] for row in rows) == report.parameters(whole)
+        assert sum(row[side]["flops"] for row in rows) == report.flops(whole, x)
+
+
+def test_of_a_dropped_block_nothing_is_left() -> None:
+    model, x = made(CASES["residual"])
+    rows = {row["layer"]: row for row in report.layers(model, Plan((Drop(("one",)),)).apply(model), x)}
+    assert rows["one.0"]["after"] == {"shape": [], "parameters": 0, "flops": 0}
+    assert rows["two.0"]["after"] == rows["two.0"]["before"]
+
+
+def test_accuracy_by_class_is_of_its_own_examples() -> None:
+    model = nn.Identity()
+    x = torch.eye(4)[[0, 0, 1, 2, 2]]
+    y = torch.tensor([0, 1, 1, 2, 0])
+    *each, whole = by_class(model, batches_of(x, y), 4)
+    assert each[:3] == [0.5, 0.5, 1.0]
+    assert math.isnan(each[3])
+    assert whole == pytest.approx(0.6)
+    assert report.named(each, "abcd")["d"] is None
+
+
+def test_a_part_that_changes_nothing_gains_and_loses_nothing() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Identity())
+    x, y = torch.randn(20, 4), torch.arange(20) % 4
+    (row,) = report.effects(model, Choice(Drop(("1",)), {"1": Drop(("1",))}, {}), batches_of(x, y), "abcd")
+    assert row == {"layer": "1", "classes": dict.fromkeys("abcd", 0.0), "accuracy": 0.0}
+
+
+def test_latency_tells_a_large_model_from_a_small_one() -> None:
+    models = {"large": nn.Sequential(*[nn.Linear(512, 512) for _ in range(20)]), "small": nn.Linear(512, 2)}
+    times = report.latency(models, torch.randn(10, 512))
+    assert times.keys() == models.keys()
+    assert all(milliseconds > 0 for milliseconds in times.values())
+
+
+def test_batch_norms_measured_anew_have_the_mean_and_variance_of_what_they_see() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3, momentum=0.3), nn.Dropout(0.5))
+    x = 5 + 2 * torch.randn(400, 3)
+    recalibrate(model, [(x, torch.zeros(400, dtype=torch.int64))])
+    norm = model[0]
+    torch.testing.assert_close(norm.running_mean, x.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(norm.running_var, x.var(0), rtol=1e-4, atol=1e-4)
+    assert norm.momentum == 0.3
+    assert not any(module.training for module in model.modules())

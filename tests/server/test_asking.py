@@ -1,0 +1,111 @@
+"""Laws of asking nodes what they think of a model: counted, and of no effect on the federation."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg
+
+from fedpress.client import compress
+from fedpress.server import Compressed
+from fedpress.server.aggregate import model_record
+from fedpress.server.asking import Part, Score
+
+NODES = 5
+CODECS = {"up": "ef | topk(0.1) | ans", "down": "topk(0.2) | ans"}
+
+
+def make_app(wrong: dict[int, dict[str, Any]] | None = None) -> ClientApp:
+    """An app that adds noise of its own, and that likes models the better the smaller their sum."""
+    app = ClientApp(mods=[compress()])
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        ((key, record),) = message.content.array_records.items()
+        node = int(context.node_config["partition-id"])
+        rng = np.random.default_rng([node, int(message.content["config"]["server-round"])])
+        moved = {name: array.numpy() + rng.normal(0, 0.1, array.shape).astype("f") for name, array in record.items()}
+        content = {key: model_record(moved), "metrics": MetricRecord({"num-examples": 10 * (node + 1)})}
+        return Message(RecordDict(content), reply_to=message)
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        ((_, record),) = message.content.array_records.items()
+        node = int(context.node_config["partition-id"])
+        total = sum(float(array.numpy().sum()) for array in record.values())
+        said = {"num-examples": node + 1, "loss": 1000 + total, "accuracy": 0.5} | (wrong or {}).get(node, {})
+        return Message(RecordDict({"metrics": MetricRecord(said)}), reply_to=message)
+
+    return app
+
+
+class Asks:
+    """A distillation that asks and changes nothing."""
+
+    def __init__(self) -> None:
+        self.said: list[list[Score]] = []
+
+    def part(self, part: Part) -> Any:
+        def distil(model: Any, votes: Any, rng: np.random.Generator) -> Any:
+            other = {name: array - np.float32(0.05) for name, array in model.items()}
+            self.said.append(part.ask([model, other]))
+            part.note({"asked": len(votes)})
+            return model
+
+        return distil
+
+    def __call__(self, *_: Any) -> Any:
+        raise AssertionError("it is made from its part in the round")
+
+
+def run(make_grid: Any, floats: Any, distil: Any = None, app: ClientApp | None = None) -> tuple[list[Any], Compressed]:
+    seen: list[Any] = []
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    strategy = Compressed(inner, **CODECS, distil=distil, on_round=seen.append, seed=3)
+    strategy.start(make_grid(NODES, app=app or make_app()), model_record(floats), num_rounds=3)
+    return seen, strategy
+
+
+def test_the_federation_goes_on_as_if_nobody_had_been_asked(make_grid, floats) -> None:
+    asks = Asks()
+    asked, strategy = run(make_grid, floats, asks)
+    plain, other = run(make_grid, floats)
+    for one, two in zip(asked[:2], plain[:2], strict=True):
+        assert all(np.array_equal(one.model[name], two.model[name]) for name in floats)
+    assert len(asks.said) == 3
+    assert [done.distillation for done in asked] == [{}, {"asked": 5}, {"asked": 5}, {"asked": 5}]
+    for number in (1, 2, 3):
+        evaluated = strategy.ledger.totals(round=number, purpose="evaluate")
+        assert evaluated.frame > 0
+        assert evaluated.message > evaluated.frame
+        assert other.ledger.totals(round=number, purpose="evaluate").message == 0
+    # A node that evaluated another model holds that one, so what follows is coded from there, and near enough.
+    for one, two in zip(asked, plain, strict=True):
+        assert all(np.allclose(one.model[name], two.model[name], atol=0.3) for name in floats)
+
+
+def test_what_nodes_say_is_weighed_by_their_examples(make_grid, floats) -> None:
+    asks = Asks()
+    run(make_grid, floats, asks, make_app({0: {"accuracy": 1.0}}))
+    for first, second in asks.said:
+        assert first.accuracy == pytest.approx((1 * 1.0 + 14 * 0.5) / 15)
+        assert second.loss < first.loss
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"loss": float("nan")}, {"loss": -1.0}, {"accuracy": 1.5}, {"accuracy": [0.5]}, {"num-examples": -3}],
+    ids=str,
+)
+def test_nonsense_is_left_out(wrong: dict[str, Any], make_grid, floats) -> None:
+    asks = Asks()
+    run(make_grid, floats, asks, make_app({0: {"accuracy": 1.0}, 4: wrong}))
+    assert all(said[0].accuracy == pytest.approx((1 * 1.0 + 9 * 0.5) / 10) for said in asks.said)
+
+
+def test_if_nobody_makes_sense_nothing_is_said(make_grid, floats) -> None:
+    asks = Asks()
+    run(make_grid, floats, asks, make_app({node: {"loss": -1.0} for node in range(NODES)}))
+    assert asks.said == [[], [], []]

@@ -1,0 +1,298 @@
+"""Laws of sparse training: what is dead is zero everywhere and never travels, and nothing of what is live is lost."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, FedXgbBagging
+
+from fedpress.client import compress
+from fedpress.client.memory import Memory
+from fedpress.compression import Layout, parse
+from fedpress.compression.errors import SettingError
+from fedpress.compression.message import KEY, REGROW
+from fedpress.compression.sparse import Live, encode_ballot, prunable
+from fedpress.server import Compressed
+from fedpress.server.aggregate import model_record
+from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.sparse.settings import Sparsifying
+from fedpress.server.sparse.shares import counts
+
+from .conftest import DirectGrid, make_app
+
+NODES = 5
+UP, DOWN = "ef | topk(0.3) | ans", "topk(0.5) | ans"
+
+
+def gradual(rounds: str = "2:8", every: int = 2, sparsity: float = 0.8) -> Sparsifier:
+    return Sparsifier(Sparsifying("gradual", sparsity, rounds, every))
+
+
+def fedavg(share: float = 0.67) -> FedAvg:
+    return FedAvg(fraction_train=share, fraction_evaluate=0.0, min_train_nodes=3)
+
+
+def dead(model: dict[str, np.ndarray]) -> np.ndarray:
+    return (model["weight"] == 0) & np.signbit(model["weight"])
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("up", "down"), [(UP, DOWN), ("none", "none"), (UP, "none"), ("none", DOWN)])
+def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
+    up: str, down: str, *, shared: bool, make_grid, model
+) -> None:
+    grid = make_grid(NODES, app=make_app(compress(initial=lambda _: model)) if shared else make_app())
+    layout, seen, sizes = Layout.of(model), [], []
+
+    def after(reply: Message) -> bool:
+        if not reply.has_error() and reply.content.array_records:
+            part = layout.part(reply.content[KEY]["tensors"])
+            (array,) = next(iter(reply.content.array_records.values())).values()
+            live = Live.of(seen[-1].model, layout)
+            update = parse(up).decode(array.data, live.part(part))
+            if "weight" in update:
+                sizes.append(update["weight"].size)
+        return True
+
+    grid.after = after
+    strategy = Compressed(
+        fedavg(),
+        up=up,
+        down=down,
+        key="uniform(8) | ans",
+        shared_initial=shared,
+        sparsify=gradual(),
+        on_round=seen.append,
+    )
+    strategy.start(grid, model_record(model), num_rounds=10)
+    assert [done.failures for done in seen] == [0] * 11
+    shares = [dead(done.model).mean() for done in seen]
+    assert shares[:2] == [0, 0]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(0.8, abs=0.001)
+    assert min(sizes) == round((1 - shares[-1]) * model["weight"].size)
+    for done in seen:  # once dead, for ever
+        assert (dead(seen[-1].model) | ~dead(done.model)).all()
+    assert not dead({"weight": seen[-1].model["bias"]}).any()
+
+
+def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
+    """Over a run in which messages and replies get lost: what counted plus what is kept is what was wanted."""
+    grid = make_grid(NODES)
+    dice = random.Random(11)
+    grid.before = lambda message: dice.random() > 0.1
+    layout, seen = Layout.of(model), []
+    counted = {i: np.zeros(layout.size) for i in range(NODES)}
+
+    def after(reply: Message) -> bool:
+        if dice.random() < 0.25:
+            return False
+        if not reply.has_error() and reply.content.array_records:
+            (array,) = next(iter(reply.content.array_records.values())).values()
+            live = Live.of(seen[-1].model, layout)
+            update = live.put(parse(UP).decode(array.data, live.part(layout)), layout)
+            counted[grid.partition[reply.metadata.src_node_id]] += layout.flatten(update)[0]
+        return True
+
+    grid.after = after
+    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, sparsify=gradual("1:12", 2), on_round=seen.append)
+    strategy.start(grid, model_record(model), num_rounds=25)
+    live = Live.of(seen[-1].model, layout)
+    always = np.concatenate([live.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
+    for partition in range(NODES):
+        asked = np.sum(wanted(grid, partition, layout), axis=0, dtype=np.float64)
+        memory = Memory.load(grid.context(partition).state)
+        state = memory.after if grid.delivered.get(partition) else memory.lost
+        kept = np.asarray(state.get("residual", np.zeros(layout.size)), np.float64)
+        assert kept.shape == (layout.size,)
+        np.testing.assert_allclose((counted[partition] + kept)[always], asked[always], atol=2e-5)
+    assert 0.15 < always.mean() < 0.3
+
+
+def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None:
+    grid = make_grid(NODES)
+    away = grid.context(3).node_id
+    seen, orders = [], []
+
+    def before(message: Message) -> bool:
+        if message.metadata.dst_node_id == away and message.content[KEY]["ask"] == "work":
+            orders.append((len(seen), message.content[KEY]))
+            return len(seen) in (1, 8)  # it is there in the first round, and in the eighth
+        return True
+
+    grid.before = before
+    strategy = Compressed(
+        FedAvg(fraction_train=1.0, fraction_evaluate=0.0),
+        up=UP,
+        down=DOWN,
+        sparsify=gradual("2:6", 1),
+        on_round=seen.append,
+    )
+    strategy.start(grid, model_record(model), num_rounds=8)
+    (order,) = [order for number, order in orders if number == 8]
+    assert (order["live"] > 0, order["layout"]) == (True, "")  # a delta over all changes, and no key frame
+    (others,) = {order["live"] for m in grid.sent if (order := m.content[KEY]).get("round") == 8} - {order["live"]}
+    assert others == 0  # the others had the mask already, and are told nothing of it
+    memory = Memory.load(grid.context(3).state)
+    base = {name: array.numpy() for name, array in memory.base.items()}
+    np.testing.assert_array_equal(dead(base), dead(seen[7].model))
+    assert memory.version == order["version"]
+
+
+@pytest.mark.parametrize("name", ["FedAdam", "FedAvgM", "FedMedian", "QFedAvg"])
+def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
+    arguments = {"FedAvgM": {"server_momentum": 0.9}, "QFedAvg": {"client_learning_rate": 0.1}}.get(name, {})
+    inner = getattr(flower, name)(fraction_train=1.0, fraction_evaluate=0.0, **arguments)
+    seen = []
+    strategy = Compressed(inner, up=UP, down=DOWN, sparsify=gradual("1:3", 1), on_round=seen.append)
+    strategy.start(make_grid(NODES), model_record(floats), num_rounds=6)
+    np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[3].model))
+    assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
+
+
+def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
+    inner = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(1.0), 0.5, 1.0, NODES)
+    seen = []
+    strategy = Compressed(inner, up=UP, down=DOWN, sparsify=gradual("1:2", 1), on_round=seen.append)
+    strategy.start(make_grid(NODES), model_record(floats), num_rounds=4)
+    np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[2].model))
+
+
+def test_nodes_vote_for_what_comes_back(model) -> None:
+    layout = Layout.of(model)
+    rule = Sparsifier(Sparsifying("feddst", 0.5, "1:9", 4, 0.2))
+    first = rule(1, model, model)
+    live = Live.of(first, layout)
+    assert dead(first).mean() == 0.5
+    places = np.flatnonzero(~live.masks["weight"])
+
+    def ballot(*chosen: int) -> bytes:
+        wanted = np.zeros(model["weight"].size, bool)
+        wanted[places[list(chosen)]] = True
+        return encode_ballot({"weight": wanted}, live, layout)
+
+    ballots = [(1.0, ballot(0, 1, 2)), (5.0, ballot(2, 3)), (1.0, b"")]
+    assert np.array_equal(dead(rule(4, first, first, ballots)), dead(first))  # not its turn
+    second = rule(5, first, first, ballots)
+    back = live.masks["weight"] ^ Live.of(second, layout).masks["weight"]
+    assert dead(second).mean() == 0.5
+    assert back[places[:4]].all()
+    assert (back.sum(), back[places].sum()) == (8, 4)  # as many died
+    assert (second["weight"].ravel()[places[:4]] == 0).all()
+    assert not dead(second).ravel()[places[:4]].any()
+    died = np.flatnonzero(back & live.masks["weight"])
+    rest = np.flatnonzero(~back & live.masks["weight"])
+    size = np.abs(first["weight"]).ravel()
+    assert size[died].max() <= size[rest].min()
+    config = rule.ask(5, ConfigRecord({"lr": 0.1}))
+    assert config[REGROW] == pytest.approx(rule.settings.share_swapped(5))
+    assert REGROW not in rule.ask(4, ConfigRecord({"lr": 0.1}))
+
+
+@pytest.mark.parametrize("spoilt", [b"\x00", b"x" * 40])
+def test_a_ballot_that_is_none_is_refused(spoilt: bytes, make_grid, model) -> None:
+    grid = make_grid(NODES)
+
+    def spoil(reply: Message) -> bool:
+        if not reply.has_error() and grid.partition[reply.metadata.src_node_id] == 2 and reply.content.array_records:
+            reply.content[KEY]["ballot"] = spoilt
+        return True
+
+    grid.after = spoil
+    seen = []
+    Compressed(fedavg(1.0), up=UP, down=DOWN, sparsify=gradual(), on_round=seen.append).start(
+        grid, model_record(model), num_rounds=1
+    )
+    assert (len(seen[1].counted), seen[1].failures) == (NODES - 1, 1)
+
+
+def test_layers_keep_shares_by_their_axes() -> None:
+    shapes = {"conv": (8, 1, 5, 5), "wide": (110, 256), "head": (10, 110)}
+    tensors = prunable(Layout.of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}))
+    total = sum(tensor.size for tensor in tensors)
+    for share in (0.1, 0.5, 0.8, 0.9, 0.99):
+        live = counts(tensors, share)
+        assert sum(live.values()) == pytest.approx((1 - share) * total, abs=len(tensors))
+        density = {t.name: live[t.name] / t.size for t in tensors}
+        assert min(density["conv"], density["head"]) > density["wide"] > 0
+        assert max(density.values()) <= 1
+    assert counts(tensors, 0.0) == {t.name: t.size for t in tensors}
+    assert min(counts(tensors, 0.99999).values()) >= 1
+
+
+def test_the_schedule_ends_where_it_should() -> None:
+    rule = Sparsifying("gradual", 0.9, "3:11", 4)
+    assert [number for number in range(1, 20) if rule.changes(number)] == [3, 7, 11]
+    shares = [rule.share_dead(number) for number in (2, 3, 7, 11, 30)]
+    assert shares[0] == 0.0
+    assert shares == sorted(shares)
+    assert shares[3:] == [0.9, 0.9]
+    assert shares[2] - shares[1] > shares[3] - shares[2]  # a cubic: fast at first
+    swapping = Sparsifying("feddst", 0.9, "3:11", 4, 0.3)
+    assert [number for number in range(1, 20) if swapping.swaps(number)] == [7, 11]
+    assert 0.3 > swapping.share_swapped(7) > swapping.share_swapped(11) > 0
+    assert not any(Sparsifying().changes(number) for number in range(30))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sparsify": "rigl"}, "sparsify"),
+        ({"sparsity": 1.0}, "sparsity is in"),
+        ({"sparsify_rounds": "9:3"}, "FIRST:LAST"),
+        ({"sparsify_rounds": "0:3"}, "FIRST:LAST"),
+        ({"sparsify_every": 0}, "sparsify-every"),
+    ],
+)
+def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        Sparsifying(**given)
+
+
+def test_what_does_not_go_together_is_refused() -> None:
+    with pytest.raises(SettingError, match="distil teaches every weight"):
+        Compressed(fedavg(), sparsify=gradual(), distil=lambda w, *_: w)
+    with pytest.raises(SettingError, match="no sparsify"):
+        Compressed(FedXgbBagging(), sparsify=gradual())
+    private = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(), 1.0, 1.0, NODES)
+    with pytest.raises(SettingError, match="vote by their gradients"):
+        Compressed(private, sparsify=Sparsifier(Sparsifying("feddst")))
+
+
+@pytest.mark.parametrize("crash", [1, 3])
+def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, model, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def federation(folder: Path, stop: int, *, resume: bool = False) -> Compressed:
+        def on_round(done) -> None:
+            if done.number == stop + 1:
+                raise Stop
+
+        terms = {"up": UP, "down": DOWN, "sparsify": gradual("1:4", 1), "personal": ("bias",), "seed": 5}
+        return Compressed(fedavg(), **terms, checkpoint=folder, resume=resume, on_round=on_round)
+
+    def saved(grid: DirectGrid) -> DirectGrid:
+        kept: list[dict[int, RecordDict]] = []
+        grid.snapshot = lambda: (
+            kept.append({n: RecordDict(dict(c.state)) for n, c in grid.contexts.items()}) or len(kept)
+        )
+        grid.restore = lambda number: [
+            setattr(grid.contexts[n], "state", state) for n, state in kept[number - 1].items()
+        ]
+        return grid
+
+    grids = [saved(make_grid(NODES)) for _ in range(2)]
+    expected = federation(tmp_path / "whole", -9).start(grids[0], model_record(model), num_rounds=6)
+    with pytest.raises(Stop):
+        federation(tmp_path / "killed", crash).start(grids[1], model_record(model), num_rounds=6)
+    result = federation(tmp_path / "killed", -9, resume=True).start(grids[1], model_record(model), num_rounds=6)
+    for name in model:
+        assert result.arrays[name].numpy().tobytes() == expected.arrays[name].numpy().tobytes()
+    terms = {"up": UP, "down": DOWN, "personal": ("bias",), "seed": 5}
+    other = Compressed(fedavg(), **terms, checkpoint=tmp_path / "killed", resume=True)
+    with pytest.raises(SettingError, match="sparsify"):
+        other.start(grids[1], model_record(model), num_rounds=6)

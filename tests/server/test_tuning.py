@@ -1,0 +1,111 @@
+"""Laws of the tuned downlink: what nodes receive does no less of what the exact model does, at no more bytes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fedpress.compression import Layout, Update, parse
+from fedpress.compression.message import apply
+from fedpress.compression.rng import derive
+from fedpress.server import Compressed
+from fedpress.server.aggregate import model_record
+from fedpress.server.distillation import Tuning, scores_of
+from fedpress.server.distillation.distiller import load
+from fedpress.server.distillation.guard import on_agreement
+from fedpress.server.downlink import Downlink
+from fedpress.server.versions import Versions
+
+from .test_asking import make_app
+from .test_recovery import DOWN, UP, FedAvg, Stop
+
+PROXY = torch.randn(300, 20, generator=torch.Generator().manual_seed(0))
+
+
+def make() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+
+
+def weights(seed: int) -> Update:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 4))
+    return {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def loss(model: Update, exact: Update) -> float:
+    wanted = scores_of(load(make(), exact), PROXY)
+    return on_agreement(load(make(), model), PROXY, wanted, "cpu").loss
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["deltas", "stateless"])
+@pytest.mark.parametrize("down", ["lowrank(nmse=0.3) | ans", "deadzone(nmse=0.5) | ans", "topk(0.1) | ans"])
+def test_the_tuned_model_is_no_further_at_no_more_bytes(down: str, keep: bool, tmp_path: Path) -> None:
+    exact = weights(1)
+    links = []
+    for number, tune in enumerate((None, Tuning(make, PROXY, 10))):
+        versions = Versions(Layout.of(exact), tmp_path / str(number), 1 << 30)
+        (tmp_path / str(number)).mkdir()
+        link = Downlink(
+            parse(down), parse("none"), weights(0), 5, versions, shared_initial=True, stateless=not keep, tune=tune
+        )
+        link.advance(exact, 1)
+        links.append(link)
+    plain, tuned = links
+    assert loss(tuned.model, exact) <= loss(plain.model, exact)
+    assert tuned.frames_for(b"").nbytes <= plain.frames_for(b"").nbytes
+    assert tuned.frames_for(b"").version == tuned.version
+    assert all((tuned.exact[name] == exact[name]).all() for name in exact)
+
+
+def test_a_codec_that_loses_nothing_is_left_alone() -> None:
+    exact = weights(1)
+    assert Tuning(make, PROXY, 3)(exact, lambda aim: (9, aim), np.random.default_rng(0)) is exact
+
+
+def test_an_aim_that_takes_more_bytes_is_not_taken() -> None:
+    exact, base = weights(1), weights(0)
+    layout, calls = Layout.of(exact), []
+
+    def code(aim: Update) -> tuple[int, Update]:
+        calls.append(aim)
+        frame, _ = parse("topk(0.1) | ans").encode({k: aim[k] - base[k] for k in aim}, {}, derive(0, "x"))
+        return len(calls), apply(base, parse("topk(0.1) | ans").decode(frame, layout), layout)
+
+    assert Tuning(make, PROXY, 5)(exact, code, np.random.default_rng(0)) is exact
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize("stateless", [False, True])
+def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make_grid, tmp_path: Path) -> None:
+    def federation(folder: Path, *, resume: bool = False, stop: int = -1) -> Compressed:
+        def on_round(done: SimpleNamespace) -> None:
+            if done.number == stop:
+                raise Stop
+
+        return Compressed(
+            FedAvg(fraction_train=1.0, fraction_evaluate=0.0),
+            up="topk(0.1) | ans" if stateless else UP,
+            down=DOWN,
+            stateless=stateless,
+            tune=Tuning(make, PROXY, 3),
+            checkpoint=folder,
+            resume=resume,
+            on_round=on_round,
+        )
+
+    def start(strategy: Compressed) -> dict[str, bytes]:
+        result = strategy.start(make_grid(3, app=make_app()), model_record(weights(0)), num_rounds=3)
+        return {name: array.numpy().tobytes() for name, array in result.arrays.items()}
+
+    expected = start(federation(tmp_path / "whole"))
+    with pytest.raises(Stop):
+        start(federation(tmp_path / "cut", stop=2))
+    again = start(federation(tmp_path / "cut", resume=True))
+    if stateless:  # else what the nodes had not sent went with them
+        assert again == expected
+    assert again.keys() == expected.keys()

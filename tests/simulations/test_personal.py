@@ -1,0 +1,108 @@
+"""Personalised runs, whole: what is said of each node, the same bits anywhere, and what is refused beforehand."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedpress.compression.errors import SettingError
+from fedpress.server.personal.settings import Personalising
+from fedpress.server.personal.spread import spread
+from fedpress.server.record import Recorder
+from fedpress.simulations.run import run
+from fedpress.simulations.settings import resolve
+
+SETTINGS = {
+    **{"rounds": 3, "clients": 8, "per-round": 4, "alpha": 0.1, "seed": 3, "holdout": 0.3, "local-epochs": 1},
+    **{"personal": "head", "finetune-epochs": 1, "fraction-evaluate": 1.0},
+}
+
+
+def outcome(folder: Path, **settings: object) -> tuple[bytes, str, dict[str, Any]]:
+    """Return the final model's file, what is said of each node, and the result without what differs from run to run."""
+    result = run(resolve({**SETTINGS, "out": str(folder), **settings}))
+    varies = ("seconds", "uplink_message_bytes", "downlink_message_bytes", "evaluate_message_bytes")
+    rows = [{key: value for key, value in row.items() if key not in varies} for row in result["rounds"]]
+    said = {"rounds": rows, "final": result["final"]}
+    return (folder / "model.safetensors").read_bytes(), (folder / "personal.csv").read_text(), said
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[bytes, str, dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("personal") / "run"
+    return folder, outcome(folder, workers=1)
+
+
+def test_each_node_is_heard(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]]) -> None:
+    _, (_, table, said) = whole
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [row["node"] for row in rows] == [str(node) for node in range(SETTINGS["clients"])]
+    for way in ("before", "after"):
+        values = [float(row[way]) for row in rows]
+        assert said["final"]["nodes"][way] == spread(values)
+        assert said["final"]["nodes"][way]["worst"] == min(values)
+    # Before fine-tuning they say of the last model what they said in the last round.
+    assert said["rounds"][-1]["nodes_accuracy"] == said["final"]["nodes"]["before"]
+    assert all(
+        set(row["nodes_accuracy"]) == {"nodes", "mean", "worst", "p10", "median", "p90"} for row in said["rounds"]
+    )
+
+
+def test_for_any_number_of_workers(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]], tmp_path: Path) -> None:
+    assert outcome(tmp_path / "two", workers=2) == whole[1]
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_end(
+    whole: tuple[Path, tuple[bytes, str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(recorder: Recorder, done: object) -> None:
+        write(recorder, done)
+        if getattr(done, "number", 2) == 2:  # in the second round, and after fine-tuning
+            raise Stop
+
+    for name in ("__call__", "tuned"):
+        with monkeypatch.context() as patch:
+            write = getattr(Recorder, name)
+            patch.setattr(Recorder, name, stop)
+            with pytest.raises(Stop):
+                outcome(tmp_path / "run", workers=1, resume=name == "tuned")
+            if name == "tuned":  # killed before the result was written
+                result = json.loads((tmp_path / "run" / "result.json").read_text())
+                del result["final"]["nodes"]
+                (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+                (tmp_path / "run" / "personal.csv").unlink()
+    assert outcome(tmp_path / "run", workers=1, resume=True) == whole[1]
+    assert outcome(tmp_path / "run", workers=1, resume=True) == whole[1]  # one that is over is not run again
+
+
+@pytest.mark.slow
+def test_on_both_engines(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]], tmp_path: Path) -> None:
+    assert outcome(tmp_path / "ray", workers=2, engine="ray") == whole[1]
+
+
+def test_a_share_of_the_nodes_may_fine_tune(tmp_path: Path) -> None:
+    more = {"finetune-share": 0.5, "rounds": 1, "fraction-evaluate": 0.0, "personal": ""}
+    _, table, said = outcome(tmp_path / "run", **more)
+    assert len(table.splitlines()) == 5
+    assert said["final"]["nodes"]["after"]["nodes"] == 4
+
+
+def test_spread_is_of_nodes() -> None:
+    values = np.linspace(0, 1, 11)
+    found = spread(list(values))
+    assert (found["nodes"], found["worst"]) == (11, 0.0)
+    assert [found[name] for name in ("p10", "median", "mean", "p90")] == pytest.approx([0.1, 0.5, 0.5, 0.9])
+
+
+def test_what_cannot_work_is_refused() -> None:
+    assert Personalising(personal=" head, conv*,").patterns == ("head", "conv*")
+    with pytest.raises(SettingError, match="with finetune-epochs, holdout is above 0"):
+        resolve({"finetune-epochs": 1})
+    with pytest.raises(SettingError, match=r"finetune-share is in \(0, 1\], got 0"):
+        resolve({"finetune-share": 0.0})

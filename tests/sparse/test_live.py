@@ -1,0 +1,140 @@
+"""Laws of live and dead weights: what is taken is put back, and both ends come to the same mask."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedpress.compression import FrameError, Layout, parse
+from fedpress.compression.entropy import marks
+from fedpress.compression.frame import Reader
+from fedpress.compression.sparse import ALL, Live, decode_ballot, decode_change, encode_ballot, encode_change, prunable
+
+
+def model_of(seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "conv": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
+        "bias": np.zeros(4, np.float32) * -1,
+        "wide": rng.normal(size=(9, 20)).astype(np.float32).astype(np.float64),  # floats travel as float32
+        "half": rng.normal(size=(6, 5)).astype(np.float16),
+        "steps": np.array([[3, 4], [5, 6]]),
+    }
+
+
+def pruned(model: dict[str, np.ndarray], share: float, seed: int = 1) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    layout = Layout.of(model)
+    return Live({t.name: rng.random(t.size) > share for t in prunable(layout)}).stamp(model)
+
+
+seeds, shares = st.integers(0, 50), st.sampled_from([0.0, 0.02, 0.5, 0.9, 1.0])
+
+
+@given(seeds, shares)
+@settings(max_examples=40, deadline=None)
+def test_a_model_says_itself_what_is_live(seed: int, share: float) -> None:
+    model = pruned(model_of(seed), share)
+    layout = Layout.of(model)
+    live = Live.of(model, layout)
+    assert "bias" not in live.masks  # a vector's minus zero is a zero
+    assert live.same(Live.of(live.stamp(model), layout))
+    taken = live.take(model)
+    assert Layout.of(taken) == live.part(layout)
+    back = live.stamp(live.put(taken, layout))
+    assert {name: array.tobytes() for name, array in back.items()} == {n: a.tobytes() for n, a in model.items()}
+    frame, _ = parse("none").encode(taken, {}, np.random.default_rng(0))
+    np.testing.assert_equal(parse("none").decode(frame, live.part(layout)), taken)
+
+
+@given(seeds, shares, shares, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_change_leads_from_any_model_to_any_mask(seed: int, before: float, after: float, known: bool) -> None:
+    base, new = pruned(model_of(seed), before), pruned(model_of(seed), after, seed=2)
+    layout = Layout.of(base)
+    live = Live.of(new, layout)
+    start = base if known else None
+    data = encode_change(live, start, layout)
+    assert decode_change(data, start, layout).same(live)
+    assert bool(data) == (not live.same(Live.of(base, layout) if known else ALL))
+
+
+@given(seeds, shares, shares)
+@settings(max_examples=40, deadline=None)
+def test_a_ballot_is_read_as_it_was_cast(seed: int, dead: float, wanted: float) -> None:
+    model = pruned(model_of(seed), dead)
+    layout = Layout.of(model)
+    live, rng = Live.of(model, layout), np.random.default_rng(seed)
+    cast = {t.name: rng.random(t.size) < wanted for t in prunable(layout)}
+    back = decode_ballot(encode_ballot(cast, live, layout), live, layout)
+    for tensor in prunable(layout):
+        mask = back.get(tensor.name, np.zeros(tensor.size, bool))
+        np.testing.assert_array_equal(mask, cast[tensor.name] & ~live.mask(tensor))
+
+
+@given(st.binary(max_size=80))
+@settings(max_examples=200, deadline=None)
+def test_bytes_from_outside_raise_frame_errors_only(data: bytes) -> None:
+    model = pruned(model_of(0), 0.5)
+    layout = Layout.of(model)
+    for read in (
+        lambda: decode_change(data, model, layout),
+        lambda: decode_change(data, None, layout),
+        lambda: decode_ballot(data, Live.of(model, layout), layout),
+    ):
+        try:
+            read()
+        except FrameError:
+            continue
+
+
+def test_cut_and_changed_bytes_are_noticed_or_lead_elsewhere() -> None:
+    base, new = pruned(model_of(0), 0.3), pruned(model_of(0), 0.8, seed=2)
+    layout = Layout.of(base)
+    data = encode_change(Live.of(new, layout), base, layout)
+    for end in range(1, len(data)):
+        with pytest.raises(FrameError):
+            decode_change(data[:end], base, layout)
+
+
+def test_small_weights_that_die_cost_little() -> None:
+    """What both ends hold says which weights are likely to die: fewer bits than their share alone would need."""
+    rng = np.random.default_rng(3)
+    model = {"w": rng.normal(size=(200, 200)).astype(np.float32)}
+    layout = Layout.of(model)
+    size = np.abs(model["w"]).ravel()
+    live = Live({"w": size * rng.lognormal(0, 0.1, size.size) > np.quantile(size, 0.3)})
+    told = len(encode_change(live, model, layout))
+    blind = len(encode_change(live, None, layout))
+    assert told < blind / 2
+    assert encode_change(Live.of(live.stamp(model), layout), live.stamp(model), layout) == b""
+
+
+def test_a_memory_goes_with_the_live_weights() -> None:
+    """What it had of dead ones is dropped, what is live again begins at zero, all else stays."""
+    model = model_of(0)
+    layout = Layout.of(model)
+    old, new = (Live.of(pruned(model, 0.5, seed), layout) for seed in (1, 2))
+    state = {"residual": np.arange(1, old.part(layout).size + 1, dtype=np.float32), "0.left": np.ones((3, 2))}
+    moved = new.thin(old.wide(state, layout), layout)
+    assert moved["residual"].shape == (new.part(layout).size,)
+    before, after = (
+        live.put(live.part(layout).unflatten(values, np.zeros(layout.exact_nbytes, np.uint8)), layout)
+        for live, values in ((old, state["residual"]), (new, moved["residual"]))
+    )
+    for tensor in prunable(layout):
+        both = (old.mask(tensor) & new.mask(tensor)).reshape(tensor.shape)
+        np.testing.assert_array_equal(after[tensor.name], np.where(both, before[tensor.name], 0))
+    np.testing.assert_array_equal(after["bias"], before["bias"])
+    assert moved["0.left"].shape == (3, 2)
+
+
+def test_marks_of_every_kind() -> None:
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 7, 70_000):
+        for share in (0.0, 0.01, 0.5, 1.0):
+            classes = rng.integers(0, 5, size).astype(np.uint8) * 50
+            bits = rng.random(size) < share * (classes + 1) / 201
+            reader = Reader(marks.encode(bits, classes))
+            np.testing.assert_array_equal(marks.decode(reader, classes), bits)
+            reader.end()
