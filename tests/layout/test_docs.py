@@ -66,7 +66,7 @@ def test_the_tables_are_those_of_the_measurement(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
 
-@pytest.mark.parametrize("script", ["recipes", "results", "shrink"])
+@pytest.mark.parametrize("script", ["fleets", "recipes", "results", "shrink"])
 def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "check"], check=True)
 
