@@ -107,7 +107,7 @@ def _read(text: str) -> tuple[Group, ...]:
             portion = float(share) if colon else 0.0
         except ValueError as error:
             raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, got {text!r}") from error
-        if not what or (colon and not 0 < portion <= 1):
+        if not what or "/" in what or (colon and not 0 < portion <= 1):
             raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, with shares in (0, 1], got {text!r}")
         try:
             width = float(what)
