@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from fedpress.client.training import _loss
+from fedpress.client.training import loss_of
 from fedpress.compression.errors import SettingError
 from fedpress.compression.message import LOSSLESS
 from fedpress.simulations.run import run, settings
@@ -69,5 +69,5 @@ def test_the_loss_of_certain_chances_is_that_of_the_class() -> None:
     scores = torch.randn(8, 5, 4)
     targets = torch.randint(4, (8, 5))
     chances = nn.functional.one_hot(targets, 4).float()
-    assert float(_loss(scores, chances)) == pytest.approx(float(_loss(scores, targets)), rel=1e-6)
-    assert np.isfinite(float(_loss(scores[:, 0], chances[:, 0])))
+    assert float(loss_of(scores, chances)) == pytest.approx(float(loss_of(scores, targets)), rel=1e-6)
+    assert np.isfinite(float(loss_of(scores[:, 0], chances[:, 0])))
