@@ -1,6 +1,7 @@
 """Our ServerApp: runs the federation that the run's configuration describes and keeps its folder."""
 
 import pkgutil
+from dataclasses import replace
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -9,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.build import build
-from fedpress.server.fleet.build import build_fleet
+from fedpress.server.fleet.build import build_fleet, build_student
 from fedpress.server.personal.finetune import FineTuning
 from fedpress.server.personal.settings import Personalising
 from fedpress.server.record import CHECKPOINT, Recorder
@@ -30,7 +31,8 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(str(config["out"]))
     task = pkgutil.resolve_name(str(config["task"]))(config)
     fleet = build_fleet(config, task)
-    initial = fleet.whole if fleet else task.initial()
+    student = build_student(config, task)
+    initial = student.nothing() if student else fleet.whole if fleet else task.initial()
     if NODES in config:  # deployed
         from fedpress.server.polling import PollingGrid
 
@@ -39,13 +41,16 @@ def main(grid: Grid, context: Context) -> None:
         nodes, bells = (Path(str(config[key])) if config.get(key) else None for key in (NODES, BELLS))
         grid = PollingGrid(grid, nodes, largest, bells)  # type: ignore[arg-type]
     strategy = build(config, task, folder / CHECKPOINT, fleet)
-    strategy.on_round = recorder = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
+    recorder = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
+    strategy.on_round = (lambda done: recorder(replace(done, model=student.weights))) if student else recorder
     personalising = read(Personalising, config)
     if personalising.finetune_epochs and not recorder.is_tuned:  # a run that is over is not run again
         strategy.finish = FineTuning(personalising, int(config["seed"]), recorder.tuned)
 
-    def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
+    def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
         weights = {name: array.numpy() for name, array in arrays.items()}
+        if student:
+            return MetricRecord(student.evaluate(number, weights))
         return MetricRecord(dict(fleet.evaluate(fleet.shown, weights) if fleet else task.evaluate(weights)))
 
     strategy.start(

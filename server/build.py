@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.compression.errors import SettingError
+from fedpress.compression.groups import SCORES, Groups
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
 from fedpress.server.asking import Distil
@@ -34,7 +35,7 @@ def build(
         down=serving.down,
         key=serving.key,
         seed=int(config["seed"]),
-        shared_initial=serving.shared_initial,
+        shared_initial=serving.shared_initial and read(Groups, config).share != SCORES,
         stateless=serving.stateless,
         exclude=tuple(filter(None, serving.exclude.split(","))),
         personal=read(Personalising, config).patterns,

@@ -70,8 +70,7 @@ def distil_run(
     config: dict[str, Value] = {**folder.config, "model": model, "seed": seed, "out": str(out), "resume": False}
     train, judge = _split(folder, holdout)
     x, y = _lessons(folder, train, on, seed)
-    dropout = float(config.get("dropout", 0.0))
-    student = task_replace(folder.task, make=lambda: known[model](dropout), seed=seed).model()
+    student = task_replace(folder.task, seed=seed).model(model)
     say(f"{source} teaches {model}, on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
     school(student, folder.model, x, y, schooling, derive(seed, "student"), device, say)

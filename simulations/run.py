@@ -150,6 +150,8 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
             )
         for name in (RESULT, MODEL, TRAFFIC, TUNED, LOG, PARTITION, *PLOTS):
             (folder / name).unlink(missing_ok=True)
+        for path in folder.glob(MODEL.replace(".", "-*.")):  # of groups
+            path.unlink()
         shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     make_folder(folder / CHECKPOINT)
     return folder

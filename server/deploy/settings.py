@@ -109,7 +109,7 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
     groups = read(Groups, config)
-    check_fleet(groups, serving, build_strategy({"clients": deployed.nodes, **config}))
+    check_fleet(config, build_strategy({"clients": deployed.nodes, **config}))
     if groups.dealt:
         raise SettingError(f"a device says itself what it runs: groups have no shares, got {groups.groups!r}")
     build_policy(config)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedpress.client.training import Metrics, evaluate
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.groups import SCORES, Groups
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import read
 from fedpress.server.distillation.settings import SOURCES, Distilling
@@ -147,7 +148,9 @@ def make_task(workload: Workload, config: Config) -> Task:
         owners=data.owners,
         groups=data.groups,
     )
-    makes = {other: partial(workload.models[other], dropout) for other in sorted(workload.models, key=name.__ne__)}
+    makes: dict[str, Callable[[], nn.Module]] = {
+        other: partial(workload.models[other], dropout) for other in sorted(workload.models, key=name.__ne__)
+    }
     if start := str(config.get("start", "")):
         makes[name] = begun(Path(start), makes[name])
     return Task(data, parts, makes, int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard)
@@ -157,7 +160,8 @@ def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
     """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
     settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
     nothing = data.train.pick(np.arange(0))
-    if not settings.needs_proxy:
+    scores = read(Groups, config).share == SCORES
+    if not settings.needs_proxy and not scores:
         return data, nothing, nothing
     held, guarded = settings.distil_source == "held-out", settings.distil and settings.distil_criterion == "held-out"
     sizes = [settings.distil_proxy * held, settings.distil_guard * guarded]
@@ -198,5 +202,6 @@ KEYS = (
     "distil-proxy",
     "distil-criterion",
     "distil-guard",
+    "share",
     "distil-tune",
 )

@@ -66,7 +66,10 @@ def test_the_tables_are_those_of_the_measurement(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
 
-@pytest.mark.parametrize("script", ["distillation", "personal", "recipes", "results", "shrink", "sparse", "students"])
+PAGES = ["distillation", "fleets", "personal", "recipes", "results", "shrink", "sparse", "students"]
+
+
+@pytest.mark.parametrize("script", PAGES)
 def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "check"], check=True)
 

@@ -54,6 +54,14 @@ def test_groups_that_cannot_be_are_refused_in_a_line(groups: str, why: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_the_run_s_model_is_the_first_group_s() -> None:
+    given = {"workload": "fashion", "groups": "lenet:0.5,cnn:0.5"}
+    assert resolve(given)["model"] == "lenet"
+    assert resolve({**given, "model": "lenet"}) == resolve(given)
+    with pytest.raises(SettingError, match="that of the first group, 'lenet': got model 'cnn'"):
+        resolve({**given, "model": "cnn"})
+
+
 WIDTHS = {"groups": "1:0.5,0.25:0.5"}
 
 
