@@ -17,6 +17,7 @@ from fedpress.client.memory import Memory
 from fedpress.compression import Layout, parse
 from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.message import KEY, LOSSLESS, version_of
+from fedpress.compression.sparse import ALL
 from fedpress.server import Compressed
 from fedpress.server.aggregate import Bounds, Vote, Work, aggregate, model_record
 from fedpress.server.versions import Versions
@@ -340,6 +341,7 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
                     reply=Message(RecordDict({"m": MetricRecord({"num-examples": 1})}), reply_to=message),
                     exact=model,
                     versions=versions,
+                    live=ALL,
                     layout=layout,
                     part=layout,
                     codec=codec,
