@@ -73,12 +73,9 @@ class _Rounded:
 
     def __call__(self, x: Tensor) -> Tensor:
         layer: Any = self._layer
-        y: Tensor
         x, weight = round_input(x, self._bits), round_weight(layer.weight, self._bits)
-        if isinstance(layer, nn.Linear):
-            y = nn.functional.linear(x, weight, layer.bias)
-        else:
-            y = layer._conv_forward(x, weight, layer.bias)
+        linear = isinstance(self._layer, nn.Linear)
+        y: Tensor = (nn.functional.linear if linear else layer._conv_forward)(x, weight, layer.bias)
         return y
 
 
