@@ -74,8 +74,9 @@ class _Rounded:
     def __call__(self, x: Tensor) -> Tensor:
         layer: Any = self._layer
         x, weight = round_input(x, self._bits), round_weight(layer.weight, self._bits)
-        linear = isinstance(self._layer, nn.Linear)
-        y: Tensor = (nn.functional.linear if linear else layer._conv_forward)(x, weight, layer.bias)
+        if isinstance(self._layer, nn.Linear):
+            return nn.functional.linear(x, weight, self._layer.bias)
+        y: Tensor = layer._conv_forward(x, weight, layer.bias)
         return y
 
 
