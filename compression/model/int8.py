@@ -82,7 +82,7 @@ class _Rounded:
 
 def round_weight(weight: Tensor, bits: int) -> Tensor:
     """Return `weight` on a symmetric grid of `bits` bits, one a row."""
-    most = 2 ** (bits - 1) - 1
+    most: int = 2 ** (bits - 1) - 1
     with torch.no_grad():
         scales = _scales(weight, most)
         change = (weight / scales).round_() * scales - weight
@@ -91,7 +91,7 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
 
 def round_input(x: Tensor, bits: int) -> Tensor:
     """Return `x` on a grid of `bits` bits from its least value, or zero, to its greatest; zero is on the grid."""
-    steps = 2**bits - 1
+    steps: int = 2**bits - 1
     with torch.no_grad():
         low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
         scale = ((high - low) / steps).clamp_min(_LEAST)
