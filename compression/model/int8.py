@@ -73,18 +73,16 @@ class _Rounded:
 
     def __call__(self, x: Tensor) -> Tensor:
         layer: Any = self._layer
-        y: Tensor
         x, weight = round_input(x, self._bits), round_weight(layer.weight, self._bits)
-        if isinstance(layer, nn.Linear):
-            y = nn.functional.linear(x, weight, layer.bias)
-        else:
-            y = layer._conv_forward(x, weight, layer.bias)
+        if isinstance(self._layer, nn.Linear):
+            return nn.functional.linear(x, weight, self._layer.bias)
+        y: Tensor = layer._conv_forward(x, weight, layer.bias)
         return y
 
 
 def round_weight(weight: Tensor, bits: int) -> Tensor:
     """Return `weight` on a symmetric grid of `bits` bits, one a row."""
-    most = 2 ** (bits - 1) - 1
+    most: int = 2 ** (bits - 1) - 1
     with torch.no_grad():
         scales = _scales(weight, most)
         change = (weight / scales).round_() * scales - weight
@@ -93,8 +91,12 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
 
 def round_input(x: Tensor, bits: int) -> Tensor:
     """Return `x` on a grid of `bits` bits from its least value, or zero, to its greatest; zero is on the grid."""
+<<<<<<< HEAD
     steps = 2**bits - 1
     change: Tensor
+=======
+    steps: int = 2**bits - 1
+>>>>>>> student
     with torch.no_grad():
         low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
         scale = ((high - low) / steps).clamp_min(_LEAST)

@@ -50,7 +50,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
     from fedpress.compression.units import amount
     from fedpress.simulations.export import slower
 
-    title = f"on {told['examples']:,} test examples; time of one example on one thread"
+    title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("file", no_wrap=True)
     for name in ("bytes", "accuracy, %", "as torch, %", "largest difference", "us", "peak", "of it model"):

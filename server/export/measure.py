@@ -26,7 +26,7 @@ class Measured:
     accuracy: float
     agreement: float  # share of predictions that are torch's
     difference: float  # largest of a score
-    seconds: float  # for one input, on one thread
+    seconds: float  # of the processor, for one input on one thread
     peak: int  # bytes resident at most, while one input at a time was run
     before: int  # bytes of them that the runtime had when it was imported
 

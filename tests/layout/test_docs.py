@@ -66,10 +66,10 @@ def test_the_tables_are_those_of_the_measurement(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
 
-PAGES = ["distillation", "fleets", "personal", "recipes", "results", "shrink", "sparse", "students"]
+MEASURED = ["distillation", "fleets", "personal", "recipes", "results", "shrink", "sparse", "students"]
 
 
-@pytest.mark.parametrize("script", PAGES)
+@pytest.mark.parametrize("script", MEASURED)
 def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "check"], check=True)
 
@@ -134,7 +134,7 @@ def test_every_codec_is_described() -> None:
         assert re.search(rf"`{name}\b", frame), name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
