@@ -91,12 +91,8 @@ def round_weight(weight: Tensor, bits: int) -> Tensor:
 
 def round_input(x: Tensor, bits: int) -> Tensor:
     """Return `x` on a grid of `bits` bits from its least value, or zero, to its greatest; zero is on the grid."""
-<<<<<<< HEAD
     steps = 2**bits - 1
     change: Tensor
-=======
-    steps: int = 2**bits - 1
->>>>>>> student
     with torch.no_grad():
         low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
         scale = ((high - low) / steps).clamp_min(_LEAST)
