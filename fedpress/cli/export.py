@@ -44,14 +44,13 @@ def export(
 
 
 def _print(told: dict[str, Any], console: "Console") -> None:
-    from rich import box
     from rich.table import Table
 
     from fedpress.compression.units import amount
     from fedpress.simulations.export import slower
 
     title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1), pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("file", no_wrap=True)
     for name in ("bytes", "test, %", "torch's, %", "off by", "us", "peak", "model"):
         table.add_column(name, justify="right", no_wrap=True)
