@@ -52,7 +52,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
     title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("file", no_wrap=True)
-    for name in ("bytes", "test, %", "torch's, %", "off by", "us", "peak", "model"):
+    for name in ("bytes", "test, %", "as torch", "off by", "us", "peak", "model"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in told["rows"]:
         table.add_row(
@@ -60,14 +60,12 @@ def _print(told: dict[str, Any], console: "Console") -> None:
             f"{row['nbytes']:,}",
             *(f"{100 * row[name]:.2f}" for name in ("accuracy", "agreement")),
             f"{row['difference']:.2g}",
-            f"{1e6 * row['seconds']:.1f}",
+            f"{1e6 * row['seconds']:.4g}",
             amount(row["peak"]),
             amount(row["peak"] - row["before"]),
         )
     console.print(table)
-    console.print(
-        "torch's: predictions that are; off by: largest difference of a score; model: of the peak, what came with it"
-    )
+    console.print("as torch: % of predictions; off by: largest difference of a score; model: part of the peak")
     for line in slower(told["rows"]):
         console.print(line)
     for row in told["rows"]:
