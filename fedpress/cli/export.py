@@ -50,7 +50,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
     from fedpress.simulations.export import slower
 
     title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("file", no_wrap=True)
     for name in ("bytes", "test, %", "as torch", "off by", "us", "peak", "model"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -60,7 +60,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
             f"{row['nbytes']:,}",
             *(f"{100 * row[name]:.2f}" for name in ("accuracy", "agreement")),
             f"{row['difference']:.2g}",
-            f"{1e6 * row['seconds']:.4g}",
+            f"{1e6 * row['seconds']:.1f}",
             amount(row["peak"]),
             amount(row["peak"] - row["before"]),
         )
