@@ -44,20 +44,19 @@ def export(
 
 
 def _print(told: dict[str, Any], console: "Console") -> None:
-    from rich import box
     from rich.table import Table
 
     from fedpress.compression.units import amount
     from fedpress.simulations.export import slower
 
     title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("file", no_wrap=True)
-    for name in ("bytes", "accuracy, %", "as torch, %", "largest difference", "us", "peak", "of it model"):
-        table.add_column(name, justify="right", no_wrap=len(name) < 6)
+    for name in ("bytes", "test, %", "as torch", "off by", "us", "peak", "model"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in told["rows"]:
         table.add_row(
-            f"{row['format']} {'int8' if row['int8'] else 'float32'}",
+            f"{row['format']}{' int8' if row['int8'] else ''}",
             f"{row['nbytes']:,}",
             *(f"{100 * row[name]:.2f}" for name in ("accuracy", "agreement")),
             f"{row['difference']:.2g}",
@@ -66,6 +65,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
             amount(row["peak"] - row["before"]),
         )
     console.print(table)
+    console.print("as torch: % of predictions; off by: largest difference of a score; model: part of the peak")
     for line in slower(told["rows"]):
         console.print(line)
     for row in told["rows"]:

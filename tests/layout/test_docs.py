@@ -61,7 +61,7 @@ def test_the_tables_of_settings_are_those_of_the_code() -> None:
         assert re.search(rf"\b{choice}\b", written), choice
 
 
-@pytest.mark.parametrize("script", ["codec-page", "edge-page"])
+@pytest.mark.parametrize("script", ["codec-page", "edge-page", "export-page"])
 def test_the_tables_are_those_of_the_measurement(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
