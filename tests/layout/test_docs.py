@@ -134,7 +134,7 @@ def test_every_codec_is_described() -> None:
         assert re.search(rf"`{name}\b", frame), name
 
 
-@pytest.mark.parametrize("page", MEASURED, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
