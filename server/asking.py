@@ -35,6 +35,7 @@ class Part:
 
     ask: Ask
     note: Callable[[Facts], None]
+    number: int  # of the round, from 1
 
 
 @runtime_checkable

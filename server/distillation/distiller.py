@@ -60,7 +60,7 @@ class EnsembleDistillation:
         able = self._who_can_teach(votes)
         if not able:
             return averaged
-        previous = (able[0][0].exact, _typical(able)) if settings.distil_previous else None
+        previous = (able[0][0].exact, _typical(able)) if self._knew_something else None
         teachers = _Round(self.teacher or (lambda _: model), able, previous)
         x = self.proxy(teachers, rng)
         scores = ensemble_scores(teachers, x, settings.distil_weighing, device)
@@ -80,6 +80,11 @@ class EnsembleDistillation:
         if self.round is not None:
             self.round.note({**verdict.facts(), "teachers": len(teachers), "inputs": len(x)})
         return taught if verdict.taken else averaged
+
+    @property
+    def _knew_something(self) -> bool:
+        """Whether the model that the round began with is to teach: the first round's was not trained yet."""
+        return self.settings.distil_previous and (self.round is None or self.round.number > 1)
 
     @property
     def _needs_agreement(self) -> bool:

@@ -48,4 +48,4 @@ class FleetDistillation:
         def ask_of_all(models: Sequence[Update]) -> list[Score]:
             return ask([place.put(model, whole) for model in models])
 
-        return self.groups[name].part(Part(ask_of_all, facts.setdefault(name, {}).update))
+        return self.groups[name].part(Part(ask_of_all, facts.setdefault(name, {}).update, self.round.number))

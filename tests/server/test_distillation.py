@@ -103,7 +103,7 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:
         asked.extend(models)
         return [Score(1.0, 0.8), after]
 
-    distil = made(distil_criterion="clients", distil_steps=5).part(Part(ask, noted.update))
+    distil = made(distil_criterion="clients", distil_steps=5).part(Part(ask, noted.update, 2))
     taught = distil(BLANK, [vote(GOOD)], np.random.default_rng(0))
     assert asked[0] is BLANK
     assert (taught is not BLANK) == taken
@@ -112,7 +112,7 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:
 
 
 def test_if_no_node_answers_the_average_stays() -> None:
-    distil = made(distil_criterion="clients", distil_steps=5).part(Part(lambda _: [], lambda _: None))
+    distil = made(distil_criterion="clients", distil_steps=5).part(Part(lambda _: [], lambda _: None, 2))
     assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0)) is BLANK
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 
 from fedpress.compression.errors import DataError
 from fedpress.simulations.workloads import Task, fashion, speeches, watch
+from fedpress.simulations.workloads.idx import find_idx
 from fedpress.simulations.workloads.places import cache
 
 
@@ -87,7 +88,8 @@ def network(clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     folder.mkdir()
     digests = {}
     for name in fashion.FILES:
-        found = fashion._find(clothes, name)
+        found = find_idx(clothes, name)
+        assert found is not None
         raw = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
         digests[name] = hashlib.sha256(raw).hexdigest()
         (folder / f"{name}.gz").write_bytes(gzip.compress(raw))
