@@ -28,7 +28,8 @@ def test_a_device_s_client_and_the_stock_s_are_compared() -> None:
     notes: list[str] = []
     result = bench_edge(rounds=3, repeats=1, note=notes.append)
     ours, stock = (result["contenders"][name] for name in ("ours", "stock"))
-    assert (ours["idle"]["processes"], stock["idle"]["processes"]) == (1, 2)
+    assert ours["idle"]["processes"] == 1
+    assert stock["idle"]["processes"] >= 2  # and on a busy machine those that its last messages started
     assert result["ratios"]["a round of nothing: ours / stock"] == pytest.approx(ours["seconds"] / stock["seconds"])
     assert all(row["frame_bytes"] >= 2 * 2 * 3 * 4 * size for row, size in zip(result["frames"], SIZES, strict=True))
     assert all(row["socket_bytes"] > row["frame_bytes"] for row in result["frames"])
