@@ -17,9 +17,7 @@ class Distilling:
 
     distil: bool = False  # teach the average, and keep what was taught where it is better
     distil_weighing: str = "confidence"  # equal, examples, confidence, entropy, or classes, whose counts nodes share
-    distil_previous: bool = (
-        True  # from round 2, the model that a round began with teaches too: it knows who is not there now
-    )
+    distil_previous: bool = True  # from round 2, the model that it began with teaches too: it knows who is absent
     distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
     distil_proxy: int = 2000  # examples to teach on, held back from the nodes if held-out; targets are not looked at
     distil_mixed: float = 0.0  # share of them that is replaced by mixtures of the others
