@@ -119,7 +119,7 @@ def _pareto(scores: Sequence[Score], looks: dict[str, _Look], way: str, title: s
         axes.plot(x, y, look.marker, color=look.colour, markersize=7, label=score.name if look.loud else None, gid=mark)
         on = ", on the Pareto front" if score in best else ""
         said[mark] = f"{score.name}: {y:.2f} % ± {100 * score.spread('final'):.2f}, {amount(x)}{on}"
-    axes.set_ylabel("test accuracy, mean of the last rounds, %")
+    axes.set_ylabel("test accuracy of the last rounds, %")
     axes.set_xlabel("bytes of all clients together")
     _log(axes, amount)
     _legend(figure)
