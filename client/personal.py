@@ -47,6 +47,6 @@ def begin(frame: bytes, layout: str) -> Update:
 def check(own: Mapping[str, np.ndarray], before: Layout) -> None:
     """Raise UpdateError if what training made of the device's own tensors is not what they were, or not finite."""
     before.check(own)
-    for tensor in before.lossy:
+    for tensor in before.floating:
         if not np.isfinite(own[tensor.name]).all():
             raise UpdateError(f"tensor {tensor.name!r}, which stays on this device, holds NaN or infinity")

@@ -22,6 +22,8 @@ _DTYPES = {
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
 }
 
+_STATISTICS = {"running_mean", "running_var"}  # torch's names
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -42,9 +44,18 @@ class Tensor:
         return self.size * np.dtype(self.dtype).itemsize
 
     @property
-    def lossy(self) -> bool:
-        """Whether codecs may approximate it: floats only; counters and masks go through losslessly."""
+    def floating(self) -> bool:
+        """Whether its elements are floats: such a tensor travels as its change, all others as they are."""
         return np.dtype(self.dtype).kind == "f"
+
+    @property
+    def lossy(self) -> bool:
+        """Whether codecs may approximate it: floats only, and no statistics of batch norms.
+
+        Those are in units of activations, which would drown weights in a squared error, and a variance that comes out
+        negative breaks its model.
+        """
+        return self.floating and self.name.rpartition(".")[2] not in _STATISTICS
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,8 @@ class Layout:
     """Names, shapes and dtypes of the tensors of an update, in order.
 
     Floating-point tensors of any width travel as one float32 vector, the concatenation in C order ("values"); all
-    others (integer counters, boolean masks) travel as their exact little-endian bytes ("exact").
+    others (integer counters, boolean masks), and statistics of batch norms, travel as their exact little-endian bytes
+    ("exact").
     """
 
     tensors: tuple[Tensor, ...]
@@ -73,18 +85,23 @@ class Layout:
         return cls(tuple(Tensor(name, tuple(array.shape), array.dtype.name) for name, array in update.items()))
 
     @cached_property
+    def floating(self) -> tuple[Tensor, ...]:
+        """The floating-point tensors."""
+        return tuple(tensor for tensor in self.tensors if tensor.floating)
+
+    @cached_property
     def lossy(self) -> tuple[Tensor, ...]:
-        """The floating-point tensors, whose elements make up "values"."""
+        """The tensors that codecs may approximate, whose elements make up "values"."""
         return tuple(tensor for tensor in self.tensors if tensor.lossy)
 
     @cached_property
     def size(self) -> int:
-        """Number of floating-point elements: the length of "values"."""
+        """Number of elements that codecs may approximate: the length of "values"."""
         return sum(tensor.size for tensor in self.lossy)
 
     @cached_property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """The floating-point tensors as matrices, first axis by all others; one row where there is only one axis."""
+        """The lossy tensors as matrices, first axis by all others; one row where there is only one axis."""
         return tuple(
             (t.shape[0], t.size // t.shape[0]) if len(t.shape) > 1 and t.size else (1, t.size) for t in self.lossy
         )
@@ -101,7 +118,7 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the update uncompressed: 4 for every float, whatever its width, and the rest as it is."""
+        """Bytes of the update uncompressed: 4 for every value, whatever its width, and the rest as it is."""
         return 4 * self.size + self.exact_nbytes
 
     @cached_property
@@ -173,22 +190,21 @@ class Layout:
         for tensor in self.tensors:
             array = update[tensor.name]
             if not tensor.lossy:
+                if tensor.floating:
+                    _finite(tensor, array)
                 exact += np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
                 continue
             part = values[at : at + tensor.size]
             with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinity, and is refused below
                 part[:] = array.reshape(-1)
-            if not np.isfinite(part).all():
-                raise UpdateError(
-                    f"tensor {tensor.name!r} holds {int((~np.isfinite(part)).sum())} values that are NaN or infinite"
-                )
+            _finite(tensor, part)
             at += tensor.size
         return values, np.frombuffer(bytes(exact), np.uint8)
 
     def unflatten(self, values: NDArray[np.float32], exact: NDArray[np.uint8]) -> Update:
         """Return the update whose `flatten` is (`values`, `exact`); floats narrower than float32 are rounded.
 
-        Raises FrameError if `exact` holds a boolean that is none.
+        Raises FrameError if `exact` holds a boolean that is none, or a float that is not finite.
         """
         update: Update = {}
         at, byte = 0, 0
@@ -206,9 +222,17 @@ class Layout:
                 if dtype.kind == "b" and max(raw, default=0) > 1:
                     raise FrameError(f"tensor {tensor.name!r} is boolean, and holds {max(raw)}")
                 array = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
+                if tensor.floating and not np.isfinite(array).all():
+                    raise FrameError(f"tensor {tensor.name!r} is not finite")
                 byte += tensor.nbytes
             update[tensor.name] = array.reshape(tensor.shape)
         return update
+
+
+def _finite(tensor: Tensor, array: NDArray[np.generic]) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        raise UpdateError(f"tensor {tensor.name!r} holds {int((~finite).sum())} values that are NaN or infinite")
 
 
 def read_mask(mask: bytes, count: int) -> list[int]:

@@ -20,8 +20,8 @@ def squeeze(model: Mapping[str, NDArray[Any]]) -> tuple[bytes, str]:
     Raises UpdateError if an array is of another kind: a model of floats has a layout that stays, and better codecs.
     """
     layout = Layout.of(model)
-    if layout.lossy:
-        raise UpdateError(f"tensor {layout.lossy[0].name!r} is {layout.lossy[0].dtype}: trees travel as integers")
+    if layout.floating:
+        raise UpdateError(f"tensor {layout.floating[0].name!r} is {layout.floating[0].dtype}: trees travel as integers")
     frame, _ = _CODEC.encode(dict(model), {}, np.random.default_rng(0))
     return frame, layout.text
 

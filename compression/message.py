@@ -92,13 +92,15 @@ def version_of(model: Mapping[str, np.ndarray], layout: Layout) -> bytes:
 
 def difference(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray], layout: Layout) -> Update:
     """Return the update of `layout`'s tensors from `old` to `new`: floats subtracted, all else as it is in `new`."""
-    return {t.name: np.asarray(new[t.name] - old[t.name]) if t.lossy else new[t.name] for t in layout.tensors}
+    return {t.name: np.asarray(new[t.name] - old[t.name]) if t.floating else new[t.name] for t in layout.tensors}
 
 
 def apply(old: Mapping[str, np.ndarray], update: Mapping[str, np.ndarray], layout: Layout) -> Update:
     """Return `old` after `update`, of some of `layout`'s tensors: elementwise, so with the same bits everywhere."""
     added = {
-        t.name: old[t.name] + update[t.name] if t.lossy else update[t.name] for t in layout.tensors if t.name in update
+        t.name: old[t.name] + update[t.name] if t.floating else update[t.name]
+        for t in layout.tensors
+        if t.name in update
     }
     return representable({**old, **added}, layout)
 

@@ -7,7 +7,7 @@ gate     uint8 (t,)     1 for each float tensor that was kept, 0 for the others
 coin     uint64 (2,)    a seed, and the number below which the words drawn from it say that a float was kept
 symbols  int (k,)       the quantised values, in the narrowest dtype that the stage can do with
 scale    float32 (t,)   a quantiser's scale for each float tensor
-exact    uint8 (b,)     bytes of the tensors that are not floats
+exact    uint8 (b,)     bytes of the tensors that codecs may not approximate
 """
 
 from collections.abc import Iterator, Mapping

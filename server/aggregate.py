@@ -76,16 +76,16 @@ class Vote:
             sent, whole = difference(sent, self.versions.get(self.version), self.part), False
         update = difference(sent, self.exact, self.part) if whole else sent
         with np.errstate(over="ignore"):
-            square = sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in self.part.lossy)
+            square = sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in self.part.floating)
             self.norm = math.sqrt(square)
             if self.norm > self.bounds.norm:
                 raise FrameError(f"its update's norm is {self.norm:.6g}, at most {self.bounds.norm:.6g} is taken")
             if self.norm > self.bounds.clip:
                 share = np.float32(self.bounds.clip / self.norm)
-                update |= {tensor.name: update[tensor.name] * share for tensor in self.part.lossy}
+                update |= {tensor.name: update[tensor.name] * share for tensor in self.part.floating}
                 whole = False
             model = {**self.exact, **sent} if whole else apply(self.exact, update, self.layout)
-        for tensor in self.part.lossy:
+        for tensor in self.part.floating:
             if not np.isfinite(model[tensor.name]).all():
                 raise FrameError(f"tensor {tensor.name!r} is not finite")
         return model
@@ -165,7 +165,7 @@ def cast(model: Update, layout: Layout) -> Update:
     result: Update = {}
     for tensor in layout.tensors:
         array = np.asarray(model[tensor.name])
-        if not tensor.lossy and array.dtype.kind == "f":
+        if not tensor.floating and array.dtype.kind == "f":
             array = np.rint(array)
         result[tensor.name] = array.astype(tensor.dtype, copy=False).reshape(tensor.shape)
     return result

@@ -170,7 +170,7 @@ def _train(cell: Cell) -> float:
 def _code(candidate: Candidate, initial: Update) -> float:
     """Return how many seconds it takes to decode a model's delta and to encode an update, both of them noise."""
     layout, rng = Layout.of(initial), derive(0, "trial")
-    update = {t.name: _noise(t.shape, t.dtype, rng) if t.lossy else initial[t.name] for t in layout.tensors}
+    update = {t.name: _noise(t.shape, t.dtype, rng) if t.floating else initial[t.name] for t in layout.tensors}
     seconds = 0.0
     for spec, way in ((candidate.up, "up"), (candidate.down, "down")):
         codec = parse(spec)

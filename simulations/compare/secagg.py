@@ -46,7 +46,7 @@ def measure(model: Update, nodes: int) -> SecAgg | None:
     from flwr.server.compat.legacy_context import LegacyContext
     from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
 
-    floats = {t.name: model[t.name].astype(np.float32) for t in Layout.of(model).lossy}
+    floats = {t.name: model[t.name].astype(np.float32) for t in Layout.of(model).floating}
     parameters = ndarrays_to_parameters(list(floats.values()))
     asked = [(SimpleNamespace(node_id=node), FitIns(parameters, {})) for node in range(1, max(3, nodes) + 1)]
     grid, summed = _Grid(parameters), []

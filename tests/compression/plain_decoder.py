@@ -90,7 +90,7 @@ def decode(
 class Model:
     def __init__(self, layout: list[tuple[str, tuple[int, ...], str]]) -> None:
         self.layout = layout
-        self.floats = [shape for _, shape, dtype in layout if dtype.startswith("float")]
+        self.floats = [shape for name, shape, dtype in layout if approximated(name, dtype)]
         self.sizes = [math.prod(shape) for shape in self.floats]
         self.n = sum(self.sizes)
         self.matrices = [
@@ -102,7 +102,7 @@ class Model:
         out, at, data = {}, 0, Bytes(exact.tobytes())
         for name, shape, dtype in self.layout:
             size = math.prod(shape)
-            if dtype.startswith("float"):
+            if approximated(name, dtype):
                 part = values[at : at + size]
                 if dtype == "float16":
                     part = np.clip(part, -np.finfo(np.float16).max, np.finfo(np.float16).max)
@@ -111,6 +111,10 @@ class Model:
                 part = data.array(np.dtype(dtype).newbyteorder("<"), size)
             out[name] = part.astype(dtype).reshape(shape)
         return out
+
+
+def approximated(name: str, dtype: str) -> bool:
+    return dtype.startswith("float") and name.split(".")[-1] not in ("running_mean", "running_var")
 
 
 def cut(values: np.ndarray) -> np.ndarray:
