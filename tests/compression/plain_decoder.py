@@ -114,7 +114,7 @@ class Model:
 
 
 def approximated(name: str, dtype: str) -> bool:
-    return dtype.startswith("float") and name.split(".")[-1] not in ("running_mean", "running_var")
+    return dtype.startswith("float") and name.rsplit(".", maxsplit=1)[-1] not in ("running_mean", "running_var")
 
 
 def cut(values: np.ndarray) -> np.ndarray:

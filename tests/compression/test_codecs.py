@@ -88,7 +88,7 @@ def test_a_spec_survives_the_round_trip(spec: str) -> None:
 @pytest.mark.parametrize("spec", SPECS)
 @given(update=updates())
 def test_what_goes_out_comes_back(spec: str, update: dict[str, np.ndarray]) -> None:
-    """Right names, shapes and dtypes, all finite; what is not to be approximated exactly; the same frame for the seed."""
+    """Names, shapes and dtypes, all finite; what may not be approximated exactly; the same frame for the same seed."""
     layout = Layout.of(update)
     codec = parse(spec)
     try:
