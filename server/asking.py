@@ -35,7 +35,7 @@ class Part:
 
     ask: Ask
     note: Callable[[Facts], None]
-    number: int  # of the round, from 1
+    began: Update | None  # the model that the round began with, None if it was not trained yet
 
 
 @runtime_checkable

@@ -202,7 +202,8 @@ class Compressed(Strategy):
                     ask = partial(
                         ask_nodes, outcome.votes, number, exchange, self.strategy, self._bounds, timeout, judging
                     )
-                    distilled = self._advance(number, outcome, exchange, Part(ask, facts.update, number))
+                    part = Part(ask, facts.update, exchange.models.exact if number > 1 else None)
+                    distilled = self._advance(number, outcome, exchange, part)
                     evaluation, each = self._evaluate(number, exchange, timeout, judging)
                     _note(result.train_metrics_clientapp, number, outcome.metrics)
                     _note(result.evaluate_metrics_clientapp, number, evaluation)

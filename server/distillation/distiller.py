@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.compression import Update
-from fedpress.compression.errors import SettingError
+from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.message import KEY
 from fedpress.server.aggregate import Vote
 from fedpress.server.asking import Part, Score
-from fedpress.server.distillation.ensemble import Teacher, ensemble_scores
+from fedpress.server.distillation.ensemble import Teacher, ensemble_scores, scores_of
 from fedpress.server.distillation.guard import Verdict, decide, on_agreement, on_targets
 from fedpress.server.distillation.proxies import Proxy, Teachers
 from fedpress.server.distillation.settings import Distilling
@@ -57,13 +57,18 @@ class EnsembleDistillation:
         """Return the taught model, or `averaged` itself if that is better by the guard's criterion."""
         settings, device = self.settings, self.device
         model = self.make().to(device)
-        able = self._who_can_teach(votes)
+        able = self._who_can_teach(votes, model)
         if not able:
             return averaged
-        previous = (able[0][0].exact, _typical(able)) if self._knew_something else None
+        began = self.round.began if self.round is not None and settings.distil_previous else None
+        previous = Teacher(load(self.make().to(device), began), _typical(able)) if began else None
         teachers = _Round(self.teacher or (lambda _: model), able, previous)
         x = self.proxy(teachers, rng)
-        scores = ensemble_scores(teachers, x, settings.distil_weighing, device)
+        try:
+            scores = ensemble_scores(teachers, x, settings.distil_weighing, device, settings.distil_mixing)
+        except DataError as error:
+            _log.warning("not distilled: %s", error)
+            return averaged
         kept = max(1, len(x) // _KEPT) if self._needs_agreement else 0
         order = torch.from_numpy(rng.permutation(len(x)) if kept else np.arange(len(x)))
         taught_on, apart = order[kept:], order[:kept]
@@ -75,30 +80,32 @@ class EnsembleDistillation:
         watch = (lambda student: judge(student).loss) if settings.distil_patience else None
         teach(model, x[taught_on], scores[taught_on], settings, rng, device, watch)
         taught = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
-        verdict = self._verdict(averaged, taught, before, judge(model) if before else None)
+        if all(np.isfinite(array).all() for array in taught.values()):
+            verdict = self._verdict(averaged, taught, before, judge(model) if before else None)
+        else:  # a rate that is far too high
+            verdict = Verdict(settings.distil_criterion, taken=False)
         _log.info("%s", verdict)
         if self.round is not None:
             self.round.note({**verdict.facts(), "teachers": len(teachers), "inputs": len(x)})
         return taught if verdict.taken else averaged
 
     @property
-    def _knew_something(self) -> bool:
-        """Whether the model that the round began with is to teach: the first round's was not trained yet."""
-        return self.settings.distil_previous and (self.round is None or self.round.number > 1)
-
-    @property
     def _needs_agreement(self) -> bool:
         criterion = self.settings.distil_criterion
         return criterion == "agreement" or (criterion != "held-out" and self.settings.distil_patience > 0)
 
-    def _who_can_teach(self, votes: Sequence[Vote]) -> list[tuple[Vote, Knows]]:
+    def _who_can_teach(self, votes: Sequence[Vote], model: nn.Module) -> list[tuple[Vote, Knows]]:
         """Return the votes whose weight in the ensemble can be told."""
         if self.settings.distil_weighing != "classes":
             return [(vote, Knows(vote.weight)) for vote in votes]
-        able = [(vote, Knows(vote.weight, counts)) for vote in votes if (counts := read_counts(vote.reply)) is not None]
+        nothing = torch.zeros((1, *self.x.shape[1:]), dtype=self.x.dtype)
+        classes = scores_of(model, nothing, self.device).shape[-1]
+        said = [(vote, read_counts(vote.reply, classes)) for vote in votes]
+        able = [(vote, Knows(vote.weight, counts)) for vote, counts in said if counts is not None]
         if len(able) < len(votes):
             _log.warning(
-                "%d of %d replies say nothing of their classes: they do not teach", len(votes) - len(able), len(votes)
+                "%d of %d replies do not say how many examples of each of %d classes they have: they do not teach",
+                *(len(votes) - len(able), len(votes), classes),
             )
         return able
 
@@ -124,7 +131,7 @@ class _Round(Teachers):
 
     module: Callable[[Vote], nn.Module]
     votes: list[tuple[Vote, Knows]]
-    previous: tuple[Update, Knows] | None  # of the first vote's architecture
+    previous: Teacher | None
 
     def __len__(self) -> int:
         return len(self.votes) + (self.previous is not None)
@@ -133,8 +140,7 @@ class _Round(Teachers):
         for vote, knows in self.votes:
             yield Teacher(load(self.module(vote), vote.decode()), knows)
         if self.previous is not None:
-            weights, knows = self.previous
-            yield Teacher(load(self.module(self.votes[0][0]), weights), knows)
+            yield self.previous
 
 
 def _typical(able: Sequence[tuple[Vote, Knows]]) -> Knows:

@@ -98,8 +98,8 @@ def proxy_of(x: Tensor, settings: Distilling, device: str) -> Proxy:
         if settings.distil_source == "noise":
             return Noise(shape, count)
         return Inverted(shape, count, settings.distil_inversion, device)
-    if not len(x):
-        raise SettingError(f"distillation has no proxy, inputs that it can teach on: {_HOW}")
+    if len(x) < 2:
+        raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
     if settings.distil_mixed and not x.dtype.is_floating_point:
         raise SettingError(f"distil-mixed mixes inputs of real numbers, these are {x.dtype}: leave it at 0")
     return Given(x, settings.distil_mixed)

@@ -9,6 +9,7 @@ from fedpress.server.distillation.weighing import WEIGHINGS
 CRITERIA = ("held-out", "clients", "agreement", "none")
 SOURCES = ("held-out", "noise", "inverted", "mnist")
 FOLDER = "folder"
+MIXINGS = ("standardised", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Distilling:
 
     distil: bool = False  # teach the average, and keep what was taught where it is better
     distil_weighing: str = "confidence"  # equal, examples, confidence, entropy, or classes, whose counts nodes share
+    distil_mixing: str = "standardised"  # what is mixed of teachers: standardised scores, or probabilities as in FedDF
     distil_previous: bool = True  # from round 2, the model that it began with teaches too: it knows who is absent
     distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
     distil_proxy: int = 2000  # examples to teach on, held back from the nodes if held-out; targets are not looked at
@@ -39,6 +41,8 @@ class Distilling:
     def __post_init__(self) -> None:
         if self.distil_weighing not in WEIGHINGS:
             raise SettingError(unknown("distil-weighing", self.distil_weighing, WEIGHINGS))
+        if self.distil_mixing not in MIXINGS:
+            raise SettingError(unknown("distil-mixing", self.distil_mixing, MIXINGS))
         if self.distil_criterion not in CRITERIA:
             raise SettingError(unknown("distil-criterion", self.distil_criterion, CRITERIA))
         kind, _, path = self.distil_source.partition(":")
@@ -47,7 +51,8 @@ class Distilling:
         require(0 <= self.distil_mixed < 1, "distil_mixed", "in [0, 1)", self.distil_mixed)
         for name in ("distil_patience", "distil_tune"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        for name in ("distil_proxy", "distil_guard", "distil_steps", "distil_batch", "distil_inversion"):
+        for name in ("distil_guard", "distil_steps", "distil_batch", "distil_inversion"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.distil_proxy >= 2, "distil_proxy", "at least 2", self.distil_proxy)
         for name in ("distil_lr", "distil_temperature"):
             require(getattr(self, name) > 0, name, "above 0", getattr(self, name))

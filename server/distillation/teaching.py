@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedpress.server.distillation.ensemble import quick
 from fedpress.server.distillation.settings import Distilling
 
 _LOOKS = 10  # at what is watched
@@ -70,11 +71,3 @@ class _Best:
     def restore(self) -> None:
         if self._weights:
             self._student.load_state_dict(self._weights)
-
-
-def quick(model: nn.Module, x: Tensor) -> Tensor:
-    """Return pictures in the memory format on which convolutions are fastest on a CPU, and lay `model` out so."""
-    if x.dim() != 4:
-        return x
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return x.contiguous(memory_format=torch.channels_last)

@@ -45,7 +45,9 @@ class FleetDistillation:
             return self.groups[name]
         ask = self.round.ask
 
+        began = self.round.began and place.take(self.round.began)
+
         def ask_of_all(models: Sequence[Update]) -> list[Score]:
             return ask([place.put(model, whole) for model in models])
 
-        return self.groups[name].part(Part(ask_of_all, facts.setdefault(name, {}).update, self.round.number))
+        return self.groups[name].part(Part(ask_of_all, facts.setdefault(name, {}).update, began))

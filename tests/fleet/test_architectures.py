@@ -105,7 +105,7 @@ def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
     rng = np.random.default_rng(0)
     distil = FleetDistillation({"a": Worse(), "b": Worse()}, slices)
     assert distil(whole, [], rng) is whole
-    distil = FleetDistillation({"a": Better(), "b": Worse()}, slices).part(Part(ask, noted.update, 2))
+    distil = FleetDistillation({"a": Better(), "b": Worse()}, slices).part(Part(ask, noted.update, None))
     after = distil(whole, [], rng)
     assert after["a/w"].tolist() == [5, 5]
     assert after["b/w"] is whole["b/w"]

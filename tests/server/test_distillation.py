@@ -74,7 +74,7 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
 
 
 def test_without_anything_to_teach_on_it_is_said_how_to_get_some() -> None:
-    with pytest.raises(SettingError, match=r"no proxy.*distil-proxy.*folder:PATH.*noise") as caught:
+    with pytest.raises(SettingError, match=r"needs a proxy.*got 0.*distil-proxy.*folder:PATH.*noise") as caught:
         proxy_of(X[:0], Distilling(), "cpu")
     assert "\n" not in str(caught.value)
 
@@ -103,7 +103,7 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:
         asked.extend(models)
         return [Score(1.0, 0.8), after]
 
-    distil = made(distil_criterion="clients", distil_steps=5).part(Part(ask, noted.update, 2))
+    distil = made(distil_criterion="clients", distil_steps=5).part(Part(ask, noted.update, None))
     taught = distil(BLANK, [vote(GOOD)], np.random.default_rng(0))
     assert asked[0] is BLANK
     assert (taught is not BLANK) == taken
@@ -112,7 +112,7 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:
 
 
 def test_if_no_node_answers_the_average_stays() -> None:
-    distil = made(distil_criterion="clients", distil_steps=5).part(Part(lambda _: [], lambda _: None, 2))
+    distil = made(distil_criterion="clients", distil_steps=5).part(Part(lambda _: [], lambda _: None, None))
     assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0)) is BLANK
 
 
@@ -150,13 +150,29 @@ def test_who_says_nothing_of_its_classes_does_not_teach() -> None:
     assert distil(BLANK, votes[1:], np.random.default_rng(0)) is BLANK
 
 
+def test_counts_of_other_classes_do_not_teach() -> None:
+    distil = made(distil_weighing="classes", distil_steps=200)
+    assert distil(BLANK, [vote(BAD, [50, 50, 50])], np.random.default_rng(0)) is BLANK
+
+
+@pytest.mark.parametrize("criterion", ["none", "clients", "held-out", "agreement"])
+def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
+    asked: list[Any] = []
+    distil = made(distil_lr=1e38, distil_criterion=criterion).part(
+        Part(lambda m: asked.extend(m) or [], lambda _: None, None)
+    )
+    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0)) is BLANK
+    assert not asked
+
+
 def test_the_model_before_speaks_for_who_is_not_there() -> None:
     """No vote has seen class 1, the model that they began with tells it."""
     knows_none = {"weight": np.zeros((2, 2), np.float32), "bias": np.array([4.0, -4.0], np.float32)}
-    votes = [SimpleNamespace(**{**vars(vote(knows_none, [100, 0])), "exact": GOOD}) for _ in range(5)]
+    votes = [vote(knows_none, [100, 0]) for _ in range(5)]
 
     def accuracy(**more: Any) -> float:
         distil = made(distil_weighing="classes", distil_criterion="none", distil_steps=300, **more)
+        distil = distil.part(Part(lambda _: [], lambda _: None, GOOD))
         taught = distil(BLANK, votes, np.random.default_rng(0))
         said = X[400:] @ torch.from_numpy(taught["weight"]).T + torch.from_numpy(taught["bias"])
         return float((said.argmax(-1) == Y[400:]).float().mean())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fedpress.compression.errors import DataError
 from fedpress.compression.message import CLASSES
 from fedpress.server.distillation import WEIGHINGS, Distilling, Knows, Teacher, ensemble_scores, scores_of, teach
+from fedpress.server.distillation.settings import MIXINGS
 from fedpress.server.distillation.sharing import read_counts
 
 X = torch.linspace(-2, 2, 60).view(-1, 1)
@@ -21,14 +22,14 @@ class Says(nn.Module):
 
     def __init__(self, *chances: float) -> None:
         super().__init__()
-        self.chances = torch.tensor(chances)
+        self.chances = torch.tensor(chances).clamp_min(1e-9)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.chances.log().expand(len(x), -1)
 
 
 def together(weighing: str, *teachers: Teacher) -> Tensor:
-    return ensemble_scores(teachers, X, weighing)[0].exp()
+    return ensemble_scores(teachers, X, weighing, mixing="probabilities")[0].exp()
 
 
 def counts(*of: int) -> Knows:
@@ -38,7 +39,7 @@ def counts(*of: int) -> Knows:
 @pytest.mark.parametrize("weighing", WEIGHINGS)
 def test_one_teacher_is_its_own_ensemble(weighing: str) -> None:
     model = nn.Linear(1, 3)
-    said = ensemble_scores([Teacher(model, counts(5, 5, 5))], X, weighing)
+    said = ensemble_scores([Teacher(model, counts(5, 5, 5))], X, weighing, mixing="probabilities")
     assert torch.allclose(said, scores_of(model, X).log_softmax(-1), atol=1e-5)
 
 
@@ -85,6 +86,44 @@ def test_a_class_that_nobody_saw_does_not_break_it() -> None:
     assert torch.isfinite(said).all()
 
 
+class Moved(nn.Module):
+    """A teacher that says the same as another, with something added to every class, and stretched."""
+
+    def __init__(self, model: nn.Module, by: Tensor, stretch: float = 1.0) -> None:
+        super().__init__()
+        self.model, self.by, self.stretch = model, by, stretch
+
+    def forward(self, x: Tensor) -> Tensor:
+        said: Tensor = self.model(x) * self.stretch + self.by
+        return said
+
+
+@pytest.mark.parametrize("weighing", ["equal", "examples", "classes"])
+def test_what_a_teacher_says_of_everything_counts_for_nothing(weighing: str) -> None:
+    first, second = nn.Linear(1, 3), nn.Linear(1, 3)
+    prior = Moved(first, torch.tensor([9.0, 0.0, -4.0]))
+    plain = [Teacher(first, counts(5, 1, 1)), Teacher(second, counts(1, 5, 1))]
+    moved = [Teacher(prior, counts(5, 1, 1)), Teacher(second, counts(1, 5, 1))]
+    assert torch.allclose(ensemble_scores(plain, X, weighing), ensemble_scores(moved, X, weighing), atol=1e-4)
+
+
+def test_a_loud_teacher_is_no_better_heard() -> None:
+    quiet, loud = nn.Linear(1, 3), nn.Linear(1, 3)
+    plain = ensemble_scores([Teacher(quiet), Teacher(loud)], X)
+    shouted = ensemble_scores([Teacher(quiet), Teacher(Moved(loud, torch.zeros(3), 50.0))], X)
+    apart = [said[:, :1] - said for said in (plain, shouted)]
+    assert torch.allclose(apart[0] / apart[0].norm(), apart[1] / apart[1].norm(), atol=1e-4)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_who_overflows_says_nothing(mixing: str) -> None:
+    model, loud = nn.Linear(1, 3), Moved(nn.Linear(1, 3), torch.full((3,), torch.inf))
+    alone = ensemble_scores([Teacher(model)], X, mixing=mixing)
+    assert torch.equal(ensemble_scores([Teacher(loud), Teacher(model)], X, mixing=mixing), alone)
+    with pytest.raises(DataError, match="finite"):
+        ensemble_scores([Teacher(loud)], X, mixing=mixing)
+
+
 def test_teachers_of_any_kind_are_asked_one_at_a_time() -> None:
     made = []
 
@@ -120,9 +159,18 @@ def test_a_student_of_another_architecture_learns_it() -> None:
 
 def test_class_counts_that_cannot_be_are_none() -> None:
     def said(value) -> Tensor | None:
-        content = RecordDict({"metrics": MetricRecord({CLASSES: value} if value is not None else {"a": 1})})
-        return read_counts(SimpleNamespace(content=content))
+        content = RecordDict(
+            {
+                "metrics": MetricRecord(
+                    {CLASSES: list(map(float, value)) if isinstance(value, list) else value}
+                    if value is not None
+                    else {"a": 1}
+                )
+            }
+        )
+        return read_counts(SimpleNamespace(content=content), 3)
 
     assert said([1, 0, 3]).tolist() == [1, 0, 3]
-    for wrong in (None, 5, [0, 0], [-1, 2], [float("nan"), 1.0], [float("inf"), 1.0]):
+    nan, inf = float("nan"), float("inf")
+    for wrong in (None, 5, [0] * 3, [-1, 2, 1], [nan, 1, 1], [1, 1, nan], [inf, 1, 1], [1e308, 1, 1], [1, 2], [1] * 4):
         assert said(wrong) is None
