@@ -158,10 +158,14 @@ def test_counts_of_other_classes_do_not_teach() -> None:
 @pytest.mark.parametrize("criterion", ["none", "clients", "held-out", "agreement"])
 def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
     asked: list[Any] = []
-    distil = made(distil_lr=1e38, distil_criterion=criterion).part(
-        Part(lambda m: asked.extend(m) or [], lambda _: None, None)
-    )
-    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0)) is BLANK
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2))
+
+    model = {name: tensor.numpy() for name, tensor in make().state_dict().items()}
+    distil = made(make, distil_lr=1e30, distil_criterion=criterion)
+    distil = distil.part(Part(lambda models: asked.extend(models) or [], lambda _: None, None))
+    assert distil(model, [vote(model)], np.random.default_rng(0)) is model
     assert not asked
 
 
