@@ -83,9 +83,9 @@ class _Mean:
 def scores_of(model: nn.Module, x: Tensor, device: str = "cpu") -> Tensor:
     """Return the scores (n, ..., classes) of `model`, as in evaluation."""
     model.eval()
+    # Laid out alike whoever had the model before: another layout would be other bits.
+    parts = quick(model, x).split(EVALUATION_BATCH)  # type: ignore[no-untyped-call]
     with torch.inference_mode():
-        # Laid out alike whoever had the model before: another layout would be other bits.
-        parts = quick(model, x).split(EVALUATION_BATCH)  # type: ignore[no-untyped-call]
         said = torch.cat([model(part.to(device)).cpu() for part in parts])
     return said.clone()  # outside inference mode: what is taught from it needs gradients elsewhere
 
