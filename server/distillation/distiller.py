@@ -65,7 +65,7 @@ class EnsembleDistillation:
         teachers = _Round(self.teacher or (lambda _: model), able, previous)
         x = self.proxy(teachers, rng)
         try:
-            scores = ensemble_scores(teachers, x, settings.distil_weighing, device, settings.distil_mixing)
+            scores = ensemble_scores(teachers, x, settings.distil_weighing, device, balance=settings.distil_balance)
         except DataError as error:
             _log.warning("not distilled: %s", error)
             return averaged

@@ -11,7 +11,8 @@ from fedpress.server.distillation.weighing import WEIGHINGS, Knows
 
 EVALUATION_BATCH = 100  # larger ones fall out of the cache
 _TINY = torch.finfo(torch.float32).tiny
-_LEAST = 1e-6  # of a weight, as a share of all: where nobody knows anything, all count alike
+_LEAST = 1e-6  # of a weight, as a share of all: where nobody knows anything, all count alike; and of a class's share
+_FITS = 20
 
 
 @dataclass(frozen=True)
@@ -30,54 +31,46 @@ def ensemble_scores(
     x: Tensor,
     weighing: str = "equal",
     device: str = "cpu",
-    mixing: str = "standardised",
+    *,
+    balance: bool = False,
 ) -> Tensor:
-    """Return what `teachers` say of `x` together: log-probabilities (n, ..., classes).
+    """Return what `teachers` say of `x` together: log-probabilities (n, ..., classes) of their weighted mixture.
 
-    `probabilities` is the weighted mean of theirs. `standardised` first gives each teacher's scores of a class mean 0
-    and variance 1 over `x`: whoever saw a class often says it of everything, which is a prior, and the prior of its own
-    examples, as in Menon et al. 2021, https://arxiv.org/abs/2007.07314. What is left tells inputs apart.
+    With `balance`, each of them is heard without the prior of its own examples.
 
-    Each teacher is taken from the iterable, asked and let go before the next: beside one model it takes four times the
+    Each teacher is taken from the iterable, asked and let go before the next: beside one model it takes three times the
     logits, whatever the number of teachers.
     """
     weigh = WEIGHINGS[weighing]
-    voices, spreads = _Mean(), _Mean()
+    total = alike = weights = torch.zeros(())
+    count = 0
     for teacher in teachers:
-        said = scores_of(teacher.model, x, device)
+        said = scores_of(teacher.model, x, device).log_softmax(-1)
         if not torch.isfinite(said).all():
             continue  # whoever overflows says nothing
-        chances = said.log_softmax(-1)
-        weight = weigh(chances, teacher.knows)
-        if mixing == "probabilities":
-            voices.add(chances.exp_(), weight)
-            continue
-        over = tuple(range(said.dim() - 1))
-        spread = said.std(over, correction=0)
-        voices.add(said.sub_(said.mean(over)).div_(spread.clamp_min(_TINY)), weight)
-        spreads.add(spread, weight)
-    if not voices.count:
+        said = balanced(said) if balance else said
+        weight = weigh(said, teacher.knows)
+        chances = said.exp_()
+        total, alike, weights = total + chances * weight, alike + chances, weights + weight
+        count += 1
+    if not count:
         raise DataError("an ensemble needs at least one teacher whose scores are finite")
-    if mixing == "probabilities":
-        return voices.value().clamp_min(_TINY).log_().log_softmax(-1)
-    return (voices.value() * spreads.value().mean()).log_softmax(-1)
+    floor = _LEAST * weights.amax().clamp_min(_TINY)
+    mixture = (total + floor * alike / count) / (weights + floor)
+    return mixture.clamp_min(_TINY).log_().log_softmax(-1)
 
 
-class _Mean:
-    """A weighted mean of tensors that come one at a time; where no weight is worth naming, all count alike."""
+def balanced(said: Tensor) -> Tensor:
+    """Return log-probabilities (n, ..., classes) moved, class by class, so that each class is as likely over all inputs.
 
-    def __init__(self) -> None:
-        self.count = 0
-        self._total = self._alike = self._weights = torch.zeros(())
-
-    def add(self, value: Tensor, weight: Tensor) -> None:
-        self.count += 1
-        self._total, self._alike = self._total + value * weight, self._alike + value
-        self._weights = self._weights + weight
-
-    def value(self) -> Tensor:
-        floor = _LEAST * self._weights.amax().clamp_min(_TINY)
-        return (self._total + floor * self._alike / self.count) / (self._weights + floor)
+    Whoever has seen a class often says it of everything. To divide by its prior is Saerens et al. 2002,
+    https://doi.org/10.1162/089976602753284446; the prior is what the answers themselves average to, found as in
+    iterative proportional fitting (Deming and Stephan 1940, https://doi.org/10.1214/aoms/1177731829).
+    """
+    over = tuple(range(said.dim() - 1))
+    for _ in range(_FITS):
+        said = (said - said.exp().mean(over).clamp_min(_LEAST).log()).log_softmax(-1)
+    return said
 
 
 def scores_of(model: nn.Module, x: Tensor, device: str = "cpu") -> Tensor:

@@ -9,7 +9,6 @@ from fedpress.server.distillation.weighing import WEIGHINGS
 CRITERIA = ("held-out", "clients", "agreement", "none")
 SOURCES = ("held-out", "noise", "inverted", "mnist")
 FOLDER = "folder"
-MIXINGS = ("standardised", "probabilities")
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Distilling:
 
     distil: bool = False  # teach the average, and keep what was taught where it is better
     distil_weighing: str = "confidence"  # equal, examples, confidence, entropy, or classes, whose counts nodes share
-    distil_mixing: str = "standardised"  # what is mixed of teachers: standardised scores, or probabilities as in FedDF
+    distil_balance: bool = True  # teachers are heard without the prior of their own examples; false as in FedDF
     distil_previous: bool = True  # from round 2, the model that it began with teaches too: it knows who is absent
     distil_source: str = "held-out"  # of what is taught on: held-out, noise, inverted, mnist or folder:PATH
     distil_proxy: int = 2000  # examples to teach on, held back from the nodes if held-out; targets are not looked at
@@ -41,8 +40,6 @@ class Distilling:
     def __post_init__(self) -> None:
         if self.distil_weighing not in WEIGHINGS:
             raise SettingError(unknown("distil-weighing", self.distil_weighing, WEIGHINGS))
-        if self.distil_mixing not in MIXINGS:
-            raise SettingError(unknown("distil-mixing", self.distil_mixing, MIXINGS))
         if self.distil_criterion not in CRITERIA:
             raise SettingError(unknown("distil-criterion", self.distil_criterion, CRITERIA))
         kind, _, path = self.distil_source.partition(":")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedpress.compression.errors import DataError
 from fedpress.compression.message import CLASSES
 from fedpress.server.distillation import WEIGHINGS, Distilling, Knows, Teacher, ensemble_scores, scores_of, teach
-from fedpress.server.distillation.settings import MIXINGS
+from fedpress.server.distillation.ensemble import balanced
 from fedpress.server.distillation.sharing import read_counts
 
 X = torch.linspace(-2, 2, 60).view(-1, 1)
@@ -29,7 +29,7 @@ class Says(nn.Module):
 
 
 def together(weighing: str, *teachers: Teacher) -> Tensor:
-    return ensemble_scores(teachers, X, weighing, mixing="probabilities")[0].exp()
+    return ensemble_scores(teachers, X, weighing)[0].exp()
 
 
 def counts(*of: int) -> Knows:
@@ -39,7 +39,7 @@ def counts(*of: int) -> Knows:
 @pytest.mark.parametrize("weighing", WEIGHINGS)
 def test_one_teacher_is_its_own_ensemble(weighing: str) -> None:
     model = nn.Linear(1, 3)
-    said = ensemble_scores([Teacher(model, counts(5, 5, 5))], X, weighing, mixing="probabilities")
+    said = ensemble_scores([Teacher(model, counts(5, 5, 5))], X, weighing)
     assert torch.allclose(said, scores_of(model, X).log_softmax(-1), atol=1e-5)
 
 
@@ -98,30 +98,35 @@ class Moved(nn.Module):
         return said
 
 
-@pytest.mark.parametrize("weighing", ["equal", "examples", "classes"])
+@pytest.mark.parametrize("weighing", WEIGHINGS)
 def test_what_a_teacher_says_of_everything_counts_for_nothing(weighing: str) -> None:
     first, second = nn.Linear(1, 3), nn.Linear(1, 3)
-    prior = Moved(first, torch.tensor([9.0, 0.0, -4.0]))
-    plain = [Teacher(first, counts(5, 1, 1)), Teacher(second, counts(1, 5, 1))]
-    moved = [Teacher(prior, counts(5, 1, 1)), Teacher(second, counts(1, 5, 1))]
-    assert torch.allclose(ensemble_scores(plain, X, weighing), ensemble_scores(moved, X, weighing), atol=1e-4)
+    prior = Moved(first, torch.tensor([2.0, 0.0, -1.0]))
+    plain, moved = (
+        ensemble_scores([Teacher(model, counts(5, 1, 1)), Teacher(second, counts(1, 5, 1))], X, weighing, balance=True)
+        for model in (first, prior)
+    )
+    assert torch.allclose(plain, moved, atol=1e-2)
 
 
-def test_a_loud_teacher_is_no_better_heard() -> None:
-    quiet, loud = nn.Linear(1, 3), nn.Linear(1, 3)
-    plain = ensemble_scores([Teacher(quiet), Teacher(loud)], X)
-    shouted = ensemble_scores([Teacher(quiet), Teacher(Moved(loud, torch.zeros(3), 50.0))], X)
-    apart = [said[:, :1] - said for said in (plain, shouted)]
-    assert torch.allclose(apart[0] / apart[0].norm(), apart[1] / apart[1].norm(), atol=1e-4)
+def test_balanced_answers_are_of_every_class_as_often() -> None:
+    said = balanced((scores_of(nn.Linear(1, 3), X) + torch.tensor([5.0, 0.0, -1.0])).log_softmax(-1))
+    assert torch.allclose(said.exp().mean(0), torch.full((3,), 1 / 3), atol=1e-3)
+    assert torch.allclose(balanced(said), said, atol=1e-2)
 
 
-@pytest.mark.parametrize("mixing", MIXINGS)
-def test_who_overflows_says_nothing(mixing: str) -> None:
+def test_who_says_the_same_of_everything_says_nothing() -> None:
+    said = balanced(Says(0.9, 0.1, 0.0)(X).log_softmax(-1))
+    assert torch.allclose(said.exp(), torch.full((len(X), 3), 1 / 3), atol=1e-3)
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_who_overflows_says_nothing(balance: bool) -> None:
     model, loud = nn.Linear(1, 3), Moved(nn.Linear(1, 3), torch.full((3,), torch.inf))
-    alone = ensemble_scores([Teacher(model)], X, mixing=mixing)
-    assert torch.equal(ensemble_scores([Teacher(loud), Teacher(model)], X, mixing=mixing), alone)
+    alone = ensemble_scores([Teacher(model)], X, balance=balance)
+    assert torch.equal(ensemble_scores([Teacher(loud), Teacher(model)], X, balance=balance), alone)
     with pytest.raises(DataError, match="finite"):
-        ensemble_scores([Teacher(loud)], X, mixing=mixing)
+        ensemble_scores([Teacher(loud)], X, balance=balance)
 
 
 def test_teachers_of_any_kind_are_asked_one_at_a_time() -> None:
