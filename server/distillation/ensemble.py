@@ -61,7 +61,7 @@ def ensemble_scores(
 
 
 def balanced(said: Tensor) -> Tensor:
-    """Return log-probabilities (n, ..., classes) moved, class by class, so that each class is as likely over all inputs.
+    """Return log-probabilities (n, ..., classes) moved, class by class, until every class is as likely over all inputs.
 
     Whoever has seen a class often says it of everything. To divide by its prior is Saerens et al. 2002,
     https://doi.org/10.1162/089976602753284446; the prior is what the answers themselves average to, found as in
