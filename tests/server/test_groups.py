@@ -71,6 +71,28 @@ def test_a_node_whose_size_is_no_number_is_left_out(make_grid, model, caplog: py
     assert len([entry for entry in asked if entry.direction == "down"]) == 3  # once each, and no more
 
 
+def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -> None:
+    grid = make_grid(2)
+    for node in grid.contexts.values():
+        node.node_config["width"] = 1.0
+    grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}  # bound to its key
+    counted: list[set[str]] = []
+
+    def done(round: Any) -> None:
+        counted.append(set(round.counted))
+        if round.number == 2:
+            (old,) = (node for node, partition in grid.partition.items() if partition == 0)
+            grid.contexts[1] = grid.contexts.pop(old)
+            grid.contexts[1].node_config["width"] = 0.5
+            grid.partition[1] = grid.partition.pop(old)
+
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    fleet = Rows(Groups("1,0.5"), model)
+    strategy = Compressed(inner, up="ef | topk(0.1) | ans", down="topk(0.1) | ans", fleet=fleet, on_round=done)
+    strategy.start(grid, model_record(model), num_rounds=4)
+    assert counted[1:] == [{"0", "1"}] * 4
+
+
 def test_strategies_that_look_at_whole_models_are_refused_before_the_run() -> None:
     fleet = Rows(Groups("1,0.5"), {"weight": np.zeros((40, 30), np.float32)})
     with pytest.raises(SettingError, match="groups are averaged by FedAvg"):
