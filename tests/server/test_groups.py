@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
-from fedpress.compression.errors import SettingError
+from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.groups import Groups
 from fedpress.compression.slices import Slice
 from fedpress.server import Compressed
@@ -69,6 +69,16 @@ def test_a_node_whose_size_is_no_number_is_left_out(make_grid, model, caplog: py
     assert all(set(done.counted) == {"0", "2"} for done in strategy.done[1:])  # type: ignore[attr-defined]
     asked = [entry for entry in strategy.ledger if entry.purpose == "ask"]
     assert len([entry for entry in asked if entry.direction == "down"]) == 3  # once each, and no more
+
+
+@pytest.mark.parametrize("sizes", [{0: 1.0, 1: "large"}, {0: "small", 1: "large"}])
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_run_that_too_few_devices_can_join_ends_and_says_which_cannot(sizes, bound: bool, make_grid, model) -> None:
+    grid = make_grid(2)
+    if bound:
+        grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
+    with pytest.raises(FedpressError, match=r"needs 2 nodes, .* node 1: a device's width is a number, got 'large'$"):
+        federate(grid, model, sizes)
 
 
 def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -> None:
