@@ -1,5 +1,7 @@
 """Laws of a federation whose nodes share what their models say, and no weights (FedMD)."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from fedpress.client.scores import keep, recall
 from fedpress.client.training import loss_of
 from fedpress.compression.errors import SettingError
 from fedpress.compression.message import LOSSLESS
+from fedpress.server.fleet.build import build_student
 from fedpress.simulations.run import run, settings
 from fedpress.simulations.settings import resolve
 
@@ -92,6 +95,13 @@ def test_bits_are_the_same_for_any_number_of_workers_and_when_a_run_goes_on(fede
 def test_what_does_not_go_with_scores_is_refused_before_the_run(others: dict[str, object], why: str) -> None:
     with pytest.raises(SettingError, match=why):
         resolve({**SCORES, **others})
+
+
+@pytest.mark.parametrize("proxy", [None, SimpleNamespace(x=torch.zeros(0, 4))])
+def test_a_task_without_public_inputs_is_refused_in_a_line(proxy: object) -> None:
+    task = SimpleNamespace(initial=dict, **({"proxy": proxy} if proxy else {}))
+    with pytest.raises(SettingError, match=r"SimpleNamespace has none, its proxy\.x holds at least one"):
+        build_student({"share": "scores", "seed": 0, "device": "cpu"}, task)
 
 
 def test_the_loss_of_certain_chances_is_that_of_the_class() -> None:
