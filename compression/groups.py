@@ -116,7 +116,7 @@ def _read(text: str) -> tuple[Group, ...]:
         except ValueError:
             if not _PLAIN.fullmatch(what):
                 raise SettingError(
-                    f"a group's name is that of its folder too, letters, digits and . _ - with no dot first: got {what!r}"
+                    f"a group's name is its folder's too: letters, digits and . _ -, with no dot first; got {what!r}"
                 ) from None
             groups.append(Group(what, what, 1.0, portion))
             continue

@@ -28,8 +28,8 @@ class NamedGrid(Grid):
     engine.
 
     With `join` every node is asked, and `join` tells by its name and what it says of itself why it cannot take part;
-    nothing if it can. Strategies wait for as many nodes as they need, `needed`: if those that are there are as many, and
-    some of them are left out so that there were never enough, the run ends.
+    nothing if it can. Strategies wait until there are as many as they need, `needed`: if so many are there, and some of
+    them are left out so that there were never enough, the run ends.
     """
 
     def __init__(

@@ -255,7 +255,7 @@ def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:
 
 def test_a_run_is_long_enough_for_its_sparsity() -> None:
     gradual = {"sparsify": "gradual", "rounds": 10}
-    with pytest.raises(SettingError, match="within the run's rounds, 10, .* got '1:20'"):
+    with pytest.raises(SettingError, match=r"within the run's rounds, 10, .* got '1:20'"):
         resolve(gradual)
     assert resolve({**gradual, "sparsify-rounds": "1:10"})["rounds"] == 10
     assert resolve({"rounds": 10})["sparsify-rounds"] == "1:20"  # of no meaning in a dense run
