@@ -6,7 +6,7 @@ from typing import Self
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from fedpress.compression import Layout, State, Update
+from fedpress.compression import FrameError, Layout, State, Update
 from fedpress.compression.message import KEY
 
 _BASE, _AFTER, _LOST, _OWN = f"{KEY}.base", f"{KEY}.after", f"{KEY}.lost", f"{KEY}.own"
@@ -21,7 +21,7 @@ class Memory:
     """
 
     version: bytes = b""  # name of the model in `base`; empty if there is none
-    layout: str = ""  # the model's layout, as text
+    layout: str = ""  # of the model that the states below are of, as text
     base: ArrayRecord | None = None
     server: bytes = b""  # the run of the server that the rest is about
     turn: int = 0  # how many updates were sent
@@ -50,6 +50,14 @@ class Memory:
             lost=_arrays(records.get(_LOST)),
             own=records.get(_OWN),
         )
+
+    @property
+    def part(self) -> Layout:
+        """The layout of the tensors that the states are of; of none if that is not known."""
+        try:
+            return Layout.read(self.layout).part(self.tensors)
+        except FrameError:
+            return Layout(())
 
     def save(self, state: RecordDict) -> None:
         """Put this memory into `state` in place of what was there; a memory of nothing leaves nothing there."""
@@ -89,18 +97,23 @@ def _arrays(record: ArrayRecord | None) -> State:
 def adapt(state: State, old: Layout, fresh: State, new: Layout) -> State:
     """Return `state`, of the tensors of `old`, as it is for those of `new`; `fresh` is a new one of them.
 
-    What is kept value by value, as a residual is, goes with its tensor, and begins at zero where the tensor is new.
-    Anything else, as a warm start is, begins anew if the tensors are others, or the codec.
+    What is kept value by value, as a residual is, goes with its tensor, and begins at zero where the tensor is new, or
+    of another shape. Anything else, as a warm start is, begins anew if the tensors are others, or the codec.
     """
-    if old == new and state.keys() == fresh.keys():
+    if (
+        old == new
+        and state.keys() == fresh.keys()
+        # A state that was kept before may count other values than a layout has now.
+        and all(state[key].shape == array.shape for key, array in fresh.items())
+    ):
         return state
     adapted = dict(fresh)
     for key, array in fresh.items():
         known = state.get(key)
         if known is None or known.shape != (old.size,) or array.shape != (new.size,):
             continue
-        values = dict(zip((t.name for t in old.lossy), np.split(known, _ends(old)), strict=False))
-        parts = [values.get(t.name, np.zeros(t.size, np.float32)) for t in new.lossy]
+        values = dict(zip(((t.name, t.shape) for t in old.lossy), np.split(known, _ends(old)), strict=False))
+        parts = [values.get((t.name, t.shape), np.zeros(t.size, np.float32)) for t in new.lossy]
         adapted[key] = np.concatenate(parts) if parts else array
     return adapted
 

@@ -101,7 +101,7 @@ def compress(initial: Initial | None = None) -> Mod:
         version = bytes(order["version"])  # type: ignore[arg-type]
         layout = Layout.of(model)
         kept = {"version": version, "base": record} if order["keep"] else {"version": b"", "base": None}
-        memory = replace(memory, layout=layout.text, **kept)
+        memory = replace(memory, **kept)
 
         trains = message.metadata.message_type.split(".")[0] == MessageType.TRAIN
         began = time.monotonic()
@@ -314,7 +314,7 @@ def _send(
     )
     moved = changed(local, model) & free
     if codec.stateful and memory.after:  # what these left out is still to be sent
-        moved |= {tensor.name for tensor in layout.part(memory.tensors).tensors} & free
+        moved |= {tensor.name for tensor in memory.part.tensors} & free
     mask = layout.mask(moved or free)  # an update of nothing goes out whole: it takes few bytes, and is one
     part = layout.part(mask)
     rng = derive(int(order["seed"]), "up", int(order["round"]), name)  # type: ignore[arg-type]
@@ -323,7 +323,7 @@ def _send(
     if str(codec) == LOSSLESS:  # then the model itself is as few bytes as what changed, and exact
         frame, _ = codec.encode(live.take({tensor.name: local[tensor.name] for tensor in part.tensors}), {}, rng)
     else:
-        before = _thinned(adapt(memory.after, layout.part(memory.tensors), codec.init(part), part), live, part, codec)
+        before = _thinned(adapt(memory.after, memory.part, codec.init(part), part), live, part, codec)
         update = live.take(difference(local, model, part))
         del local
         known = live.take({tensor.name: side[tensor.name] for tensor in part.tensors}) if side else None
@@ -333,7 +333,8 @@ def _send(
     reply.content[key] = _frame_record(frame)
     sent = frame_name(frame) if codec.stateful else b""
     turn = memory.turn + 1 if codec.stateful else memory.turn
-    return replace(memory, turn=turn, tensors=mask, sent=sent, after=after, lost=lost), frame
+    memory = replace(memory, turn=turn, layout=layout.text, tensors=mask, sent=sent, after=after, lost=lost)
+    return memory, frame
 
 
 def _ballot(reply: Message, model: Update, layout: Layout) -> bytes:

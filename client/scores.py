@@ -17,7 +17,7 @@ from fedpress.compression.errors import DataError
 from fedpress.compression.groups import SCORES
 from fedpress.compression.message import KEY
 
-_OWN = f"{KEY}.own"  # where a node's state holds its model
+_OWN = f"{KEY}.scores"  # where a node's state holds its model; the mod's memory has keys of its own
 _BATCH = 100  # larger ones fall out of the cache
 
 

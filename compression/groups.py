@@ -4,6 +4,7 @@ Both ends read the groups from the run's configuration. Virtual nodes are dealt 
 says in its own configuration what it can run: `width = 0.25`, or `model = "lenet"`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 
 WEIGHTS, SCORES = "weights", "scores"
+_PLAIN = re.compile(r"(?!\.)[\w.-]+")  # what is a file's name everywhere
 SLICES = ("nested", "rolling", "importance")
 
 
@@ -107,11 +109,15 @@ def _read(text: str) -> tuple[Group, ...]:
             portion = float(share) if colon else 0.0
         except ValueError as error:
             raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, got {text!r}") from error
-        if not what or "/" in what or (colon and not 0 < portion <= 1):
+        if not what or (colon and not 0 < portion <= 1):
             raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, with shares in (0, 1], got {text!r}")
         try:
             width = float(what)
         except ValueError:
+            if not _PLAIN.fullmatch(what):
+                raise SettingError(
+                    f"a group's name is its folder's too: letters, digits and . _ -, with no dot first; got {what!r}"
+                ) from None
             groups.append(Group(what, what, 1.0, portion))
             continue
         require(0 < width <= 1, "a group's width", "in (0, 1]", what)

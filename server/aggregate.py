@@ -85,9 +85,9 @@ class Vote:
                 update |= {tensor.name: update[tensor.name] * share for tensor in self.part.floating}
                 whole = False
             model = {**self.exact, **sent} if whole else apply(self.exact, update, self.layout)
-        for tensor in self.part.floating:
-            if not np.isfinite(model[tensor.name]).all():
-                raise FrameError(f"tensor {tensor.name!r} is not finite")
+            for tensor in self.part.floating:  # in float32, to which the server will round it, whatever its width
+                if not np.isfinite(np.asarray(model[tensor.name], np.float32)).all():
+                    raise FrameError(f"tensor {tensor.name!r} is not finite in float32")
         return model
 
     def _side(self) -> Update | None:

@@ -289,7 +289,8 @@ class Compressed(Strategy):
         initial = personal.shared(whole)
         models: Models = Grouped(self._fleet, make) if self._fleet else One(make("", initial))
         join = self._fleet.join if self._fleet and not self._fleet.groups.dealt else None
-        named = NamedGrid(grid, timeout, self.ledger, join)
+        needed = max(getattr(self.strategy, "min_available_nodes", 0), getattr(self.strategy, "min_train_nodes", 0))
+        named = NamedGrid(grid, timeout, self.ledger, join, needed=needed)
         return Exchange(named, models, self.ledger, Peers(), personal=personal, exclude=excluded, seed=self.seed)
 
     def personal(self, initial: Mapping[str, np.ndarray]) -> Personal:

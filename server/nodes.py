@@ -15,7 +15,7 @@ from fedpress.compression.message import KEY
 from fedpress.compression.rng import derive
 from fedpress.server.wire import NodeInfo, Run, message_nbytes
 
-Join = Callable[[str, Mapping[str, object]], bool]
+Join = Callable[[str, Mapping[str, object]], str]
 
 _log = logging.getLogger(KEY)
 
@@ -27,10 +27,14 @@ class NamedGrid(Grid):
     asked once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every
     engine.
 
-    With `join` every node is asked, and `join` tells by its name and what it says of itself whether it takes part.
+    With `join` every node is asked, and `join` tells by its name and what it says of itself why it cannot take part;
+    nothing if it can. Strategies wait until there are as many as they need, `needed`: if so many are there, and some of
+    them are left out so that there were never enough, the run ends.
     """
 
-    def __init__(self, grid: Grid, timeout: float, ledger: Ledger, join: Join | None = None) -> None:
+    def __init__(
+        self, grid: Grid, timeout: float, ledger: Ledger, join: Join | None = None, *, needed: int = 0
+    ) -> None:
         self._grid = grid
         self._ledger = ledger
         self.versions: dict[str, bytes] = {}  # what nodes said that they hold, when they were asked for their names
@@ -43,6 +47,8 @@ class NamedGrid(Grid):
         self._join = join
         self._asked: set[int] = set()
         self._joined: set[int] = set()  # of those the ones that take part
+        self._left_out: dict[int, str] = {}  # of those the others, and why
+        self._needed = needed
 
     def name(self, node: int) -> str:
         """Return the name of a node that `get_node_ids` listed."""
@@ -57,11 +63,14 @@ class NamedGrid(Grid):
             self._ask(strangers)
         if self._join and (fresh := [node for node in nodes if node in self._names and node not in self._asked]):
             self._ask(fresh)
-        named = [node for node in nodes if node in self._names and (not self._join or node in self._joined)]
+        named = [node for node in nodes if node in self._names]
         if nodes and not named and not self._bound:
             raise FedpressError(
                 "no node says who it is: does the ClientApp have mods=[compress()], before any other mod?"
             )
+        if self._join:
+            self._check_enough(nodes)
+            named = [node for node in named if node in self._joined]
         return sorted(named, key=self.order)
 
     def get_nodes(self) -> Iterable[NodeInfo]:
@@ -125,6 +134,15 @@ class NamedGrid(Grid):
             return True, node, ""
         return (False, int(name), "") if name.isdecimal() else (True, 0, name)
 
+    def _check_enough(self, nodes: list[int]) -> None:
+        left_out = sorted((node for node in nodes if node in self._left_out), key=self.order)
+        if left_out and len(self._joined) < self._needed <= len(nodes):
+            why = "; ".join(f"node {self._names[node]}: {self._left_out[node]}" for node in left_out)
+            raise FedpressError(
+                f"the run needs {self._needed} nodes, and of {len(nodes)} that are there {len(self._joined)} can take "
+                f"part. Left out: {why}"
+            )
+
     def _ask(self, nodes: list[int]) -> None:
         # A mod is called only for kinds of messages that its app handles: every app trains, few answer queries.
         question = RecordDict({KEY: ConfigRecord({"ask": "who"})})
@@ -143,7 +161,10 @@ class NamedGrid(Grid):
                 continue
             self._names[node] = name
             self._asked.add(node)
-            if self._join and self._join(name, said):
+            if self._join and (why := self._join(name, said)):
+                _log.warning("node %s is left out: %s", name, why)
+                self._left_out[node] = why
+            else:
                 self._joined.add(node)
             version = said.get("version")
             self.versions[name] = version if isinstance(version, bytes) else b""

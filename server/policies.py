@@ -22,6 +22,10 @@ class Known:
     frame: int  # bytes of its last update that counted; 0 if none has
     norm: float  # of that update, L2
     costs: Mapping[str, float]  # spec -> bytes that a frame of it took lately, whichever node's
+    exact: int = 0  # bytes of the model's tensors that no codec approximates: a frame takes about as many in any case
+
+
+LEAST = 256  # bytes of a frame whose values all become zero, and more
 
 
 class Policy(ABC):
@@ -44,7 +48,7 @@ class Fixed(Policy):
 
 @dataclass(frozen=True)
 class Budget(Policy):
-    """So many bytes of updates a round, shared alike."""
+    """So many bytes of updates a round, shared alike; more only where what travels exactly takes more."""
 
     up: str  # its quantiser is told how many bytes
     nbytes: int  # of all updates of a round together
@@ -54,7 +58,7 @@ class Budget(Policy):
         parse(self.up).aimed(bytes=1)
 
     def codec(self, known: Known) -> Codec:
-        return parse(self.up).aimed(bytes=max(1, self.nbytes // known.asked))
+        return parse(self.up).aimed(bytes=_possible(self.nbytes // known.asked, known))
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Schedule(Policy):
         value = steps[max(begun) if begun else min(steps)]
         if self.nmse:
             return parse(self.up).aimed(nmse=value)
-        return parse(self.up).aimed(bytes=max(1, int(value * known.parameters / 8)))
+        return parse(self.up).aimed(bytes=_possible(int(value * known.parameters / 8), known))
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Deadline(Policy):
     bytes_per_second: float  # up, of nodes that `links` does not name
     links: Mapping[str, float] = field(default_factory=dict)  # node -> bytes a second, up
     training: Mapping[str, float] = field(default_factory=dict)  # node -> seconds; others are measured
-    least: int = 256  # bytes that even the slowest node gets
+    least: int = LEAST  # bytes that even the slowest node gets, beside those of what travels exactly
 
     def __post_init__(self) -> None:
         require(self.seconds > 0, "seconds", "above 0", self.seconds)
@@ -105,10 +109,15 @@ class Deadline(Policy):
 
     def codec(self, known: Known) -> Codec:
         left = self.seconds - self.training.get(known.node, known.seconds)
-        room = max(self.least, int(left * self.links.get(known.node, self.bytes_per_second)))
+        room = max(self.least + known.exact, int(left * self.links.get(known.node, self.bytes_per_second)))
         codec = parse(self.up)
         # Before any node has used it nobody knows what it takes; then a fifth is left for updates that take more.
         return codec if 1.2 * known.costs.get(str(codec), 0.0) <= room else codec.aimed(bytes=room)
+
+
+def _possible(nbytes: int, known: Known) -> int:
+    """Return `nbytes`, or what a frame takes in any case where that is more: a target below it fails every reply."""
+    return max(1, nbytes, known.exact + LEAST if known.exact else 0)
 
 
 PREFIX = "policy."  # of the keys that hold a policy's arguments

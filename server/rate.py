@@ -36,6 +36,7 @@ class Rate:
                     frame=peer.frame,
                     norm=peer.norm,
                     costs=exchange.peers.costs,
+                    exact=layout.exact_nbytes,
                 )
             )
             self._check(codec, layout)

@@ -125,7 +125,12 @@ class Recorder:
         replace(self._folder / TUNED, text.getvalue().encode())
         if rows:
             ways = {way: spread([row[way] for row in rows]) for way in ("before", "after")}
-            self._result["final"]["nodes"] = ways
+            asked = self._ledger.totals(round=self._result["rounds"][-1]["round"] + 1, purpose="evaluate")
+            self._result["final"] |= {
+                "nodes": ways,
+                "finetune_bytes": asked.frame,
+                "finetune_message_bytes": asked.message,
+            }
             replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
     def _write_clients(self, done: Round) -> None:

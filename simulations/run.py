@@ -19,6 +19,7 @@ from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
 from fedpress.server.configuration import CONFIG, go_on
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC, TUNED
+from fedpress.simulations.check import check
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.late import Late
 from fedpress.simulations.partitions import draw
@@ -48,7 +49,8 @@ def run(
     Raises
     ------
     SettingError
-        If the folder holds a run already and `force` is not given, or the partition leaves a client without data.
+        If the folder holds a run already and `force` is not given, the partition leaves a client without data, or
+        settings do not go together; then no folder is made.
     DataError
         If the workload's data is not there, or not what it should be.
     KeyboardInterrupt
@@ -56,6 +58,7 @@ def run(
     """
     config = _placed(config)
     work = task(config)  # loaded before anything is written, and before workers are forked, which share it
+    check(config, work)
     folder = _make_folder(config, force)
     if picture:
         draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)

@@ -148,7 +148,7 @@ def _check(config: Mapping[str, Value], workload: Workload) -> None:
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
     distilling, personalising = read(Distilling, config), read(Personalising, config)
-    read(Sparsifying, config)
+    read(Sparsifying, config).check(serving.rounds)
     network = read(Network, config)
     groups = read(Groups, config)
     check_fleet(config, build_strategy(config))

@@ -133,30 +133,34 @@ def _layer(
                 raise _cannot(model, f"{path} is used twice")
             axes[full] = (out, into)[: min(2 if name == "weight" else 1, tensor.dim())]
 
+    def reads(size: int) -> _Axis | None:
+        if source is None:
+            return None
+        block, odd = divmod(size, source.root().size)
+        if odd or not block:  # then what it reads are not channels, one after another
+            raise _cannot(model, f"{path} reads {size} values, of {source.root().size} channels")
+        return _Axis(source, block)
+
     source = inputs[0] if len(inputs) == 1 else None
     kind = type(layer).__name__
     match layer:
         case nn.Linear():
             made = _Space(layer.out_features)
-            note(_Axis(made, 1), _read(source, layer.in_features))
+            note(_Axis(made, 1), reads(layer.in_features))
             return made
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == 1:
             made = _Space(layer.out_channels)
-            note(_Axis(made, 1), _read(source, layer.in_channels))
+            note(_Axis(made, 1), reads(layer.in_channels))
             return made
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == layer.in_channels == layer.out_channels:
-            note(_read(source, layer.in_channels), None)
+            note(reads(layer.in_channels), None)
             return source
         case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
-            note(_read(source, layer.num_features), None)
+            note(reads(layer.num_features), None)
             return source
     if (kind in _CHANNELWISE or kind.startswith(_POOLS)) and not layer.state_dict():
         return source
     raise _cannot(model, f"{path} is a {kind}")
-
-
-def _read(source: _Space | None, size: int) -> _Axis | None:
-    return None if source is None else _Axis(source, size // source.root().size)
 
 
 def _cannot(model: nn.Module, why: str) -> SettingError:

@@ -105,7 +105,7 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     read(training, config)
     read(Distilling, config)
     read(Personalising, config)
-    read(Sparsifying, config)
+    read(Sparsifying, config).check(serving.rounds)
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
     groups = read(Groups, config)

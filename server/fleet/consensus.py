@@ -10,16 +10,24 @@ import numpy as np
 import torch
 
 from fedpress.compression import Update
+from fedpress.compression.errors import SettingError
 from fedpress.compression.groups import SCORES
 from fedpress.compression.rng import derive
 from fedpress.server.distillation import Distilling, teach
 
 
 class Student:
-    """Learns from the consensus alone: each time anew, so that a run that goes on ends with the same bits."""
+    """Learns from the consensus alone: each time anew, so that a run that goes on ends with the same bits.
+
+    Raises SettingError if the task has no public inputs.
+    """
 
     def __init__(self, task: Any, settings: Distilling, seed: int, device: str) -> None:
         self._task, self._settings, self._seed, self._device = task, settings, seed, device
+        if not len(getattr(getattr(task, "proxy", None), "x", ())):
+            raise SettingError(
+                f"scores are exchanged on public inputs: {type(task).__name__} has none, its proxy.x holds at least one"
+            )
         self._x = task.proxy.x
         self.weights: Update = task.initial()
 

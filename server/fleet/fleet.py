@@ -1,6 +1,5 @@
 """A fleet: which group each node is in, and where each group's model lies in the server's."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,13 +10,11 @@ from flwr.serverapp.strategy import Strategy
 from fedpress.compression import Layout, Update
 from fedpress.compression.errors import SettingError
 from fedpress.compression.groups import Groups
-from fedpress.compression.message import KEY, representable
+from fedpress.compression.message import representable
 from fedpress.compression.slices import Slice
 from fedpress.server.aggregate import STREAMING
 from fedpress.server.downlink import Downlink
 from fedpress.server.models import Models
-
-_log = logging.getLogger(KEY)
 
 Make = Callable[[str], Any]  # a group's name -> a module for its model; empty for the run's own
 Evaluate = Callable[[str, Update], Mapping[str, Any]]
@@ -61,14 +58,13 @@ class Fleet(ABC):
         """Go on from what `save` returned."""
         _ = saved
 
-    def join(self, node: str, said: Mapping[str, object]) -> bool:
-        """Take in a device that says this of itself; return whether it may take part."""
+    def join(self, node: str, said: Mapping[str, object]) -> str:
+        """Take in a device that says this of itself; return why it cannot take part, nothing if it can."""
         try:
             self._claims[node] = self.groups.choose(said).name
         except SettingError as error:
-            _log.warning("node %s is left out: %s", node, error)
-            return False
-        return True
+            return str(error)
+        return ""
 
     def group(self, node: str) -> str:
         """Return the name of a node's group."""

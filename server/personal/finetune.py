@@ -34,7 +34,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Lets nodes fine-tune. What they learn stays with them: nothing but these numbers comes back."""
+    """Lets nodes fine-tune. What they learn goes nowhere, nor do they keep it: nothing but these numbers comes back."""
 
     settings: Personalising
     seed: int

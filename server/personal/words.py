@@ -54,7 +54,8 @@ def _is_norm(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _layer(name: str) -> str:
-    return name.rpartition(".")[0]
+    """Return the layer of a tensor; what torch's parametrisations make a weight of is their layer's."""
+    return name.rpartition(".")[0].partition(".parametrizations.")[0]
 
 
 def _matching(layout: Layout, pattern: str) -> set[str]:

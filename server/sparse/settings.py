@@ -41,6 +41,14 @@ class Sparsifying:
         """The last round after which any do."""
         return int(self.sparsify_rounds.partition(":")[2])
 
+    def check(self, rounds: int) -> None:
+        """Raise SettingError if a run of so many rounds ends before its model is as sparse as it is to become."""
+        if self.sparsify and self.last > rounds:
+            raise SettingError(
+                f"sparsify-rounds end within the run's rounds, {rounds}, or it stops short of its sparsity: got "
+                f"{self.sparsify_rounds!r}"
+            )
+
     def changes(self, number: int) -> bool:
         """Whether the mask changes after round `number`."""
         if not self.sparsify or not self.first <= number <= self.last:

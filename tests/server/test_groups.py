@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
-from fedpress.compression.errors import SettingError
+from fedpress.compression.errors import FedpressError, SettingError
 from fedpress.compression.groups import Groups
 from fedpress.compression.slices import Slice
 from fedpress.server import Compressed
@@ -69,6 +69,38 @@ def test_a_node_whose_size_is_no_number_is_left_out(make_grid, model, caplog: py
     assert all(set(done.counted) == {"0", "2"} for done in strategy.done[1:])  # type: ignore[attr-defined]
     asked = [entry for entry in strategy.ledger if entry.purpose == "ask"]
     assert len([entry for entry in asked if entry.direction == "down"]) == 3  # once each, and no more
+
+
+@pytest.mark.parametrize("sizes", [{0: 1.0, 1: "large"}, {0: "small", 1: "large"}])
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_run_that_too_few_devices_can_join_ends_and_says_which_cannot(sizes, bound: bool, make_grid, model) -> None:
+    grid = make_grid(2)
+    if bound:
+        grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
+    with pytest.raises(FedpressError, match=r"needs 2 nodes, .* node 1: a device's width is a number, got 'large'$"):
+        federate(grid, model, sizes)
+
+
+def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -> None:
+    grid = make_grid(2)
+    for node in grid.contexts.values():
+        node.node_config["width"] = 1.0
+    grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}  # bound to its key
+    counted: list[set[str]] = []
+
+    def done(round: Any) -> None:
+        counted.append(set(round.counted))
+        if round.number == 2:
+            (old,) = (node for node, partition in grid.partition.items() if partition == 0)
+            grid.contexts[1] = grid.contexts.pop(old)
+            grid.contexts[1].node_config["width"] = 0.5
+            grid.partition[1] = grid.partition.pop(old)
+
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    fleet = Rows(Groups("1,0.5"), model)
+    strategy = Compressed(inner, up="ef | topk(0.1) | ans", down="topk(0.1) | ans", fleet=fleet, on_round=done)
+    strategy.start(grid, model_record(model), num_rounds=4)
+    assert counted[1:] == [{"0", "1"}] * 4
 
 
 def test_strategies_that_look_at_whole_models_are_refused_before_the_run() -> None:

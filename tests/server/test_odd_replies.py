@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedMedian
@@ -16,7 +16,7 @@ from fedpress.server import Compressed
 from fedpress.server.aggregate import model_record
 from fedpress.server.policies import Policy
 
-from .conftest import DirectGrid
+from .conftest import DirectGrid, make_app
 
 NODES = 5
 UP, DOWN = "ef | topk(0.1) | ans", "lowrank(nmse=0.3) | ans"
@@ -56,6 +56,21 @@ ODDITIES: dict[str, Callable[[RecordDict], object]] = {
     "text for seconds": lambda content: content[KEY].update({"seconds": "soon"}),
     "no version": lambda content: content[KEY].pop("version"),
 }
+
+
+def test_statistics_beyond_float32_are_refused(make_grid) -> None:
+    def grow(message: Message, context: Context, app: Callable[[Message, Context], Message]) -> Message:
+        reply = app(message, context)
+        if context.node_config["partition-id"] == ODD:
+            ((key, record),) = reply.content.array_records.items()
+            reply.content[key] = ArrayRecord({**record, "1.running_var": Array(np.full(3, 1e300))})
+        return reply
+
+    model, seen = {"w": np.ones((3, 2)), "1.running_var": np.ones(3)}, []
+    grid = make_grid(NODES, app=make_app(mods=[compress(), grow]))
+    result = Compressed(everyone(), on_round=seen.append).start(grid, model_record(model), num_rounds=2)
+    assert [set(done.counted) for done in seen[1:]] == [{"0", "1", "3", "4"}] * 2
+    assert all(np.isfinite(array.numpy()).all() for array in result.arrays.values())
 
 
 @pytest.mark.parametrize("kind", [FedAvg, FedMedian])

@@ -57,6 +57,12 @@ def test_words_mean_layers() -> None:
     assert names(deep, "norm") == {name for name in deep.state_dict() if name[: name.rindex(".") + 1] in kept}
 
 
+def test_a_parametrised_layer_is_one_layer() -> None:
+    parts = {"bias", "parametrizations.weight.original0", "parametrizations.weight.original1"}
+    model = nn.Sequential(nn.Linear(4, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    assert names(model, "head") == {f"1.{part}" for part in parts}
+
+
 @pytest.mark.parametrize("patterns", [("haed",), ("norm",), ("*",), ("head", "conv*")])
 def test_patterns_that_mean_nothing_or_all_are_refused(patterns: tuple[str, ...]) -> None:
     with pytest.raises(SettingError, match="personal"):

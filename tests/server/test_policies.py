@@ -1,9 +1,10 @@
 """Policies of rate: what they pick, and that a federation does as they say."""
 
+import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
-from fedpress.compression import SettingError, parse
+from fedpress.compression import Layout, SettingError, parse
 from fedpress.server import Compressed
 from fedpress.server.aggregate import model_record
 from fedpress.server.policies import Budget, Deadline, Fixed, Known, Policy, Schedule, build_policy
@@ -74,6 +75,19 @@ def test_a_federation_keeps_a_budget_and_its_residuals(make_grid, model) -> None
             {"ef | lowrank(bytes=600) | ans"},
         )
         assert strategy.ledger.totals(round=done.number, direction="up").frame <= 3000
+
+
+@pytest.mark.parametrize(
+    "policy", [Budget(EF, 1), Schedule(EF, {1: 1e-6}), Deadline(EF, 1.0, 1.0, training={str(n): 9.0 for n in range(3)})]
+)
+def test_no_target_is_below_what_travels_exactly(policy: Policy, make_grid, model) -> None:
+    model |= {"norm.running_mean": np.ones(500, np.float32), "norm.running_var": np.ones(500, np.float32)}
+    seen = []
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    Compressed(inner, up=policy, on_round=seen.append).start(make_grid(3), model_record(model), num_rounds=3)
+    assert [len(done.counted) for done in seen[1:]] == [3] * 3
+    exact = Layout.of(model).exact_nbytes
+    assert {counted.codec for counted in seen[-1].counted.values()} == {f"ef | lowrank(bytes={exact + 256}) | ans"}
 
 
 def test_codecs_of_one_policy_keep_one_memory(make_grid, model) -> None:

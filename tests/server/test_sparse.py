@@ -20,6 +20,7 @@ from fedpress.server.aggregate import model_record
 from fedpress.server.sparse.masks import Sparsifier
 from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.sparse.shares import counts
+from fedpress.simulations.settings import resolve
 
 from .conftest import DirectGrid, make_app
 
@@ -250,6 +251,14 @@ def test_the_schedule_ends_where_it_should() -> None:
 def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         Sparsifying(**given)
+
+
+def test_a_run_is_long_enough_for_its_sparsity() -> None:
+    gradual = {"sparsify": "gradual", "rounds": 10}
+    with pytest.raises(SettingError, match=r"within the run's rounds, 10, .* got '1:20'"):
+        resolve(gradual)
+    assert resolve({**gradual, "sparsify-rounds": "1:10"})["rounds"] == 10
+    assert resolve({"rounds": 10})["sparsify-rounds"] == "1:20"  # of no meaning in a dense run
 
 
 def test_what_does_not_go_together_is_refused() -> None:

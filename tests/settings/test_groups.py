@@ -46,6 +46,9 @@ def test_a_device_runs_one_of_the_run_s_models() -> None:
         ("1:0.5,lenet:0.5", "in width or in model"),
         ("1,0.25", "dealt out by shares"),
         ("cnn:0.5,vgg:0.5", "vgg"),
+        ("..:0.5,cnn:0.5", "with no dot first; got '..'"),
+        ("cnn/a:0.5,cnn:0.5", "letters, digits and . _ -, .* got 'cnn/a'"),
+        ("cnn\\\\a:0.5,cnn:0.5", "letters, digits and"),
     ],
 )
 def test_groups_that_cannot_be_are_refused_in_a_line(groups: str, why: str) -> None:

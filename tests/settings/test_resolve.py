@@ -89,7 +89,7 @@ OTHERS: dict[str, Value] = {
     "finetune-share": 0.3,
     "sparsify": "feddst",
     "sparsity": 0.7,
-    "sparsify-rounds": "2:9",
+    "sparsify-rounds": "2:3",
     "sparsify-every": 3,
     "sparsify-swap": 0.1,
     "link": "nb-iot,loss=0.1",

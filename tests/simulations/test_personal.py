@@ -26,7 +26,8 @@ def outcome(folder: Path, **settings: object) -> tuple[bytes, str, dict[str, Any
     result = run(resolve({**SETTINGS, "out": str(folder), **settings}))
     varies = ("seconds", "uplink_message_bytes", "downlink_message_bytes", "evaluate_message_bytes")
     rows = [{key: value for key, value in row.items() if key not in varies} for row in result["rounds"]]
-    said = {"rounds": rows, "final": result["final"]}
+    final = {key: value for key, value in result["final"].items() if key != "finetune_message_bytes"}
+    said = {"rounds": rows, "final": final}
     return (folder / "model.safetensors").read_bytes(), (folder / "personal.csv").read_text(), said
 
 
@@ -44,6 +45,7 @@ def test_each_node_is_heard(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]
         values = [float(row[way]) for row in rows]
         assert said["final"]["nodes"][way] == spread(values)
         assert said["final"]["nodes"][way]["worst"] == min(values)
+    assert said["final"]["finetune_bytes"] == 0  # all of them hold the last model, which they evaluated
     # Before fine-tuning they say of the last model what they said in the last round.
     assert said["rounds"][-1]["nodes_accuracy"] == said["final"]["nodes"]["before"]
     assert all(
@@ -91,6 +93,8 @@ def test_a_share_of_the_nodes_may_fine_tune(tmp_path: Path) -> None:
     _, table, said = outcome(tmp_path / "run", **more)
     assert len(table.splitlines()) == 5
     assert said["final"]["nodes"]["after"]["nodes"] == 4
+    lone = said["rounds"][0]["uplink_bytes"] / 4  # of one delta, about
+    assert lone / 10 < said["final"]["finetune_bytes"] < 4 * lone * 10
 
 
 def test_spread_is_of_nodes() -> None:

@@ -1,0 +1,34 @@
+"""Laws of what a node remembers: a state goes on with the tensors that it is of, and with no others."""
+
+import numpy as np
+import pytest
+
+from fedpress.client.memory import Memory, adapt
+from fedpress.compression import Layout, parse
+
+CODEC = parse("ef | topk(0.5) | ans")
+
+
+def layout(**shapes: tuple[int, ...]) -> Layout:
+    return Layout.of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
+
+
+def test_what_is_left_of_a_tensor_goes_with_it_and_begins_anew_where_its_shape_is_another() -> None:
+    old, new = layout(a=(2, 3), b=(4,), c=(2,)), layout(b=(4,), a=(1, 3), d=(2,))
+    state = {"residual": np.arange(1, 13, dtype=np.float32)}
+    kept = adapt(state, old, CODEC.init(new), new)
+    assert kept["residual"].tolist() == [7, 8, 9, 10, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("values", [10, 0])
+def test_a_state_that_counts_other_values_than_the_layout_begins_anew(values: int) -> None:
+    same = layout(w=(3, 2), running_var=(4,))
+    kept = adapt({"residual": np.ones(values, np.float32)}, same, CODEC.init(same), same)
+    assert kept["residual"].tolist() == [0] * 6
+
+
+def test_a_memory_knows_what_its_states_are_of() -> None:
+    whole = layout(a=(2,), b=(3,))
+    assert Memory(layout=whole.text, tensors=whole.mask({"b"})).part == layout(b=(3,))
+    assert Memory().part == Memory(layout="[", tensors=b"").part == Layout(())
+    assert Memory(layout=whole.text, tensors=b"\xff").part == Layout(())  # a mask of other tensors

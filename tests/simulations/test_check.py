@@ -1,0 +1,43 @@
+"""What a run's data and models say against its settings is said before anything is written."""
+
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from fedpress.compression.errors import SettingError
+from fedpress.simulations.run import run
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads.digits import Digits
+
+GROUPS = "1:0.5,0.25:0.5"
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"sparsify": "gradual", "distil": True}, "distil changes every weight"),
+        ({"personal": "head", "distil": True}, "distil works on whole models"),
+        ({"personal": "hed"}, "'hed' means no tensor"),
+        ({"exclude": "*"}, "exclude leaves some tensors"),
+        ({"sparsify": "gradual", "groups": GROUPS}, "sparsify is for the one model"),
+        ({"distil-tune": 5, "down": "none"}, "tune aims lossy deltas"),
+    ],
+)
+def test_settings_that_do_not_go_together_leave_no_folder(settings, why: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=why) as caught:
+        run(resolve({"rounds": 30, "distil-proxy": 100, "distil-guard": 50, **settings, "out": str(tmp_path / "run")}))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_does_not_run_at_a_width_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The linear layer in the middle reads places and not channels, of which there happen to be 8 for each.
+    def odd(dropout: float) -> nn.Module:
+        convolution, linear = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(64, 16)
+        return nn.Sequential(convolution, nn.Flatten(2), linear, nn.Flatten(), nn.Linear(128, 10))
+
+    monkeypatch.setattr(Digits, "models", {"odd": odd})
+    with pytest.raises(SettingError, match=r"Sequential of group 0\.25 does not run on the data: .*64"):
+        run(resolve({"groups": GROUPS, "seed": 12345, "out": str(tmp_path / "run")}))
+    assert not (tmp_path / "run").exists()
