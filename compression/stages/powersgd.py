@@ -32,7 +32,7 @@ class PowerSgd(StatefulStage):
             raise SpecError(f"powersgd has a rank of at least 1, got {self.rank}")
 
     def init(self, layout: Layout) -> State:
-        return {}
+        return {"q": np.zeros(self._sizes(layout)[1], np.float32)}  # a zero row begins at random
 
     def advance(
         self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator

@@ -140,6 +140,15 @@ def test_statistics_that_are_not_finite_are_refused_at_both_ends(bad: float) -> 
 
 
 @pytest.mark.parametrize("spec", SPECS)
+def test_a_state_is_of_the_same_arrays_from_the_beginning(spec: str) -> None:
+    """A node keeps a state only if it looks like a new one of its layout."""
+    codec, update = parse(spec), sample()
+    fresh = codec.init(Layout.of(update))
+    _, after = codec.encode(update, fresh, derive(0))
+    assert {key: array.shape for key, array in after.items()} == {key: array.shape for key, array in fresh.items()}
+
+
+@pytest.mark.parametrize("spec", SPECS)
 def test_a_pipeline_is_its_stages_by_hand(spec: str) -> None:
     codec = parse(spec)
     update = sample()
