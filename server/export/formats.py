@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from torch import Tensor, nn
 
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.model.sharing import unpack
 from fedpress.server.export import executorch, onnx, safetensors
 
 EXTRA = "fedpress[export]"
@@ -55,9 +56,11 @@ def export(model: nn.Module, x: Tensor, format: str, *, int8: bool = False) -> b
         raise SettingError(f"format {format} takes {', '.join(missing)}, not installed here: pip install '{EXTRA}'")
     _check_layers(model, format, int8=int8)
     model.eval()
+    # What runs needs plain weights; in a file of weights the codebooks are what makes it small.
+    ready = model if format == "safetensors" else unpack(model)
     with quiet():
         try:
-            return chosen.write(model, x, int8)
+            return chosen.write(ready, x, int8)
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             kind = "int8 " if int8 else ""
