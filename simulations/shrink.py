@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedpress.client.training import evaluate
 from fedpress.compression.errors import SettingError
-from fedpress.compression.files import make_folder, replace
+from fedpress.compression.files import check_folder, make_folder, replace
 from fedpress.compression.model import Plan, dropping, factorise, pruning, report, sharing
 from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.criteria import CRITERIA
@@ -32,8 +32,8 @@ from fedpress.server.distillation import Distilling, scores_of, teach
 from fedpress.server.record import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.folder import Folder, read_folder
 from fedpress.simulations.settings import check_device
+from fedpress.simulations.written import REPORT, clear, holds
 
-REPORT = "report.json"
 Say = Callable[[str], None]
 _SEEN = 2000  # training examples that tell what is worth how much
 _LEVEL = 19  # of zstd
@@ -83,7 +83,8 @@ def shrink(
     check_device(device)
     if out.resolve() == source.resolve():
         raise SettingError(f"the smaller model goes into another folder than {source}")
-    if not force and (out / RESULT).exists():
+    check_folder(out)
+    if not force and holds(out):
         raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
     folder = read_folder(source)
     say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.config['workload']}")
@@ -105,6 +106,8 @@ def shrink(
         "versions": versions(),
     }
     make_folder(out)
+    if force:
+        clear(out)
     replace(out / MODEL, data)
     plan.write(out / PLAN)
     replace(out / REPORT, json.dumps(told, indent=1).encode())

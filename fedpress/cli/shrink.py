@@ -41,7 +41,8 @@ def shrink(
     from fedpress.simulations.shrink import shrink as make
 
     wanted = Shrinking(drop, prune, by, factorise, energy, share_rows, share, tune)
-    place = out or folder.with_name(f"{folder.resolve().name}-small")
+    whole = folder.resolve()
+    place = out or whole.parent / f"{whole.name}-small"
     progress = Console(stderr=True, quiet=json, highlight=False)
     told = make(folder, place, wanted, device=device, force=force, say=lambda line: progress.print(line, markup=False))
     if json:
