@@ -37,8 +37,8 @@ class Recorder:
     """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
 
     Bytes are those of training; an evaluation by the nodes is counted apart. `judge` says what a group's model reaches,
-    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`. A run that
-    begins with a smaller model gets a copy of its plan.json, and so can be read without the folder it came from.
+    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`. A run
+    that begins with a smaller model gets a copy of its plan.json, and so can be read without the folder it came from.
     """
 
     def __init__(

@@ -61,5 +61,5 @@ def read_folder(path: Path) -> Folder:
     except KeyError as error:
         raise DataError(f"{path / RESULT} lacks the setting {error.args[0]!r} of its run") from error
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
-    model = begun(path, work.model)()
+    model = begun(path, work.model, work.data.train.x[:1])()
     return Folder(path, result, work, plan, model)

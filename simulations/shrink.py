@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedpress.client.training import evaluate
-from fedpress.compression.errors import SettingError
+from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.files import check_folder, make_folder, replace
 from fedpress.compression.model import Plan, dropping, factorise, pruning, report, sharing
 from fedpress.compression.model.choice import Choice
@@ -145,7 +145,7 @@ class _Work:
     def steps(self) -> Iterator[dict[str, Any]]:
         """Take each step that is wanted; yield what it did."""
         for kind, choose in self._choices().items():
-            choice = choose()
+            choice = self._chosen(choose)
             before, effects = self.score, self._effects(choice)
             self.plan = self.plan.then(choice.step)
             self.model = Plan((choice.step,)).apply(self.model)
@@ -192,6 +192,16 @@ class _Work:
             choices["share"] = lambda: sharing.choose(self.model, self.x, "values", wanted.share)
         return choices
 
+    def _chosen(self, choose: Callable[[], Choice]) -> Choice:
+        try:
+            return choose()
+        except SettingError as error:
+            if not sharing.is_shared(self.model):
+                raise
+            raise SettingError(
+                f"weights of this model are shared, which is done last: shrink the model that it was made of ({error})"
+            ) from error
+
     def _effects(self, choice: Choice) -> list[dict[str, Any]]:
         """Return what each part, done alone, does to each class of the training examples looked at."""
         return report.effects(self.model, choice, self._seen, self._names)
@@ -207,6 +217,8 @@ class _Work:
         teach(student, x, scores, settings, derive(self._seed, "shrink", "teach", kind), self._device)
         student.cpu()
         self._folder.model.cpu()
+        if not all(tensor.isfinite().all() for tensor in student.state_dict().values()):
+            raise DataError(f"tuning at lr {settings.distil_lr} left weights that are no numbers")
 
     def _pick(self, purpose: str, count: int) -> Tensor:
         """Return the numbers of at most `count` training examples."""

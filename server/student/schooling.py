@@ -41,7 +41,7 @@ def school(
     SettingError
         If the settings do not suit the models or the inputs.
     DataError
-        If there are no inputs, the two models tell different classes apart, or training at this rate ends in no numbers.
+        If there are no inputs, the two models tell different classes apart, or training ends in what is no number.
     """
     lessons = _Lessons(student, teacher, x, y, settings, rng, device)
     if settings.warm:
@@ -139,7 +139,9 @@ class _Lessons:
         self._student.train()
         tensors = (scores, *self._student.parameters(), *self._student.buffers())
         if not (np.isfinite(losses).all() and all(tensor.isfinite().all() for tensor in tensors)):
-            raise DataError(f"the student's weights grow beyond all numbers at lr {self._settings.lr}: take a lower one")
+            raise DataError(
+                f"the student's weights grow beyond all numbers at lr {self._settings.lr}: take a lower one"
+            )
 
     def _ask(self, x: Tensor) -> Tensor | None:
         if not self._settings.alpha:
