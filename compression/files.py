@@ -14,12 +14,16 @@ def replace(path: Path, data: bytes, *, durable: bool = False, mode: int | None 
     before it holds anything.
     """
     part = path.with_name(path.name + ".part")
-    with open_with(part, mode) as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with open_with(part, mode) as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     if durable:
         sync_folder(path.parent)
 
@@ -61,3 +65,16 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingError(f"the folder {path} cannot be made: {error.strerror}") from error
+
+
+def check_folder(path: Path) -> None:
+    """Raise SettingError, one line, if the folder `path` is not one to write to and could not become one.
+
+    Nothing is made: this is for the beginning of work that ends with `make_folder`.
+    """
+    whole = path.resolve()
+    there = next(place for place in (whole, *whole.parents) if place.exists())
+    if not there.is_dir():
+        raise SettingError(f"the folder {path} cannot be made: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingError(f"the folder {path} cannot be written to: {there} does not let you")

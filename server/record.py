@@ -18,6 +18,7 @@ import fedpress
 from fedpress.compression import Update
 from fedpress.compression.files import replace
 from fedpress.compression.ledger import Ledger, Totals
+from fedpress.compression.model.plan import PLAN
 from fedpress.server.personal.finetune import Tuned
 from fedpress.server.personal.spread import spread
 from fedpress.server.rounds import Round
@@ -36,7 +37,8 @@ class Recorder:
     """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
 
     Bytes are those of training; an evaluation by the nodes is counted apart. `judge` says what a group's model reaches,
-    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`.
+    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`. A run
+    that begins with a smaller model gets a copy of its plan.json, and so can be read without the folder it came from.
     """
 
     def __init__(
@@ -48,11 +50,15 @@ class Recorder:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
         self._folder = folder
+        resumed = bool(config.get("resume")) and (folder / RESULT).exists()
+        start = config.get("start")
+        if start and not resumed and (plan := Path(str(start)) / PLAN).is_file():
+            replace(folder / PLAN, plan.read_bytes())
         self._ledger = ledger
         self._judge = judge
         self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
         self._seconds = 0.0
-        if config.get("resume") and (folder / RESULT).exists():
+        if resumed:
             self._result = json.loads((folder / RESULT).read_bytes())
         self._entries = 0  # of the ledger that are in clients.csv already
 

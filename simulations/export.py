@@ -1,6 +1,7 @@
 """`fedpress export`: a run's model as files for devices, checked against torch on real data and measured."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,20 +11,19 @@ import numpy as np
 from torch import Tensor, nn
 
 from fedpress.compression.errors import DataError, SettingError, unknown
-from fedpress.compression.files import make_folder, replace
+from fedpress.compression.files import check_folder, make_folder, replace
 from fedpress.compression.model.int8 import SCALE, unpack
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 from fedpress.server.distillation import scores_of
 from fedpress.server.export import FORMATS, Measured, export, measure
-from fedpress.server.export.measure import program_of
+from fedpress.server.export.measure import compare, program_of
 from fedpress.server.record import versions
 from fedpress.simulations.folder import Folder, read_folder
 from fedpress.simulations.workloads import find
+from fedpress.simulations.written import EXPORT, EXPORTED, own_files
 
 SCHEMA = 1
-NAME = "model"  # of the files, in a folder of their own
-PLACE = "export"
 _CALIBRATION = 200  # training inputs that show int8 the ranges of activations
 Say = Callable[[str], None]
 
@@ -35,6 +35,7 @@ def export_run(
     int8: bool = False,
     out: Path | None = None,
     examples: int = 2000,
+    force: bool = False,
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Write the model in the folder `source` in each of `formats`; return what was written and measured.
@@ -45,7 +46,8 @@ def export_run(
     Raises
     ------
     SettingError
-        If `source` holds no run, a format is unknown or cannot hold the model, or `out` is given for several.
+        If `source` holds no run, a format is unknown or cannot hold the model, `out` is given for several or names a
+        file of the run's own, or a file is there already and `force` is not given.
     DataError
         If a file cannot be read, or what was exported does not run or does not answer as torch does.
     """
@@ -57,21 +59,25 @@ def export_run(
     if out and len(formats) > 1:
         raise SettingError(f"--out names one file: got {len(formats)} formats")
     require(examples >= 1, "examples", "at least 1", examples)
+    places = {name: _place(source, out, name, int8=int8, force=force) for name in dict.fromkeys(formats)}
     folder = read_folder(source)
     work = _Work(folder, examples)
     say(f"{source}: {folder.config['workload']}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
-    rows = [{"format": "torch", "int8": False, **asdict(work.measure("torch", program_of(folder.model, work.seen)))}]
+    rows = []
+    if found := work.in_torch(folder.model):
+        rows.append({"format": "torch", "int8": False, **asdict(found)})
+    else:
+        say("it is no program of torch's own: what it takes is not measured")
     files: dict[Path, bytes] = {}
-    for name in dict.fromkeys(formats):
+    for name, path in places.items():
         for small in (False, True) if int8 else (False,):
             data, row = work.make(name, small)
             say(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
             if small == int8:
-                path = out or source / PLACE / f"{NAME}{'.int8' if small else ''}{FORMATS[name].suffix}"
                 row["file"] = str(path)
                 files[path] = data
                 if name == "safetensors":
-                    files[path.with_suffix(".json")] = work.configuration(small)
+                    files[_beside(path)] = work.configuration(small)
             rows.append(row)
     for path, data in files.items():
         make_folder(path.parent)
@@ -103,16 +109,21 @@ class _Work:
         model = self._folder.model
         data = export(model, self.seen, format, int8=int8)
         if format == "safetensors":
-            found = self.measure("torch", program_of(self._read(data), self.seen), len(data))
+            read = self._read(data)
+            found = self.in_torch(read, len(data)) or compare(scores_of(read, self.x), self._y, self._scores, len(data))
         else:
-            found = self.measure(format, data)
-        if not int8 and found.difference > _near(self._scores):
+            found = measure(data, format, self.x, self._y, self._scores)
+        if not found.difference <= (math.inf if int8 else _near(self._scores)):  # nor if it is no number
             raise DataError(f"{format} is not torch's model: scores differ by up to {found.difference:.3g}")
         return data, {"format": format, "int8": int8, **asdict(found)}
 
-    def measure(self, runtime: str, data: bytes, nbytes: int | None = None) -> Measured:
-        """Return what a file comes to; `nbytes` if it is not the one that is kept."""
-        found = measure(data, runtime, self.x, self._y, self._scores)
+    def in_torch(self, model: nn.Module, nbytes: int | None = None) -> Measured | None:
+        """Return what `model` comes to as a program of torch's, None if it is none; `nbytes` of the file it is in."""
+        try:
+            program = program_of(model, self.seen)
+        except SettingError:
+            return None
+        found = measure(program, "torch", self.x, self._y, self._scores)
         return found if nbytes is None else Measured(**{**asdict(found), "nbytes": nbytes})
 
     def configuration(self, int8: bool) -> bytes:
@@ -141,6 +152,29 @@ class _Work:
         model = self._folder.plan.build(self._folder.task.model())
         model.load_state_dict(unpack(load(data)))
         return model
+
+
+def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bool) -> Path:
+    """Return where the file goes; raise SettingError if that cannot be, or would cost what is there."""
+    path = out or source / EXPORT / f"{EXPORTED}{'.int8' if int8 else ''}{FORMATS[format].suffix}"
+    paths = [path, _beside(path)] if format == "safetensors" else [path]
+    own = {file.resolve() for file in own_files(source)}
+    check_folder(path.parent)
+    for each in paths:
+        if each.resolve() in own:
+            raise SettingError(f"{each} is the run's own: name another file than {path}")
+        if each.is_dir():
+            raise SettingError(f"{each} is a folder: --out names a file")
+        if each.exists() and not force:
+            raise SettingError(f"{each} is there already: name another file, or overwrite it with --force")
+    if path in paths[1:]:
+        raise SettingError(f"{path} is the name of the configuration, beside the weights: name another file for these")
+    return path
+
+
+def _beside(path: Path) -> Path:
+    """Return where the configuration of the weights in `path` goes."""
+    return path.with_suffix(".json")
 
 
 def _near(scores: Tensor) -> float:

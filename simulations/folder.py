@@ -56,9 +56,10 @@ def read_folder(path: Path) -> Folder:
     if not isinstance(config, dict) or "workload" not in config:
         raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
     try:
-        work = task({**config, "device": "cpu"})
+        # The plan beside the weights begins with the workload's own model, whatever the run began with.
+        work = task({**config, "start": "", "device": "cpu"})
     except KeyError as error:
         raise DataError(f"{path / RESULT} lacks the setting {error.args[0]!r} of its run") from error
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
-    model = begun(path, work.model)()
+    model = begun(path, work.model, work.data.train.x[:1])()
     return Folder(path, result, work, plan, model)

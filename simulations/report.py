@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fedpress.compression.units import amount
+from fedpress.simulations.written import PLOTS
 
-PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
 
 

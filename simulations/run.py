@@ -18,16 +18,16 @@ from fedpress.compression.files import make_folder, replace
 from fedpress.compression.settings import Value
 from fedpress.server.checkpoint import VERSIONS
 from fedpress.server.configuration import CONFIG, go_on
-from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC, TUNED
+from fedpress.server.record import CHECKPOINT, RESULT, TRAFFIC
 from fedpress.simulations.check import check
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.late import Late
 from fedpress.simulations.partitions import draw
-from fedpress.simulations.report import PLOTS, plot
+from fedpress.simulations.report import plot
 from fedpress.simulations.settings import TASK, resolve
 from fedpress.simulations.workloads import task
+from fedpress.simulations.written import LOG, PARTITION, clear, holds
 
-LOG, PARTITION = "run.log", "partition.png"
 CLIENTS = "clients"  # in the folder of checkpoints
 Watch = Callable[[dict[str, Any]], None]
 _POLL = 0.1  # seconds between two looks at the result
@@ -145,17 +145,15 @@ def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
             (folder / CHECKPOINT).mkdir()
             return folder.resolve()
     folder = Path(str(config["out"])).expanduser().resolve()
-    if not config["resume"] and ((folder / RESULT).exists() or (folder / CHECKPOINT).exists()):
+    if not config["resume"] and holds(folder):
         if not force:
             raise SettingError(
                 f"{config['out']} holds a run already: go on with it with --resume, name another folder, or overwrite "
                 "it with --force"
             )
-        for name in (RESULT, MODEL, TRAFFIC, TUNED, LOG, PARTITION, *PLOTS):
-            (folder / name).unlink(missing_ok=True)
-        for path in folder.glob(MODEL.replace(".", "-*.")):  # of groups
-            path.unlink()
-        shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+        if str(folder) == config["start"]:
+            raise SettingError(f"the run begins with the model in {folder}: name another folder for it")
+        clear(folder)
     make_folder(folder / CHECKPOINT)
     return folder
 

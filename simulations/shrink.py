@@ -17,8 +17,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedpress.client.training import evaluate
-from fedpress.compression.errors import SettingError
-from fedpress.compression.files import make_folder, replace
+from fedpress.compression.errors import DataError, SettingError
+from fedpress.compression.files import check_folder, make_folder, replace
 from fedpress.compression.model import Plan, dropping, factorise, pruning, report, sharing
 from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.criteria import CRITERIA
@@ -32,8 +32,8 @@ from fedpress.server.distillation import Distilling, scores_of, teach
 from fedpress.server.record import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.folder import Folder, read_folder
 from fedpress.simulations.settings import check_device
+from fedpress.simulations.written import REPORT, clear, holds
 
-REPORT = "report.json"
 Say = Callable[[str], None]
 _SEEN = 2000  # training examples that tell what is worth how much
 _LEVEL = 19  # of zstd
@@ -83,7 +83,8 @@ def shrink(
     check_device(device)
     if out.resolve() == source.resolve():
         raise SettingError(f"the smaller model goes into another folder than {source}")
-    if not force and (out / RESULT).exists():
+    check_folder(out)
+    if not force and holds(out):
         raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
     folder = read_folder(source)
     say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.config['workload']}")
@@ -105,6 +106,8 @@ def shrink(
         "versions": versions(),
     }
     make_folder(out)
+    if force:
+        clear(out)
     replace(out / MODEL, data)
     plan.write(out / PLAN)
     replace(out / REPORT, json.dumps(told, indent=1).encode())
@@ -142,7 +145,7 @@ class _Work:
     def steps(self) -> Iterator[dict[str, Any]]:
         """Take each step that is wanted; yield what it did."""
         for kind, choose in self._choices().items():
-            choice = choose()
+            choice = self._chosen(choose)
             before, effects = self.score, self._effects(choice)
             self.plan = self.plan.then(choice.step)
             self.model = Plan((choice.step,)).apply(self.model)
@@ -189,6 +192,16 @@ class _Work:
             choices["share"] = lambda: sharing.choose(self.model, self.x, "values", wanted.share)
         return choices
 
+    def _chosen(self, choose: Callable[[], Choice]) -> Choice:
+        try:
+            return choose()
+        except SettingError as error:
+            if not sharing.is_shared(self.model):
+                raise
+            raise SettingError(
+                f"weights of this model are shared, which is done last: shrink the model that it was made of ({error})"
+            ) from error
+
     def _effects(self, choice: Choice) -> list[dict[str, Any]]:
         """Return what each part, done alone, does to each class of the training examples looked at."""
         return report.effects(self.model, choice, self._seen, self._names)
@@ -204,6 +217,8 @@ class _Work:
         teach(student, x, scores, settings, derive(self._seed, "shrink", "teach", kind), self._device)
         student.cpu()
         self._folder.model.cpu()
+        if not all(tensor.isfinite().all() for tensor in student.state_dict().values()):
+            raise DataError(f"tuning at lr {settings.distil_lr} left weights that are no numbers")
 
     def _pick(self, purpose: str, count: int) -> Tensor:
         """Return the numbers of at most `count` training examples."""

@@ -12,4 +12,4 @@ class Choice:
 
     step: Step
     parts: Mapping[str, Step]
-    left: Mapping[str, str]  # layers that were left alone, and why
+    left: Mapping[str, str]  # layers that were left alone, or done by less than was wanted, and why

@@ -75,8 +75,12 @@ def _has_weight(module: nn.Module) -> bool:
 
 
 def recalibrate(model: nn.Module, batches: Batches) -> None:
-    """Measure anew, in place, what batch norms take for mean and variance: of fewer channels they are others."""
-    norms = [m for m in model.modules() if isinstance(m, NORMS)]
+    """Measure anew, in place, what batch norms take for mean and variance: of fewer channels they are others.
+
+    One example has no variance: a batch of it alone is left out.
+    """
+    several = [x for x, _ in batches if len(x) > 1]
+    norms = [m for m in model.modules() if isinstance(m, NORMS)] if several else []
     before = [norm.momentum for norm in norms]
     model.eval()
     for norm in norms:
@@ -84,7 +88,7 @@ def recalibrate(model: nn.Module, batches: Batches) -> None:
         norm.momentum = None  # a plain mean over the batches
         norm.train()
     with torch.no_grad():
-        for x, _ in batches if norms else ():
+        for x in several if norms else ():
             model(x)
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,20 +27,18 @@ def flops(model: nn.Module, x: Tensor) -> int:
 
     Convolutions and matrix products are counted; those of recurrent layers are not, which torch runs as one call.
     """
-    return sum(_flops(unpack(model), x[:1]).values())
+    return _count(unpack(model), x[:1])[0]
 
 
 def layers(before: nn.Module, after: nn.Module, x: Tensor) -> list[dict[str, Any]]:
-    """Return what became of each layer of `before` that has weights: shape, parameters and FLOPs of both models."""
+    """Return what became of each layer of `before` that has weights: shape, parameters and FLOPs of both models.
+
+    What is within a layer counts there, unless it has weights that are a row of their own.
+    """
     before, after = unpack(before), unpack(after)
-    work, left = (_flops(before, x[:1]), _flops(after, x[:1])), dict(after.named_modules())
-    rows = []
-    for name, module in before.named_modules():
-        if not any(True for _ in module.parameters(recurse=False)):
-            continue
-        now = left.get(name, nn.Identity())  # of a block that was dropped nothing is left
-        rows.append({"layer": name, "before": _row(name, module, work[0]), "after": _row(name, now, work[1])})
-    return rows
+    names = [name for name, module in before.named_modules() if any(True for _ in module.parameters(recurse=False))]
+    sides = {side: _rows(names, model, x[:1]) for side, model in (("before", before), ("after", after))}
+    return [{"layer": name, **{side: rows[name] for side, rows in sides.items()}} for name in names]
 
 
 def effects(model: nn.Module, choice: Choice, batches: Batches, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -79,22 +77,45 @@ def latency(models: Mapping[str, nn.Module], x: Tensor) -> dict[str, float]:
     return {name: 1000 * min(taken) for name, taken in times.items()}
 
 
-def _row(name: str, module: nn.Module, work: Mapping[str, int]) -> dict[str, Any]:
-    mine = (count for layer, count in work.items() if layer == name or layer.startswith(name + "."))
+def _rows(names: Sequence[str], model: nn.Module, x: Tensor) -> dict[str, dict[str, Any]]:
+    """Return what there is of each layer of `names`: nothing, of a block that was dropped."""
+    work, parts = _count(model, x)[1], dict[str, list[nn.Parameter]]({name: [] for name in names})
+    flops = dict.fromkeys(names, 0)
+    for layer, module in model.named_modules():
+        row = _above(layer, names)
+        if row is not None:
+            parts[row] += module.parameters(recurse=False)
+            flops[row] += work.get(layer, 0)
     return {
-        "shape": [list(p.shape) for p in module.parameters() if p.dim() > 1]
-        or [list(p.shape) for p in module.parameters()],
-        "parameters": sum(p.numel() for p in module.parameters()),
-        "flops": sum(mine),
+        name: {
+            "shape": [list(p.shape) for p in mine if p.dim() > 1] or [list(p.shape) for p in mine],
+            "parameters": sum(p.numel() for p in mine),
+            "flops": flops[name],
+        }
+        for name, mine in parts.items()
     }
 
 
-def _flops(model: nn.Module, x: Tensor) -> dict[str, int]:
-    """Return the FLOPs of each layer that has any and no layer within."""
+def _count(model: nn.Module, x: Tensor) -> tuple[int, dict[str, int]]:
+    """Return the FLOPs of all, and of each module what is left of its own after those within."""
     model.eval()
     root = type(model).__name__
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(x)
-    counts = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
-    leaves = [name for name in counts if not any(other.startswith(name + ".") for other in counts)]
-    return {name.removeprefix(root + "."): counts[name] for name in leaves if name != "Global"}
+    found = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items() if name != "Global"}
+    counts = {"" if name == root else name.removeprefix(root + "."): count for name, count in found.items()}
+    own = dict(counts)
+    for name, count in counts.items():
+        above = _above(name.rpartition(".")[0], counts) if name else None
+        if above is not None:
+            own[above] -= count
+    return counter.get_total_flops(), own
+
+
+def _above(layer: str, names: Collection[str]) -> str | None:
+    """Return the one of `names` that `layer` is, or the nearest that it is within; None if there is none."""
+    while layer not in names:
+        if not layer:
+            return None
+        layer = layer.rpartition(".")[0]
+    return layer

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fedpress.compression.errors import PlanError, SettingError, unknown
+from fedpress.compression.errors import DataError, PlanError, SettingError, unknown
 from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.looking import weighted
 from fedpress.compression.model.step import Json, Step, layer_of, objects, whole
@@ -90,10 +90,14 @@ class Shared(nn.Module):
 
     def forward(self, book: Tensor) -> Tensor:
         """Return the weight."""
-        shifts = self._bits * torch.arange(8 // self._bits, dtype=torch.uint8, device=book.device)
-        places = (self.packed.unsqueeze(1) >> shifts) & ((1 << self._bits) - 1)
-        weight: Tensor = _Taken.apply(book, places.flatten()[: self._count].int())  # type: ignore[no-untyped-call]
+        weight: Tensor = _Taken.apply(book, self.places().int())  # type: ignore[no-untyped-call]
         return weight.view(self._shape)
+
+    def places(self) -> Tensor:
+        """Return the number of each value's, or each row's, place in the codebook, (n,)."""
+        shifts = self._bits * torch.arange(8 // self._bits, dtype=torch.uint8, device=self.packed.device)
+        places = (self.packed.unsqueeze(1) >> shifts) & ((1 << self._bits) - 1)
+        return places.flatten()[: self._count]
 
 
 class _Taken(torch.autograd.Function):
@@ -127,7 +131,7 @@ def choose(model: nn.Module, x: Tensor, by: str, clusters: int = 16, share: floa
     x
         A few inputs, (n, ...): the layer that gives the answer does not share rows, since classes would be one.
     by
-        `values`, of which each layer keeps `clusters`, or `rows`, of which it keeps `share`.
+        `values`, of which each layer keeps `clusters`, or `rows`, of which it keeps `share`, 256 at most.
     clusters
         2 to 256 values a layer.
     share
@@ -158,6 +162,10 @@ def choose(model: nn.Module, x: Tensor, by: str, clusters: int = 16, share: floa
         then = 4 * k + count * _bits(k) / 8 if by == "values" else 4 * k * count / rows + rows * _bits(k) / 8
         if then < now:
             layers[name] = Clusters(by, k)
+            if by == "rows" and round(share * rows) > k:
+                left[name] = (
+                    f"{k} of {rows} rows stay different, the most there are, where {share} is {round(share * rows)}"
+                )
         else:
             left[name] = f"{then:,.0f} bytes with {k} {by} in common, {now:,} as it is"
     if not layers:
@@ -176,6 +184,20 @@ def unpack(model: nn.Module) -> nn.Module:
             del module._modules["parametrizations"]
             module.register_parameter("weight", nn.Parameter(weight))
     return plain
+
+
+def check_places(model: nn.Module) -> None:
+    """Raise DataError if a place that weights name is beyond their codebook: a file may hold any."""
+    for name, module in model.named_modules():
+        if isinstance(module, Shared):
+            most, size = int(module.places().max()), len(module._book)
+            if most >= size:
+                raise DataError(f"{name} names place {most} of a codebook of {size}")
+
+
+def is_shared(model: nn.Module) -> bool:
+    """Whether weights of a model are shared already."""
+    return any(isinstance(module, Shared) for module in model.modules())
 
 
 def _bits(clusters: int) -> int:

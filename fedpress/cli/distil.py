@@ -40,7 +40,8 @@ def distil(
     from fedpress.server.student import Schooling
     from fedpress.simulations.distil import distil_run
 
-    place = out or folder.with_name(f"{folder.resolve().name}-{model}")
+    whole = folder.resolve()
+    place = out or whole.parent / f"{whole.name}-{model}"
     schooling = Schooling(
         epochs=epochs,
         lr=lr,

@@ -22,6 +22,7 @@ def export(
         Path | None, typer.Option(help="The file; FOLDER/export/model.onnx and the like if not given.")
     ] = None,
     examples: Annotated[int, typer.Option(help="Of the test set, to compare with torch on.")] = 2000,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
@@ -35,7 +36,13 @@ def export(
 
     progress = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     told = export_run(
-        folder, format, int8=int8, out=out, examples=examples, say=lambda line: progress.print(line, markup=False)
+        folder,
+        format,
+        int8=int8,
+        out=out,
+        examples=examples,
+        force=force,
+        say=lambda line: progress.print(line, markup=False),
     )
     if json:
         typer.echo(json_module.dumps(told))
@@ -46,7 +53,6 @@ def export(
 def _print(told: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
-    from fedpress.compression.units import amount
     from fedpress.simulations.export import slower
 
     title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
@@ -60,9 +66,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
             f"{row['nbytes']:,}",
             *(f"{100 * row[name]:.2f}" for name in ("accuracy", "agreement")),
             f"{row['difference']:.2g}",
-            f"{1e6 * row['seconds']:.1f}",
-            amount(row["peak"]),
-            amount(row["peak"] - row["before"]),
+            *_taken(row),
         )
     console.print(table)
     console.print("as torch: % of predictions; off by: largest difference of a score; model: part of the peak")
@@ -71,3 +75,12 @@ def _print(told: dict[str, Any], console: "Console") -> None:
     for row in told["rows"]:
         if "file" in row:
             typer.echo(f"in {row['file']}")
+
+
+def _taken(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the cells of what a file takes; empty where that was not measured."""
+    from fedpress.compression.units import amount
+
+    if row["seconds"] is None:
+        return "", "", ""
+    return f"{1e6 * row['seconds']:.1f}", amount(row["peak"]), amount(row["peak"] - row["before"])

@@ -21,7 +21,9 @@ def shrink(
     factorise: Annotated[str, typer.Option(help="svd, spatial, tucker2 or separable.")] = "",
     energy: Annotated[float, typer.Option(help="Share of a layer's energy that its factors keep.")] = 0.95,
     share: Annotated[int, typer.Option(help="Different values that every layer keeps, 2 to 256.")] = 0,
-    share_rows: Annotated[float, typer.Option(help="Share of every layer's rows that stay different.")] = 0.0,
+    share_rows: Annotated[
+        float, typer.Option(help="Share of every layer's rows that stay different, 256 at most.")
+    ] = 0.0,
     drop: Annotated[int, typer.Option(help="Layers to leave out, those that are missed least.")] = 0,
     tune: Annotated[int, typer.Option(help="Steps of distillation from the folder's model after each of these.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where it goes; FOLDER-small if not given.")] = None,
@@ -41,7 +43,8 @@ def shrink(
     from fedpress.simulations.shrink import shrink as make
 
     wanted = Shrinking(drop, prune, by, factorise, energy, share_rows, share, tune)
-    place = out or folder.with_name(f"{folder.resolve().name}-small")
+    whole = folder.resolve()
+    place = out or whole.parent / f"{whole.name}-small"
     progress = Console(stderr=True, quiet=json, highlight=False)
     told = make(folder, place, wanted, device=device, force=force, say=lambda line: progress.print(line, markup=False))
     if json:
@@ -79,7 +82,8 @@ def _print(told: dict[str, Any], console: "Console") -> None:
             table.add_row(row["layer"], *("" if value is None else f"{100 * value:+.1f}" for value in points))
         console.print(table)
         for layer, reason in step["left"].items():
-            console.print(f"{layer} left alone: {reason}", markup=False)
+            part = any(row["layer"] == layer for row in step["alone"])
+            console.print(f"{layer}{'' if part else ' left alone'}: {reason}", markup=False)
     table = Table("", "before", "after", title="the whole", title_justify="left")
     before, after = told["before"], told["after"]
     for what in ("parameters", "flops"):

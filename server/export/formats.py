@@ -1,15 +1,17 @@
 """The formats there are, and what is checked before any of them is written."""
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from torch import Tensor, nn
 
 from fedpress.compression.errors import SettingError, unknown
+from fedpress.compression.model.sharing import unpack
 from fedpress.server.export import executorch, onnx, safetensors
 
 EXTRA = "fedpress[export]"
@@ -55,13 +57,14 @@ def export(model: nn.Module, x: Tensor, format: str, *, int8: bool = False) -> b
         raise SettingError(f"format {format} takes {', '.join(missing)}, not installed here: pip install '{EXTRA}'")
     _check_layers(model, format, int8=int8)
     model.eval()
+    # What runs needs plain weights; in a file of weights the codebooks are what makes it small.
+    ready = model if format == "safetensors" else unpack(model)
     with quiet():
         try:
-            return chosen.write(model, x, int8)
+            return chosen.write(ready, x, int8)
         except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             kind = "int8 " if int8 else ""
-            raise SettingError(f"the model cannot be exported as {kind}{format}: {lines[0][:300]}") from error
+            raise SettingError(f"the model cannot be exported as {kind}{format}: {line_of(error)}") from error
 
 
 def _check_layers(model: nn.Module, format: str, *, int8: bool) -> None:
@@ -74,13 +77,22 @@ def _check_layers(model: nn.Module, format: str, *, int8: bool) -> None:
             )
 
 
+def line_of(error: BaseException) -> str:
+    """Return the first line of what an exporter failed at: it wraps that in advice of its own."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep back what exporters say about their own insides."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        # torch prints the graph that it could not go on with.
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

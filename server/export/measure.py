@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedpress.compression.errors import DataError
-from fedpress.server.export.formats import quiet
+from fedpress.compression.errors import DataError, SettingError
+from fedpress.server.export.formats import line_of, quiet
 
 _PROBE = Path(__file__).with_name("probe.py")
 
@@ -26,9 +26,9 @@ class Measured:
     accuracy: float
     agreement: float  # share of predictions that are torch's
     difference: float  # largest of a score
-    seconds: float  # of the processor, for one input on one thread
-    peak: int  # bytes resident at most, while one input at a time was run
-    before: int  # bytes of them that the runtime had when it was imported
+    seconds: float | None  # of the processor, for one input on one thread; None, as both below, if it was not measured
+    peak: int | None  # bytes resident at most, while one input at a time was run
+    before: int | None  # bytes of them that the runtime had when it was imported
 
 
 def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> Measured:
@@ -51,27 +51,36 @@ def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> 
             raise DataError(f"the exported file does not run, exit code {run.returncode}: {lines[-1][:300]}")
         told = json.loads(run.stdout.splitlines()[-1])
         theirs = torch.from_numpy(_load(said))
+    compared = compare(theirs, y, scores, len(data))
+    return replace(compared, seconds=told["seconds"], peak=told["peak"], before=told["before"])
+
+
+def compare(theirs: Tensor, y: Tensor, scores: Tensor, nbytes: int) -> Measured:
+    """Return what scores `theirs`, of a file of `nbytes`, come to beside torch's; DataError if they are no such."""
     if theirs.shape != scores.shape:
         raise DataError(f"the exported file gives scores of shape {tuple(theirs.shape)}, torch {tuple(scores.shape)}")
     answers = theirs.argmax(-1)
-    return Measured(
-        len(data),
-        _share(answers == y),
-        _share(answers == scores.argmax(-1)),
-        float((theirs - scores).abs().max()),
-        told["seconds"],
-        told["peak"],
-        told["before"],
-    )
+    difference = float((theirs - scores).abs().max())
+    right, same = _share(answers == y), _share(answers == scores.argmax(-1))
+    return Measured(nbytes, right, same, difference, None, None, None)
 
 
 def program_of(model: nn.Module, x: Tensor) -> bytes:
-    """Return `model` as a file of torch's own, to be measured beside the others."""
+    """Return `model` as a file of torch's own, to be measured beside the others.
+
+    Raises
+    ------
+    SettingError
+        If it is no graph: what it does hangs on values.
+    """
     model.eval()
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pt2"
         count = torch.export.Dim("batch")
-        torch.export.save(torch.export.export(model, (x[:2],), dynamic_shapes=({0: count},)), path)
+        try:
+            torch.export.save(torch.export.export(model, (x[:2],), dynamic_shapes=({0: count},)), path)
+        except Exception as error:
+            raise SettingError(f"the model is no program of torch's: {line_of(error)}") from error
         return path.read_bytes()
 
 

@@ -16,6 +16,7 @@ class Hint(nn.Module):
         """Find the two layers of `names`, TEACHER:STUDENT; `x` are a few inputs."""
         super().__init__()
         theirs, _, ours = names.partition(":")
+        self._names = (f"{theirs!r} of the teacher", f"{ours!r} of the student")
         # In tuples, so that neither model becomes a part of this one.
         self._models = ((teacher, _layer(teacher, theirs, "teacher")), (student, _layer(student, ours, "student")))
         with torch.no_grad():
@@ -41,7 +42,11 @@ class Hint(nn.Module):
         model, layer = self._models[number]
         with _heard(layer) as said:
             model(x)
-        return said[-1]
+        output = said[-1] if said else None
+        if not isinstance(output, Tensor):
+            found = f"gives a {type(output).__name__}" if said else "is passed by no input"
+            raise SettingError(f"a hint is of layers that give one tensor: {self._names[number]} {found}")
+        return output
 
 
 def _layer(model: nn.Module, name: str, whose: str) -> nn.Module:
@@ -53,9 +58,9 @@ def _layer(model: nn.Module, name: str, whose: str) -> nn.Module:
 
 
 @contextmanager
-def _heard(layer: nn.Module) -> Iterator[list[Tensor]]:
+def _heard(layer: nn.Module) -> Iterator[list[object]]:
     """Collect what `layer` puts out."""
-    said: list[Tensor] = []
+    said: list[object] = []
     handle = layer.register_forward_hook(lambda _module, _given, output: said.append(output))
     try:
         yield said

@@ -18,7 +18,7 @@ from fedpress.server.student.warm import warm_start
 
 Say = Callable[[str], None]
 _log = logging.getLogger(KEY)
-_RISE = 0.1  # share of the steps in which the learning rate rises
+_RISE = 10  # one step in so many is one in which the learning rate rises
 
 
 def school(
@@ -41,7 +41,7 @@ def school(
     SettingError
         If the settings do not suit the models or the inputs.
     DataError
-        If there are no inputs, or the two models tell different classes apart.
+        If there are no inputs, the two models tell different classes apart, or training ends in what is no number.
     """
     lessons = _Lessons(student, teacher, x, y, settings, rng, device)
     if settings.warm:
@@ -102,6 +102,7 @@ class _Lessons:
                 loss.backward()
                 optimizer.step()
                 losses.append(float(loss.detach()))
+            self._check(losses)
             say(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
 
     def hear_answers(self, say: Say) -> None:
@@ -109,7 +110,9 @@ class _Lessons:
         settings, epochs = self._settings, self._settings.epochs
         optimizer = torch.optim.AdamW(self._student.parameters(), settings.lr, weight_decay=settings.weight_decay)
         steps = epochs * -(-len(self._x) // settings.batch)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, steps, pct_start=_RISE)
+        # A rise of one step begins where it ends, by whose distance torch divides: it takes two.
+        rise = 2 / steps if steps == _RISE else 1 / _RISE
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, steps, pct_start=rise)
         for epoch in range(1, epochs + 1):
             self._student.train()
             bits = settings.qat_bits if epoch > epochs - settings.qat_epochs else 0
@@ -124,8 +127,21 @@ class _Lessons:
                 optimizer.step()
                 schedule.step()
                 losses.append(float(loss.detach()))
+            self._check(losses)
             rounded = f", rounded to {bits} bits" if bits else ""
             say(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}{rounded}")
+
+    def _check(self, losses: list[float]) -> None:
+        """Raise DataError if an epoch left the student with numbers that are none."""
+        self._student.eval()  # so that looking changes nothing
+        with torch.no_grad():
+            scores = self._student(self._x[:2].to(self._device))
+        self._student.train()
+        tensors = (scores, *self._student.parameters(), *self._student.buffers())
+        if not (np.isfinite(losses).all() and all(tensor.isfinite().all() for tensor in tensors)):
+            raise DataError(
+                f"the student's weights grow beyond all numbers at lr {self._settings.lr}: take a lower one"
+            )
 
     def _ask(self, x: Tensor) -> Tensor | None:
         if not self._settings.alpha:

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 
-from threadpoolctl import threadpool_limits
-
 from fedpress.simulations.engine.worker import Done, Job, Site, fork_workers
 
 _log = logging.getLogger("fedpress")
@@ -35,6 +33,8 @@ class Pool:
     """
 
     def __init__(self, site: Site, workers: int) -> None:
+        from threadpoolctl import threadpool_limits  # an extra, which whoever only reads a run's folder can do without
+
         self._control, theirs = socket.socketpair()
         os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that a worker is yet to load
         # For those that are there: a BLAS of many threads in many processes spins more than it works. The process that

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fedpress.compression.errors import DataError
 from fedpress.compression.rng import derive
 from fedpress.simulations import models
 from fedpress.simulations.workloads.places import Config
@@ -31,8 +32,10 @@ class Digits:
     }
 
     def load(self, config: Config) -> Data:
-        from sklearn.datasets import load_digits
-
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError as error:
+            raise DataError("the digits come with scikit-learn: pip install 'fedpress[sim]'") from error
         images, labels = load_digits(return_X_y=True)
         x = torch.from_numpy((images / 16).astype(np.float32)).view(-1, 1, 8, 8)
         y = torch.from_numpy(labels.astype(np.int64))

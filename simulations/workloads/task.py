@@ -152,7 +152,7 @@ def make_task(workload: Workload, config: Config) -> Task:
         other: partial(workload.models[other], dropout) for other in sorted(workload.models, key=name.__ne__)
     }
     if start := str(config.get("start", "")):
-        makes[name] = begun(Path(start), makes[name])
+        makes[name] = begun(Path(start), makes[name], data.train.x[:1])
     return Task(data, parts, makes, int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard)
 
 

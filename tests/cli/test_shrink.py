@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from fedpress.client.settings import Training
 from fedpress.client.training import evaluate, train
 from fedpress.compression.model import report
 from fedpress.compression.settings import read
+from fedpress.server.distillation import Distilling
+from fedpress.simulations import shrink as module
 from fedpress.simulations.folder import read_folder
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
@@ -196,7 +199,11 @@ def test_nothing_is_overwritten_unasked(call: Call, empty: Path, run: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "fault", ["json", "schema", "settings", "weights", "other model", "nan", "plan", "plan of another"]
+    "fault",
+    [
+        *("json", "schema", "settings", "weights", "other model", "nan"),
+        *("plan", "plan of another", "plan that does not fit", "plan without answers", "places"),
+    ],
 )
 def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: Path, fault: str) -> None:
     folder = empty / "broken"
@@ -218,11 +225,24 @@ def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: 
             save_file({**weights, "1.bias": weights["1.bias"] * float("nan")}, model)
         case "plan":
             plan.write_text("[]")
+        case "plan that does not fit":  # each layer by itself has what its weights say
+            plan.write_text('{"schema": 1, "steps": [{"kind": "prune", "layers": {"1": {"out": [0], "in": null}}}]}')
+            save_file({**weights, **{name: weights[name][:1].clone() for name in ("1.weight", "1.bias")}}, model)
+        case "plan without answers":
+            plan.write_text('{"schema": 1, "steps": [{"kind": "prune", "layers": {"4": {"out": [0], "in": null}}}]}')
+            save_file({**weights, **{name: weights[name][:1].clone() for name in ("4.weight", "4.bias")}}, model)
+        case "places":
+            shutil.rmtree(folder)
+            assert call("shrink", str(run), "--share", "3", "--out", "broken").code == 0
+            weights = load_file(model)
+            packed = "1.parametrizations.weight.0.packed"
+            save_file({**weights, packed: torch.full_like(weights[packed], 255)}, model)
         case _:
             plan.write_text('{"schema": 1, "steps": [{"kind": "drop", "layers": ["17"]}]}')
     ended = call("shrink", "broken", "--prune", "0.5", "--out", "small")
     assert ended.code == 1
     assert ended.err.startswith("fedpress: ")
+    assert "broken" in ended.err
     assert ended.err.count("\n") == 1
     assert not (empty / "small").exists()
 
@@ -235,6 +255,61 @@ def test_without_the_extra_the_line_says_how_to_get_it(
     assert ended.code == 2
     assert 'pip install "fedpress[shrink]"' in ended.err
     assert call("shrink", str(run), "--share", "16", "--out", "small").code == 0  # which needs no graph
+
+
+@pytest.mark.parametrize(
+    "words", [("--prune", "0.5"), ("--factorise", "svd"), ("--share", "8"), ("--share-rows", "0.5")]
+)
+def test_what_shares_weights_already_is_not_changed_otherwise(
+    call: Call, empty: Path, run: Path, words: tuple[str, str]
+) -> None:
+    assert call("shrink", str(run), "--share", "16", "--out", "shared").code == 0
+    ended = call("shrink", "shared", *words, "--out", "small", "--json")
+    assert ended.code == 2
+    assert "weights of this model are shared, which is done last" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_folder_is_named_by_its_whole_path(
+    call: Call, empty: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run, empty / "here" / "run")
+    monkeypatch.chdir(empty / "here" / "run")
+    ended = call("shrink", ".", "--share", "16", "--json")
+    assert ended.code == 0, ended.err
+    read_folder(empty / "here" / "run-small")
+
+
+def test_a_place_that_is_none_is_said_before_the_work(call: Call, empty: Path, run: Path) -> None:
+    (empty / "file").write_text("precious")
+    for out in ("file", "file/deeper"):
+        ended = call("shrink", str(run), "--share", "16", "--out", out)
+        assert ended.code == 2
+        assert (ended.err.count("\n"), "file is a file" in ended.err) == (1, True), ended.err
+
+
+def test_tuning_that_ends_in_no_numbers_writes_none(
+    call: Call, empty: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Distilling", lambda **given: replace(Distilling(**given), distil_lr=1e30))
+    ended = call("shrink", str(run), "--share", "16", "--tune", "5", "--out", "small", "--json")
+    assert (ended.code, ended.err) == (1, "fedpress: tuning at lr 1e+30 left weights that are no numbers\n")
+    assert not (empty / "small").exists()
+
+
+def test_a_folder_is_read_with_the_base_install_alone(run: Path) -> None:
+    code = f"""
+import sys
+extras = ("sklearn", "matplotlib", "jinja2", "threadpoolctl", "ray", "seglearn", "onnx", "torch_pruning")
+sys.modules |= dict.fromkeys(extras)
+from fedpress.cli import main
+import fedpress.simulations.shrink, fedpress.simulations.export, fedpress.simulations.distil
+sys.argv = ["fedpress", "shrink", {str(run)!r}, "--share", "16", "--out", "nowhere"]
+main()
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert said.stderr == "fedpress: the digits come with scikit-learn: pip install 'fedpress[sim]'\n"
+    assert said.returncode == 1
 
 
 def test_help_needs_no_torch() -> None:

@@ -4,19 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from fedpress.cli import main
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.model.int8 import unpack
+from fedpress.server.export import Measured
 from fedpress.simulations import export as module
 from fedpress.simulations.export import export_run, slower
 from fedpress.simulations.folder import read_folder
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import WORKLOADS, task
+from fedpress.simulations.workloads.digits import Digits
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "onnxruntime" / "run.py"
 EVERY = ("onnx", "executorch", "safetensors")
@@ -140,3 +147,87 @@ def test_mistakes_are_one_line(
     assert end.value.code == 2
     assert said in capsys.readouterr().err
     assert [*tmp_path.iterdir()] == []
+
+
+class Undecided(nn.Module):
+    """What it does hangs on what it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.out(x.flatten(1))
+        return scores * 2 if float(scores.sum()) > 0 else scores
+
+
+@dataclass(frozen=True)
+class Undecidable(Digits):
+    """digits, with that model."""
+
+    models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {"undecided": lambda _: Undecided()}
+
+
+@pytest.fixture
+def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(WORKLOADS, "undecided", Undecidable())
+    config = resolve({"workload": "undecided", "clients": 3, "per-round": 3})
+    (tmp_path / "result.json").write_text(json.dumps({"schema": 1, "config": config, "rounds": []}))
+    save_file(task(config).model().state_dict(), tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_weights_need_no_graph(
+    undecided: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fedpress", "export", str(undecided), "--format", "safetensors", "--int8"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capfd.readouterr()
+    assert not end.value.code, said.err
+    assert "def forward" not in said.out + said.err
+    rows = export_run(undecided, ["safetensors"], force=True)["rows"]
+    assert [(found["format"], found["agreement"], found["seconds"]) for found in rows] == [("safetensors", 1.0, None)]
+
+
+def test_a_model_that_is_no_graph_is_one_line(
+    undecided: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr(sys, "argv", ["fedpress", "export", str(undecided), "--format", "onnx", "--json"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capfd.readouterr()
+    assert end.value.code == 2
+    assert said.err.startswith("fedpress: the model cannot be exported as onnx: Could not guard on data-dependent")
+    assert (said.err.count("\n"), said.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("model.safetensors", "is the run's own"),
+        ("result.onnx", "result.json is the run's own"),
+        ("weights.json", "is the name of the configuration"),
+        ("there", "there already: name another file, or overwrite it with --force"),
+        ("checkpoint", "is a folder"),
+        ("there/deeper/model", "there is a file"),
+    ],
+)
+def test_nothing_is_overwritten_unasked(trained: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str) -> None:
+    monkeypatch.setattr(module, "read_folder", lambda _: pytest.fail("it is said before any work"))
+    (trained / "there").write_text("precious")
+    before = {path: path.read_bytes() for path in trained.iterdir() if path.is_file()}
+    with pytest.raises(SettingError, match=said):
+        export_run(trained, ["safetensors"], out=trained / out, force=out != "there")
+    assert {path: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
+
+
+def test_scores_that_are_no_numbers_are_not_torch_s(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Measured(1, 1.0, 1.0, float("nan"), 1.0, 2, 1)
+    monkeypatch.setattr(module, "measure", lambda *_: found)
+    for int8 in (False, True):
+        with pytest.raises(DataError, match="is not torch's model"):
+            export_run(trained, ["safetensors"], int8=int8, out=tmp_path / "model.safetensors")

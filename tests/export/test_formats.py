@@ -5,9 +5,12 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from fedpress.compression.errors import SettingError
+from fedpress.compression.model import Plan, sharing
+from fedpress.compression.model.sharing import Clusters, Share
 from fedpress.server.distillation import scores_of
 from fedpress.server.export import FORMATS, export, formats, measure
 from fedpress.simulations import models
@@ -98,3 +101,22 @@ def test_without_the_extra_it_is_named(format: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(formats, "find_spec", gone)
     with pytest.raises(SettingError, match=r"not installed here: pip install 'fedpress\[export\]'"):
         export(nn.Linear(2, 2), torch.rand(2, 2), format)
+
+
+@pytest.mark.parametrize("by", ["values", "rows"])
+def test_a_model_that_shares_weights_is_exported_with_plain_ones(by: str) -> None:
+    have("onnx")
+    torch.manual_seed(0)
+    model, x = models.mlp(0.0), torch.rand(20, 1, 8, 8)
+    shared = Plan((sharing.choose(model, x, by, 16, 0.5).step,)).apply(model)
+    before = {name: tensor.clone() for name, tensor in shared.state_dict().items()}
+    assert compare(shared, x, "onnx", int8=False) < 1e-4
+    assert {name for name in before if torch.equal(before[name], shared.state_dict()[name])} == before.keys()
+    assert load(export(shared, x, "safetensors")).keys() == before.keys()  # the codebooks stay
+
+
+def test_executorch_takes_shared_weights_too() -> None:
+    have("executorch")
+    model, x = nn.Sequential(nn.Linear(8, 16)), torch.rand(4, 8)
+    shared = Plan((Share({"0": Clusters("values", 4)}),)).apply(model)
+    assert compare(shared, x, "executorch", int8=False) < 1e-4

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedpress.compression.model import Plan, report
 from fedpress.compression.model.choice import Choice
@@ -30,6 +30,34 @@ def test_layers_add_up_to_the_whole(case: Case) -> None:
     for side, whole in (("before", model), ("after", less)):
         assert sum(row[side]["parameters"] for row in rows) == report.parameters(whole)
         assert sum(row[side]["flops"] for row in rows) == report.flops(whole, x)
+
+
+class Attention(nn.Module):
+    """Products of what its layers give, and a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = nn.Linear(6, 4), nn.Linear(6, 4)
+        self.mix = nn.Parameter(torch.randn(5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mix @ (self.query(x) @ self.key(x).transpose(1, 2))
+
+
+def test_what_a_module_computes_beside_its_layers_counts() -> None:
+    x = torch.randn(3, 5, 6)
+    mixed, inner, layer = 2 * 5 * 5 * 5, 2 * 5 * 5 * 4, 2 * 5 * 6 * 4
+    for model, name in ((Attention(), ""), (nn.Sequential(nn.Identity(), Attention()), "1.")):
+        assert report.flops(model, x) == mixed + inner + 2 * layer
+        rows = {row["layer"]: row["before"]["flops"] for row in report.layers(model, model, x)}
+        assert rows == {name.rstrip("."): mixed + inner, name + "query": layer, name + "key": layer}
+        assert sum(row["after"]["parameters"] for row in report.layers(model, model, x)) == report.parameters(model)
+
+
+def test_a_layer_alone_is_a_row() -> None:
+    model = nn.Linear(6, 4)
+    (row,) = report.layers(model, model, torch.randn(1, 6))
+    assert (row["layer"], row["after"]["flops"]) == ("", 2 * 6 * 4)
 
 
 def test_of_a_dropped_block_nothing_is_left() -> None:
@@ -73,3 +101,12 @@ def test_batch_norms_measured_anew_have_the_mean_and_variance_of_what_they_see()
     torch.testing.assert_close(norm.running_var, x.var(0), rtol=1e-4, atol=1e-4)
     assert norm.momentum == 0.3
     assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("count", [1, 101, 201])
+def test_a_last_batch_of_one_is_nothing_to_a_batch_norm(count: int) -> None:
+    model, x = nn.Sequential(nn.BatchNorm1d(3)), torch.randn(count, 3)
+    recalibrate(model, batches_of(x, torch.zeros(count, dtype=torch.int64)))
+    if count > 1:
+        seen = x[: count - 1].view(-1, 100, 3).mean(1).mean(0)
+        torch.testing.assert_close(model[0].running_mean, seen, rtol=1e-4, atol=1e-4)

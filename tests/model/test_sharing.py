@@ -94,6 +94,13 @@ def test_the_answering_layer_keeps_its_rows_apart() -> None:
     assert "answers" in choice.left["10"]
 
 
+def test_a_layer_of_many_rows_says_that_fewer_stay_than_were_wanted() -> None:
+    model = nn.Sequential(nn.Linear(64, 600), nn.Linear(600, 10))
+    choice = sharing.choose(model, torch.randn(2, 64), "rows", share=0.5)
+    assert choice.step.json()["layers"] == {"0": {"by": "rows", "clusters": 256}}
+    assert choice.left["0"] == "256 of 600 rows stay different, the most there are, where 0.5 is 300"
+
+
 @pytest.mark.parametrize(
     ("by", "clusters", "share", "said"),
     [

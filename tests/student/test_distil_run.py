@@ -1,5 +1,7 @@
 """`fedpress distil`: a run's folder teaches, and the student's is one that other commands take."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from fedpress.simulations.export import export_run
 from fedpress.simulations.folder import read_folder
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
+from fedpress.simulations.shrink import Shrinking, shrink
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,42 @@ def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) 
     assert not (tmp_path / "other").exists()
 
 
+def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_own(
+    teacher: Path, tmp_path: Path
+) -> None:
+    wanted = Shrinking(factorise="svd", energy=0.5, share=16)
+    shrink(teacher, tmp_path / "small", wanted)
+    small = str(tmp_path / "small")
+    config = {"clients": 4, "per-round": 2, "rounds": 1, "workers": 1, "start": small, "out": str(tmp_path / "on")}
+    run(resolve(config))
+    shutil.rmtree(small)  # what comes after needs it no more
+    assert export_run(tmp_path / "on", ["safetensors"])["rows"][-1]["agreement"] == 1.0
+    told = json.loads((tmp_path / "on" / "export" / "model.json").read_text())
+    assert [step["kind"] for step in told["plan"]["steps"]] == ["factorise", "share"]
+    result = distil_run(tmp_path / "on", "mlp", tmp_path / "student", Schooling(epochs=1))
+    assert result["config"]["start"] == ""
+    found, whole = (dict(read_folder(path).model.named_parameters()) for path in (tmp_path / "student", teacher))
+    assert {name: value.shape for name, value in found.items()} == {n: value.shape for n, value in whole.items()}
+
+
+def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shrink(teacher, out, Shrinking(share=16))
+    export_run(out, ["safetensors"])
+    (out / "notes.txt").write_text("mine")
+    distil_run(teacher, "mlp", out, Schooling(epochs=1), force=True)
+    assert sorted(path.name for path in out.iterdir()) == ["model.safetensors", "notes.txt", "result.json"]
+    read_folder(out)
+    shrink(teacher, out, Shrinking(share=16), force=True)
+    config = {"clients": 4, "per-round": 2, "rounds": 1, "workers": 1, "out": str(out)}
+    run(resolve(config), force=True)
+    assert not {"plan.json", "report.json"} & {path.name for path in out.iterdir()}
+    read_folder(out)
+    (out / "result.json").unlink()
+    with pytest.raises(SettingError, match="holds a run already"):
+        distil_run(teacher, "mlp", out, Schooling(epochs=1))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -62,6 +101,9 @@ def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) 
         (["--model", "mlp", "--out", "."], "holds a run already"),
         (["--model", "mlp", "--out", "TEACHER"], "the student goes into another folder"),
         (["--model", "mlp", "--epochs", "0"], "epochs is at least 1, got 0"),
+        (["--model", "a/b"], "unknown model 'a/b'"),
+        (["--model", "mlp", "--out", "result.json"], "result.json is a file"),
+        (["--model", "mlp", "--out", "result.json/deeper"], "result.json is a file"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -152,3 +152,38 @@ def test_other_classes_and_no_examples_are_refused() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
         Schooling(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [9, 10, 11])
+def test_any_number_of_steps_will_do(count: int) -> None:
+    lesson(student(), Schooling(epochs=1, batch=8, alpha=1.0), inputs(8 * count))
+
+
+@pytest.mark.parametrize("more", [{}, {"hint": "0:0"}])
+def test_a_rate_that_no_number_outlives_is_refused(more: dict[str, object]) -> None:
+    with pytest.raises(DataError, match=r"beyond all numbers at lr 1e\+30: take a lower one"):
+        lesson(student(), Schooling(epochs=1, batch=32, alpha=1.0, lr=1e30, **more), inputs(64))  # type: ignore[arg-type]
+
+
+class Aside(nn.Module):
+    """It has a layer that gives a tuple, and one that nothing passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.idle, self.out = nn.GRU(4, 4, batch_first=True), nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.out(self.gru(x)[0])
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("hint", "said"),
+    [
+        ("gru:out", "give one tensor: 'gru' of the teacher gives a tuple"),
+        ("out:idle", "give one tensor: 'idle' of the student is passed by no input"),
+    ],
+)
+def test_a_hint_is_of_layers_that_give_one_tensor(hint: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        school(Aside(), Aside(), torch.rand(8, 5, 4), None, Schooling(alpha=1.0, hint=hint), np.random.default_rng(0))
