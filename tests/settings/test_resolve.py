@@ -69,6 +69,7 @@ OTHERS: dict[str, Value] = {
     "distil-batch": 9,
     "distil-lr": 0.01,
     "distil-weighing": "entropy",
+    "distil-balance": False,
     "distil-previous": False,
     "distil-source": "noise",
     "distil-mixed": 0.5,
