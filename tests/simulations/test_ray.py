@@ -10,6 +10,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -160,13 +161,29 @@ def test_nothing_outlives_a_run_that_is_stopped(blow: signal.Signals, tmp_path: 
     assert not home.exists()
 
 
+DISTIL = {"distil": True, "distil-proxy": 200, "distil-guard": 100, "distil-steps": 20}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("all_gone")
-def test_our_apps_make_the_same_bits_as_in_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {**DISTIL, "distil-weighing": "classes", "distil-criterion": "clients"},
+        {**DISTIL, "distil-tune": 3, "groups": "1:0.5,0.25:0.5"},
+        {"share": "scores", "distil-proxy": 200},
+        {"personal": "head", "finetune-epochs": 1},
+        {"sparsify": "feddst", "sparsify-rounds": "1:2"},
+        {"qat-bits": 8},
+    ],
+    ids=["plain", "distil", "fleet", "scores", "personal", "sparse", "rounded"],
+)
+def test_our_apps_make_the_same_bits_as_in_process(more: dict[str, Any], tmp_path: Path) -> None:
     from fedpress.simulations.run import run
     from fedpress.simulations.settings import resolve
 
-    given = {"clients": 20, "per-round": 5, "rounds": 3, "fraction-evaluate": 0.2, "holdout": 0.2}
+    given = {"clients": 20, "per-round": 5, "rounds": 3, "fraction-evaluate": 0.2, "holdout": 0.2, **more}
     for engine in ("inprocess", "ray"):
         run(resolve({**given, "engine": engine, "workers": 2, "out": str(tmp_path / engine)}))
     models = [(tmp_path / engine / "model.safetensors").read_bytes() for engine in ("inprocess", "ray")]

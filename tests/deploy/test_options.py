@@ -1,0 +1,35 @@
+"""A deployed run with each of the settings that change what travels: real servers, real devices."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .test_server import Field, site  # noqa: F401  a fixture
+
+DISTIL = ("distil=true", "distil-proxy=200", "distil-guard=100", "distil-steps=20")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (*DISTIL, "distil-weighing=classes", "distil-criterion=clients", "holdout=0.2"),
+        (*DISTIL, "distil-tune=3", "groups=1,0.25"),
+        ("share=scores", "distil-proxy=200"),
+        ("personal=head", "finetune-epochs=1", "holdout=0.2"),
+        ("sparsify=feddst", "sparsify-rounds=1:2"),
+        ("qat-bits=8",),
+    ],
+    ids=["distil", "fleet", "scores", "personal", "sparse", "rounded"],
+)
+def test_devices_take_part(settings: tuple[str, ...], site: Field, tmp_path: Path) -> None:  # noqa: F811
+    server = site.serve(*(word for setting in settings for word in ("--set", setting)))
+    (tmp_path / "small.toml").write_text("[node]\nwidth = 0.25\n")
+    site.start("client", "node0.enrol", "--state", "state-node0", "--config", "small.toml")
+    site.join("node1")
+    said = site.finish(server)
+    result = json.loads((site.out / "result.json").read_bytes())
+    assert [row["clients"] for row in result["rounds"]] == [2, 2], said
+    assert result["final"]["accuracy"] > result["initial"]["accuracy"]
+    assert "refused" not in said
