@@ -70,6 +70,7 @@ def test_what_is_done_is_not_run_again_and_a_new_codec_costs_its_own_runs(
     assert result["candidates"][0]["seconds"]["mean"] > 1000 * done[1]["candidates"][0]["seconds"]["mean"]
 
 
+@pytest.mark.slow
 def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = [
