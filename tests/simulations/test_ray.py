@@ -171,7 +171,7 @@ DISTIL = {"distil": True, "distil-proxy": 200, "distil-guard": 100, "distil-step
     [
         {},
         {**DISTIL, "distil-weighing": "classes", "distil-criterion": "clients"},
-        {**DISTIL, "distil-tune": 3, "groups": "1:0.5,0.25:0.5"},
+        {**DISTIL, "groups": "1:0.5,0.25:0.5"},
         {"share": "scores", "distil-proxy": 200},
         {"personal": "head", "finetune-epochs": 1},
         {"sparsify": "feddst", "sparsify-rounds": "1:2"},
