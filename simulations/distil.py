@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fedpress.client.training import evaluate
 from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.files import check_folder, make_folder, replace
+from fedpress.compression.files import make_folder, replace
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, require
 from fedpress.server.distillation import Distilling
@@ -24,7 +24,7 @@ from fedpress.simulations.folder import Folder, read_folder
 from fedpress.simulations.settings import check_device
 from fedpress.simulations.workloads import Examples, find
 from fedpress.simulations.workloads.proxies import foreign
-from fedpress.simulations.written import clear, holds
+from fedpress.simulations.written import check_made, clear
 
 TRAIN, PROXY = "train", "proxy"
 _MOST = 1 << 40  # inputs of a folder: all that there are
@@ -63,11 +63,7 @@ def distil_run(
     known = find(str(folder.config["workload"])).models
     if model not in known:
         raise SettingError(unknown("model", model, known))
-    if out.resolve() == source.resolve():
-        raise SettingError(f"the student goes into another folder than {source}")
-    check_folder(out)
-    if not force and holds(out):
-        raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
+    check_made(out, source, force=force)
     seed = int(folder.config["seed"]) if seed is None else seed
     config: dict[str, Value] = {**folder.config, "model": model, "seed": seed, "out": str(out), "resume": False}
     config["start"] = ""  # it begins with fresh weights, whatever its teacher began with

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fedpress.client.training import evaluate
 from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.files import check_folder, make_folder, replace
+from fedpress.compression.files import make_folder, replace
 from fedpress.compression.model import Plan, dropping, factorise, pruning, report, sharing
 from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.criteria import CRITERIA
@@ -32,7 +32,7 @@ from fedpress.server.distillation import Distilling, scores_of, teach
 from fedpress.server.record import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.folder import Folder, read_folder
 from fedpress.simulations.settings import check_device
-from fedpress.simulations.written import REPORT, clear, holds
+from fedpress.simulations.written import REPORT, check_made, clear
 
 Say = Callable[[str], None]
 _SEEN = 2000  # training examples that tell what is worth how much
@@ -81,11 +81,7 @@ def shrink(
         If a file cannot be read, or the workload's data is not there.
     """
     check_device(device)
-    if out.resolve() == source.resolve():
-        raise SettingError(f"the smaller model goes into another folder than {source}")
-    check_folder(out)
-    if not force and holds(out):
-        raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
+    check_made(out, source, force=force)
     folder = read_folder(source)
     say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.config['workload']}")
     work = _Work(folder, wanted, device, say)

@@ -4,6 +4,8 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from fedpress.compression.errors import SettingError
+from fedpress.compression.files import check_folder
 from fedpress.compression.model.plan import PLAN
 from fedpress.server.record import CHECKPOINT, MODEL, RESULT, TRAFFIC, TUNED
 
@@ -23,6 +25,15 @@ def own_files(folder: Path) -> list[Path]:
 def holds(folder: Path) -> bool:
     """Whether anything in `folder` is of a run."""
     return bool(own_files(folder) or _exported(folder) or (folder / CHECKPOINT).exists())
+
+
+def check_made(out: Path, source: Path, *, force: bool) -> None:
+    """Raise SettingError if what is made of the run in `source` cannot go into the folder `out`."""
+    if out.resolve() == source.resolve():
+        raise SettingError(f"what is made of {source} goes into another folder")
+    check_folder(out)
+    if not force and holds(out):
+        raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
 
 
 def clear(folder: Path) -> None:

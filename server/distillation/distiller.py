@@ -82,7 +82,8 @@ class EnsembleDistillation:
         taught = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
         if all(np.isfinite(array).all() for array in taught.values()):
             verdict = self._verdict(averaged, taught, before, judge(model) if before else None)
-        else:  # a rate that is far too high
+        else:
+            _log.warning("what was taught holds NaN or infinity: a distil-lr of %g is too high", settings.distil_lr)
             verdict = Verdict(settings.distil_criterion, taken=False)
         _log.info("%s", verdict)
         if self.round is not None:

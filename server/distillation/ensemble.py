@@ -12,7 +12,7 @@ from fedpress.server.distillation.weighing import WEIGHINGS, Knows
 EVALUATION_BATCH = 100  # larger ones fall out of the cache
 _TINY = torch.finfo(torch.float32).tiny
 _LEAST = 1e-6  # of a weight, as a share of all: where nobody knows anything, all count alike; and of a class's share
-_FITS = 20
+_FITS = 20  # after which shares of classes change no more
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def ensemble_scores(
 
     With `balance`, each of them is heard without the prior of its own examples.
 
-    Each teacher is taken from the iterable, asked and let go before the next: beside one model it takes three times the
-    logits, whatever the number of teachers.
+    Each teacher is taken from the iterable, asked and let go before the next: beside one model it takes a few times
+    the logits, whatever the number of teachers.
     """
     weigh = WEIGHINGS[weighing]
     total = alike = weights = torch.zeros(())
