@@ -99,7 +99,7 @@ def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
         (["--model", "mlp", "--on", "air"], "on is train, proxy, mnist or folder:PATH, got 'air'"),
         (["--model", "mlp", "--holdout", "1"], r"holdout is in [0, 1), got 1.0"),
         (["--model", "mlp", "--out", "."], "holds a run already"),
-        (["--model", "mlp", "--out", "TEACHER"], "the student goes into another folder"),
+        (["--model", "mlp", "--out", "TEACHER"], "goes into another folder"),
         (["--model", "mlp", "--epochs", "0"], "epochs is at least 1, got 0"),
         (["--model", "a/b"], "unknown model 'a/b'"),
         (["--model", "mlp", "--out", "result.json"], "result.json is a file"),
