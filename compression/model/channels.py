@@ -4,7 +4,8 @@ Any model that torch.fx can trace and that is made of the layers below will do.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from torch import fx, nn
 
@@ -38,7 +39,7 @@ def channels_of(model: nn.Module) -> Channels:
     except Exception as error:  # whatever a model's own code raises when it is traced
         raise _cannot(model, f"its graph cannot be traced: {error}".splitlines()[0]) from error
     axes: dict[str, tuple[_Axis | None, ...]] = {}
-    flows: dict[fx.Node, _Space | None] = {}  # the channels of what flows out of each node; None: the model's input
+    flows: dict[fx.Node, _Flow | None] = {}  # what flows out of each node; None: the model's input
     for node in graph.nodes:
         inputs = [flows[n] for n in node.all_input_nodes]
         flows[node] = _follow(model, node, inputs, axes)
@@ -84,10 +85,24 @@ class _Axis:
     block: int  # elements of the axis for each channel: more than one behind a flattening
 
 
+class _Lie(Enum):
+    """Where channels lie in what flows."""
+
+    SECOND = "on the second axis"  # (n, channels, ...), as convolutions have them
+    LAST = "on the last axis"  # (n, ..., channels), as linear layers have them
+    FLAT = "one after another"  # (n, channels * block), behind a flattening of the former
+
+
+@dataclass(frozen=True)
+class _Flow:
+    space: _Space
+    lie: _Lie
+
+
 def _follow(
-    model: nn.Module, node: fx.Node, inputs: list[_Space | None], axes: dict[str, tuple[_Axis | None, ...]]
-) -> _Space | None:
-    """Return the channels that flow out of `node`, given those that flow in; note the axes of its tensors."""
+    model: nn.Module, node: fx.Node, inputs: list[_Flow | None], axes: dict[str, tuple[_Axis | None, ...]]
+) -> _Flow | None:
+    """Return what flows out of `node`, given what flows in; note the axes of its tensors."""
     match node.op:
         case "placeholder":
             return None
@@ -95,7 +110,7 @@ def _follow(
             if len(inputs) != 1:
                 raise _cannot(model, f"it has {len(inputs)} outputs")
             if inputs[0] is not None:
-                inputs[0].root().fixed = True
+                inputs[0].space.root().fixed = True
             return None
         case "call_module":
             path = str(node.target)
@@ -103,29 +118,36 @@ def _follow(
         case "call_function" | "call_method":
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
             if name in _FUNCTIONS and inputs:
-                return _joined(inputs)
+                return _flat(inputs[0]) if name == "flatten" else _joined(model, node, inputs)
     raise _cannot(model, f"{node.op} {node.target} is none of the layers whose channels are known")
 
 
-def _joined(inputs: list[_Space | None]) -> _Space | None:
-    """Return the channels of a sum."""
-    known = [space for space in inputs if space is not None]
+def _flat(source: _Flow | None) -> _Flow | None:
+    return replace(source, lie=_Lie.FLAT) if source is not None and source.lie is _Lie.SECOND else source
+
+
+def _joined(model: nn.Module, node: fx.Node, inputs: list[_Flow | None]) -> _Flow | None:
+    """Return what a sum is of."""
+    known = [flow for flow in inputs if flow is not None]
     if not known:
         return None
-    for other in known[1:]:
-        known[0].unite(other)
+    first, *others = known
+    for other in others:
+        if other.lie is not first.lie:
+            raise _cannot(model, f"{node} adds channels {first.lie.value} to channels {other.lie.value}")
+        first.space.unite(other.space)
     if len(known) < len(inputs):  # the model's own input is among what is added
-        known[0].root().fixed = True
-    return known[0].root()
+        first.space.root().fixed = True
+    return first
 
 
 def _layer(
     model: nn.Module,
     path: str,
     layer: nn.Module,
-    inputs: list[_Space | None],
+    inputs: list[_Flow | None],
     axes: dict[str, tuple[_Axis | None, ...]],
-) -> _Space | None:
+) -> _Flow | None:
     def note(out: _Axis | None, into: _Axis | None) -> None:
         for name, tensor in layer.state_dict().items():
             full = f"{path}.{name}"
@@ -133,33 +155,34 @@ def _layer(
                 raise _cannot(model, f"{path} is used twice")
             axes[full] = (out, into)[: min(2 if name == "weight" else 1, tensor.dim())]
 
-    def reads(size: int) -> _Axis | None:
+    def reads(size: int, *lies: _Lie) -> _Axis | None:
         if source is None:
             return None
-        block, odd = divmod(size, source.root().size)
-        if odd or not block:  # then what it reads are not channels, one after another
-            raise _cannot(model, f"{path} reads {size} values, of {source.root().size} channels")
-        return _Axis(source, block)
+        there = source.space.root().size
+        block, odd = divmod(size, there)
+        if source.lie not in lies or odd or not block or (block > 1 and source.lie is not _Lie.FLAT):
+            raise _cannot(model, f"{path} reads {size} values, of {there} channels {source.lie.value}")
+        return _Axis(source.space, block)
 
     source = inputs[0] if len(inputs) == 1 else None
     kind = type(layer).__name__
     match layer:
         case nn.Linear():
             made = _Space(layer.out_features)
-            note(_Axis(made, 1), reads(layer.in_features))
-            return made
+            note(_Axis(made, 1), reads(layer.in_features, _Lie.LAST, _Lie.FLAT))
+            return _Flow(made, _Lie.LAST)
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == 1:
             made = _Space(layer.out_channels)
-            note(_Axis(made, 1), reads(layer.in_channels))
-            return made
+            note(_Axis(made, 1), reads(layer.in_channels, _Lie.SECOND))
+            return _Flow(made, _Lie.SECOND)
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == layer.in_channels == layer.out_channels:
-            note(reads(layer.in_channels), None)
+            note(reads(layer.in_channels, _Lie.SECOND), None)
             return source
         case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
-            note(reads(layer.num_features), None)
+            note(reads(layer.num_features, *_Lie), None)
             return source
     if (kind in _CHANNELWISE or kind.startswith(_POOLS)) and not layer.state_dict():
-        return source
+        return _flat(source) if kind == "Flatten" else source
     raise _cannot(model, f"{path} is a {kind}")
 
 

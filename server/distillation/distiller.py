@@ -119,7 +119,7 @@ class EnsembleDistillation:
             before, after = said if said else (None, None)
         if before is None or after is None:
             return Verdict(criterion, taken=False)
-        return decide(criterion, before, after)
+        return decide(criterion, before, after, self.settings.distil_margin)
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,9 @@ class Verdict:
         }
 
 
-def decide(criterion: str, before: Score, after: Score) -> Verdict:
-    """Return the verdict on a taught model: less loss, and no less accuracy."""
-    better = after.loss < before.loss and after.accuracy >= before.accuracy
+def decide(criterion: str, before: Score, after: Score, margin: float) -> Verdict:
+    """Return the verdict on a taught model: a loss lower by more than the share `margin`, and no less accuracy."""
+    better = after.loss < (1 - margin) * before.loss and after.accuracy >= before.accuracy
     return Verdict(criterion, better, before, after)
 
 

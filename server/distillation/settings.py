@@ -24,6 +24,7 @@ class Distilling:
     distil_mixed: float = 0.0  # share of them that is replaced by mixtures of the others
     distil_inversion: int = 20  # steps in which a teacher turns noise into what it takes for its classes, if inverted
     distil_criterion: str = "held-out"  # by which the taught model is taken: held-out, clients, agreement or none
+    distil_margin: float = 0.05  # share by which the loss has to fall for the taught model to be taken
     distil_guard: int = 1000  # examples held back from the nodes for the criterion held-out
     distil_steps: int = 200  # of Adam, in a round
     distil_batch: int = 128  # examples in a step
@@ -45,7 +46,8 @@ class Distilling:
         kind, _, path = self.distil_source.partition(":")
         if self.distil_source not in SOURCES and not (kind == FOLDER and path):
             raise SettingError(unknown("distil-source", self.distil_source, (*SOURCES, f"{FOLDER}:PATH")))
-        require(0 <= self.distil_mixed < 1, "distil_mixed", "in [0, 1)", self.distil_mixed)
+        for name in ("distil_mixed", "distil_margin"):
+            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         for name in ("distil_patience", "distil_tune"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         for name in ("distil_guard", "distil_steps", "distil_batch", "distil_inversion"):

@@ -164,6 +164,8 @@ class Branching(nn.Module):
         (nn.Sequential(nn.Conv2d(4, 8, 3), nn.Conv2d(8, 8, 3, groups=2)), "1 is a Conv2d"),
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "no layers between"),
         (nn.Sequential(nn.Conv1d(6, 16, 5, padding=2), nn.Linear(100, 10)), "1 reads 100 values, of 16 channels"),
+        (nn.Sequential(nn.Conv1d(6, 16, 5), nn.Linear(32, 10)), "1 reads 32 values, of 16 channels on the second axis"),
+        (nn.Sequential(nn.Linear(8, 16), nn.Flatten(), nn.Linear(80, 2)), "2 reads 80 values, of 16 channels on the last"),
         (nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(4)), "1 reads 4 values, of 16 channels"),
         (Shared(), "layer is used twice"),
         (Branching(), "graph cannot be traced"),

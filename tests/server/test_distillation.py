@@ -93,9 +93,10 @@ def test_agreement_needs_no_targets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "taken"), [(Score(0.5, 0.9), True), (Score(0.5, 0.7), False), (Score(2, 0.9), False)]
+    ("after", "taken"),
+    [(Score(0.94, 0.8), True), (Score(0.96, 0.9), False), (Score(0.5, 0.7), False), (Score(2, 0.9), False)],
 )
-def test_nodes_may_decide(after: Score, taken: bool) -> None:
+def test_nodes_may_decide(after: Score, taken: bool) -> None:  # with the default margin, 0.05
     asked: list[Any] = []
     noted: dict[str, Any] = {}
 

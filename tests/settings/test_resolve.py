@@ -64,6 +64,7 @@ OTHERS: dict[str, Value] = {
     "qat-bits": 8,
     "distil": True,
     "distil-proxy": 300,
+    "distil-margin": 0.1,
     "distil-guard": 200,
     "distil-steps": 7,
     "distil-batch": 9,
