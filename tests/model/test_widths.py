@@ -165,7 +165,10 @@ class Branching(nn.Module):
         (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "no layers between"),
         (nn.Sequential(nn.Conv1d(6, 16, 5, padding=2), nn.Linear(100, 10)), "1 reads 100 values, of 16 channels"),
         (nn.Sequential(nn.Conv1d(6, 16, 5), nn.Linear(32, 10)), "1 reads 32 values, of 16 channels on the second axis"),
-        (nn.Sequential(nn.Linear(8, 16), nn.Flatten(), nn.Linear(80, 2)), "2 reads 80 values, of 16 channels on the last"),
+        (
+            nn.Sequential(nn.Linear(8, 16), nn.Flatten(), nn.Linear(80, 2)),
+            "2 reads 80 values, of 16 channels on the last",
+        ),
         (nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(4)), "1 reads 4 values, of 16 channels"),
         (Shared(), "layer is used twice"),
         (Branching(), "graph cannot be traced"),
