@@ -75,11 +75,11 @@ class Codec(ABC):
         A `base` other than None must be the frame's own.
         """
 
-    def pinned(self, frame: bytes, layout: Layout) -> "Codec":
+    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0) -> "Codec":
         """Return this codec with the step that it found for `frame`, one of its own, in place of a target.
 
-        What it then encodes has about the same error, and is encoded without a search. A codec without a step is
-        itself.
+        What it then encodes has about the same error, `coarser` times as much, and is encoded without a search. A codec
+        without a step is itself.
         """
         return self
 

@@ -147,12 +147,12 @@ class Pipeline(Codec):
             raise FrameError("a value is not finite")
         return layout.unflatten(values, exact)
 
-    def pinned(self, frame: bytes, layout: Layout) -> "Pipeline":
+    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0) -> "Pipeline":
         streams: Streams = read_frame(frame).streams
         for number in reversed(range(len(self.stages))):
             stage = self.stages[number]
             if isinstance(stage, Stepped):
-                step = float(f"{float(streams['step'][0]):.6g}")
+                step = float(f"{coarser * float(streams['step'][0]):.6g}")
                 return self._with_target(number, step=step)
             streams = stage.decode(streams, layout)
         return self

@@ -37,6 +37,7 @@ def build(
         seed=int(config["seed"]),
         shared_initial=serving.shared_initial and read(Groups, config).share != SCORES,
         stateless=serving.stateless,
+        catch_up=serving.catch_up,
         exclude=tuple(filter(None, serving.exclude.split(","))),
         personal=read(Personalising, config).patterns,
         min_replies=serving.min_replies,

@@ -67,6 +67,7 @@ class Compressed(Strategy):
     seed : of everything random but private noise; also seeds `random` and `numpy.random`, which flwr's strategies use
     shared_initial : nodes have the initial model, from `compress(initial=...)`, and need no key frame
     stateless : nodes keep nothing between rounds: for federations in which a device may be seen once
+    catch_up : how many times coarser than the newest delta those are that nodes get which missed some
     exclude : patterns of names (`fnmatch`) of tensors whose changes nodes keep to themselves
     personal : patterns of names, or "head" or "norm": tensors that stay on each node, which goes on from its own
     min_replies : a round with fewer replies that count is repeated, twice at most
@@ -95,6 +96,7 @@ class Compressed(Strategy):
         seed: int = 0,
         shared_initial: bool = False,
         stateless: bool = False,
+        catch_up: float = 1.0,
         exclude: Sequence[str] = (),
         personal: Sequence[str] = (),
         min_replies: int = 1,
@@ -117,6 +119,8 @@ class Compressed(Strategy):
             exclude=exclude,
             personal=personal,
             stateless=stateless,
+            down=down,
+            catch_up=catch_up,
             distils=distil is not None,
             tunes=tune is not None,
             sparsify=sparsify,
@@ -141,6 +145,7 @@ class Compressed(Strategy):
         self.finish: Finish | None = None
         self._shared_initial = shared_initial
         self._stateless = stateless
+        self._catch_up = catch_up
         self._exclude = tuple(exclude)
         self._personal = tuple(personal)
         self._bounds = Bounds(max_norm, max_examples)
@@ -155,6 +160,7 @@ class Compressed(Strategy):
             "seed": seed,
             "shared_initial": shared_initial,
             "stateless": stateless,
+            "catch_up": catch_up,
             "exclude": list(exclude),
             "personal": list(personal),
             "sparsify": repr(sparsify),
@@ -278,6 +284,7 @@ class Compressed(Strategy):
                 Versions(layout, place, self._held_bytes // groups),
                 shared_initial=self._shared_initial,
                 stateless=self._stateless,
+                catch_up=self._catch_up,
                 tune=self._tune,
                 sparse=self._sparsify is not None,
             )

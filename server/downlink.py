@@ -63,7 +63,7 @@ class Downlink:
 
     `exact` is the server's own model w. `model` is v, what a node reconstructs that gets every delta: the one that is
     evaluated. Nodes that were away get to versions of their own, coded with the step that v's last delta was coded
-    with, so about as near to w as v is.
+    with, times `catch_up`: with 1 about as near to w as v is.
 
     Parameters
     ----------
@@ -72,6 +72,7 @@ class Downlink:
     initial : w before the first round
     shared_initial : whether every node has `initial` before it is sent anything
     stateless : nodes keep nothing: every message holds a whole model, or the delta from a shared initial one
+    catch_up : how many times coarser than v's last delta those are that nodes get which missed some
     tune : finds what to aim v's delta at, so that what comes of it does what w does
     sparse : weights of w that are minus zero are dead, and left out
     """
@@ -86,6 +87,7 @@ class Downlink:
         *,
         shared_initial: bool = False,
         stateless: bool = False,
+        catch_up: float = 1.0,
         tune: Tune | None = None,
         sparse: bool = False,
     ) -> None:
@@ -97,6 +99,7 @@ class Downlink:
         self.versions = versions
         self.sparse = sparse
         self._seed = seed
+        self._catch_up = catch_up
         self._tune = tune
         self._aim: Update | None = None  # what v's delta is aimed at, if that is not w
         self._pinned = codec
@@ -198,7 +201,7 @@ class Downlink:
             codec = self.codec
             frame, _ = codec.encode(update, {}, rng, base=held)
         if codec is self.codec:
-            self._pinned = codec.pinned(frame, self.live.part(part))
+            self._pinned = codec.pinned(frame, self.live.part(part), self._catch_up)
         changes = self.live.put(codec.decode(frame, self.live.part(part)), part)
         model = self.live.stamp(apply(base, changes, self.layout))
         live = encode_change(self.live, base, self.layout) if self.sparse else b""

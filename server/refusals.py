@@ -1,12 +1,16 @@
 """What a federation cannot be asked for at once: said before anything is sent."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from flwr.serverapp.strategy import Strategy
 
+from fedpress.compression import Codec, SpecError
 from fedpress.compression.errors import SettingError
 from fedpress.compression.message import LOSSLESS
+from fedpress.compression.settings import require
 from fedpress.server import privacy
+from fedpress.server.downlink import parse_down
 from fedpress.server.fleet.fleet import Fleet, check_strategy
 from fedpress.server.growing import grows
 from fedpress.server.sparse.masks import Sparsifier
@@ -19,6 +23,8 @@ def check(
     exclude: Sequence[str],
     personal: Sequence[str],
     stateless: bool,
+    down: str,
+    catch_up: float,
     distils: bool,
     tunes: bool,
     sparsify: Sparsifier | None,
@@ -43,6 +49,8 @@ def check(
             raise SettingError(f"{key} is a sequence of patterns, got the text {patterns!r}: write ({patterns!r},)")
     if personal and stateless:
         raise SettingError("nodes keep their personal tensors, and stateless ones keep nothing: leave one out")
+    if catch_up != 1:
+        _check_catch_up(catch_up, parse_down(down), stateless=stateless)
     _check_teaching({"distil": distils, "tune": tunes}, personal, sparsify)
     if tunes and loses_nothing_down:
         raise SettingError(
@@ -55,6 +63,16 @@ def check(
                 raise SettingError(f"{named} is for the one model that all nodes have: leave it out with groups")
     if sparsify and sparsify.settings.sparsify == "feddst" and privacy.is_private(strategy):
         raise SettingError(f"feddst has nodes vote by their gradients, to which {name} adds no noise: take gradual")
+
+
+def _check_catch_up(catch_up: float, down: Codec, *, stateless: bool) -> None:
+    require(0 < catch_up < math.inf, "catch_up", "above 0", catch_up)
+    if stateless:
+        raise SettingError("nodes that keep nothing have nothing to catch up from: leave catch_up out if stateless")
+    try:
+        down.aimed(step=1.0)
+    except SpecError as error:
+        raise SettingError(f"catch_up makes steps coarser, and down {str(down)!r} has none: leave it out") from error
 
 
 def _check_teaching(teaches: Mapping[str, bool], personal: Sequence[str], sparsify: Sparsifier | None) -> None:

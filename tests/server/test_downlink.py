@@ -103,6 +103,40 @@ def test_a_delta_over_many_rounds_is_fewer_bytes_than_the_deltas(model, tmp_path
     assert downlink.frames_for(b"").nbytes < 0.6 * one_by_one
 
 
+def test_a_coarser_catching_up_takes_fewer_bytes_and_ends_further_off(model, tmp_path: Path) -> None:
+    models = walk({k: v for k, v in model.items() if v.dtype == np.float32}, 10)
+    layout, away = Layout.of(models[0]), {}
+    for catch_up in (1.0, 2.0):
+        versions = Versions(layout, tmp_path, 1 << 30)
+        downlink = Downlink(parse(DOWN), parse("none"), models[0], 0, versions, shared_initial=True, catch_up=catch_up)
+        for number, wanted in enumerate(models[1:], 1):
+            held = downlink.version
+            downlink.advance(wanted, number)
+        follower = downlink.frames_for(held)
+        frames = downlink.frames_for(b"")
+        reached = follow(frames, models[0], layout)
+        away[catch_up] = follower, downlink.model, frames.nbytes, error(reached, models[-1])
+    assert away[1.0][0] == away[2.0][0], "who follows every delta gets what it got"
+    assert away[2.0][2] < 0.8 * away[1.0][2]
+    assert away[1.0][3] < away[2.0][3] < 4 * 1.5 * away[1.0][3], "twice the step is four times the squared error"
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"down": DOWN, "catch_up": 0.0}, "catch-up is above 0, got 0"),
+        ({"down": DOWN, "catch_up": float("nan")}, "catch-up is above 0, got nan"),
+        ({"down": "none", "catch_up": 2.0}, "down 'none' has none"),
+        ({"down": "qsgd(4) | ans", "catch_up": 2.0}, "down 'qsgd\\(4\\) | ans' has none"),
+        ({"down": DOWN, "catch_up": 2.0, "stateless": True}, "nothing to catch up from"),
+    ],
+)
+def test_catching_up_takes_steps_and_something_held(given: dict, why: str) -> None:
+    with pytest.raises(SettingError, match=why) as caught:
+        Compressed(some(), **given)
+    assert "\n" not in str(caught.value)
+
+
 def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:
     layout = Layout.of(model)
     downlink = Downlink(parse(DOWN), parse(KEY_CODEC), model, 0, Versions(layout, tmp_path, 1 << 30))

@@ -39,6 +39,7 @@ OTHERS: dict[str, Value] = {
     "key": "none",
     "shared-initial": False,
     "stateless": True,
+    "catch-up": 2.0,
     "exclude": "conv*,*.bias",
     "policy": "fixed",
     "max-norm": 3.5,
