@@ -1,8 +1,10 @@
 """The `fedpress` command, and how its failures end: 2 for a wrong call, 1 for a failure, 130 at Ctrl-C."""
 
 import os
+import re
 import signal
 import sys
+from importlib.metadata import requires
 from typing import Annotated, NoReturn
 
 import click
@@ -71,8 +73,24 @@ def main() -> NoReturn:
             raise
         typer.echo(f"fedpress: {error}", err=True)
         sys.exit(2 if isinstance(error, SettingError) else 1)
+    except ModuleNotFoundError as error:
+        if "--debug" in sys.argv:
+            raise
+        extra = _extra_with(error.name or "")
+        cure = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
+        typer.echo(f"fedpress: this needs the package {error.name}: {cure}", err=True)
+        sys.exit(2)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         typer.echo(f"fedpress: {type(error).__name__}: {error} (--debug shows where)", err=True)
         sys.exit(1)
+
+
+def _extra_with(module: str) -> str:
+    """Return the extra of fedpress that installs `module`; empty if none does."""
+    for requirement in requires("fedpress") or []:
+        package, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"](\w+)", requirement)
+        if package and extra and package[0].lower() == module.partition(".")[0].lower():
+            return extra[1]
+    return ""

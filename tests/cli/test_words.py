@@ -56,6 +56,20 @@ def test_every_command_has_help(call: Call, words: list[str]) -> None:
         assert "Example: fedpress" in said.out
 
 
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.modules["matplotlib"] = sys.modules["matplotlib.axes"] = None
+sys.argv = ["fedpress", "simulate", "--rounds", "1", "--out", {str(tmp_path / "run")!r}]
+from fedpress.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert re.fullmatch(r'fedpress: this needs the package matplotlib\S*: pip install "fedpress\[sim\]"\n', done.stderr)
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_needs_neither_torch_nor_flwr() -> None:
     code = """
 import sys
