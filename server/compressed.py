@@ -45,9 +45,7 @@ from fedpress.server.versions import Versions
 _log = logging.getLogger(KEY)
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
-Finish = Callable[
-    [int, Exchange, float], None
-]  # what is left to do after the last round, given its number and the timeout
+Finish = Callable[[int, Exchange, float], None]  # called after the last round, with its number and the timeout
 ATTEMPTS = 3  # how often a round is tried before the run gives up
 
 
