@@ -118,12 +118,15 @@ def _follow(
         case "call_function" | "call_method":
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
             if name in _FUNCTIONS and inputs:
-                return _flat(inputs[0]) if name == "flatten" else _joined(model, node, inputs)
+                start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
+                return _flat(inputs[0], start) if name == "flatten" else _joined(model, node, inputs)
     raise _cannot(model, f"{node.op} {node.target} is none of the layers whose channels are known")
 
 
-def _flat(source: _Flow | None) -> _Flow | None:
-    return replace(source, lie=_Lie.FLAT) if source is not None and source.lie is _Lie.SECOND else source
+def _flat(source: _Flow | None, start: object) -> _Flow | None:
+    """Return what flows out of a flattening from the axis `start` on."""
+    flattens = source is not None and source.lie is _Lie.SECOND and start == 1
+    return replace(source, lie=_Lie.FLAT) if source is not None and flattens else source
 
 
 def _joined(model: nn.Module, node: fx.Node, inputs: list[_Flow | None]) -> _Flow | None:
@@ -182,7 +185,7 @@ def _layer(
             note(reads(layer.num_features, *_Lie), None)
             return source
     if (kind in _CHANNELWISE or kind.startswith(_POOLS)) and not layer.state_dict():
-        return _flat(source) if kind == "Flatten" else source
+        return _flat(source, layer.start_dim) if isinstance(layer, nn.Flatten) else source
     raise _cannot(model, f"{path} is a {kind}")
 
 

@@ -31,13 +31,23 @@ def test_settings_that_do_not_go_together_leave_no_folder(settings, why: str, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_does_not_run_at_a_width_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_run_in_its_group_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(dropout: float) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(65, 10))
+
+    monkeypatch.setattr(Digits, "models", {**Digits.models, "odd": odd})
+    with pytest.raises(SettingError, match=r"Sequential of group odd does not run on the data: .*65"):
+        run(resolve({"groups": "mlp:0.5,odd:0.5", "seed": 12345, "out": str(tmp_path / "run")}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_cannot_be_narrowed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The linear layer in the middle reads places and not channels, of which there happen to be 8 for each.
     def odd(dropout: float) -> nn.Module:
         convolution, linear = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(64, 16)
         return nn.Sequential(convolution, nn.Flatten(2), linear, nn.Flatten(), nn.Linear(128, 10))
 
     monkeypatch.setattr(Digits, "models", {"odd": odd})
-    with pytest.raises(SettingError, match=r"Sequential of group 0\.25 does not run on the data: .*64"):
+    with pytest.raises(SettingError, match="Sequential cannot be narrowed: 2 reads 64 values, of 8 channels on"):
         run(resolve({"groups": GROUPS, "seed": 12345, "out": str(tmp_path / "run")}))
     assert not (tmp_path / "run").exists()
