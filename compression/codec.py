@@ -78,8 +78,8 @@ class Codec(ABC):
     def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0) -> "Codec":
         """Return this codec with the step that it found for `frame`, one of its own, in place of a target.
 
-        What it then encodes has about the same error, `coarser` times as much, and is encoded without a search. A codec
-        without a step is itself.
+        The step is made `coarser` times as large; with 1 what is then encoded has about the same error. No search is
+        needed. A codec without a step is itself.
         """
         return self
 

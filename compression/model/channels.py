@@ -118,15 +118,17 @@ def _follow(
         case "call_function" | "call_method":
             name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
             if name in _FUNCTIONS and inputs:
-                start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
-                return _flat(inputs[0], start) if name == "flatten" else _joined(model, node, inputs)
+                if name == "flatten":
+                    return _flat(inputs[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0))
+                return _joined(model, node, inputs)
     raise _cannot(model, f"{node.op} {node.target} is none of the layers whose channels are known")
 
 
 def _flat(source: _Flow | None, start: object) -> _Flow | None:
     """Return what flows out of a flattening from the axis `start` on."""
-    flattens = source is not None and source.lie is _Lie.SECOND and start == 1
-    return replace(source, lie=_Lie.FLAT) if source is not None and flattens else source
+    if source is None or source.lie is not _Lie.SECOND or start != 1:
+        return source
+    return replace(source, lie=_Lie.FLAT)
 
 
 def _joined(model: nn.Module, node: fx.Node, inputs: list[_Flow | None]) -> _Flow | None:
