@@ -12,7 +12,6 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress, node_name
-from fedpress.client.regrow import regrown
 from fedpress.client.scores import digest, keep, recall, scores_record
 from fedpress.client.settings import Training
 from fedpress.client.training import Examples, count_classes
@@ -20,7 +19,7 @@ from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.errors import DataError, SettingError
 from fedpress.compression.groups import SCORES, Group, Groups
-from fedpress.compression.message import CLASSES, REGROW
+from fedpress.compression.message import CLASSES
 from fedpress.compression.settings import Value, read
 
 
@@ -70,10 +69,7 @@ def train(message: Message, context: Context) -> Message:
     if groups.share == SCORES:
         keep(weights, context.state)
         weights = scores_record(model, task.proxy.x, device)
-    content = RecordDict({key: weights, "metrics": MetricRecord(metrics)})
-    if REGROW in settings:
-        content[REGROW] = ConfigRecord(regrown(model, examples, float(settings[REGROW]), device))  # type: ignore[arg-type]
-    return Message(content, reply_to=message)
+    return Message(RecordDict({key: weights, "metrics": MetricRecord(metrics)}), reply_to=message)
 
 
 @app.evaluate()

@@ -19,7 +19,6 @@ from fedpress.compression.message import (
     FRAME_STYPE,
     KEY,
     LOSSLESS,
-    REGROW,
     answer_of,
     apply,
     changed,
@@ -29,7 +28,7 @@ from fedpress.compression.message import (
     version_of,
 )
 from fedpress.compression.rng import derive
-from fedpress.compression.sparse import ALL, Live, decode_change, encode_ballot, prunable
+from fedpress.compression.sparse import ALL, Live, decode_change
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
@@ -107,11 +106,10 @@ def compress(initial: Initial | None = None) -> Mod:
         began = time.monotonic()
         reply = app(message, context)
         seconds = time.monotonic() - began
-        frame = ballot = b""
+        frame = b""
         if trains and not reply.has_error():
             began = time.monotonic()
             memory, frame = _send(reply, order, memory, layout, model, side, node_name(context))
-            ballot = _ballot(reply, model, layout) if order["sparse"] else b""
             coding += time.monotonic() - began
         memory.save(context.state)
         if reply.has_error():
@@ -120,7 +118,7 @@ def compress(initial: Initial | None = None) -> Mod:
             cast("bytes", order["nonce"]),
             cast("int", order["round"]),
             node_name(context),
-            frame + ballot,
+            frame,
         )
         reply.content[KEY] = ConfigRecord(
             {
@@ -129,7 +127,6 @@ def compress(initial: Initial | None = None) -> Mod:
                 "turn": memory.turn,
                 "owns": memory.own is not None,
                 "tensors": memory.tensors if frame else b"",
-                "ballot": ballot,
                 "answer": answer,
                 "seconds": seconds,
                 "coding": coding,
@@ -335,19 +332,6 @@ def _send(
     turn = memory.turn + 1 if codec.stateful else memory.turn
     memory = replace(memory, turn=turn, layout=layout.text, tensors=mask, sent=sent, after=after, lost=lost)
     return memory, frame
-
-
-def _ballot(reply: Message, model: Update, layout: Layout) -> bytes:
-    """Take the app's vote out of the reply; return it coded, empty if there is none."""
-    said = reply.content.pop(REGROW, None)
-    if said is None:
-        return b""
-    wanted = {}
-    for tensor in prunable(layout):  # an app may vote on tensors that stay here: nobody else is told
-        if tensor.name in said:
-            bits = np.unpackbits(np.frombuffer(cast("bytes", said[tensor.name]), np.uint8), count=tensor.size)
-            wanted[tensor.name] = bits.astype(np.bool_)
-    return encode_ballot(wanted, Live.of(model, layout), layout)
 
 
 def _thinned(state: State, live: Live, part: Layout, codec: Codec) -> State:

@@ -30,8 +30,7 @@ Every message between them carries one ConfigRecord under `KEY`; the model, or i
                      turn      how many updates the node has sent, this one included
                      owns      whether it has personal tensors of its own
                      tensors   the mask of the tensors that the frame holds, empty for all of them
-                     ballot    the dead weights that the node would have back, coded; empty if its app names none
-                     answer    binds the frame and the ballot to the message that they answer
+                     answer    binds the frame to the message that it answers
                      seconds   how long the app took
                      coding    how long decoding and encoding took, seconds
                      name      the node's name, in answer to "who"
@@ -53,8 +52,6 @@ KEY = "fedpress"
 FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
 LOSSLESS = "none"  # the codec of whole models
 CLASSES = "class-counts"  # the metric in which a node says how many examples of each class it has, if asked
-REGROW = "regrow"  # in a training message's config: the share of a layer's live weights that a node votes to have
-# replaced; and the name of the ConfigRecord with which its app does: for tensors the bits of the dead weights, packed
 
 
 def taken(said: Mapping[str, object], name: str, kind: type[T]) -> T:

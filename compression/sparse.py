@@ -5,7 +5,7 @@ the same name, kept and checked with it, and costs no byte but where it changes.
 or more have dead weights.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -141,36 +141,6 @@ def decode_change(data: bytes, base: Arrays | None, layout: Layout) -> Live:
         if not mask.all():
             masks[tensor.name] = mask
     return Live(masks)
-
-
-def encode_ballot(wanted: Mapping[str, Mask], live: Live, layout: Layout) -> bytes:
-    """Return the dead weights that are `wanted`, flat masks by tensor, as bytes; the live ones among them are not told.
-
-    A tensor that is not named is one of which none is wanted.
-    """
-    dead = [~live.mask(tensor) for tensor in prunable(layout)]
-    every = [wanted.get(t.name, np.zeros(t.size, np.bool_))[d] for t, d in zip(prunable(layout), dead, strict=True)]
-    return marks.encode(np.concatenate([np.zeros(0, np.bool_), *every]), _groups(dead))
-
-
-def decode_ballot(data: bytes, live: Live, layout: Layout) -> dict[str, Mask]:
-    """Return what `encode_ballot` was given; nothing if `data` is empty; raise FrameError if it is no ballot."""
-    if not data:
-        return {}
-    dead = {tensor.name: ~live.mask(tensor) for tensor in prunable(layout)}
-    reader = Reader(data)
-    found = marks.decode(reader, _groups(list(dead.values())))
-    reader.end()
-    ends = np.cumsum([mask.sum() for mask in dead.values()])[:-1]
-    for mask, part in zip(dead.values(), np.split(found, ends), strict=True):
-        mask[mask] = part
-    return dead
-
-
-def _groups(dead: Sequence[Mask]) -> NDArray[np.uint8]:
-    """Return the class of each dead weight: its tensor's."""
-    sizes = [int(mask.sum()) for mask in dead]
-    return np.repeat(np.minimum(np.arange(len(dead)), 255).astype(np.uint8), sizes)
 
 
 def _dead(array: NDArray[np.generic]) -> Mask:

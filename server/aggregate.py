@@ -63,7 +63,6 @@ class Vote:
     work: Work
     group: str = ""  # of its node
     place: Slice | None = None  # where its model lies in the server's; None if it is all of it
-    ballot: bytes = b""  # the dead weights that the node would have back, coded; empty if it was not asked
     norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:

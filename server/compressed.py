@@ -264,8 +264,7 @@ class Compressed(Strategy):
             taught = distil(exact, outcome.votes, derive(self.seed, "distil", number))
         wanted = cast(taught, models.layout)
         if self._sparsify is not None:
-            ballots = [(vote.weight, vote.ballot) for vote in outcome.votes]
-            wanted = self._sparsify(number, wanted, models.exact, ballots)
+            wanted = self._sparsify(number, wanted, models.exact)
         models.advance(wanted, number)
         return taught is not exact
 
@@ -341,8 +340,6 @@ class Compressed(Strategy):
         """Train a round; return what came of it, and how many messages were sent for it."""
         asked, trouble = 0, ""
         exact = exchange.models.exact
-        if self._sparsify is not None:
-            config = self._sparsify.ask(number, config)
         for attempt in range(ATTEMPTS):
             seed_samplers(exchange.grid, self.seed, "train", number, attempt)
             messages = list(self.configure_train(number, model_record(exact), config, exchange.grid))

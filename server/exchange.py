@@ -13,7 +13,6 @@ from fedpress.compression import Codec, FrameError, Layout
 from fedpress.compression.envelope import Records
 from fedpress.compression.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.compression.message import FRAME_STYPE, KEY, answer_of, frame_name, taken
-from fedpress.compression.sparse import decode_ballot
 from fedpress.server.aggregate import Bounds, Vote, Work, read_frame_of, read_weight, refuse
 from fedpress.server.downlink import Frames
 from fedpress.server.models import Models
@@ -47,13 +46,11 @@ class Reply:
     asked: Asked
     tensors: bytes  # mask of the tensors that its frame holds
     work: Work
-    ballot: bytes  # the dead weights that it would have back, coded; empty if it was not asked
 
     def vote(self, models: Models, weighted_by: str, bounds: Bounds) -> Vote:
         """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
         downlink = models.of(self.node)
         layout, version = downlink.layout, self.asked.version
-        decode_ballot(self.ballot, downlink.live, layout)
         return Vote(
             self.node,
             read_weight(self.message, weighted_by, bounds),
@@ -71,7 +68,6 @@ class Reply:
             self.work,
             models.group(self.node),
             models.place(self.node),
-            self.ballot,
         )
 
 
@@ -198,8 +194,7 @@ class Exchange:
             return useless or version not in self.models.of(name).versions
         frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        ballot = taken(said, "ballot", bytes)
-        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame + ballot):
+        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
         trained = message.metadata.message_type.startswith(MessageType.TRAIN)
@@ -209,7 +204,7 @@ class Exchange:
             peer.seconds = work.training
         tensors = taken(said, "tensors", bytes)
         del message.content[KEY]
-        delivery.replies.append(Reply(name, message, asked, tensors, work, ballot))
+        delivery.replies.append(Reply(name, message, asked, tensors, work))
         return None
 
     def _heard(self, name: str, version: bytes, turn: int) -> None:
@@ -280,8 +275,6 @@ class Exchange:
 
     def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
-        ballot = message.content.config_records.get(KEY, ConfigRecord()).get("ballot")
-        frame += len(ballot) if isinstance(ballot, bytes) else 0
         self._note(round, message, node, frame, nbytes)
 
     def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, *, owned: bool = False) -> None:

@@ -61,8 +61,6 @@ def check(
         for named, wanted in (("personal", bool(personal)), ("sparsify", sparsify is not None), ("tune", tunes)):
             if wanted:
                 raise SettingError(f"{named} is for the one model that all nodes have: leave it out with groups")
-    if sparsify and sparsify.settings.sparsify == "feddst" and privacy.is_private(strategy):
-        raise SettingError(f"feddst has nodes vote by their gradients, to which {name} adds no noise: take gradual")
 
 
 def _check_catch_up(catch_up: float, down: Codec, *, stateless: bool) -> None:

@@ -1,30 +1,27 @@
 """How sparse the model becomes, and when: settings, checked when they are read."""
 
-import math
 from dataclasses import dataclass
 
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.settings import require
 
-METHODS = ("gradual", "feddst")
+METHODS = ("gradual",)
 
 
 @dataclass(frozen=True)
 class Sparsifying:
     """Sparse training: dead weights are zero on every node and never travel."""
 
-    sparsify: str = ""  # gradual or feddst; empty for a dense model
+    sparsify: str = ""  # gradual; empty for a dense model
     sparsity: float = 0.8  # share of the weights that are dead in the end; biases and the like are not among them
     sparsify_rounds: str = "1:20"  # the first round after which weights die, and the last after which any do
     sparsify_every: int = 5  # rounds between two changes
-    sparsify_swap: float = 0.2  # feddst: share of a layer's live weights that is replaced, falling along a cosine
 
     def __post_init__(self) -> None:
         if self.sparsify and self.sparsify not in METHODS:
             raise SettingError(unknown("sparsify", self.sparsify, METHODS))
         require(0 < self.sparsity < 1, "sparsity", "in (0, 1)", self.sparsity)
         require(self.sparsify_every >= 1, "sparsify_every", "at least 1", self.sparsify_every)
-        require(0 < self.sparsify_swap < 1, "sparsify_swap", "in (0, 1)", self.sparsify_swap)
         first, colon, last = self.sparsify_rounds.partition(":")
         if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
             raise SettingError(
@@ -55,25 +52,16 @@ class Sparsifying:
             return False
         return (number - self.first) % self.sparsify_every == 0 or number == self.last
 
-    def swaps(self, number: int) -> bool:
-        """Whether weights come back after round `number`."""
-        return self.sparsify == "feddst" and number > self.first and self.changes(number)
-
     def share_dead(self, number: int) -> float:
         """Return the share of the weights that is to be dead after round `number`.
 
-        `gradual` goes there along a cubic, fast at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. Its
-        first step is one part of the way, since its curve begins at zero.
+        It goes there along a cubic, fast at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first step
+        is one part of the way, since the curve begins at zero.
         """
         if number < self.first:
             return 0.0
-        if self.sparsify != "gradual" or number >= self.last:
+        if number >= self.last:
             return self.sparsity
         steps = -(-(self.last - self.first) // self.sparsify_every) + 1
         done = (number - self.first) // self.sparsify_every + 1
         return self.sparsity * (1 - (1 - done / steps) ** 3)
-
-    def share_swapped(self, number: int) -> float:
-        """Return the share of a layer's live weights that is replaced after round `number`."""
-        past = (number - self.first) / (self.last - self.first + 1)
-        return self.sparsify_swap * (1 + math.cos(math.pi * past)) / 2

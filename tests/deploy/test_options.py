@@ -18,7 +18,7 @@ DISTIL = ("distil=true", "distil-proxy=200", "distil-guard=100", "distil-steps=2
         (*DISTIL, "groups=1,0.25"),
         ("share=scores", "distil-proxy=200"),
         ("personal=head", "finetune-epochs=1", "task.holdout=0.2"),
-        ("sparsify=feddst", "sparsify-rounds=1:2"),
+        ("sparsify=gradual", "sparsify-rounds=1:2"),
         ("qat-bits=8",),
     ],
     ids=["distil", "fleet", "scores", "personal", "sparse", "rounded"],

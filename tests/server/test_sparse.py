@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import Message, RecordDict
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, FedXgbBagging
 
@@ -13,8 +13,8 @@ from fedpress.client import compress
 from fedpress.client.memory import Memory
 from fedpress.compression import Layout, parse
 from fedpress.compression.errors import SettingError
-from fedpress.compression.message import KEY, REGROW
-from fedpress.compression.sparse import Live, encode_ballot, prunable
+from fedpress.compression.message import KEY
+from fedpress.compression.sparse import Live, prunable
 from fedpress.server import Compressed
 from fedpress.server.aggregate import model_record
 from fedpress.server.sparse.masks import Sparsifier
@@ -162,54 +162,6 @@ def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[2].model))
 
 
-def test_nodes_vote_for_what_comes_back(model) -> None:
-    layout = Layout.of(model)
-    rule = Sparsifier(Sparsifying("feddst", 0.5, "1:9", 4, 0.2))
-    first = rule(1, model, model)
-    live = Live.of(first, layout)
-    assert dead(first).mean() == 0.5
-    places = np.flatnonzero(~live.masks["weight"])
-
-    def ballot(*chosen: int) -> bytes:
-        wanted = np.zeros(model["weight"].size, bool)
-        wanted[places[list(chosen)]] = True
-        return encode_ballot({"weight": wanted}, live, layout)
-
-    ballots = [(1.0, ballot(0, 1, 2)), (5.0, ballot(2, 3)), (1.0, b"")]
-    assert np.array_equal(dead(rule(4, first, first, ballots)), dead(first))  # not its turn
-    second = rule(5, first, first, ballots)
-    back = live.masks["weight"] ^ Live.of(second, layout).masks["weight"]
-    assert dead(second).mean() == 0.5
-    assert back[places[:4]].all()
-    assert (back.sum(), back[places].sum()) == (8, 4)  # as many died
-    assert (second["weight"].ravel()[places[:4]] == 0).all()
-    assert not dead(second).ravel()[places[:4]].any()
-    died = np.flatnonzero(back & live.masks["weight"])
-    rest = np.flatnonzero(~back & live.masks["weight"])
-    size = np.abs(first["weight"]).ravel()
-    assert size[died].max() <= size[rest].min()
-    config = rule.ask(5, ConfigRecord({"lr": 0.1}))
-    assert config[REGROW] == pytest.approx(rule.settings.share_swapped(5))
-    assert REGROW not in rule.ask(4, ConfigRecord({"lr": 0.1}))
-
-
-@pytest.mark.parametrize("spoilt", [b"\x00", b"x" * 40])
-def test_a_ballot_that_is_none_is_refused(spoilt: bytes, make_grid, model) -> None:
-    grid = make_grid(NODES)
-
-    def spoil(reply: Message) -> bool:
-        if not reply.has_error() and grid.partition[reply.metadata.src_node_id] == 2 and reply.content.array_records:
-            reply.content[KEY]["ballot"] = spoilt
-        return True
-
-    grid.after = spoil
-    seen = []
-    Compressed(fedavg(1.0), up=UP, down=DOWN, sparsify=gradual(), on_round=seen.append).start(
-        grid, model_record(model), num_rounds=1
-    )
-    assert (len(seen[1].counted), seen[1].failures) == (NODES - 1, 1)
-
-
 def test_layers_keep_shares_by_their_axes() -> None:
     shapes = {"conv": (8, 1, 5, 5), "wide": (110, 256), "head": (10, 110)}
     tensors = prunable(Layout.of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}))
@@ -232,9 +184,6 @@ def test_the_schedule_ends_where_it_should() -> None:
     assert shares == sorted(shares)
     assert shares[3:] == [0.9, 0.9]
     assert shares[2] - shares[1] > shares[3] - shares[2]  # a cubic: fast at first
-    swapping = Sparsifying("feddst", 0.9, "3:11", 4, 0.3)
-    assert [number for number in range(1, 20) if swapping.swaps(number)] == [7, 11]
-    assert 0.3 > swapping.share_swapped(7) > swapping.share_swapped(11) > 0
     assert not any(Sparsifying().changes(number) for number in range(30))
 
 
@@ -266,9 +215,6 @@ def test_what_does_not_go_together_is_refused() -> None:
         Compressed(fedavg(), sparsify=gradual(), distil=lambda w, *_: w)
     with pytest.raises(SettingError, match="no sparsify"):
         Compressed(FedXgbBagging(), sparsify=gradual())
-    private = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(), 1.0, 1.0, NODES)
-    with pytest.raises(SettingError, match="vote by their gradients"):
-        Compressed(private, sparsify=Sparsifier(Sparsifying("feddst")))
 
 
 @pytest.mark.parametrize("crash", [1, 3])

@@ -174,7 +174,7 @@ DISTIL = {"distil": True, "distil-proxy": 200, "distil-guard": 100, "distil-step
         {**DISTIL, "groups": "1:0.5,0.25:0.5"},
         {"share": "scores", "distil-proxy": 200},
         {"personal": "head", "finetune-epochs": 1},
-        {"sparsify": "feddst", "sparsify-rounds": "1:2"},
+        {"sparsify": "gradual", "sparsify-rounds": "1:2"},
         {"qat-bits": 8},
     ],
     ids=["plain", "distil", "fleet", "scores", "personal", "sparse", "rounded"],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedpress.compression import FrameError, Layout, parse
 from fedpress.compression.entropy import marks
 from fedpress.compression.frame import Reader
-from fedpress.compression.sparse import ALL, Live, decode_ballot, decode_change, encode_ballot, encode_change, prunable
+from fedpress.compression.sparse import ALL, Live, decode_change, encode_change, prunable
 
 
 def model_of(seed: int) -> dict[str, np.ndarray]:
@@ -59,19 +59,6 @@ def test_a_change_leads_from_any_model_to_any_mask(seed: int, before: float, aft
     assert bool(data) == (not live.same(Live.of(base, layout) if known else ALL))
 
 
-@given(seeds, shares, shares)
-@settings(max_examples=40, deadline=None)
-def test_a_ballot_is_read_as_it_was_cast(seed: int, dead: float, wanted: float) -> None:
-    model = pruned(model_of(seed), dead)
-    layout = Layout.of(model)
-    live, rng = Live.of(model, layout), np.random.default_rng(seed)
-    cast = {t.name: rng.random(t.size) < wanted for t in prunable(layout)}
-    back = decode_ballot(encode_ballot(cast, live, layout), live, layout)
-    for tensor in prunable(layout):
-        mask = back.get(tensor.name, np.zeros(tensor.size, bool))
-        np.testing.assert_array_equal(mask, cast[tensor.name] & ~live.mask(tensor))
-
-
 @given(st.binary(max_size=80))
 @settings(max_examples=200, deadline=None)
 def test_bytes_from_outside_raise_frame_errors_only(data: bytes) -> None:
@@ -80,7 +67,6 @@ def test_bytes_from_outside_raise_frame_errors_only(data: bytes) -> None:
     for read in (
         lambda: decode_change(data, model, layout),
         lambda: decode_change(data, None, layout),
-        lambda: decode_ballot(data, Live.of(model, layout), layout),
     ):
         try:
             read()
