@@ -4,7 +4,7 @@ import hashlib
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -12,13 +12,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress, node_name
-from fedpress.client.scores import digest, keep, recall, scores_record
 from fedpress.client.settings import Training
 from fedpress.client.training import Examples, count_classes
 from fedpress.client.training import evaluate as evaluate_model
 from fedpress.client.training import train as train_model
 from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.groups import SCORES, Group, Groups
+from fedpress.compression.groups import Group, Groups
 from fedpress.compression.message import CLASSES
 from fedpress.compression.settings import Value, read
 
@@ -47,9 +46,10 @@ def train(message: Message, context: Context) -> Message:
     training = read(Training, config)
     if "proximal-mu" in settings:  # the FedProx strategy says how strong the pull is
         training = replace(training, proximal_mu=float(settings["proximal-mu"]))  # type: ignore[arg-type]
-    run = partial(
-        train_model,
+    metrics = train_model(
         model,
+        examples,
+        training,
         round=int(settings["server-round"]),  # type: ignore[arg-type]
         rounds=int(config["rounds"]),
         seed=int(config["seed"]),
@@ -57,19 +57,10 @@ def train(message: Message, context: Context) -> Message:
         device=device,
         sparse=bool(config.get("sparsify")),
     )
-    groups = read(Groups, config)
-    if groups.share == SCORES:
-        ((_, said),) = message.content.array_records.items()
-        learning = replace(training, local_epochs=groups.digest_epochs, local_steps=0, proximal_mu=0.0)
-        digest(task.proxy.x, said[SCORES].numpy(), partial(run, training=learning))
-    metrics = run(examples, training)
     if config.get("distil") and config.get("distil-weighing") == "classes":
         metrics[CLASSES] = count_classes(model, examples, device)
-    weights = ArrayRecord(model.state_dict())
-    if groups.share == SCORES:
-        keep(weights, context.state)
-        weights = scores_record(model, task.proxy.x, device)
-    return Message(RecordDict({key: weights, "metrics": MetricRecord(metrics)}), reply_to=message)
+    content = RecordDict({key: ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
+    return Message(content, reply_to=message)
 
 
 @app.evaluate()
@@ -147,13 +138,8 @@ def _task(context: Context) -> Any:
 def _load(message: Message, context: Context, task: Any, device: str) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
-    groups, group = read(Groups, context.run_config), _group(context)
-    model = _model(task, group, groups.scale, device)
-    if groups.share == SCORES:  # the message has no weights: the node's own are in its state
-        own = recall(context.state)
-        model.load_state_dict(own or _made(task, group, 0.0).state_dict())
-    else:
-        model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
+    model = _model(task, _group(context), read(Groups, context.run_config).scale, device)
+    model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
 

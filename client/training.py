@@ -156,9 +156,7 @@ def _quick(model: nn.Module, x: Tensor) -> Tensor:
 def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy; scores have their classes on the last axis."""
     if targets.dim() > 1:
-        scores = scores.flatten(0, -2)
-        # Chances have the classes on their last axis too.
-        targets = targets.flatten(0, -2) if targets.is_floating_point() else targets.flatten()
+        scores, targets = scores.flatten(0, -2), targets.flatten()
     return nn.functional.cross_entropy(scores, targets)
 
 

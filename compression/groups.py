@@ -13,7 +13,6 @@ from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 
-WEIGHTS, SCORES = "weights", "scores"
 _PLAIN = re.compile(r"(?!\.)[\w.-]+")  # what is a file's name everywhere
 SLICES = ("nested", "rolling", "importance")
 
@@ -35,8 +34,6 @@ class Groups:
     groups: str = ""  # widths or models, with their shares of nodes: 1:0.5,0.25:0.5 or cnn:0.5,lenet:0.5; empty for one
     scale: float = 0.5  # a narrower layer's inputs are multiplied by (1 / its share of them) to this power
     slices: str = "nested"  # which channels a width takes: nested, rolling or importance
-    share: str = WEIGHTS  # what nodes and server exchange: weights, or scores, what models say of public inputs
-    digest_epochs: int = 1  # passes over the public inputs in which a node learns what all say of them
     reorder: int = 1  # rounds between two looks at which channels are important
 
     def __post_init__(self) -> None:
@@ -48,11 +45,6 @@ class Groups:
             )
         require(0 <= self.scale <= 1, "scale", "in [0, 1]", self.scale)
         require(self.reorder >= 1, "reorder", "at least 1", self.reorder)
-        require(self.digest_epochs >= 1, "digest_epochs", "at least 1", self.digest_epochs)
-        if self.share not in (WEIGHTS, SCORES):
-            raise SettingError(unknown("share", self.share, (WEIGHTS, SCORES)))
-        if self.share == SCORES and self.slices != "nested":
-            raise SettingError(f"nodes that share scores keep their models: slices are nested, got {self.slices!r}")
 
     @property
     def all(self) -> tuple[Group, ...]:

@@ -1,7 +1,6 @@
 """Our ServerApp: runs the federation that the run's configuration describes and keeps its folder."""
 
 import pkgutil
-from dataclasses import replace
 from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, MetricRecord
@@ -10,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedpress.compression.settings import read
 from fedpress.server.aggregate import model_record
 from fedpress.server.build import build
-from fedpress.server.fleet.build import build_fleet, build_student
+from fedpress.server.fleet.build import build_fleet
 from fedpress.server.personal.finetune import FineTuning
 from fedpress.server.personal.settings import Personalising
 from fedpress.server.record import CHECKPOINT, Recorder
@@ -31,8 +30,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Path(str(config["out"]))
     task = pkgutil.resolve_name(str(config["task"]))(config)
     fleet = build_fleet(config, task)
-    student = build_student(config, task)
-    initial = student.nothing() if student else fleet.whole if fleet else task.initial()
+    initial = fleet.whole if fleet else task.initial()
     if NODES in config:  # deployed
         from fedpress.server.polling import PollingGrid
 
@@ -42,15 +40,13 @@ def main(grid: Grid, context: Context) -> None:
         grid = PollingGrid(grid, nodes, largest, bells)  # type: ignore[arg-type]
     strategy = build(config, task, folder / CHECKPOINT, fleet)
     recorder = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
-    strategy.on_round = (lambda done: recorder(replace(done, model=student.weights))) if student else recorder
+    strategy.on_round = recorder
     personalising = read(Personalising, config)
     if personalising.finetune_epochs and not recorder.is_tuned:  # a run that is over is not run again
         strategy.finish = FineTuning(personalising, int(config["seed"]), recorder.tuned)
 
-    def evaluate(number: int, arrays: ArrayRecord) -> MetricRecord:
+    def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         weights = {name: array.numpy() for name, array in arrays.items()}
-        if student:
-            return MetricRecord(student.evaluate(number, weights))
         return MetricRecord(dict(fleet.evaluate(fleet.shown, weights) if fleet else task.evaluate(weights)))
 
     strategy.start(

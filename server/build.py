@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.compression.errors import SettingError
-from fedpress.compression.groups import SCORES, Groups
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import Value, read
 from fedpress.server.asking import Distil
@@ -35,7 +34,7 @@ def build(
         down=serving.down,
         key=serving.key,
         seed=int(config["seed"]),
-        shared_initial=serving.shared_initial and read(Groups, config).share != SCORES,
+        shared_initial=serving.shared_initial,
         stateless=serving.stateless,
         catch_up=serving.catch_up,
         exclude=tuple(filter(None, serving.exclude.split(","))),

@@ -9,7 +9,7 @@ from fedpress.compression import Layout
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value
 from fedpress.server.build import build
-from fedpress.server.fleet.build import build_fleet, build_student
+from fedpress.server.fleet.build import build_fleet
 from fedpress.server.fleet.fleet import Fleet
 from fedpress.server.record import CHECKPOINT
 from fedpress.simulations.workloads.task import Task
@@ -20,9 +20,8 @@ def check(config: Mapping[str, Value], task: Task) -> None:
     config = {**config, "device": "cpu"}  # workers are forked later, and a GPU must not have been started by then
     fleet = build_fleet(config, task)
     strategy = build(config, task, Path(CHECKPOINT), fleet)
-    if build_student(config, task) is None:
-        initial = fleet.whole if fleet else task.initial()
-        strategy.excluded(Layout.of(strategy.personal(initial).shared(initial)))
+    initial = fleet.whole if fleet else task.initial()
+    strategy.excluded(Layout.of(strategy.personal(initial).shared(initial)))
     if fleet:
         _try(fleet, task.data.train.x[:1])
 

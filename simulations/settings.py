@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedpress.client.settings import Training
 from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.groups import WEIGHTS, Groups
+from fedpress.compression.groups import Groups
 from fedpress.compression.model.channels import channels_of
 from fedpress.compression.settings import Value, key_of, read, require
 from fedpress.server.configuration import read_tables
@@ -134,7 +134,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
         config[key] = value
     config["task"] = TASK
     groups = read(Groups, config)
-    if groups.share == WEIGHTS and groups.all and not groups.wide:  # the first one's is the model of the run
+    if groups.all and not groups.wide:  # the first one's is the model of the run
         first = groups.all[0].name
         if config["model"] not in ("", first):
             raise SettingError(f"the run's model is that of the first group, {first!r}: got model {config['model']!r}")

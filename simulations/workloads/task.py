@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from fedpress.client.training import Metrics, evaluate
 from fedpress.compression import Update
 from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.groups import SCORES, Groups
 from fedpress.compression.rng import derive
 from fedpress.compression.settings import read
 from fedpress.server.distillation.settings import SOURCES, Distilling
@@ -160,8 +159,7 @@ def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
     """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
     settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
     nothing = data.train.pick(np.arange(0))
-    scores = read(Groups, config).share == SCORES
-    if not settings.needs_proxy and not scores:
+    if not settings.needs_proxy:
         return data, nothing, nothing
     held, guarded = settings.distil_source == "held-out", settings.distil and settings.distil_criterion == "held-out"
     sizes = [settings.distil_proxy * held, settings.distil_guard * guarded]
@@ -202,6 +200,5 @@ KEYS = (
     "distil-proxy",
     "distil-criterion",
     "distil-guard",
-    "share",
     "distil-tune",
 )

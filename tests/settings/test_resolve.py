@@ -84,8 +84,6 @@ OTHERS: dict[str, Value] = {
     "scale": 0.25,
     "slices": "rolling",
     "reorder": 3,
-    "share": "weights",
-    "digest-epochs": 4,
     "personal": "head,norm",
     "finetune-epochs": 2,
     "finetune-lr": 0.04,
