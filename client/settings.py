@@ -29,7 +29,6 @@ class Training:
     weight_decay: float = 0.0  # L2: decoupled in adamw, part of the gradient elsewhere
     clip_norm: float = 0.0  # if above 0, gradients are scaled down to this norm
     proximal_mu: float = 0.0  # FedProx: weight of half the squared distance from the round's model
-    qat_bits: int = 0  # steps are computed with weights and inputs of layers rounded to 4 to 8 bits; 0 for as they are
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -43,7 +42,6 @@ class Training:
         for name in ("warmup_rounds", "local_steps", "l1", "weight_decay", "clip_norm", "proximal_mu"):
             require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
         require(0 <= self.momentum < 1, "momentum", "in [0, 1)", self.momentum)
-        require(self.qat_bits == 0 or 4 <= self.qat_bits <= 8, "qat_bits", "0, or 4 to 8", self.qat_bits)
         require(0 <= self.lr_end <= 1, "lr_end", "in [0, 1]", self.lr_end)
         if self.momentum and self.optimizer != "sgd":
             raise SettingError(f"momentum belongs to sgd, got momentum {self.momentum} with {self.optimizer}")

@@ -10,7 +10,6 @@ from fedpress.client.schedules import learning_rate
 from fedpress.client.settings import Training
 from fedpress.client.sparse import Dead
 from fedpress.compression.errors import DataError
-from fedpress.compression.model.int8 import fake_quantised
 from fedpress.compression.rng import derive
 
 Metrics = dict[str, int | float | list[int] | list[float]]  # what a Flower MetricRecord is made of
@@ -69,8 +68,7 @@ def train(
     for batch in _batches(count, training, order):
         inputs, targets = x[batch], y[batch]
         optimizer.zero_grad(set_to_none=True)
-        with fake_quantised(model, training.qat_bits):
-            loss = loss_of(model(inputs), targets)
+        loss = loss_of(model(inputs), targets)
         losses.append(loss.detach())
         if training.l1:
             loss = loss + training.l1 * sum(p.abs().sum() for p in parameters)

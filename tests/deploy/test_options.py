@@ -18,9 +18,8 @@ DISTIL = ("distil=true", "distil-proxy=200", "distil-guard=100", "distil-steps=2
         (*DISTIL, "groups=1,0.25"),
         ("personal=head", "finetune-epochs=1", "task.holdout=0.2"),
         ("sparsify=gradual", "sparsify-rounds=1:2"),
-        ("qat-bits=8",),
     ],
-    ids=["distil", "fleet", "personal", "sparse", "rounded"],
+    ids=["distil", "fleet", "personal", "sparse"],
 )
 def test_devices_take_part(settings: tuple[str, ...], site: Field, tmp_path: Path) -> None:  # noqa: F811
     server = site.serve(*(word for setting in settings for word in ("--set", setting)))

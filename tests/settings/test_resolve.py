@@ -62,7 +62,6 @@ OTHERS: dict[str, Value] = {
     "weight-decay": 0.002,
     "clip-norm": 1.5,
     "proximal-mu": 0.3,
-    "qat-bits": 8,
     "distil": True,
     "distil-proxy": 300,
     "distil-margin": 0.1,

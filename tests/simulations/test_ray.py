@@ -174,9 +174,8 @@ DISTIL = {"distil": True, "distil-proxy": 200, "distil-guard": 100, "distil-step
         {**DISTIL, "groups": "1:0.5,0.25:0.5"},
         {"personal": "head", "finetune-epochs": 1},
         {"sparsify": "gradual", "sparsify-rounds": "1:2"},
-        {"qat-bits": 8},
     ],
-    ids=["plain", "distil", "fleet", "personal", "sparse", "rounded"],
+    ids=["plain", "distil", "fleet", "personal", "sparse"],
 )
 def test_our_apps_make_the_same_bits_as_in_process(more: dict[str, Any], tmp_path: Path) -> None:
     from fedpress.simulations.run import run
