@@ -14,7 +14,7 @@ from fedpress.compression.rng import derive
 from fedpress.compression.settings import require
 
 _PLAIN = re.compile(r"(?!\.)[\w.-]+")  # what is a file's name everywhere
-SLICES = ("nested", "rolling", "importance")
+SLICES = ("nested", "importance")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Groups:
 
     groups: str = ""  # widths or models, with their shares of nodes: 1:0.5,0.25:0.5 or cnn:0.5,lenet:0.5; empty for one
     scale: float = 0.5  # a narrower layer's inputs are multiplied by (1 / its share of them) to this power
-    slices: str = "nested"  # which channels a width takes: nested, rolling or importance
+    slices: str = "nested"  # which channels a width takes: nested or importance
     reorder: int = 1  # rounds between two looks at which channels are important
 
     def __post_init__(self) -> None:

@@ -1,8 +1,7 @@
 """Sub-models by width: HeteroFL's nested slices, Diao et al. 2021, https://arxiv.org/abs/2010.01264, and their kin.
 
-A sub-model takes a share of the channels between a model's layers; its input and output stay. Rolling: FedRolex, Alam
-et al. 2022, https://arxiv.org/abs/2212.01548: the share begins one channel further on every round. By importance: the
-channels of the largest norm.
+A sub-model takes a share of the channels between a model's layers; its input and output stay. Nested: the
+first channels. By importance: the channels of the largest norm.
 """
 
 import copy
@@ -19,18 +18,15 @@ from fedpress.compression.model.channels import Channels, channels_of
 from fedpress.compression.slices import Index, Slice
 
 
-def part_of(channels: Channels, width: float, *, start: int = 0, orders: Sequence[NDArray[np.int64]] = ()) -> Slice:
+def part_of(channels: Channels, width: float, orders: Sequence[NDArray[np.int64]] = ()) -> Slice:
     """Return the part of a model of this `width`, in (0, 1].
 
     Parameters
     ----------
-    start : the first channel that it takes; behind the last one it goes on with the first
-    orders : for each space all its channels in another order than their own
+    orders : for each space all its channels, those to be taken first; their own order if empty
     """
-    chosen = []
-    for number, size in enumerate(channels.spaces):
-        places = (start + np.arange(kept(size, width))) % size
-        chosen.append(orders[number][places] if orders else places)
+    orders = orders or [np.arange(size) for size in channels.spaces]
+    chosen = [order[: kept(len(order), width)] for order in orders]
     indices: dict[str, Index] = {}
     for name, axes in channels.axes.items() if width < 1 else ():
         index = tuple(None if space is None else _blocks(chosen[space], block) for space, block in axes)

@@ -1,7 +1,7 @@
 """Widths of one model: the server has all of it, each group a share of its channels; averaged by coverage.
 
-Nested slices: Diao et al. 2021, https://arxiv.org/abs/2010.01264; rolling ones: Alam et al. 2022,
-https://arxiv.org/abs/2212.01548; by importance: the channels of the largest norm, looked at again now and then.
+Nested slices: Diao et al. 2021, https://arxiv.org/abs/2010.01264; by importance: the channels of the largest norm,
+looked at again now and then.
 """
 
 from typing import Any
@@ -29,13 +29,9 @@ class Widths(Fleet):
         self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first
 
     def slices(self, round: int, whole: Update) -> dict[str, Slice]:
-        start = round - 1 if self.groups.slices == "rolling" else 0
         if self.groups.slices == "importance" and (round - 1) % self.groups.reorder == 0:
             self._orders = by_importance(self._channels, whole)
-        return {
-            group.name: part_of(self._channels, group.width, start=start, orders=self._orders)
-            for group in self.groups.all
-        }
+        return {group.name: part_of(self._channels, group.width, self._orders) for group in self.groups.all}
 
     def save(self) -> Any:
         return self._orders

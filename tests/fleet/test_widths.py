@@ -48,7 +48,6 @@ def test_small_devices_send_and_get_less_and_are_sampled_as_all_others_are(feder
 WAYS = [
     SIZES,
     {"groups": "0.5:0.5,0.25:0.5"},  # nobody has all of it
-    {**SIZES, **STATELESS, "slices": "rolling"},
     {**SIZES, **STATELESS, "slices": "importance", "reorder": 2},
     {**SIZES, "strategy": "FedAvgM", "strategy.server-momentum": 0.5},
     {**SIZES, "fraction-evaluate": 0.2, "holdout": 0.2, "exclude": "4.bias"},

@@ -72,10 +72,10 @@ WIDTHS = {"groups": "1:0.5,0.25:0.5"}
     ("settings", "why"),
     [
         ({**WIDTHS, "strategy": "FedMedian"}, "are averaged by FedAvg.*, got FedMedian"),
-        ({**WIDTHS, "slices": "rolling"}, "stateless true and shared-initial false"),
+        ({**WIDTHS, "slices": "importance"}, "stateless true and shared-initial false"),
         ({**WIDTHS, "slices": "importance", "shared-initial": False}, "stateless true and shared-initial false"),
         ({**WIDTHS, "slices": "spiral"}, "spiral"),
-        ({"slices": "rolling"}, "needs groups of widths"),
+        ({"slices": "importance"}, "needs groups of widths"),
         ({**WIDTHS, "scale": 2.0}, "scale is in"),
         ({**WIDTHS, "workload": "speeches"}, "CharacterGRU cannot be narrowed: embedding is a Embedding"),
     ],

@@ -81,7 +81,7 @@ OTHERS: dict[str, Value] = {
     "distil-temperature": 3.0,
     "groups": "1:0.5,0.25:0.5",
     "scale": 0.25,
-    "slices": "rolling",
+    "slices": "importance",
     "reorder": 3,
     "personal": "head,norm",
     "finetune-epochs": 2,
