@@ -47,7 +47,7 @@ class Shrinking:
     drop: int = 0  # layers to leave out
     prune: float = 0.0  # share of every layer's channels to remove
     by: str = "l1"  # what a channel is worth: l1, activation or taylor
-    factorise: str = ""  # svd, spatial, tucker2 or separable
+    factorise: str = ""  # svd or spatial
     energy: float = 0.95  # share of a layer's energy that its factors keep
     share_rows: float = 0.0  # share of every layer's rows that stay different
     share: int = 0  # different values that every layer keeps

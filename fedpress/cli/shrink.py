@@ -18,7 +18,7 @@ def shrink(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink made.")],
     prune: Annotated[float, typer.Option(help="Share of every layer's channels to remove.")] = 0.0,
     by: Annotated[str, typer.Option(help="What a channel is worth: l1, activation or taylor.")] = "l1",
-    factorise: Annotated[str, typer.Option(help="svd, spatial, tucker2 or separable.")] = "",
+    factorise: Annotated[str, typer.Option(help="svd or spatial.")] = "",
     energy: Annotated[float, typer.Option(help="Share of a layer's energy that its factors keep.")] = 0.95,
     share: Annotated[int, typer.Option(help="Different values that every layer keeps, 2 to 256.")] = 0,
     share_rows: Annotated[
