@@ -35,7 +35,7 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
     layers, left = {}, {}
     for name, module in model.named_modules():
         ways = (FOR_LINEAR,) if type(module) is nn.Linear else ("svd", "spatial") if by == "svd" else (by,)
-        options = [Factors(way, _rank(module, way, energy)) for way in ways if suits(module, way)]
+        options = [Factors(way, rank_of(module, way, energy)) for way in ways if suits(module, way)]
         if not options:
             continue
         sizes = [_size(WAYS[it.by](module, it.rank, False)) for it in options]
@@ -49,7 +49,8 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
     return Choice(Factorise(layers), {name: Factorise({name: it}) for name, it in layers.items()}, left)
 
 
-def _rank(module: nn.Module, by: str, energy: float) -> int:
+def rank_of(module: nn.Module, by: str, energy: float) -> int:
+    """Return the lowest rank that keeps this share of the energy of a layer's weight."""
     kept = (torch.linalg.svdvals(matrix(module, by).double()) ** 2).cumsum(0)
     return min(int((kept < energy * kept[-1]).sum()) + 1, len(kept))
 
