@@ -1,4 +1,4 @@
-"""Which layers are worth factorising, and to which rank: the lowest that keeps a share of the energy of their weights."""
+"""Which layers are worth factorising, and to which rank: the lowest that keeps a share of their weights' energy."""
 
 import torch
 from torch import nn

@@ -52,12 +52,9 @@ def test_with_its_whole_rank_a_layer_says_what_it_said(name: str, way: str) -> N
 @pytest.mark.parametrize(("name", "way"), PAIRS)
 def test_a_higher_rank_is_nearer(name: str, way: str) -> None:
     model, _ = layer_of(name)
-    most = full(model, way)
-    errors = []
-    for share in (0.2, 0.5, 0.8, 1.0):
-        errors.append(
-            float((weight_of(of_rank(model, way, max(1, round(share * most)))) - model[0].weight.detach()).norm())
-        )
+    most, weight = full(model, way), model[0].weight.detach()
+    ranks = (max(1, round(share * most)) for share in (0.2, 0.5, 0.8, 1.0))
+    errors = [float((weight_of(of_rank(model, way, rank)) - weight).norm()) for rank in ranks]
     assert all(more <= less + 1e-6 for less, more in pairwise(errors))
 
 

@@ -16,7 +16,7 @@ from .conftest import CASES, Case, examples, made
 
 @pytest.mark.parametrize("clusters", [2, 3, 5, 16, 17, 256])
 def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clusters: int) -> None:
-    model, x = made(case)
+    model, _ = made(case)
     step = sharing.choose(model, clusters).step
     shared = Plan((step,)).apply(model)
     assert isinstance(step, Share)
@@ -46,7 +46,7 @@ def test_the_file_is_smaller_and_unpacking_changes_no_answer(case: Case) -> None
 
 
 def test_sixteen_values_take_four_bits_a_weight() -> None:
-    model, x = made(CASES["mlp"])
+    model, _ = made(CASES["mlp"])
     shared = Plan((sharing.choose(model, 16).step,)).apply(model)
     assert sum(tensor.nbytes for tensor in shared.state_dict().values()) == (64 * 128 + 128 * 10) // 2 + 4 * (
         2 * 16 + 138
