@@ -89,7 +89,7 @@ def test_a_codec_needs_neither_torch_nor_flwr() -> None:
 import sys
 import numpy as np
 import fedpress
-codec = fedpress.codec("ef | topk(0.5) | quant(4) | ans")
+codec = fedpress.codec("ef | topk(0.5) | uniform(4) | ans")
 update = {"x": np.arange(4, dtype=np.float32)}
 layout = fedpress.Layout.of(update)
 frame, _ = codec.encode(update, codec.init(layout), np.random.default_rng(0))
