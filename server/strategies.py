@@ -55,7 +55,7 @@ def build_strategy(config: Mapping[str, Value]) -> Strategy:
         If there is none of this name, or it takes no such argument, or not with this value.
     """
     serving = read(Serving, config)
-    if serving.strategy in _TREES:
+    if serving.strategy in {made.__name__ for made in _TREES}:
         raise SettingError(f"strategy {serving.strategy!r} has no tensors to compress: {', '.join(names())} have")
     if serving.strategy not in names():
         raise SettingError(unknown("strategy", serving.strategy, names()))
