@@ -14,7 +14,6 @@ from fedpress.client.memory import Memory, adapt, model_record
 from fedpress.compression import Codec, FrameError, Layout, State, Update, UpdateError, parse
 from fedpress.compression.envelope import Records
 from fedpress.compression.frame import read_frame
-from fedpress.compression.lossless import expand, squeeze
 from fedpress.compression.message import (
     FRAME_STYPE,
     KEY,
@@ -73,8 +72,6 @@ def compress(initial: Initial | None = None) -> Mod:
             runs = {key: value for key, value in context.node_config.items() if key in ("width", "model")}
             said = ConfigRecord({"name": node_name(context), "version": memory.version, **runs})
             return Message(RecordDict({KEY: said}), reply_to=message)
-        if order["ask"] == "lossless":
-            return _pass(message, order, context, app)
 
         memory = _settle(memory, order, node_name(context))
         began = time.monotonic()
@@ -135,24 +132,6 @@ def compress(initial: Initial | None = None) -> Mod:
         return reply
 
     return mod
-
-
-def _pass(message: Message, order: ConfigRecord, context: Context, app: App) -> Message:
-    """Let the app work on models that grow, which travel losslessly."""
-    texts = dict(zip(cast("list[str]", order["arrays"]), cast("list[str]", order["layouts"]), strict=True))
-    for key, text in texts.items():
-        (array,) = message.content.array_records[key].values()
-        message.content[key] = model_record(expand(array.data, text))
-    del message.content[KEY]
-    reply = app(message, context)
-    if reply.has_error():
-        return reply
-    layouts: dict[str, str] = {}
-    for key, record in reply.content.array_records.items():
-        frame, layouts[key] = squeeze({tensor: array.numpy() for tensor, array in record.items()})
-        reply.content[key] = _frame_record(frame)
-    reply.content[KEY] = ConfigRecord({"arrays": list(layouts), "layouts": list(layouts.values())})
-    return reply
 
 
 def _frame_record(frame: bytes) -> ArrayRecord:

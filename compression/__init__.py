@@ -1,8 +1,8 @@
 """Compression: named tensors in, a frame of bytes out, and back. Knows no flwr, and no torch but for `model/`.
 
-`parse("ef | topk(0.01) | quant(4) | ans")` is a codec; `Layout.of(update)` the names, shapes and dtypes that both ends
-agree on. A codec's `encode` turns an update and a state into a frame and the next state; `decode` raises FrameError
-and nothing else. Add a method as one file in `stages/` and one entry in `registry.py`.
+`parse("ef | topk(0.01) | uniform(4) | ans")` is a codec; `Layout.of(update)` the names, shapes and dtypes that both
+ends agree on. A codec's `encode` turns an update and a state into a frame and the next state; `decode` raises
+FrameError and nothing else. Add a method as one file in `stages/` and one entry in `registry.py`.
 """
 
 from fedpress.compression.codec import Codec, Stage, State, Streams

@@ -2,9 +2,7 @@
 
 Every message between them carries one ConfigRecord under `KEY`; the model, or its update, is one array of bytes.
 
-    server to node   ask       "who": answer with your name; "work": handle the message; "lossless": so too, of models
-                               that grow: each record under `arrays` is a frame, its layout stands in `layouts`, and
-                               the reply has the same two fields and no other
+    server to node   ask       "who": answer with your name; "work": handle the message
                      arrays    the record's name under which the app expects the model
                      frames    lengths of the frames, bytes, in the order in which they are to be applied
                      tensors   for each frame the mask of the tensors that it holds, empty for all of them

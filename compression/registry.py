@@ -75,9 +75,16 @@ STAGES: Mapping[str, Entry] = {
     "rows": Entry(Rows, ("rows(0.25) | uniform(4) | ans",)),
     "gate": Entry(Gate, ("gate(0.5) | fp16",)),
     "topk": Entry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
-    "uniform": Entry(Uniform, ("uniform(8)", "uniform(1) | pack", "topk(0.2) | uniform(16) | zstd(19)")),
-    # The name that stc and its kin are written with: the same stage, and a name of its own in the frame.
-    "quant": Entry(Uniform, ("topk(0.01) | quant(4) | ans", "quant(2)")),
+    "uniform": Entry(
+        Uniform,
+        (
+            "uniform(8)",
+            "uniform(2)",
+            "uniform(1) | pack",
+            "topk(0.01) | uniform(4) | ans",
+            "topk(0.2) | uniform(16) | zstd(19)",
+        ),
+    ),
     "affine": Entry(Affine, ("affine(4) | ans", "affine(12)")),
     "qsgd": Entry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
     "ternary": Entry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
@@ -102,7 +109,7 @@ STAGES: Mapping[str, Entry] = {
     "trellis": Entry(Trellis, ("trellis(nmse=0.1) | ans", "topk(0.2) | trellis(step=0.01) | ans")),
     "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": Entry(Pack, ("uniform(4) | pack",)),
-    "quad": Entry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "quant(4) | quad")),
+    "quad": Entry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "uniform(4) | quad")),
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),
 }

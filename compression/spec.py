@@ -1,4 +1,4 @@
-"""Spec strings: `ef | topk(0.01) | quant(4) | ans` names a codec; read with `ast.parse`, never evaluated."""
+"""Spec strings: `ef | topk(0.01) | uniform(4) | ans` names a codec; read with `ast.parse`, never evaluated."""
 
 import ast
 import inspect
@@ -33,8 +33,8 @@ def parse(spec: str) -> Codec:
 
     Examples
     --------
-    >>> str(parse("ef|topk( .01 )|quant(bits=4)|ans"))
-    'ef | topk(0.01) | quant(4) | ans'
+    >>> str(parse("ef|topk( .01 )|uniform(bits=4)|ans"))
+    'ef | topk(0.01) | uniform(4) | ans'
     """
     parts = _parts(spec)
     first = parts[0]
@@ -89,7 +89,7 @@ def _parts(spec: str) -> list[_Part]:
     try:
         node = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise SpecError(f"not a spec: {spec!r}; one looks like 'ef | topk(0.01) | quant(4) | ans'") from error
+        raise SpecError(f"not a spec: {spec!r}; one looks like 'ef | topk(0.01) | uniform(4) | ans'") from error
     nodes: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         nodes.append(node.right)

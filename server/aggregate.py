@@ -63,7 +63,6 @@ class Vote:
     work: Work
     group: str = ""  # of its node
     place: Slice | None = None  # where its model lies in the server's; None if it is all of it
-    norm: float = 0.0  # of the update, L2; known once it is decoded
 
     def decode(self) -> Update:
         """Return w plus the node's update; raise FrameError if it does not decode to tensors within the bounds."""
@@ -76,11 +75,11 @@ class Vote:
         update = difference(sent, self.exact, self.part) if whole else sent
         with np.errstate(over="ignore"):
             square = sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in self.part.floating)
-            self.norm = math.sqrt(square)
-            if self.norm > self.bounds.norm:
-                raise FrameError(f"its update's norm is {self.norm:.6g}, at most {self.bounds.norm:.6g} is taken")
-            if self.norm > self.bounds.clip:
-                share = np.float32(self.bounds.clip / self.norm)
+            norm = math.sqrt(square)
+            if norm > self.bounds.norm:
+                raise FrameError(f"its update's norm is {norm:.6g}, at most {self.bounds.norm:.6g} is taken")
+            if norm > self.bounds.clip:
+                share = np.float32(self.bounds.clip / norm)
                 update |= {tensor.name: update[tensor.name] * share for tensor in self.part.floating}
                 whole = False
             model = {**self.exact, **sent} if whole else apply(self.exact, update, self.layout)

@@ -29,7 +29,6 @@ from fedpress.server.asking import Distil, Facts, Part, TakesPart, ask_nodes
 from fedpress.server.downlink import Downlink, Tune, parse_down
 from fedpress.server.exchange import Delivery, Exchange
 from fedpress.server.fleet.fleet import Fleet, Grouped
-from fedpress.server.growing import LosslessGrid, grows
 from fedpress.server.models import Models, One
 from fedpress.server.nodes import NamedGrid, seed_samplers
 from fedpress.server.peers import Peers
@@ -40,6 +39,7 @@ from fedpress.server.recovery import Recovery
 from fedpress.server.refusals import check
 from fedpress.server.rounds import Counted, Round
 from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.strategies import has_trees
 from fedpress.server.versions import Versions
 
 _log = logging.getLogger(KEY)
@@ -183,12 +183,12 @@ class Compressed(Strategy):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Evaluate | None = None,
     ) -> Result:
-        if grows(self.strategy):
-            with self._outermost():
-                named = LosslessGrid(grid, timeout, self.ledger)
-                return super().start(
-                    named, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
-                )
+        if has_trees(self.strategy):
+            name = type(self.strategy).__name__
+            _log.warning("%s has trees for models: they are passed through, neither compressed nor counted", name)
+            return self.strategy.start(
+                grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
+            )
         self.summary()
         with self._outermost(), TemporaryDirectory(prefix="fedpress-versions-") as folder:
             recovery = self._recovery()
@@ -319,8 +319,6 @@ class Compressed(Strategy):
     ) -> Iterable[Message]:
         if not self._running:
             raise SettingError("Compressed is the outermost strategy, Compressed(Other(...)): Other runs it otherwise")
-        if isinstance(grid, LosslessGrid):
-            seed_samplers(grid, self.seed, "train", server_round)
         return self.strategy.configure_train(server_round, arrays, config, grid)
 
     def configure_evaluate(

@@ -132,7 +132,6 @@ class Exchange:
 
     def accept(self, vote: Vote) -> None:
         """Note that a vote counted: its node is told so with the next message."""
-        self.peers.counted(vote.node, str(vote.codec), len(vote.frame), vote.norm)
         if vote.codec.stateful:  # nobody waits for the verdict on anything else
             self.peers[vote.node].accepted = frame_name(vote.frame)
 
@@ -197,11 +196,8 @@ class Exchange:
         if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
-        trained = message.metadata.message_type.startswith(MessageType.TRAIN)
         self._heard(name, version, turn)
         work = Work(*(_seconds(taken(said, name, float)) for name in ("seconds", "coding")))
-        if trained:
-            peer.seconds = work.training
         tensors = taken(said, "tensors", bytes)
         del message.content[KEY]
         delivery.replies.append(Reply(name, message, asked, tensors, work))

@@ -13,18 +13,11 @@ class Peer:
     offered: bytes = b""  # version that it was sent since, if it has not been heard of again
     accepted: bytes = b""  # name of the last frame that counted
     turn: int = 0  # how many updates it had sent by its last reply that arrived
-    seconds: float = 0.0  # how long its app took, as it says; 0 if it has not trained yet
-    frame: int = 0  # bytes of its last frame that counted
-    norm: float = 0.0  # of that frame's update, L2
     owns: bool | None = None  # whether it has personal tensors of its own; None if it has not said so
 
 
 class Peers(dict[str, Peer]):
     """All nodes by name; one that is asked for is there."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.costs: dict[str, float] = {}  # spec -> bytes that a frame of it took lately
 
     def __missing__(self, name: str) -> Peer:
         self[name] = Peer()
@@ -35,18 +28,10 @@ class Peers(dict[str, Peer]):
         """Versions that some node holds, or may hold."""
         return {version for peer in self.values() for version in (peer.held, peer.offered) if version}
 
-    def counted(self, name: str, spec: str, frame: int, norm: float) -> None:
-        """Note that a frame of `frame` bytes, whose update has this norm, counted."""
-        self[name].frame, self[name].norm = frame, norm
-        self.costs[spec] = 0.8 * self.costs.get(spec, frame) + 0.2 * frame
-
     def as_json(self) -> dict[str, Any]:
         """Return all that is known, as JSON can hold it."""
-        rows = [
-            [name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn, p.seconds, p.frame, p.norm, p.owns]
-            for name, p in self.items()
-        ]
-        return {"nodes": rows, "costs": self.costs}
+        rows = [[name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn, p.owns] for name, p in self.items()]
+        return {"nodes": rows}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "Peers":
@@ -54,5 +39,4 @@ class Peers(dict[str, Peer]):
         peers = cls()
         for name, held, offered, accepted, *rest in saved["nodes"]:
             peers[name] = Peer(bytes.fromhex(held), bytes.fromhex(offered), bytes.fromhex(accepted), *rest)
-        peers.costs.update(saved["costs"])
         return peers

@@ -19,26 +19,14 @@ class Rate:
         self._strategy = strategy
         self._stateless = stateless
         self._memory: dict[Layout, set[str]] = {}  # by the layout of what it is of
-        self._check(policy.codec(Known("", 1, 1, 1, 0.0, 0, 0.0, {})), None)  # what is wrong is said before round 1
+        self._check(policy.codec(Known("", 1, 1)), None)  # what is wrong is said before round 1
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
         """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
 
         def choose(node: str, asked: int) -> Codec:
-            peer, layout = exchange.peers[node], exchange.models.of(node).layout
-            codec = self._policy.codec(
-                Known(
-                    node=node,
-                    round=number,
-                    asked=asked,
-                    parameters=layout.size,
-                    seconds=peer.seconds,
-                    frame=peer.frame,
-                    norm=peer.norm,
-                    costs=exchange.peers.costs,
-                    exact=layout.exact_nbytes,
-                )
-            )
+            layout = exchange.models.of(node).layout
+            codec = self._policy.codec(Known(node=node, round=number, asked=asked, exact=layout.exact_nbytes))
             self._check(codec, layout)
             return codec
 

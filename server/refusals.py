@@ -12,8 +12,8 @@ from fedpress.compression.settings import require
 from fedpress.server import privacy
 from fedpress.server.downlink import parse_down
 from fedpress.server.fleet.fleet import Fleet, check_strategy
-from fedpress.server.growing import grows
 from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.strategies import has_trees
 
 
 def check(
@@ -37,9 +37,9 @@ def check(
     `keeps` is whether rounds are to be kept, as a checkpoint or a record.
     """
     name = type(strategy).__name__
-    if grows(strategy) and (not lossless or keeps or distils or tunes or personal or sparsify):
+    if has_trees(strategy) and (not lossless or keeps or distils or tunes or personal or sparsify):
         raise SettingError(
-            f"{name} has trees for models, which grow: they travel losslessly, with up and down {LOSSLESS!r}, no "
+            f"{name} has trees for models, which are passed through: up and down must be {LOSSLESS!r}, with no "
             "checkpoint, no distil, no tune, no on_round, nothing personal and no sparsify"
         )
     if distils and privacy.is_private(strategy):

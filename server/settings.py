@@ -22,7 +22,7 @@ class Serving:
     stateless: bool = False  # nodes keep nothing between rounds
     catch_up: float = 1.0  # how many times coarser than the newest delta those are that nodes get which missed some
     exclude: str = ""  # patterns of names of tensors whose changes are not sent, between commas
-    policy: str = "fixed"  # of rate: fixed, budget, schedule or deadline; its arguments stand under policy.NAME
+    policy: str = "fixed"  # of rate: fixed or budget; its arguments stand under policy.NAME
     max_norm: float = 0.0  # an update of a larger L2 norm is refused; 0 for any
     fraction_evaluate: float = 0.0  # share of the nodes that evaluate the model after each round
     min_replies: int = 1  # a round in which fewer replies count is repeated

@@ -16,14 +16,23 @@ from fedpress.server.settings import Serving
 PREFIX = "strategy."  # of the keys that hold a strategy's arguments
 # These follow from the run's own settings.
 _OURS = set(inspect.signature(FedAvg).parameters)
-# No fixed layout: their models are trees, and grow.
-_TREES = {"FedXgbBagging", "FedXgbCyclic"}
+# Their models are trees, which grow: they have no layout that stays.
+_TREES = (flower.FedXgbBagging, flower.FedXgbCyclic)
+
+
+def has_trees(strategy: Strategy) -> bool:
+    """Return whether the models of `strategy` are trees."""
+    return isinstance(strategy, _TREES)
 
 
 def names() -> list[str]:
     """Return the strategies there are."""
     classes = {name: getattr(flower, name) for name in flower.__all__}
-    return [name for name, c in classes.items() if isinstance(c, type) and issubclass(c, FedAvg) and name not in _TREES]
+    return [
+        name
+        for name, made in classes.items()
+        if isinstance(made, type) and issubclass(made, FedAvg) and not issubclass(made, _TREES)
+    ]
 
 
 def arguments_of(name: str) -> dict[str, tuple[type, Value | None]]:
@@ -46,7 +55,7 @@ def build_strategy(config: Mapping[str, Value]) -> Strategy:
         If there is none of this name, or it takes no such argument, or not with this value.
     """
     serving = read(Serving, config)
-    if serving.strategy in _TREES:
+    if serving.strategy in {made.__name__ for made in _TREES}:
         raise SettingError(f"strategy {serving.strategy!r} has no tensors to compress: {', '.join(names())} have")
     if serving.strategy not in names():
         raise SettingError(unknown("strategy", serving.strategy, names()))

@@ -42,14 +42,13 @@ _BATCHES = (1, 100)  # examples in a call whose time is measured
 
 @dataclass(frozen=True)
 class Shrinking:
-    """What is to be done to a model, in this order: drop, prune, factorise, share rows, share values."""
+    """What is to be done to a model, in this order: drop, prune, factorise, share values."""
 
     drop: int = 0  # layers to leave out
     prune: float = 0.0  # share of every layer's channels to remove
     by: str = "l1"  # what a channel is worth: l1, activation or taylor
-    factorise: str = ""  # svd, spatial, tucker2 or separable
+    factorise: str = ""  # svd or spatial
     energy: float = 0.95  # share of a layer's energy that its factors keep
-    share_rows: float = 0.0  # share of every layer's rows that stay different
     share: int = 0  # different values that every layer keeps
     tune: int = 0  # steps of distillation after each of these
 
@@ -59,11 +58,10 @@ class Shrinking:
         require(self.by in CRITERIA, "by", " or ".join(CRITERIA), repr(self.by))
         require(not self.factorise or self.factorise in WAYS, "factorise", " or ".join(WAYS), repr(self.factorise))
         require(0 < self.energy <= 1, "energy", "above 0 and at most 1", self.energy)
-        require(0 <= self.share_rows < 1, "share_rows", "at least 0 and below 1", self.share_rows)
         require(self.share == 0 or 2 <= self.share <= MOST, "share", f"2 to {MOST}", self.share)
         require(self.tune >= 0, "tune", "at least 0", self.tune)
-        if not (self.drop or self.prune or self.factorise or self.share_rows or self.share):
-            raise SettingError("nothing to do: shrink takes --prune, --factorise, --share, --share-rows or --drop")
+        if not (self.drop or self.prune or self.factorise or self.share):
+            raise SettingError("nothing to do: shrink takes --prune, --factorise, --share or --drop")
 
 
 def shrink(
@@ -182,10 +180,8 @@ class _Work:
             choices["prune"] = lambda: pruning.choose(self.model, self.x, wanted.prune, wanted.by, self._seen)
         if wanted.factorise:
             choices["factorise"] = lambda: factorise.choose(self.model, wanted.factorise, wanted.energy)
-        if wanted.share_rows:
-            choices["share rows"] = lambda: sharing.choose(self.model, self.x, "rows", share=wanted.share_rows)
         if wanted.share:
-            choices["share"] = lambda: sharing.choose(self.model, self.x, "values", wanted.share)
+            choices["share"] = lambda: sharing.choose(self.model, wanted.share)
         return choices
 
     def _chosen(self, choose: Callable[[], Choice]) -> Choice:

@@ -1,11 +1,11 @@
-"""Which layers are worth factorising, and to which ranks: as few as keep a share of the energy of their weights."""
+"""Which layers are worth factorising, and to which rank: the lowest that keeps a share of their weights' energy."""
 
 import torch
 from torch import nn
 
 from fedpress.compression.errors import SettingError, unknown
 from fedpress.compression.model.choice import Choice
-from fedpress.compression.model.factors import WAYS, Factorise, Factors, matrices, suits
+from fedpress.compression.model.factors import WAYS, Factorise, Factors, matrix, suits
 
 FOR_LINEAR = "svd"  # whichever way convolutions go
 
@@ -21,7 +21,7 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
         The way for convolutions, one of `WAYS`; with `svd` each goes `svd` or `spatial`, whichever is smaller. Linear
         layers go by `svd`.
     energy
-        The share of the sum of squared singular values that each rank keeps, above 0 and at most 1.
+        The share of the sum of squared singular values that the rank keeps, above 0 and at most 1.
 
     Raises
     ------
@@ -35,10 +35,10 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
     layers, left = {}, {}
     for name, module in model.named_modules():
         ways = (FOR_LINEAR,) if type(module) is nn.Linear else ("svd", "spatial") if by == "svd" else (by,)
-        options = [Factors(way, _ranks(module, way, energy)) for way in ways if suits(module, way)]
+        options = [Factors(way, rank_of(module, way, energy)) for way in ways if suits(module, way)]
         if not options:
             continue
-        sizes = [_size(WAYS[it.by](module, it.ranks, False)) for it in options]
+        sizes = [_size(WAYS[it.by](module, it.rank, False)) for it in options]
         least = min(range(len(options)), key=sizes.__getitem__)
         if sizes[least] < _size(module):
             layers[name] = options[least]
@@ -49,13 +49,10 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
     return Choice(Factorise(layers), {name: Factorise({name: it}) for name, it in layers.items()}, left)
 
 
-def _ranks(module: nn.Module, by: str, energy: float) -> tuple[int, ...]:
-    ranks = []
-    for matrix in matrices(module, by):
-        squares = torch.linalg.svdvals(matrix.double()) ** 2
-        kept = squares.reshape(-1, squares.shape[-1]).sum(0).cumsum(0)
-        ranks.append(min(int((kept < energy * kept[-1]).sum()) + 1, len(kept)))
-    return tuple(ranks)
+def rank_of(module: nn.Module, by: str, energy: float) -> int:
+    """Return the lowest rank that keeps this share of the energy of a layer's weight."""
+    kept = (torch.linalg.svdvals(matrix(module, by).double()) ** 2).cumsum(0)
+    return min(int((kept < energy * kept[-1]).sum()) + 1, len(kept))
 
 
 def _size(module: nn.Module) -> int:

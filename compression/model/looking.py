@@ -64,16 +64,6 @@ def shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[Shape, Shape]]:
     return seen
 
 
-def weighted(model: nn.Module, x: Tensor) -> list[str]:
-    """Return the layers that have a weight of two axes or more of their own, in the order in which they are passed."""
-    return [name for name in shapes(model, x) if _has_weight(model.get_submodule(name))]
-
-
-def _has_weight(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, Tensor) and weight.dim() > 1
-
-
 def recalibrate(model: nn.Module, batches: Batches) -> None:
     """Measure anew, in place, what batch norms take for mean and variance: of fewer channels they are others.
 

@@ -64,12 +64,10 @@ def codec(
     only: Annotated[str, typer.Option(help="Names of updates in it, with commas; all if none is named.")] = "",
     codecs: Annotated[str, typer.Option(help="Specs, with semicolons; every preset and more if none is given.")] = "",
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each, of which the fastest counts.")] = 3,
-    nncodec: Annotated[Path | None, typer.Option(help="The python of an environment with NNCodec.")] = None,
-    cache: Annotated[Path, typer.Option(help="Where NNCodec's figures are kept.")] = Path("nncodec-cache"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Compare codecs on recorded updates: bytes, error, speed, memory; and against NNCodec, if there is one.
+    """Compare codecs on recorded updates: bytes, error, speed, memory.
 
     Example: `fedpress bench codec --updates updates --only cnn --codecs "best(nmse=0.1); fast(nmse=0.1)"`
     """
@@ -87,12 +85,10 @@ def codec(
     if missing:
         raise SettingError(f"{updates} has no recorded update {', '.join(sorted(missing))}")
     errors = Console(stderr=True, quiet=json, highlight=False)
-    result = bench_codec(found, specs, repeats=repeats, nncodec=nncodec, cache=cache, note=errors.print)
+    result = bench_codec(found, specs, repeats=repeats, note=errors.print)
     if json:
         typer.echo(json_module.dumps(result))
         return
-    if nncodec is None:
-        errors.print("NNCodec was not asked for: --nncodec PYTHON names an environment that has it")
     print_codecs(result, Console())
 
 

@@ -43,9 +43,6 @@ def compare(  # noqa: D103  the help text is its docstring
     ] = None,
     allowed: Annotated[float, typer.Option(help="Points of accuracy that the recommendation may lose.")] = 1.0,
     jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
-    nncodec: Annotated[
-        Path | None, typer.Option(help="The python of an environment with NNCodec, whose bytes are shown beside.")
-    ] = None,
     rounds: Annotated[int | None, typer.Option(help="Rounds of every run.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting of every run, KEY=VALUE.")
@@ -88,7 +85,7 @@ def compare(  # noqa: D103  the help text is its docstring
     errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
-        result = run(question, cells, out, jobs=jobs, command=command, nncodec=nncodec, note=progress.show)
+        result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)
     if json:
         typer.echo(json_module.dumps(result))
     else:

@@ -18,12 +18,9 @@ def shrink(
     folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink made.")],
     prune: Annotated[float, typer.Option(help="Share of every layer's channels to remove.")] = 0.0,
     by: Annotated[str, typer.Option(help="What a channel is worth: l1, activation or taylor.")] = "l1",
-    factorise: Annotated[str, typer.Option(help="svd, spatial, tucker2 or separable.")] = "",
+    factorise: Annotated[str, typer.Option(help="svd or spatial.")] = "",
     energy: Annotated[float, typer.Option(help="Share of a layer's energy that its factors keep.")] = 0.95,
     share: Annotated[int, typer.Option(help="Different values that every layer keeps, 2 to 256.")] = 0,
-    share_rows: Annotated[
-        float, typer.Option(help="Share of every layer's rows that stay different, 256 at most.")
-    ] = 0.0,
     drop: Annotated[int, typer.Option(help="Layers to leave out, those that are missed least.")] = 0,
     tune: Annotated[int, typer.Option(help="Steps of distillation from the folder's model after each of these.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where it goes; FOLDER-small if not given.")] = None,
@@ -42,7 +39,7 @@ def shrink(
     from fedpress.simulations.shrink import Shrinking
     from fedpress.simulations.shrink import shrink as make
 
-    wanted = Shrinking(drop, prune, by, factorise, energy, share_rows, share, tune)
+    wanted = Shrinking(drop, prune, by, factorise, energy, share, tune)
     whole = folder.resolve()
     place = out or whole.parent / f"{whole.name}-small"
     progress = Console(stderr=True, quiet=json, highlight=False)

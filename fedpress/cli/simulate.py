@@ -8,7 +8,7 @@ import typer
 _EXAMPLE = """
 Train one model on many virtual clients, on real data, with compressed updates.
 
-Example: `fedpress simulate --workload fashion --up "ef | topk(0.01) | quant(4) | ans" --rounds 20 --out runs/first`
+Example: `fedpress simulate --workload fashion --up "ef | topk(0.01) | uniform(4) | ans" --rounds 20 --out runs/first`
 """
 
 
@@ -18,7 +18,7 @@ def simulate(  # noqa: D103  the help text is its docstring
     ] = None,
     model: Annotated[str | None, typer.Option(help="One of the workload's models.")] = None,
     up: Annotated[
-        str | None, typer.Option(help="Codec of the clients' updates, e.g. 'ef | topk(0.01) | quant(4) | ans'.")
+        str | None, typer.Option(help="Codec of the clients' updates, e.g. 'ef | topk(0.01) | uniform(4) | ans'.")
     ] = None,
     down: Annotated[
         str | None, typer.Option(help="Codec of the model's deltas, e.g. 'deadzone(nmse=0.05) | ans'.")

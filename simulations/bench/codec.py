@@ -1,11 +1,10 @@
-"""`bench codec`: codecs side by side on recorded updates, in one process, and NNCodec beside them."""
+"""`bench codec`: codecs side by side on recorded updates, in one process."""
 
 import math
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +22,13 @@ from fedpress.compression.stages.lowrank import LowRank
 from fedpress.compression.stages.qsgd import Qsgd
 from fedpress.compression.stages.ternary import Ternary
 from fedpress.compression.stages.uniform import Uniform
-from fedpress.simulations.bench.peer import Point, bytes_at, near, run, sweep
 
-TARGETS = {0.3: 0.20, 0.1: 0.20, 0.03: 0.4, 0.01: 0.8}  # nmse: bytes of `best` over NNCodec's that are asked for
+ERRORS = (0.3, 0.1, 0.03, 0.01)  # nmse
 PLAIN = (
     *("none", "fp16", "bf16", "topk(0.01) | ans", "deadzone(nmse=0.1) | pack", "deadzone(nmse=0.1) | ans"),
     "trellis(nmse=0.1) | ans",
 )
-BEST = tuple(f"{name}(nmse={nmse})" for name in ("best", "fast") for nmse in TARGETS)
+BEST = tuple(f"{name}(nmse={nmse})" for name in ("best", "fast") for nmse in ERRORS)
 
 
 @dataclass(frozen=True)
@@ -61,11 +59,9 @@ def bench_codec(
     specs: Sequence[str],
     *,
     repeats: int,
-    nncodec: Path | None,
-    cache: Path,
     note: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Measure every codec on every update; return for each update its rows, and how they stand to what is asked for."""
+    """Measure every codec on every update; return for each update its rows."""
     result = []
     for name, update, side in updates:
         rows = []
@@ -77,14 +73,6 @@ def bench_codec(
         found: dict[str, Any] = {"update": name, "parameters": Layout.of(update).size}
         found["codecs"] = [asdict(row) for row in rows]
         found["ans"] = entropy_ratios(update)
-        if nncodec is not None:
-            note(f"{name}: NNCodec")
-            points = sweep(nncodec, update, cache)
-            found["nncodec"] = [asdict(point) for point in points]
-            # The hull may be of another day: speed is measured now.
-            chosen = [near(points, error) for error in TARGETS]
-            timed = run(nncodec, update, [(point.qp, point.lambda_scale) for point in chosen], repeats)
-            found["targets"] = targets(update, rows, points, timed)
         result.append(found)
     return result
 
@@ -198,24 +186,4 @@ def entropy_ratios(update: Update) -> dict[str, float]:
     if vectors:
         plain = len(cells.encode(streams["factors"], vectors))
         out["vectors, history over scales"] = len(history.encode(streams["factors"], vectors)) / plain
-    return out
-
-
-def targets(
-    update: Update, rows: Sequence[Measured], points: list[Point], timed: Sequence[Point]
-) -> list[dict[str, Any]]:
-    """Return for each nmse how `best` and `fast` stand to NNCodec on its lower hull."""
-    megabytes = Layout.of(update).nbytes / 1e6
-    out = []
-    for (error, asked), peer in zip(TARGETS.items(), timed, strict=True):
-        hull = bytes_at(points, error)
-        row: dict[str, Any] = {"nmse": error, "nncodec_bytes": hull, "asked": asked}
-        row |= {"nncodec_encode": megabytes / peer.encode, "nncodec_decode": megabytes / peer.decode}
-        for name in ("best", "fast"):
-            mine = next((r for r in rows if r.spec == f"{name}(nmse={error})"), None)
-            if mine is not None:
-                row[f"{name}_bytes"] = mine.bytes / hull if hull else None
-                row[f"{name}_encode"] = mine.encode / row["nncodec_encode"]
-                row[f"{name}_decode"] = mine.decode / row["nncodec_decode"]
-        out.append(row)
     return out

@@ -115,7 +115,7 @@ SUITES: dict[str, Suite] = {
             "ef | sign | pack",
             "drive",
             "eden(1)",
-            "ef | topk(0.01) | quant(4) | ans",
+            "ef | topk(0.01) | uniform(4) | ans",
             "stc(0.01)",
             "dgc(0.01)",
             "powersgd(2)",

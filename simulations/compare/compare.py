@@ -8,7 +8,6 @@ from typing import Any
 from fedpress.compression.errors import SettingError
 from fedpress.compression.settings import Value, require
 from fedpress.simulations.compare.advice import advise
-from fedpress.simulations.compare.beside import beside
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.cells import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.report import Comparison, write
@@ -65,13 +64,11 @@ def compare(
     *,
     jobs: int = 0,
     command: str = "",
-    nncodec: Path | None = None,
     note: Callable[[Standing], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
     done = run_cells(cells, folder, jobs=jobs, note=note)
     scores = score(done, question.link, question.fleet, target=question.target, deadline=question.deadline)
     advice = advise(scores, allowed=question.allowed)
-    others = beside(done, folder, nncodec)
-    made = Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command, others)
+    made = Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command)
     return write(made, folder)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,6 @@ class Comparison:
     fleet: Fleet
     deadline: float
     command: str
-    beside: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # what others' methods cost
 
 
 def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
@@ -63,8 +62,6 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
                 "drawings": drawings,
                 "rows": [_row(score) for score in scores],
                 "target": f"{100 * scores[0].target:.2f} %",
-                "secagg": [_secagg(row) for row in _of(comparison, "secagg", advice.workload)],
-                "nncodec": [_nncodec(row) for row in _of(comparison, "nncodec", advice.workload)],
             }
         )
     environment = Environment(
@@ -100,7 +97,6 @@ def results(comparison: Comparison) -> dict[str, Any]:
         "deadline": comparison.deadline,
         "candidates": [_summary(score) for score in comparison.scores],
         "advice": [{"workload": advice.workload, **_advice(advice)} for advice in comparison.advice],
-        "beside": {name: list(rows) for name, rows in comparison.beside.items()},
         "cells": [row for score in comparison.scores for row in _cells(score)],
         "failures": [
             {"workload": d.cell.workload, "candidate": d.cell.candidate.name, "seed": d.cell.seed, "reason": d.reason}
@@ -164,24 +160,6 @@ def _row(score: Score) -> list[dict[str, Any]]:
 
 def _cell(value: float | None, say: Any, missed: str = "") -> dict[str, Any]:
     return {"value": "" if value is None else f"{value:.9g}", "text": missed if value is None else say(value)}
-
-
-def _of(comparison: Comparison, name: str, workload: str) -> list[Mapping[str, Any]]:
-    return [row for row in comparison.beside.get(name, ()) if row["workload"] == workload]
-
-
-def _secagg(row: Mapping[str, Any]) -> str:
-    times = " and ".join(f"{row[way] / row['plain']:.2f} {way}" for way in ("up", "down"))
-    return (
-        f"{amount(row['up'])} up and {amount(row['down'])} down a node in a round of {row['nodes']}, messages and all: "
-        f"{times} times the model as float32."
-    )
-
-
-def _nncodec(row: Mapping[str, Any]) -> list[str]:
-    theirs = row["nncodec"]
-    compared = ["beyond its range", ""] if theirs is None else [amount(theirs), f"{row['bytes'] / theirs:.3g}"]
-    return [row["codec"], f"{row['nmse']:.3g}", amount(row["bytes"]), *compared]
 
 
 def _joules(value: float) -> str:

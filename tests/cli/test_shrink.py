@@ -24,7 +24,7 @@ from fedpress.simulations.workloads import task
 
 from .conftest import Call, start
 
-EVERYTHING = ("--prune", "0.5", "--by", "taylor", "--factorise", "svd", "--energy", "0.8", "--share-rows", "0.5")
+EVERYTHING = ("--prune", "0.5", "--by", "taylor", "--factorise", "svd", "--energy", "0.8")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def scores(folder: Path, x: Tensor) -> Tensor:
 
 def test_what_comes_out_is_whole(call: Call, empty: Path, run: Path) -> None:
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-    said = call("shrink", str(run), *EVERYTHING[:8], "--tune", "20", "--out", "small")
+    said = call("shrink", str(run), *EVERYTHING, "--tune", "20", "--out", "small")
     assert said.code == 0, said.err
     assert {path.name for path in (empty / "small").iterdir()} == {
         "result.json",
@@ -74,10 +74,9 @@ def test_what_comes_out_is_whole(call: Call, empty: Path, run: Path) -> None:
 
 
 def test_every_step_together_and_one_after_another(call: Call, empty: Path, run: Path) -> None:
-    assert call("shrink", str(run), *EVERYTHING, "--out", "one", "--json").code == 0
-    assert call("shrink", "one", "--share", "8", "--out", "two", "--json").code == 0
+    assert call("shrink", str(run), *EVERYTHING, "--share", "8", "--out", "one", "--json").code == 0
     kinds = [step["step"] for step in json.loads((empty / "one" / "report.json").read_text())["steps"]]
-    assert kinds == ["prune", "factorise", "share rows"]
+    assert kinds == ["prune", "factorise", "share"]
     assert call("shrink", str(run), *EVERYTHING[:4], "--out", "one", "--force", "--json").code == 0
     said = call("shrink", "one", "--share", "8", "--tune", "5", "--out", "two", "--force", "--json")
     assert said.code == 0, said.err
@@ -97,7 +96,7 @@ def test_the_same_call_makes_the_same_bits(call: Call, empty: Path, run: Path) -
 
 
 def test_a_smaller_model_goes_on_being_federated(call: Call, empty: Path, run: Path) -> None:
-    assert call("shrink", str(run), *EVERYTHING[:8], "--share", "8", "--out", "small").code == 0
+    assert call("shrink", str(run), *EVERYTHING, "--share", "8", "--out", "small").code == 0
     words = (
         "--clients",
         "4",
@@ -158,7 +157,6 @@ def test_tuning_brings_it_nearer_to_the_model_it_comes_from(call: Call, empty: P
         (["--factorise", "svd", "--energy", "0"], "energy"),
         (["--share", "1"], "got 1"),
         (["--share", "300"], "got 300"),
-        (["--share-rows", "1.5"], "share-rows"),
         (["--drop", "1"], "1 layers cannot be dropped"),
         (["--drop", "-1"], "got -1"),
         (["--prune", "0.5", "--tune", "-1"], "tune"),
@@ -257,9 +255,7 @@ def test_without_the_extra_the_line_says_how_to_get_it(
     assert call("shrink", str(run), "--share", "16", "--out", "small").code == 0  # which needs no graph
 
 
-@pytest.mark.parametrize(
-    "words", [("--prune", "0.5"), ("--factorise", "svd"), ("--share", "8"), ("--share-rows", "0.5")]
-)
+@pytest.mark.parametrize("words", [("--prune", "0.5"), ("--factorise", "svd"), ("--share", "8")])
 def test_what_shares_weights_already_is_not_changed_otherwise(
     call: Call, empty: Path, run: Path, words: tuple[str, str]
 ) -> None:

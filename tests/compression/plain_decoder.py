@@ -625,7 +625,7 @@ STAGES = {
     },
     **dict.fromkeys(("topk", "threshold", "rows", "gate", "randk"), spread),
     **dict.fromkeys(("qsgd", "ternary"), scaled),
-    **{"uniform": uniform, "quant": uniform, "sign": sign, "affine": affine, "kmeans": kmeans},
+    **{"uniform": uniform, "sign": sign, "affine": affine, "kmeans": kmeans},
     **{"deadzone": deadzone, "trellis": trellis, "ternarise": ternarise, "lowrank": lowrank},
     **{"hadamard": hadamard, "drive": drive, "eden": eden, "powersgd": powersgd},
     **{"zstd": zstd, "pack": pack, "quad": quad, "ans": ans},

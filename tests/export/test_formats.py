@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fedpress.compression.errors import SettingError
 from fedpress.compression.model import Plan, sharing
-from fedpress.compression.model.sharing import Clusters, Share
+from fedpress.compression.model.sharing import Share
 from fedpress.server.distillation import scores_of
 from fedpress.server.export import FORMATS, export, formats, measure
 from fedpress.simulations import models
@@ -103,12 +103,11 @@ def test_without_the_extra_it_is_named(format: str, monkeypatch: pytest.MonkeyPa
         export(nn.Linear(2, 2), torch.rand(2, 2), format)
 
 
-@pytest.mark.parametrize("by", ["values", "rows"])
-def test_a_model_that_shares_weights_is_exported_with_plain_ones(by: str) -> None:
+def test_a_model_that_shares_weights_is_exported_with_plain_ones() -> None:
     have("onnx")
     torch.manual_seed(0)
     model, x = models.mlp(0.0), torch.rand(20, 1, 8, 8)
-    shared = Plan((sharing.choose(model, x, by, 16, 0.5).step,)).apply(model)
+    shared = Plan((sharing.choose(model, 16).step,)).apply(model)
     before = {name: tensor.clone() for name, tensor in shared.state_dict().items()}
     assert compare(shared, x, "onnx", int8=False) < 1e-4
     assert {name for name in before if torch.equal(before[name], shared.state_dict()[name])} == before.keys()
@@ -118,5 +117,5 @@ def test_a_model_that_shares_weights_is_exported_with_plain_ones(by: str) -> Non
 def test_executorch_takes_shared_weights_too() -> None:
     have("executorch")
     model, x = nn.Sequential(nn.Linear(8, 16)), torch.rand(4, 8)
-    shared = Plan((Share({"0": Clusters("values", 4)}),)).apply(model)
+    shared = Plan((Share({"0": 4}),)).apply(model)
     assert compare(shared, x, "executorch", int8=False) < 1e-4

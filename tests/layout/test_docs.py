@@ -157,7 +157,7 @@ def test_the_readme_installs_the_tested_set() -> None:
 
 def test_the_names_that_others_rely_on_are_there() -> None:
     assert {"FrameError", "Layout", "codec", "codecs"} <= set(fedpress.__all__)
-    codec = fedpress.codec("ef | topk(0.01) | quant(4) | ans")
+    codec = fedpress.codec("ef | topk(0.01) | uniform(4) | ans")
     assert list(inspect.signature(codec.encode).parameters)[:3] == ["update", "state", "rng"]
     assert list(inspect.signature(codec.decode).parameters)[:2] == ["frame", "layout"]
     assert "compress" in fedpress.client.__all__

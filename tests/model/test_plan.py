@@ -19,8 +19,8 @@ from .conftest import CASES, made
 
 LAYERS = {
     "prune": {"0": {"out": [0, 3, 5], "in": None}, "3": {"out": None, "in": [0, 3, 5]}},
-    "factorise": {"3": {"by": "tucker2", "ranks": [3, 8]}, "7": {"by": "svd", "ranks": [20]}},
-    "share": {"7.0": {"by": "values", "clusters": 16}, "7.1": {"by": "rows", "clusters": 30}},
+    "factorise": {"3": {"by": "spatial", "rank": 3}, "7": {"by": "svd", "rank": 20}},
+    "share": {"7.0": {"clusters": 16}, "7.1": {"clusters": 30}},
     "drop": ["9"],
 }
 
@@ -38,7 +38,7 @@ def steps() -> list[Step]:
         lambda m: dropping.choose(m, x, 1, batches),
         lambda m: pruning.choose(m, x, 0.3, "taylor", batches),
         lambda m: factorise.choose(m, "svd", 0.5),
-        lambda m: sharing.choose(m, x, "values", 4),
+        lambda m: sharing.choose(m, 4),
     ):
         chosen.append(choose(Plan(tuple(chosen)).apply(model)).step)
     return chosen
@@ -93,12 +93,11 @@ def test_no_steps_make_the_model_itself() -> None:
         (plan(prune={"0": {"out": [-1], "in": None}}), "-1"),
         (plan(prune={"0": {"out": [0.5], "in": None}}), "0.5"),
         (plan(prune={"0": {"out": [True], "in": None}}), "True"),
-        (plan(factorise={"7": {"by": "svdd", "ranks": [1]}}), "'svd'"),
-        (plan(factorise={"7": {"by": "svd", "ranks": [0]}}), "at least 1"),
-        (plan(factorise={"7": {"by": ["svd"], "ranks": [1]}}), "svd"),
-        (plan(share={"7": {"by": "value", "clusters": 4}}), "'values'"),
-        (plan(share={"7": {"by": ["values"], "clusters": 4}}), "values"),
-        (plan(share={"7": {"by": "values", "clusters": 0}}), "at least 1"),
+        (plan(factorise={"7": {"by": "svdd", "rank": 1}}), "'svd'"),
+        (plan(factorise={"7": {"by": "svd", "rank": 0}}), "at least 1"),
+        (plan(factorise={"7": {"by": ["svd"], "rank": 1}}), "svd"),
+        (plan(share={"7": {"by": "values", "clusters": 4}}), "clusters"),
+        (plan(share={"7": {"clusters": 0}}), "at least 1"),
         (plan(drop=[]), "not empty"),
         (plan(drop=[1]), "text"),
     ],
@@ -118,16 +117,14 @@ def test_what_is_no_plan_gets_one_line(data: Any, said: str) -> None:
         (plan(prune={"1": {"out": [0], "in": None}}), "ReLU"),
         (plan(prune={"0": {"out": [0, 8], "in": None}}), "8 outputs"),
         (plan(prune={"7": {"out": None, "in": [256]}}), "256 inputs"),
-        (plan(factorise={"99": {"by": "svd", "ranks": [1]}}), "'99'"),
-        (plan(factorise={"7": {"by": "tucker2", "ranks": [1, 1]}}), "tucker2"),
-        (plan(factorise={"7": {"by": "svd", "ranks": [111]}}), "[110]"),
-        (plan(factorise={"3": {"by": "tucker2", "ranks": [3]}}), "[8, 16]"),
-        (plan(factorise={"3": {"by": "separable", "ranks": [10**12]}}), "[16]"),
-        (plan(share={"1": {"by": "values", "clusters": 4}}), "ReLU"),
-        (plan(share={"7": {"by": "values", "clusters": 257}}), "256"),
-        (plan(share={"10": {"by": "rows", "clusters": 11}}), "10"),
+        (plan(factorise={"99": {"by": "svd", "rank": 1}}), "'99'"),
+        (plan(factorise={"7": {"by": "spatial", "rank": 1}}), "spatial"),
+        (plan(factorise={"7": {"by": "svd", "rank": 111}}), "110"),
+        (plan(factorise={"3": {"by": "spatial", "rank": 10**12}}), "40"),
+        (plan(share={"1": {"clusters": 4}}), "ReLU"),
+        (plan(share={"7": {"clusters": 257}}), "256"),
         (plan(drop=["99"]), "'99'"),
-        (plan(share={"0": {"by": "values", "clusters": 4}}, prune={"0": {"out": [0], "in": None}}), "before"),
+        (plan(share={"0": {"clusters": 4}}, prune={"0": {"out": [0], "in": None}}), "before"),
     ],
 )
 @pytest.mark.parametrize("way", ["apply", "build"])

@@ -9,15 +9,15 @@ from torch import nn
 from fedpress.compression.errors import SettingError
 from fedpress.compression.model import Plan, sharing
 from fedpress.compression.model.looking import loss
-from fedpress.compression.model.sharing import Clusters, Share, unpack
+from fedpress.compression.model.sharing import Share, unpack
 
 from .conftest import CASES, Case, examples, made
 
 
 @pytest.mark.parametrize("clusters", [2, 3, 5, 16, 17, 256])
 def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clusters: int) -> None:
-    model, x = made(case)
-    step = sharing.choose(model, x, "values", clusters).step
+    model, _ = made(case)
+    step = sharing.choose(model, clusters).step
     shared = Plan((step,)).apply(model)
     assert isinstance(step, Share)
     for name in step.layers:
@@ -30,10 +30,9 @@ def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clu
         torch.testing.assert_close((before - weight).detach().abs().flatten(), nearest, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("by", ["values", "rows"])
-def test_the_file_is_smaller_and_unpacking_changes_no_answer(case: Case, by: str) -> None:
+def test_the_file_is_smaller_and_unpacking_changes_no_answer(case: Case) -> None:
     model, x = made(case)
-    shared = Plan((sharing.choose(model, x, by, 16, 0.4).step,)).apply(model).eval()
+    shared = Plan((sharing.choose(model, 16).step,)).apply(model).eval()
     before = save(shared.state_dict())
     plain = unpack(shared).eval()
     assert torch.equal(plain(x), shared(x))
@@ -47,36 +46,24 @@ def test_the_file_is_smaller_and_unpacking_changes_no_answer(case: Case, by: str
 
 
 def test_sixteen_values_take_four_bits_a_weight() -> None:
-    model, x = made(CASES["mlp"])
-    shared = Plan((sharing.choose(model, x, "values", 16).step,)).apply(model)
+    model, _ = made(CASES["mlp"])
+    shared = Plan((sharing.choose(model, 16).step,)).apply(model)
     assert sum(tensor.nbytes for tensor in shared.state_dict().values()) == (64 * 128 + 128 * 10) // 2 + 4 * (
         2 * 16 + 138
     )
 
 
-def test_as_many_clusters_as_values_or_rows_lose_nothing() -> None:
+def test_as_many_clusters_as_values_lose_nothing() -> None:
     model = nn.Sequential(nn.Linear(30, 6))
     with torch.no_grad():
         model[0].weight.copy_(model[0].weight.detach().mul(4).round())
     x = torch.randn(5, 30)
-    for it in (Clusters("values", 20), Clusters("rows", 6)):
-        assert torch.equal(Plan((Share({"0": it}),)).apply(model)(x), model(x))
-
-
-def test_rows_that_are_alike_become_one() -> None:
-    torch.manual_seed(0)
-    kinds = torch.randn(3, 40)
-    model = nn.Sequential(nn.Linear(40, 12))
-    with torch.no_grad():
-        model[0].weight.copy_(kinds.repeat(4, 1) + 1e-3 * torch.randn(12, 40))
-    shared = Plan((Share({"0": Clusters("rows", 3)}),)).apply(model)
-    assert torch.allclose(shared[0].weight, model[0].weight, atol=1e-2)  # type: ignore[index]
-    assert len({tuple(row) for row in shared[0].weight.tolist()}) == 3  # type: ignore[index,union-attr,operator]
+    assert torch.equal(Plan((Share({"0": 20}),)).apply(model)(x), model(x))
 
 
 def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
     model, x = made(CASES["mlp"])
-    shared = Plan((sharing.choose(model, x, "values", 4).step,)).apply(model)
+    shared = Plan((sharing.choose(model, 4).step,)).apply(model)
     plain = unpack(shared)
     for one in (shared, plain):
         for batch, y in examples(x):
@@ -87,33 +74,11 @@ def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
         assert pull == pytest.approx(float(grad[weight == value].mean()), rel=1e-3, abs=1e-6)
 
 
-def test_the_answering_layer_keeps_its_rows_apart() -> None:
-    model, x = made(CASES["cnn"])
-    choice = sharing.choose(model, x, "rows", share=0.5)
-    assert "10" not in choice.parts
-    assert "answers" in choice.left["10"]
-
-
-def test_a_layer_of_many_rows_says_that_fewer_stay_than_were_wanted() -> None:
-    model = nn.Sequential(nn.Linear(64, 600), nn.Linear(600, 10))
-    choice = sharing.choose(model, torch.randn(2, 64), "rows", share=0.5)
-    assert choice.step.json()["layers"] == {"0": {"by": "rows", "clusters": 256}}
-    assert choice.left["0"] == "256 of 600 rows stay different, the most there are, where 0.5 is 300"
-
-
-@pytest.mark.parametrize(
-    ("by", "clusters", "share", "said"),
-    [
-        ("value", 16, 0.5, "'values'"),
-        ("values", 1, 0.5, "got 1"),
-        ("values", 257, 0.5, "257"),
-        ("rows", 16, 1.0, "1.0"),
-    ],
-)
-def test_a_wrong_wish_is_refused(by: str, clusters: int, share: float, said: str) -> None:
-    model, x = made(CASES["mlp"])
-    with pytest.raises(SettingError, match=said):
-        sharing.choose(model, x, by, clusters, share)
+@pytest.mark.parametrize("clusters", [1, 257])
+def test_a_wrong_wish_is_refused(clusters: int) -> None:
+    model, _ = made(CASES["mlp"])
+    with pytest.raises(SettingError, match=str(clusters)):
+        sharing.choose(model, clusters)
 
 
 def test_a_shared_model_s_places_survive_any_count() -> None:
@@ -126,5 +91,5 @@ def test_a_shared_model_s_places_survive_any_count() -> None:
                 values = torch.from_numpy(rng.integers(0, clusters, size).astype(np.float32))
                 with torch.no_grad():
                     model[0].weight.copy_(values)
-                shared = Plan((Share({"0": Clusters("values", clusters)}),)).apply(model)
+                shared = Plan((Share({"0": clusters}),)).apply(model)
                 assert torch.equal(shared[0].weight.detach()[0], values)  # type: ignore[index,operator,union-attr]

@@ -1,4 +1,4 @@
-"""Figures of `bench codec` that have closed forms, and the hull of the peer's points."""
+"""Figures of `bench codec` that have closed forms."""
 
 import math
 from pathlib import Path
@@ -16,16 +16,10 @@ from fedpress.simulations.bench.codec import (
     laplacian_bound,
     measure,
     nmse,
-    targets,
 )
-from fedpress.simulations.bench.peer import Point, bytes_at, near
 from fedpress.simulations.bench.recorded import RECORDINGS, record, recorded
 
 UPDATES = Path(__file__).parents[1] / "data" / "updates"
-
-
-def point(nmse: float, size: int) -> Point:
-    return Point(qp=0, lambda_scale=0.0, bytes=size, nmse=nmse, encode=1.0, decode=1.0)
 
 
 def test_errors_and_bounds() -> None:
@@ -39,19 +33,6 @@ def test_errors_and_bounds() -> None:
     b = np.full(10, 0.5)
     assert laplacian_bound(b, 0.01) == pytest.approx(math.log2(math.e) - 0.5 * math.log2(2 * math.pi * math.e * 0.01))
     assert laplacian_bound(b, 10.0) == 0
-
-
-def test_the_hull_is_below_its_points_and_goes_no_further() -> None:
-    points = [point(0.01, 1000), point(0.1, 500), point(0.1, 900), point(1.0, 100), point(0.3, 490)]
-    assert bytes_at(points, 0.1) == 500
-    assert bytes_at(points, math.sqrt(0.1 * 0.01)) == pytest.approx(750)
-    assert bytes_at(points, 0.3) < 490
-    assert bytes_at(points, 0.001) is None
-    assert near(points, 0.11).bytes == 500
-    update = load_file(UPDATES / "digits.safetensors")
-    rows = [measure(f"{name}(nmse=0.1)", update, 1) for name in ("best", "fast")]
-    (row,) = [row for row in targets(update, rows, points, points[:4]) if row["nmse"] == 0.1]
-    assert row["best_bytes"] == rows[0].bytes / 500
 
 
 def test_real_updates_are_what_the_command_makes(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 
-SETTINGS = {"rounds": 3, "per-round": 5, "clients": 20, "seed": 3, "up": "ef | topk(0.1) | quant(4) | ans"}
+SETTINGS = {"rounds": 3, "per-round": 5, "clients": 20, "seed": 3, "up": "ef | topk(0.1) | uniform(4) | ans"}
 
 
 def outcome(folder: Path, **settings: str | int) -> tuple[bytes, list[dict[str, float]]]:

@@ -1,27 +1,36 @@
-"""NNCodec as a peer, https://github.com/fraunhoferhhi/nncodec: an ISO/IEC 15938-17 coder.
+#!/usr/bin/env python3
+"""Measure codecs and NNCodec, https://github.com/fraunhoferhhi/nncodec, an ISO/IEC 15938-17 coder, on recorded updates.
 
-It lives in an environment of its own, `pip install nncodec==2.1.3`, whose python is named to us. Its quality is set by
+    python experiments/nncodec.py PYTHON --updates updates > docs/codec.json
+
+PYTHON is the interpreter of an environment that has NNCodec (`pip install nncodec==2.1.3`). Its quality is set by
 a quantisation parameter and by lambda_scale, how much a bit weighs in its decisions: its public function leaves that at
 0, and its best is elsewhere, so both are swept, and the lower hull is what it can do.
 """
 
+import argparse
 import hashlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedpress.compression import Layout, Update
 from fedpress.compression.errors import SettingError
+from fedpress.simulations.bench.codec import bench_codec, default_specs
+from fedpress.simulations.bench.recorded import recorded
 
 QPS = tuple(range(-72, 9, 4))
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-_WORKER = Path(__file__).with_name("peer_worker.py")
+ASKED = {0.3: 0.20, 0.1: 0.20, 0.03: 0.4, 0.01: 0.8}  # nmse: bytes of `best` over those of NNCodec that are asked for
+_WORKER = Path(__file__).with_name("nncodec_worker.py")
 
 
 @dataclass(frozen=True)
@@ -93,3 +102,51 @@ def near(points: list[Point], nmse: float) -> Point:
     """Return the point of fewest bytes among those whose error is at most a quarter off, else the nearest."""
     close = [p for p in points if abs(np.log(p.nmse / nmse)) < np.log(1.25)]
     return min(close, key=lambda p: p.bytes) if close else min(points, key=lambda p: abs(float(np.log(p.nmse / nmse))))
+
+
+def targets(
+    update: Update, rows: Sequence[dict[str, Any]], points: list[Point], timed: Sequence[Point]
+) -> list[dict[str, Any]]:
+    """Return for each nmse how `best` and `fast` stand to NNCodec on its lower hull."""
+    megabytes = Layout.of(update).nbytes / 1e6
+    out = []
+    for (error, asked), peer in zip(ASKED.items(), timed, strict=True):
+        hull = bytes_at(points, error)
+        row: dict[str, Any] = {"nmse": error, "nncodec_bytes": hull, "asked": asked}
+        row |= {"nncodec_encode": megabytes / peer.encode, "nncodec_decode": megabytes / peer.decode}
+        for name in ("best", "fast"):
+            mine = next((r for r in rows if r["spec"] == f"{name}(nmse={error})"), None)
+            if mine is not None:
+                row[f"{name}_bytes"] = mine["bytes"] / hull if hull else None
+                row[f"{name}_encode"] = mine["encode"] / row["nncodec_encode"]
+                row[f"{name}_decode"] = mine["decode"] / row["nncodec_decode"]
+        out.append(row)
+    return out
+
+
+def main() -> None:
+    """Print, as JSON, what `fedpress bench codec` prints, and how it compares with NNCodec."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("python", type=Path)
+    parser.add_argument("--updates", type=Path, default=Path("updates"))
+    parser.add_argument("--only", default="", help="names of updates, with commas")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--cache", type=Path, default=Path("nncodec-cache"))
+    given = parser.parse_args()
+    updates = [row for row in recorded(given.updates) if not given.only or row[0] in given.only.split(",")]
+    result = bench_codec(
+        updates, default_specs(), repeats=given.repeats, note=lambda line: print(line, file=sys.stderr)
+    )
+    for (name, update, _), found in zip(updates, result, strict=True):
+        print(f"{name}: NNCodec", file=sys.stderr)
+        points = sweep(given.python, update, given.cache)
+        # The points may have been kept from another day: speed is measured now.
+        chosen = [near(points, error) for error in ASKED]
+        timed = run(given.python, update, [(point.qp, point.lambda_scale) for point in chosen], given.repeats)
+        found["nncodec"] = [asdict(point) for point in points]
+        found["targets"] = targets(update, found["codecs"], points, timed)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,25 +1,36 @@
-"""What secure aggregation costs: flwr's own SecAgg+, run for a round, its real messages counted.
+#!/usr/bin/env python3
+"""Measure what secure aggregation costs: one round of Flower's SecAgg+, its real messages counted.
+
+    python experiments/secagg.py RUN    RUN is a folder that `fedpress simulate` left; prints JSON
+
+The round has the model of RUN and as many nodes as the first round of RUN.
 
 SecAgg+, Bell et al. 2020, https://eprint.iacr.org/2020/704: the server learns the sum of the updates and none of them.
 Each parameter is masked as an integer below 2^32, which flwr 1.41 sends in eight bytes, so that no codec of updates can
-go under it: what it costs stands beside the candidates. It is flwr's older interface, touched nowhere else.
+go under it. It is flwr's older interface, used nowhere else.
 """
 
+import json
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
+from safetensors.numpy import load_file
 
 from fedpress.compression import Layout, Update
 from fedpress.compression.errors import FedpressError
+from fedpress.server.record import MODEL, TRAFFIC
 from fedpress.server.wire import message_nbytes
 from fedpress.simulations.engine.flower import identify, message_of, parts_of, stamp
+from fedpress.simulations.network.clock import read_visits
 
 SHARES, THRESHOLD = 3, 2  # of flwr's own example
 _EXAMPLES, _MOST = 10, 100.0  # that each node weighs, and may
@@ -35,15 +46,12 @@ class SecAgg:
     plain: int  # of the model as float32
 
 
-def measure(model: Update, nodes: int) -> SecAgg | None:
-    """Return what a round of SecAgg+ with so many nodes, three at least, costs; None if this flwr has none."""
-    try:
-        from flwr.server.workflow import SecAggPlusWorkflow
-    except ImportError:
-        return None
+def measure(model: Update, nodes: int) -> SecAgg:
+    """Return what a round of SecAgg+ with so many nodes, three at least, costs."""
     from flwr.common import FitIns, ndarrays_to_parameters
     from flwr.compat.common.recorddict_compat import parameters_to_arrayrecord
     from flwr.server.compat.legacy_context import LegacyContext
+    from flwr.server.workflow import SecAggPlusWorkflow
     from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
 
     floats = {t.name: model[t.name].astype(np.float32) for t in Layout.of(model).floating}
@@ -115,3 +123,16 @@ class _Grid:
 
         result = FitRes(Status(Code.OK, ""), self._parameters, _EXAMPLES, {})
         return Message(fitres_to_recorddict(result, keep_input=True), reply_to=message)
+
+
+def main() -> None:
+    """Print what the round costs a node, as JSON."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1])
+    nodes = sum(visit.round == 1 for visit in read_visits(folder / TRAFFIC))
+    print(json.dumps(asdict(measure(load_file(folder / MODEL), nodes))))
+
+
+if __name__ == "__main__":
+    main()
