@@ -11,15 +11,16 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedpress.client.mod import compress, node_name
-from fedpress.client.settings import Training
-from fedpress.client.training import Examples, count_classes
-from fedpress.client.training import evaluate as evaluate_model
-from fedpress.client.training import train as train_model
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.groups import Group, Groups
-from fedpress.compression.message import CLASSES
-from fedpress.compression.settings import Value, read
+from fedpress.client.mod import compress
+from fedpress.client.mod.mod import node_name
+from fedpress.client.training.loop import Examples, count_classes
+from fedpress.client.training.loop import evaluate as evaluate_model
+from fedpress.client.training.loop import train as train_model
+from fedpress.client.training.settings import Training
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.settings import Value, read
+from fedpress.protocol.groups import Group, Groups
+from fedpress.protocol.messages import CLASSES
 
 
 def _initial(context: Context) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def _made(task: Any, group: Group | None, scale: float) -> torch.nn.Module:
     model: torch.nn.Module = task.model(group.model) if group and group.model else task.model()
     if group is None or group.width == 1:
         return model
-    from fedpress.compression.model.widths import narrow
+    from fedpress.compression.model.narrow import narrow
 
     return narrow(model, group.width, scale)
 

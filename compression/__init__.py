@@ -1,14 +1,13 @@
-"""Compression: named tensors in, a frame of bytes out, and back. Knows no flwr, and no torch but for `model/`.
+"""Compression: named tensors in, a frame of bytes out, and back. Imports no flwr, and torch in `model/` only.
 
 `parse("ef | topk(0.01) | uniform(4) | ans")` is a codec; `Layout.of(update)` the names, shapes and dtypes that both
 ends agree on. A codec's `encode` turns an update and a state into a frame and the next state; `decode` raises
 FrameError and nothing else. Add a method as one file in `stages/` and one entry in `registry.py`.
 """
 
+from fedpress.common.errors import DataError, FedpressError, FrameError, SettingError, SpecError, UpdateError
 from fedpress.compression.codec import Codec, Stage, State, Streams
-from fedpress.compression.errors import DataError, FedpressError, FrameError, SettingError, SpecError, UpdateError
 from fedpress.compression.layout import Layout, Update
-from fedpress.compression.ledger import Ledger
 from fedpress.compression.registry import codecs
 from fedpress.compression.spec import parse
 
@@ -18,7 +17,6 @@ __all__ = [
     "FedpressError",
     "FrameError",
     "Layout",
-    "Ledger",
     "SettingError",
     "SpecError",
     "Stage",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import SpecError
+from fedpress.common.errors import SpecError
 from fedpress.compression.layout import Layout, Update
 
 Streams = dict[str, NDArray[Any]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}

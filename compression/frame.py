@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import FrameError, UpdateError
+from fedpress.common.errors import FrameError, UpdateError
 
 MAGIC = b"fp"
 VERSION = 1

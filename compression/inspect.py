@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Codec
-from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import VERSION, read_frame
 from fedpress.compression.layout import Layout
 from fedpress.compression.pipeline import Pipeline

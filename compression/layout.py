@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import FrameError, SettingError, UpdateError
+from fedpress.common.errors import FrameError, SettingError, UpdateError
 
 Update = dict[str, NDArray[Any]]  # a model's change, or a model: tensor by name
 

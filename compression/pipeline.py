@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpress.common.errors import FrameError, UpdateError
 from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Streams, no_target
-from fedpress.compression.errors import FrameError, UpdateError
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
-from fedpress.compression.stages.ans import SIDE, Ans
-from fedpress.compression.stepped import Stepped
+from fedpress.compression.stages.lossless.ans import SIDE, Ans
+from fedpress.compression.stages.quantize.step_search import Stepped
 from fedpress.compression.streams import take
 
 _ATTEMPTS = 5  # at a frame of so many bytes

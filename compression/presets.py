@@ -7,7 +7,7 @@ paper packs or codes integers in a way of its own, `ans` stands in for it: it ta
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from fedpress.compression.errors import SpecError
+from fedpress.common.errors import SpecError
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from typing import Any, get_args
 
 import numpy as np
 
+from fedpress.common.errors import SpecError, UpdateError, unknown
 from fedpress.compression.codec import Codec, Stage
-from fedpress.compression.errors import SpecError, UpdateError, unknown
 from fedpress.compression.frame import MAX_SPEC
 from fedpress.compression.layout import Layout
 from fedpress.compression.pipeline import Pipeline
-from fedpress.compression.preset import Preset
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.registry import STAGES, WRAPPERS, codecs
+from fedpress.compression.wrappers.named import Preset
 
 _MOST_STAGES = 16
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fedpress.compression.errors import FrameError, SpecError
+from fedpress.common.errors import FrameError, SpecError
+from fedpress.common.rng import words
 from fedpress.compression.layout import Layout
-from fedpress.compression.rng import words
 
 SUPPORTS = ("gap", "rows", "gate", "coin")  # streams that say where kept values stand; a frame has one at most
 _BLOCK = 1 << 16

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from nncodec import bytes_at, run, sweep
 
-from fedpress.client.settings import Training
-from fedpress.client.training import train
+from fedpress.client.training.loop import train
+from fedpress.client.training.settings import Training
+from fedpress.common.rng import derive
+from fedpress.common.settings import Value, read
 from fedpress.compression import Layout, Update, parse
-from fedpress.compression.message import LOSSLESS, difference
-from fedpress.compression.rng import derive
-from fedpress.compression.settings import Value, read
+from fedpress.compression.updates import difference
+from fedpress.protocol.messages import LOSSLESS
 from fedpress.simulations.bench.codec import nmse
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task

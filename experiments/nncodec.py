@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from fedpress.common.errors import SettingError
 from fedpress.compression import Layout, Update
-from fedpress.compression.errors import SettingError
 from fedpress.simulations.bench.codec import bench_codec, default_specs
-from fedpress.simulations.bench.recorded import recorded
+from fedpress.simulations.bench.recorded_updates import recorded
 
 QPS = tuple(range(-72, 9, 4))
 LAMBDAS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)

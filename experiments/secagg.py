@@ -25,11 +25,11 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from safetensors.numpy import load_file
 
+from fedpress.common.errors import FedpressError
 from fedpress.compression import Layout, Update
-from fedpress.compression.errors import FedpressError
-from fedpress.server.record import MODEL, TRAFFIC
-from fedpress.server.wire import message_nbytes
-from fedpress.simulations.engine.flower import identify, message_of, parts_of, stamp
+from fedpress.flower.message_size import message_nbytes
+from fedpress.flower.runtime import identify, message_of, parts_of, stamp
+from fedpress.server.run.recorder import MODEL, TRAFFIC
 from fedpress.simulations.network.clock import read_visits
 
 SHARES, THRESHOLD = 3, 2  # of flwr's own example

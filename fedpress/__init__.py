@@ -1,8 +1,8 @@
 """fedpress: federated learning on Flower that sends as few bytes as possible, both ways.
 
-The front door: the version and the few names that everyone uses. The work is done in four rooms:
-`fedpress.compression` (tensors to bytes and back), `fedpress.client` (training on the device),
-`fedpress.server` (aggregation) and `fedpress.simulations` (many virtual clients on one machine).
+The few names that everyone uses, and the version. The work is done in `fedpress.compression` (tensors to bytes and
+back), `fedpress.client` (training on the device), `fedpress.server` (aggregation) and `fedpress.simulations` (many
+virtual clients on one machine); `fedpress.common`, `fedpress.protocol` and `fedpress.flower` are what they share.
 """
 
 from pathlib import Path
@@ -11,8 +11,9 @@ from pathlib import Path
 if (Path(__file__).parent.parent / "server" / "app.py").is_file():
     __path__.append(str(Path(__file__).parent.parent))
 
+from fedpress.common.version import VERSION
 from fedpress.compression import FrameError, Layout, codecs
 from fedpress.compression import parse as codec
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = ["FrameError", "Layout", "__version__", "codec", "codecs"]

@@ -6,14 +6,14 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fedpress.compression.settings import read
-from fedpress.server.aggregate import model_record
-from fedpress.server.build import build
-from fedpress.server.fleet.build import build_fleet
+from fedpress.common.settings import read
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.heterogeneous.factory import build_fleet
 from fedpress.server.personal.finetune import FineTuning
 from fedpress.server.personal.settings import Personalising
-from fedpress.server.record import CHECKPOINT, Recorder
+from fedpress.server.run.recorder import CHECKPOINT, Recorder
 from fedpress.server.settings import Serving
+from fedpress.server.strategy.factory import build
 
 NODES = "nodes-file"  # who is who among enrolled nodes; empty if nobody is enrolled
 BELLS = "bells"  # folder of the bells between the ServerApp and the gate; empty for none
@@ -32,7 +32,7 @@ def main(grid: Grid, context: Context) -> None:
     fleet = build_fleet(config, task)
     initial = fleet.whole if fleet else task.initial()
     if NODES in config:  # deployed
-        from fedpress.server.polling import PollingGrid
+        from fedpress.flower.polling_grid import PollingGrid
 
         # Twice the model in float32 is more than any frame of it takes.
         largest = _SPARE + 2 * sum(4 * array.size for array in initial.values())

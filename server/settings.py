@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import require
 from fedpress.compression import parse
-from fedpress.compression.errors import SettingError
-from fedpress.compression.settings import require
-from fedpress.server.downlink import parse_down
+from fedpress.server.downlink.downlink import parse_down
 
 
 @dataclass(frozen=True)

@@ -13,20 +13,20 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.files import make_folder, replace
-from fedpress.compression.settings import Value
-from fedpress.server.checkpoint import VERSIONS
-from fedpress.server.configuration import CONFIG, go_on
-from fedpress.server.record import CHECKPOINT, RESULT, TRAFFIC
-from fedpress.simulations.check import check
+from fedpress.common.errors import SettingError
+from fedpress.common.files import make_folder, replace
+from fedpress.common.settings import Value
+from fedpress.server.checkpointing.files import VERSIONS
+from fedpress.server.run.configuration import CONFIG, go_on
+from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
 from fedpress.simulations.engine import simulate
-from fedpress.simulations.network.late import Late
-from fedpress.simulations.partitions import draw
-from fedpress.simulations.report import plot
+from fedpress.simulations.network.deadline import Late
+from fedpress.simulations.plots import plot
+from fedpress.simulations.preflight import check
+from fedpress.simulations.run_files import LOG, PARTITION, clear, holds
 from fedpress.simulations.settings import TASK, resolve
 from fedpress.simulations.workloads import task
-from fedpress.simulations.written import LOG, PARTITION, clear, holds
+from fedpress.simulations.workloads.partitions import draw
 
 CLIENTS = "clients"  # in the folder of checkpoints
 Watch = Callable[[dict[str, Any]], None]

@@ -4,24 +4,24 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
-from fedpress.client.settings import Training
-from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.groups import Groups
-from fedpress.compression.model.channels import channels_of
-from fedpress.compression.settings import Value, key_of, read, require
-from fedpress.server.configuration import read_tables
+from fedpress.client.training.settings import Training
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.settings import Value, key_of, read, require
+from fedpress.compression.model.channel_axes import channels_of
+from fedpress.protocol.groups import Groups
 from fedpress.server.distillation import Distilling
-from fedpress.server.fleet.build import check_fleet
+from fedpress.server.heterogeneous.factory import check_fleet
 from fedpress.server.personal.settings import Personalising
-from fedpress.server.policies import PREFIX as POLICY
-from fedpress.server.policies import build_policy
+from fedpress.server.rate_control.policies import PREFIX as POLICY
+from fedpress.server.rate_control.policies import build_policy
+from fedpress.server.run.configuration import read_tables
 from fedpress.server.settings import Serving
 from fedpress.server.sparse.settings import Sparsifying
-from fedpress.server.strategies import PREFIX, build_strategy
-from fedpress.simulations.network.fleet import find_fleet
-from fedpress.simulations.network.links import find_link
-from fedpress.simulations.partitions import KINDS
+from fedpress.server.strategy.flower_strategies import PREFIX, build_strategy
+from fedpress.simulations.network.devices import find_fleet
+from fedpress.simulations.network.settings import Network
 from fedpress.simulations.workloads import find
+from fedpress.simulations.workloads.partitions import KINDS
 from fedpress.simulations.workloads.task import Workload
 
 ENGINES = ("inprocess", "ray")
@@ -63,23 +63,6 @@ class Simulated:
         if self.engine not in ENGINES:
             raise SettingError(unknown("engine", self.engine, ENGINES))
         check_device(self.device)
-
-
-@dataclass(frozen=True)
-class Network:
-    """The link and the devices that are simulated, where a round has a deadline or devices leave it."""
-
-    link: str = "4g"  # a name, trace:FILE, or either with ,loss=0.02 and the like behind it
-    fleet: str = "this"  # a name, with ,slower=8 and the like behind it
-    deadline: float = 0.0  # simulated seconds after which a reply comes too late; 0 for never
-    training_pace: float = 0.0  # seconds that this machine trains for an example, all local epochs together
-    coding_pace: float = 0.0  # seconds that it decodes and encodes for a reply
-
-    def __post_init__(self) -> None:
-        for name in ("deadline", "training_pace", "coding_pace"):
-            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        find_link(self.link)
-        find_fleet(self.fleet)
 
 
 SECTIONS: dict[str, type] = {

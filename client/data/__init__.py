@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from fedpress.client.data import folder, source, table
 from fedpress.client.data.examples import Local
-from fedpress.compression.errors import SettingError, unknown
+from fedpress.common.errors import SettingError, unknown
 
 __all__ = ["Local", "check", "read"]
 

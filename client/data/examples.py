@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import DataError
-from fedpress.compression.rng import derive
+from fedpress.common.errors import DataError
+from fedpress.common.rng import derive
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedpress.client.data.examples import Local, examples
-from fedpress.compression.errors import DataError
+from fedpress.common.errors import DataError
 
 CLASSES = "classes.txt"
 _WHOLE = (".npz", ".safetensors")

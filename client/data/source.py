@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fedpress.client.data.examples import Local, examples
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError
 
 
 def read(name: str) -> Local:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, quote
 import numpy as np
 
 from fedpress.client.data.examples import Local, examples
-from fedpress.compression.errors import DataError, SettingError, unknown
+from fedpress.common.errors import DataError, SettingError, unknown
 
 _OPTIONS = ("table", "x", "y", "dtype", "shape", "newest")
 _DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64")

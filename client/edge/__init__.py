@@ -1,5 +1,6 @@
-"""The device's runner: one process that trains where the data is, and talks to one server.
+"""The device's process: it trains where the data is, and talks to one server.
 
-In goes an enrolment file; out go replies to that server's messages. `enrolment.py` reads the file, `checks.py` says
-what keeps a device from taking part. Nothing here runs code that the server sent.
+In goes an enrolment file; out go replies to that server's messages. `enrolment.py` reads the file, `doctor.py` checks
+what could keep a device from taking part, `service.py` is `fedpress client`. Nothing here runs code that the server
+sent. A new check goes into `doctor.py`.
 """

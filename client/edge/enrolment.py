@@ -18,9 +18,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedpress.compression.address import parse_address
-from fedpress.compression.errors import EnrolmentError, PassphraseError, SettingError
-from fedpress.compression.settings import Value
+from fedpress.common.address import parse_address
+from fedpress.common.errors import EnrolmentError, PassphraseError, SettingError
+from fedpress.common.settings import Value
 
 SCHEMA = 1
 _FIELDS = ("schema", "name", "server", "ca", "key", "node", "expires")

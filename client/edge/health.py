@@ -6,8 +6,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fedpress.client.edge.status import Status
-from fedpress.compression.address import parse_address
-from fedpress.compression.errors import SettingError
+from fedpress.common.address import parse_address
+from fedpress.common.errors import SettingError
 
 SERVICE = "fedpress.client"
 _WATCHERS = 4  # that may wait for changes at once

@@ -20,8 +20,8 @@ the last:
 5. *done*: `done` names the message. Killed between 4 and 5: the reply is pushed again, and is known already.
 
 What if the reply never counts (the run is over, the round was too late)? The state keeps both residuals, one for either
-verdict, and the next message brings the verdict: `client/memory.py`. Its `turn` has grown with the state, so it is at
-least what the server has heard, and nothing is forgotten by mistake.
+verdict, and the next message brings the verdict: `client/mod/node_state.py`. Its `turn` has grown with the state, so it
+is at least what the server has heard, and nothing is forgotten by mistake.
 
 Left open where there is no gate, as with --insecure on loopback: a message whose way here was cut. The server's timeout
 ends such a round.
@@ -32,42 +32,21 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from flwr.app import RecordDict
 
-from fedpress.client.records import from_rows, to_rows
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.files import open_with, sync_folder
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import open_with, sync_folder
+from fedpress.flower.mail import Letter, Work
+from fedpress.protocol.records import from_rows, to_rows
 
 MAGIC = b"fedpress.state.1\n"
 _DIGEST = 16  # bytes
 _SERIES = 4  # whose states are kept: a device is in one at a time, and may come back to the last
 _LENGTH = 8  # bytes of a length, little-endian
-
-
-@dataclass(frozen=True)
-class Work:
-    """A message that the server handed out."""
-
-    id: str  # the message's, as the server names it
-    run: int
-    head: bytes  # the message without its content, and the tree of its objects, as flwr writes them
-    objects: dict[str, bytes] | None = None  # by id; None until they are here
-
-
-@dataclass(frozen=True)
-class Letter:
-    """A reply that is to reach the server."""
-
-    to: str  # id of the message that it answers
-    run: int
-    head: bytes  # the reply without its content, and the tree of its objects
-    objects: dict[str, bytes]
-    seconds: float  # that the app took
 
 
 class Journal:

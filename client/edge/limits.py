@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.settings import require
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import require
 
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24):([0-5]\d)")
 _SOON = 30.0  # seconds until what holds is looked at again

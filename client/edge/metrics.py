@@ -8,9 +8,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from fedpress.client.edge.status import Status
-from fedpress.client.edge.traffic import Traffic
-from fedpress.compression.address import parse_address
-from fedpress.compression.errors import SettingError
+from fedpress.common.address import parse_address
+from fedpress.common.errors import SettingError
+from fedpress.flower.byte_counter import Traffic
 
 
 class _Client(Collector):

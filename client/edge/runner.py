@@ -11,28 +11,22 @@ from weakref import ref
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedpress.client.edge.flower import Fleet, RunInfo, failure, letter_of, message_of
-from fedpress.client.edge.journal import Journal, Letter, Work
+from fedpress.client.edge.backoff import Pace, Polling
+from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Gatekeeper
-from fedpress.client.edge.pace import Pace, Polling
 from fedpress.client.edge.status import Status
-from fedpress.compression.errors import (
-    DataError,
-    OverError,
-    RefusedError,
-    ServerError,
-    SettingError,
-    VersionError,
-)
-from fedpress.compression.message import KEY
-from fedpress.compression.settings import Value
+from fedpress.common.errors import DataError, OverError, RefusedError, ServerError, SettingError, VersionError
+from fedpress.common.logs import LOGGER
+from fedpress.common.settings import Value
+from fedpress.flower.fleet_api import Fleet, RunInfo, failure, letter_of, message_of
+from fedpress.flower.mail import Letter, Work
 
 # A run may have these tasks made; what else is installed is not for the server to call.
 TASKS = ("fedpress.simulations.workloads:task",)
 _NAMED = ("task", "workload")  # settings of a run that may name an object
 _SAVED = 60.0  # seconds between two notes of what was used
 
-_log = logging.getLogger(KEY)
+_log = logging.getLogger(LOGGER)
 
 
 class Runner:

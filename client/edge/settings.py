@@ -5,10 +5,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fedpress.client.edge.backoff import Polling
 from fedpress.client.edge.limits import Limits
-from fedpress.client.edge.pace import Polling
-from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.settings import Value, key_of, read, read_toml, require
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.settings import Value, key_of, read, read_toml, require
 
 APP = "fedpress.client.app:app"
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.entropy.table import Tables
-from fedpress.compression.errors import FrameError
+from fedpress.common.errors import FrameError
+from fedpress.compression.entropy.frequency_tables import Tables
 from fedpress.compression.frame import Reader, put_varint
 
 _LOW = 1 << 16  # the smallest state

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.entropy.bits import BitReader
+from fedpress.compression.entropy.bit_io import BitReader
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Models that fit devices: fewer channels, lower ranks, shared weights, fewer layers. The one room here with torch.
+"""Smaller models: fewer channels, lower ranks, shared weights, fewer layers. The one folder of compression with torch.
 
-In goes a model and what is wanted of it; out comes a `Plan`, which is JSON: how a smaller model is made from the
-workload's own. `plan.apply(model)` makes it with the weights that it should have, `plan.build(model)` with room for
-them, to load a file into. A kind of step is one file with a `Step` in it, and one entry in `plan.KINDS`.
+In go a model and the size wanted; out comes a `Plan`, which is JSON: how a smaller model is made from the workload's
+own. `plan.apply(model)` makes it with its weights, `plan.build(model)` with room for them, to load a file into. A kind
+of step is one file with a `Step` in it, and one entry in `plan.KINDS`.
 """
 
 from fedpress.compression.model.plan import Plan

@@ -9,13 +9,13 @@ from typing import Self
 
 from torch import nn
 
-from fedpress.compression.errors import PlanError, unknown
-from fedpress.compression.files import replace
-from fedpress.compression.model.cutting import Prune
-from fedpress.compression.model.dropping import Drop
-from fedpress.compression.model.factors import Factorise
-from fedpress.compression.model.sharing import Share
+from fedpress.common.errors import PlanError, unknown
+from fedpress.common.files import replace
+from fedpress.compression.model.factor_layers import Factorise
+from fedpress.compression.model.layer_dropping import Drop
+from fedpress.compression.model.prune_channels import Prune
 from fedpress.compression.model.step import Json, Step
+from fedpress.compression.model.weight_sharing import Share
 
 PLAN = "plan.json"  # in a model's folder
 SCHEMA = 1

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedpress.compression.model.choice import Choice
-from fedpress.compression.model.looking import Batches, by_class
+from fedpress.compression.model.evaluation import Batches, by_class
 from fedpress.compression.model.plan import Plan
-from fedpress.compression.model.sharing import unpack
+from fedpress.compression.model.weight_sharing import unpack
 
 _ROUNDS = 30  # of a latency: each model in turn
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from torch import nn
 
-from fedpress.compression.errors import PlanError
+from fedpress.common.errors import PlanError
 
 Json = Any  # what json.loads returns
 

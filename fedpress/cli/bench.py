@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fedpress.cli.debug import Debug
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 
 bench = typer.Typer(help="Measure, side by side in one run.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def engine(
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.compression.units import amount
+    from fedpress.common.units import amount
     from fedpress.simulations.bench.engine import bench_engine
 
     errors = Console(stderr=True, quiet=json, highlight=False)
@@ -73,10 +73,10 @@ def codec(
     """
     from rich.console import Console
 
-    from fedpress.cli.codecs import print_codecs
+    from fedpress.cli.codec_table import print_codecs
     from fedpress.compression import parse
     from fedpress.simulations.bench.codec import bench_codec, default_specs
-    from fedpress.simulations.bench.recorded import recorded
+    from fedpress.simulations.bench.recorded_updates import recorded
 
     specs = [str(parse(spec)) for spec in codecs.split(";") if spec.strip()] or default_specs()
     wanted = [name.strip() for name in only.split(",") if name.strip()]
@@ -106,7 +106,7 @@ def edge(
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.compression.units import amount
+    from fedpress.common.units import amount
     from fedpress.simulations.bench.edge import bench_edge
 
     errors = Console(stderr=True, quiet=json, highlight=False)
@@ -142,7 +142,7 @@ def record(
     """
     from rich.console import Console
 
-    from fedpress.simulations.bench.recorded import RECORDINGS, record
+    from fedpress.simulations.bench.recorded_updates import RECORDINGS, record
 
     errors = Console(stderr=True, highlight=False)
     record(tuple(names or RECORDINGS), out, errors.print)

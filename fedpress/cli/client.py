@@ -12,8 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from fedpress.client.edge.status import Status
-    from fedpress.client.edge.traffic import Traffic
-    from fedpress.compression.settings import Value
+    from fedpress.common.settings import Value
+    from fedpress.flower.byte_counter import Traffic
 
 _EXAMPLE = """
 Take part in a federation from this device, until it is told to stop.
@@ -43,7 +43,7 @@ def client(  # noqa: D103  the help text is its docstring
     debug: Annotated[bool, typer.Option("--debug", help="Log more, with tracebacks.")] = False,
 ) -> None:
     from fedpress.client.edge.settings import resolve
-    from fedpress.compression.settings import read_pair
+    from fedpress.common.settings import read_pair
 
     pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
     named = {key: value for key, value in (("state", state), ("app", app)) if value is not None}
@@ -66,7 +66,7 @@ def client(  # noqa: D103  the help text is its docstring
     if insecure:
         logging.getLogger("fedpress").warning("INSECURE: anybody on this machine can read and change what is sent")
 
-    from fedpress.client.edge.client import serve
+    from fedpress.client.edge.service import serve
 
     started: list[object] = []  # a server that nobody holds is stopped
 
@@ -87,8 +87,8 @@ client.__doc__ = _EXAMPLE
 
 
 def _require_loopback(server: str) -> None:
-    from fedpress.compression.address import parse_address
-    from fedpress.compression.errors import SettingError
+    from fedpress.common.address import parse_address
+    from fedpress.common.errors import SettingError
 
     host, _ = parse_address(server)
     try:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedpress.cli.debug import Debug
-from fedpress.compression.errors import SettingError
-from fedpress.compression.settings import require
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import require
 
 if TYPE_CHECKING:
-    from fedpress.simulations.compare.runner import Standing
+    from fedpress.simulations.compare.executor import Standing
 
 _EXAMPLE = """
 Compare codecs on real runs, everything else equal: accuracy, bytes each way, seconds on a link; and say which to take.
@@ -53,12 +53,12 @@ def compare(  # noqa: D103  the help text is its docstring
 ) -> None:
     from rich.console import Console
 
-    from fedpress.compression.files import make_folder
-    from fedpress.compression.settings import read_pair
+    from fedpress.common.files import make_folder
+    from fedpress.common.settings import read_pair
     from fedpress.simulations.compare.candidates import find_suite, read_candidates
-    from fedpress.simulations.compare.compare import Question, cells_of
-    from fedpress.simulations.compare.compare import compare as run
-    from fedpress.simulations.network.fleet import find_fleet
+    from fedpress.simulations.compare.run import Question, cells_of
+    from fedpress.simulations.compare.run import compare as run
+    from fedpress.simulations.network.devices import find_fleet
     from fedpress.simulations.network.links import find_link
 
     if app is not None and workload is not None:
@@ -130,7 +130,7 @@ class _Progress:
 
     def show(self, standing: "Standing") -> None:
         """Show how far it is."""
-        from fedpress.compression.units import duration
+        from fedpress.common.units import duration
 
         last, left = standing.last, duration(standing.left) if standing.left else "0 s"
         said = f"{100 * last.result['final']['accuracy']:.2f} %" if last.result else f"failed: {last.reason}"
@@ -144,7 +144,7 @@ def _close(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.compression.units import amount, duration
+    from fedpress.common.units import amount, duration
 
     console = Console()
     for advice in result["advice"]:

@@ -37,8 +37,8 @@ def distil(
     """
     from rich.console import Console
 
-    from fedpress.server.student import Schooling
-    from fedpress.simulations.distil import distil_run
+    from fedpress.compression.model.distill import Schooling
+    from fedpress.simulations.postprocess.distill import distil_run
 
     whole = folder.resolve()
     place = out or whole.parent / f"{whole.name}-{model}"

@@ -10,10 +10,10 @@ import click
 import typer
 
 from fedpress.cli.debug import Debug
-from fedpress.compression.errors import FedpressError
+from fedpress.common.errors import FedpressError
 
 if TYPE_CHECKING:
-    from fedpress.compression.findings import Finding
+    from fedpress.common.diagnostics import Finding
 
 _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[red]failure[/]"}
 
@@ -51,8 +51,8 @@ def doctor(
 
 def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) -> Iterator["Finding"]:
     from fedpress.cli.passphrase import take_passphrase
-    from fedpress.client.edge.checks import inspect_device
-    from fedpress.compression.address import parse_address
+    from fedpress.client.edge.doctor import inspect_device
+    from fedpress.common.address import parse_address
 
     if server:
         parse_address(server)
@@ -61,8 +61,8 @@ def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) 
 
 
 def _server(keys: Path, listen: str, out: Path) -> Iterator["Finding"]:
-    from fedpress.compression.address import parse_address
-    from fedpress.server.deploy.checks import inspect_server
+    from fedpress.common.address import parse_address
+    from fedpress.server.deploy.doctor import inspect_server
     from fedpress.server.keys import PORT
 
     host, port = parse_address(listen) if listen else ("0.0.0.0", PORT)  # noqa: S104  as `fedpress server` does

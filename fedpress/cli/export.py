@@ -32,7 +32,7 @@ def export(
     """
     from rich.console import Console
 
-    from fedpress.simulations.export import export_run
+    from fedpress.simulations.postprocess.export import export_run
 
     progress = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     told = export_run(
@@ -53,7 +53,7 @@ def export(
 def _print(told: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
-    from fedpress.simulations.export import slower
+    from fedpress.simulations.postprocess.export import slower
 
     title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
@@ -79,7 +79,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
 
 def _taken(row: dict[str, Any]) -> tuple[str, str, str]:
     """Return the cells of what a file takes; empty where that was not measured."""
-    from fedpress.compression.units import amount
+    from fedpress.common.units import amount
 
     if row["seconds"] is None:
         return "", "", ""

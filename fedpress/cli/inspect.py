@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedpress.cli.debug import Debug
-from fedpress.compression.errors import DataError, FrameError
+from fedpress.common.errors import DataError, FrameError
 
 if TYPE_CHECKING:
     from rich.console import Console

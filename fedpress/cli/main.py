@@ -22,7 +22,7 @@ from fedpress.cli.keys import keys
 from fedpress.cli.server import server
 from fedpress.cli.shrink import shrink
 from fedpress.cli.simulate import simulate
-from fedpress.compression.errors import FedpressError, SettingError
+from fedpress.common.errors import FedpressError, SettingError
 
 STOPPED = 130  # what click makes of Ctrl-C
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 
 VARIABLE = "FEDPRESS_PASSPHRASE"
 

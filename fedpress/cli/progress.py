@@ -10,8 +10,8 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.table import Table
 
-from fedpress.compression.settings import Value
-from fedpress.compression.units import amount
+from fedpress.common.settings import Value
+from fedpress.common.units import amount
 
 
 class Progress:

@@ -40,13 +40,13 @@ def server(  # noqa: D103  the help text is its docstring
     _debug: Debug = False,
 ) -> None:
     # Only now: what follows imports flwr, which --help can do without.
-    from fedpress.cli.fleet import Fleet
     from fedpress.cli.progress import close
-    from fedpress.client.settings import Training
-    from fedpress.compression.address import parse_address
-    from fedpress.compression.settings import Value, read_pair
+    from fedpress.cli.server_table import Fleet
+    from fedpress.client.training.settings import Training
+    from fedpress.common.address import parse_address
+    from fedpress.common.settings import Value, read_pair
     from fedpress.server.deploy.settings import resolve
-    from fedpress.server.deploy.supervise import Place, serve
+    from fedpress.server.deploy.supervisor import Place, serve
     from fedpress.server.keys import PORT
 
     given: dict[str, Value] = dict(read_pair(text, "--set takes ") for text in setting or [])

@@ -36,8 +36,8 @@ def shrink(
     # Only now: what follows imports torch, which --help can do without.
     from rich.console import Console
 
-    from fedpress.simulations.shrink import Shrinking
-    from fedpress.simulations.shrink import shrink as make
+    from fedpress.simulations.postprocess.shrink import Shrinking
+    from fedpress.simulations.postprocess.shrink import shrink as make
 
     wanted = Shrinking(drop, prune, by, factorise, energy, share, tune)
     whole = folder.resolve()
@@ -55,7 +55,7 @@ def _print(told: dict[str, Any], console: "Console") -> None:
     from rich import box
     from rich.table import Table
 
-    from fedpress.compression.units import amount
+    from fedpress.common.units import amount
 
     table = Table(
         "layer", "weights", "", "parameters", "", "FLOPs", "", title="what became of layers", title_justify="left"

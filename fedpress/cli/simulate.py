@@ -76,7 +76,7 @@ def simulate(  # noqa: D103  the help text is its docstring
     }
     # Only now: what follows imports torch, which --help can do without.
     from fedpress.cli.progress import Progress, close
-    from fedpress.compression.settings import read_pair
+    from fedpress.common.settings import read_pair
     from fedpress.simulations.run import run, settings
 
     pairs = dict(read_pair(text, "--set takes ") for text in setting or [])

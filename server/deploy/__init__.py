@@ -1,6 +1,6 @@
-"""A deployed federation: a SuperLink of our own, a gate in front of it, and the run on it.
+"""The deployed server: a SuperLink, a proxy in front of it, and the run on it.
 
-`supervise.py` is `fedpress server`. In go settings and a folder of keys; out comes a run's folder. `gate.py` is all
-that is reachable from outside, `superlink.py` the process behind it, `control.py` our word to that process (flwr's
-private names are touched there alone), `enrolled.py` who may take part. Another way to watch goes beside `metrics.py`.
+In go settings and a folder of keys; out comes a run's folder. `supervisor.py` is `fedpress server`, `fleet_proxy.py`
+all that is reachable from outside, `superlink.py` the process behind it, `device_registry.py` who may take part. A new
+way to observe it goes beside `metrics.py`.
 """

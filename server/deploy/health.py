@@ -5,8 +5,8 @@ from concurrent import futures
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from fedpress.compression.address import join_address, parse_address
-from fedpress.compression.errors import SettingError
+from fedpress.common.address import join_address, parse_address
+from fedpress.common.errors import SettingError
 
 SUPERLINK, RUN = "superlink", "run"  # services that may be asked for; without a name it is both together
 _THREADS = 4

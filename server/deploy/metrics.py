@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedpress.compression.address import parse_address
-from fedpress.compression.errors import SettingError
+from fedpress.common.address import parse_address
+from fedpress.common.errors import SettingError
 from fedpress.server.deploy.state import State
 
 

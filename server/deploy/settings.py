@@ -4,20 +4,20 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
-from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.groups import Groups
-from fedpress.compression.settings import Value, key_of, read, require
-from fedpress.server.configuration import go_on, read_tables
-from fedpress.server.deploy.gate import LEAST_BODY
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.settings import Value, key_of, read, require
+from fedpress.protocol.groups import Groups
+from fedpress.server.deploy.fleet_proxy import LEAST_BODY
 from fedpress.server.distillation import Distilling
-from fedpress.server.fleet.build import check_fleet
+from fedpress.server.heterogeneous.factory import check_fleet
 from fedpress.server.personal.settings import Personalising
-from fedpress.server.policies import PREFIX as POLICY
-from fedpress.server.policies import build_policy
+from fedpress.server.rate_control.policies import PREFIX as POLICY
+from fedpress.server.rate_control.policies import build_policy
+from fedpress.server.run.configuration import go_on, read_tables
 from fedpress.server.settings import Serving
 from fedpress.server.sparse.settings import Sparsifying
-from fedpress.server.strategies import PREFIX as STRATEGY
-from fedpress.server.strategies import build_strategy
+from fedpress.server.strategy.flower_strategies import PREFIX as STRATEGY
+from fedpress.server.strategy.flower_strategies import build_strategy
 
 TASK = "task."  # of the keys that are the task's own: it is given them without
 _FREE = {"resume", "out", "nodes", "max-body", "timeout", "per-round", "min-replies"}  # of a run that goes on

@@ -9,7 +9,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fedpress.server.record import CHECKPOINT, RESULT, TRAFFIC
+from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
 
 
 @dataclass(frozen=True)

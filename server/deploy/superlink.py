@@ -8,10 +8,10 @@ import sysconfig
 import time
 from pathlib import Path
 
-from fedpress.compression.errors import FedpressError
-from fedpress.server import launcher
-from fedpress.server.deploy.control import Control
+from fedpress.common.errors import FedpressError
+from fedpress.flower.control_api import Control
 from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, KEY, init
+from fedpress.server.run import launcher
 
 LOG, DATABASE, HOME = "server.log", "superlink.db", "superlink"
 _START = 120.0  # seconds until it must answer

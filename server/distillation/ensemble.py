@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import DataError
-from fedpress.server.distillation.weighing import WEIGHINGS, Knows
+from fedpress.common.errors import DataError
+from fedpress.server.distillation.teacher_weights import WEIGHINGS, Knows
 
 EVALUATION_BATCH = 100  # larger ones fall out of the cache
 _TINY = torch.finfo(torch.float32).tiny

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedpress.compression.errors import SettingError
-from fedpress.server.distillation.collage import collage
+from fedpress.common.errors import SettingError
+from fedpress.server.distillation.augmentation import collage
 from fedpress.server.distillation.ensemble import Teacher
+from fedpress.server.distillation.image_folder import dead_leaves
 from fedpress.server.distillation.invert import invert
-from fedpress.server.distillation.leaves import dead_leaves
 from fedpress.server.distillation.settings import Distilling
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.settings import require
-from fedpress.server.distillation.weighing import WEIGHINGS
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.settings import require
+from fedpress.server.distillation.teacher_weights import WEIGHINGS
 
 CRITERIA = ("held-out", "clients", "agreement", "none")
 SOURCES = ("held-out", "noise", "inverted", "mnist")

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.files import create, replace
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import create, replace
 
 PORT = 9443  # where a server is looked for if nothing else is said
 CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, DEVICES = "ca.pem", "ca.key", "server.pem", "server.key", "devices"

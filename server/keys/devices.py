@@ -12,10 +12,10 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fedpress.compression import files
-from fedpress.compression.address import join_address, parse_address
-from fedpress.compression.errors import DataError, SettingError, unknown
-from fedpress.compression.settings import Value
+from fedpress.common import files
+from fedpress.common.address import join_address, parse_address
+from fedpress.common.errors import DataError, SettingError, unknown
+from fedpress.common.settings import Value
 from fedpress.server.keys import authority
 
 SCHEMA = 1

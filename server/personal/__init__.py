@@ -1,6 +1,6 @@
-"""Layers that stay on the device, and what the models that they make are worth there.
+"""Layers that stay on the device, and how accurate the models are that they make there.
 
-In goes the model that a run begins with; `layers` takes out of it what no message carries, so that the rest of the
-server never sees it. `finetune` lets nodes go on alone at the end. `spread` says what nodes' accuracies come to. A word
-for a kind of layer is added in `words`.
+In go the run's settings; `finetune` lets nodes train alone at the end, and `accuracy_summary` summarizes the nodes'
+accuracies. Which tensors stay is said by patterns (`compression/tensor_patterns.py`), and `server/downlink` takes them
+out of what is sent. A new setting goes into `settings.py`.
 """

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 
+from fedpress.common.logs import LOGGER
+from fedpress.common.rng import derive
 from fedpress.compression import FrameError, parse
-from fedpress.compression.message import KEY, LOSSLESS
-from fedpress.compression.rng import derive
-from fedpress.server.aggregate import model_record, refuse
-from fedpress.server.exchange import Exchange
+from fedpress.protocol.messages import LOSSLESS
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.aggregation.client_update import refuse
+from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.personal.settings import Personalising
 
-_log = logging.getLogger(KEY)
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)

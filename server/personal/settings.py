@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fedpress.compression.settings import require
+from fedpress.common.settings import require
 
 
 @dataclass(frozen=True)

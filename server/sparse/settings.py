@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.settings import require
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.settings import require
 
 METHODS = ("gradual",)
 

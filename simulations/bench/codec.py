@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from fedpress.compression import Codec, Layout, Stage, Update, lowrank, parse
-from fedpress.compression.entropy import cells, history
-from fedpress.compression.entropy.classes import entropy_bits
+from fedpress.common.rng import derive
+from fedpress.compression import Codec, Layout, Stage, Update, parse
+from fedpress.compression.entropy import matrix_coder, row_coder
+from fedpress.compression.entropy.context_classes import entropy_bits
 from fedpress.compression.frame import read_frame
-from fedpress.compression.preset import Preset
+from fedpress.compression.kernels import factor_pairs
 from fedpress.compression.presets import PRESETS
-from fedpress.compression.rng import derive
-from fedpress.compression.stages.ans import Ans
-from fedpress.compression.stages.deadzone import DeadZone
-from fedpress.compression.stages.lowrank import LowRank
-from fedpress.compression.stages.qsgd import Qsgd
-from fedpress.compression.stages.ternary import Ternary
-from fedpress.compression.stages.uniform import Uniform
+from fedpress.compression.stages.lossless.ans import Ans
+from fedpress.compression.stages.quantize.deadzone import DeadZone
+from fedpress.compression.stages.quantize.qsgd import Qsgd
+from fedpress.compression.stages.quantize.ternary import Ternary
+from fedpress.compression.stages.quantize.uniform import Uniform
+from fedpress.compression.stages.transform.lowrank import LowRank
+from fedpress.compression.wrappers.named import Preset
 
 ERRORS = (0.3, 0.1, 0.03, 0.01)  # nmse
 PLAIN = (
@@ -182,8 +183,8 @@ def entropy_ratios(update: Update) -> dict[str, float]:
     choices = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(2)
     out["topk(0.01) places"] = places * 8 / choices
     streams = LowRank(nmse=0.1).encode({"values": values}, layout, derive(0))
-    vectors = lowrank.shapes(streams["rank"], layout)
+    vectors = factor_pairs.shapes(streams["rank"], layout)
     if vectors:
-        plain = len(cells.encode(streams["factors"], vectors))
-        out["vectors, history over scales"] = len(history.encode(streams["factors"], vectors)) / plain
+        plain = len(matrix_coder.encode(streams["factors"], vectors))
+        out["vectors, history over scales"] = len(row_coder.encode(streams["factors"], vectors)) / plain
     return out

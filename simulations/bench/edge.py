@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import psutil
 
-from fedpress.compression.errors import FedpressError
-from fedpress.compression.settings import Value
-from fedpress.server.record import RESULT
+from fedpress.common.errors import FedpressError
+from fedpress.common.settings import Value
+from fedpress.server.run.recorder import RESULT
 from fedpress.simulations.bench import edge_bare, edge_device
 from fedpress.simulations.bench.edge_parties import Ours, Party, Stock, end, wait_for
 from fedpress.simulations.bench.memory import Taken, busy, peak, taken

@@ -14,14 +14,15 @@ import psutil
 from cryptography.hazmat.primitives import serialization
 
 from fedpress.client.edge.enrolment import read_enrolment
-from fedpress.compression.errors import FedpressError
-from fedpress.compression.settings import Value
-from fedpress.server import keys, launcher
-from fedpress.server.bundle import Report, write_bundle
+from fedpress.common.errors import FedpressError
+from fedpress.common.settings import Value
+from fedpress.server import keys
 from fedpress.server.deploy.superlink import SuperLink
+from fedpress.server.run import launcher
+from fedpress.server.run.bundle import Report, write_bundle
 from fedpress.simulations.bench.edge_device import PLACE
 from fedpress.simulations.bench.edge_server import HERE
-from fedpress.simulations.network.proxy import HOST, Proxy
+from fedpress.simulations.bench.tcp_proxy import HOST, Proxy
 
 PATIENCE = 600.0  # seconds after which a contender is taken for stuck
 ROOT = "root.pem"

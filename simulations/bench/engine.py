@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from fedpress.compression.errors import FedpressError
-from fedpress.simulations.bench.contenders import ECHO_FLOATS, HERE
+from fedpress.common.errors import FedpressError
+from fedpress.simulations.bench.engine_contenders import ECHO_FLOATS, HERE
 from fedpress.simulations.bench.memory import taken
 from fedpress.simulations.settings import resolve
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedpress.common.errors import DataError, SettingError, SpecError, unknown
+from fedpress.common.settings import Value, read_pair
 from fedpress.compression import parse
-from fedpress.compression.errors import DataError, SettingError, SpecError, unknown
-from fedpress.compression.message import LOSSLESS
-from fedpress.compression.settings import Value, read_pair
+from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.settings import Serving
 
 REFERENCE = LOSSLESS  # the candidate that all others are held against: float32 both ways

@@ -10,15 +10,15 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fedpress.compression.files import replace
-from fedpress.compression.settings import Value
-from fedpress.compression.units import amount, duration
-from fedpress.server.record import versions
-from fedpress.simulations.compare.advice import Advice
-from fedpress.simulations.compare.figures import draw
-from fedpress.simulations.compare.runner import Done
+from fedpress.common.files import replace
+from fedpress.common.settings import Value
+from fedpress.common.units import amount, duration
+from fedpress.server.run.recorder import versions
+from fedpress.simulations.compare.executor import Done
+from fedpress.simulations.compare.plots import draw
+from fedpress.simulations.compare.recommendation import Advice
 from fedpress.simulations.compare.scores import Score
-from fedpress.simulations.network.fleet import Fleet
+from fedpress.simulations.network.devices import Fleet
 from fedpress.simulations.network.links import Link
 
 REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpress.server.record import TRAFFIC
+from fedpress.server.run.recorder import TRAFFIC
 from fedpress.simulations.compare.candidates import REFERENCE, Candidate
-from fedpress.simulations.compare.runner import Done
+from fedpress.simulations.compare.executor import Done
 from fedpress.simulations.network.clock import Pace, clock, measure, read_visits
-from fedpress.simulations.network.fleet import Fleet
+from fedpress.simulations.network.devices import Fleet
 from fedpress.simulations.network.links import Link
 
 

@@ -1,10 +1,10 @@
 """The engines: any Flower ServerApp and ClientApp, on one machine.
 
 `simulate` runs them in process: the ServerApp here, ClientApps in worker processes that stay warm. `run_ray` runs the
-same two under Flower's own simulation runtime. In go two apps, out comes what the ServerApp left in its context.
-flwr's private names are touched in `flower.py` alone. A third engine goes beside the two.
+same two under Flower's own simulation runtime. In go two apps, out comes what the ServerApp left in its context. A
+third engine goes beside the two.
 """
 
-from fedpress.simulations.engine.run import Simulation, simulate
+from fedpress.simulations.engine.inprocess import Simulation, simulate
 
 __all__ = ["Simulation", "simulate"]

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from fedpress.compression.errors import FedpressError, SettingError
-from fedpress.server import launcher
-from fedpress.server.bundle import Report, check, write_bundle
+from fedpress.common.errors import FedpressError, SettingError
+from fedpress.server.run import launcher
+from fedpress.server.run.bundle import Report, check, write_bundle
 
 _log = logging.getLogger("fedpress")
 _CONNECTION = "fedpress"  # the SuperLink's name in its Flower home

@@ -18,9 +18,9 @@ import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from fedpress.simulations.engine.blobs import Blobs
-from fedpress.simulations.engine.flower import message_of, parts_of
-from fedpress.simulations.engine.states import States
+from fedpress.flower.runtime import message_of, parts_of
+from fedpress.simulations.engine.blob_store import Blobs
+from fedpress.simulations.engine.state_store import States
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
-from fedpress.compression.rng import derive
-from fedpress.simulations.network.fleet import Fleet
+from fedpress.common.rng import derive
+from fedpress.simulations.network.devices import Fleet
 from fedpress.simulations.network.links import Link
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from fedpress.compression.errors import DataError, SettingError, unknown
-from fedpress.compression.settings import require
-from fedpress.simulations.network.changes import read_changes
+from fedpress.common.errors import DataError, SettingError, unknown
+from fedpress.common.settings import require
+from fedpress.simulations.network.overrides import read_changes
 
 Way = Literal["up", "down"]
 TRACE = "trace:"

@@ -1,4 +1,4 @@
-"""The workloads: real data, and the models that suit it.
+"""The workloads: real data, how it is dealt out to nodes, and the models that suit it.
 
 `task(run_config)` is what our Flower apps work on; it is made once a process. A workload is an object with `models`,
 `defaults` and `load`; ours are in the table below, one file each, anybody's is named `package.module:object`.
@@ -8,10 +8,10 @@ import pkgutil
 from functools import lru_cache
 from typing import Any
 
-from fedpress.compression.errors import SettingError, unknown
+from fedpress.common.errors import SettingError, unknown
+from fedpress.simulations.workloads.cache import Config
 from fedpress.simulations.workloads.digits import Digits
 from fedpress.simulations.workloads.fashion import Fashion
-from fedpress.simulations.workloads.places import Config
 from fedpress.simulations.workloads.speeches import Speeches
 from fedpress.simulations.workloads.task import Data, Examples, Task, Workload, cache_key, make_task
 from fedpress.simulations.workloads.watch import Watch

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedpress.compression.errors import DataError
-from fedpress.compression.rng import derive
-from fedpress.simulations import models
-from fedpress.simulations.workloads.places import Config
+from fedpress.common.errors import DataError
+from fedpress.common.rng import derive
+from fedpress.simulations.workloads import models
+from fedpress.simulations.workloads.cache import Config
 from fedpress.simulations.workloads.task import Data, Examples
 
 

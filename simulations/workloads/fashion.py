@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedpress.compression.errors import DataError
-from fedpress.simulations import models
+from fedpress.common.errors import DataError
+from fedpress.simulations.workloads import models
+from fedpress.simulations.workloads.cache import Config, cache, named
 from fedpress.simulations.workloads.idx import find_idx, read_idx
-from fedpress.simulations.workloads.places import Config, cache, named
 from fedpress.simulations.workloads.task import Data, Examples
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.errors import DataError
+from fedpress.common.errors import DataError
 
 
 def find_idx(folder: Path, name: str) -> Path | None:

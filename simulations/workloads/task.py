@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedpress.client.training import Metrics, evaluate
+from fedpress.client.training.loop import Metrics, evaluate
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.rng import derive
+from fedpress.common.settings import read
 from fedpress.compression import Update
-from fedpress.compression.errors import SettingError, unknown
-from fedpress.compression.rng import derive
-from fedpress.compression.settings import read
 from fedpress.server.distillation.settings import SOURCES, Distilling
-from fedpress.simulations.partitions import Indices, partition
-from fedpress.simulations.workloads.beginning import begun
-from fedpress.simulations.workloads.places import Config
-from fedpress.simulations.workloads.proxies import MNIST, foreign
+from fedpress.simulations.workloads.cache import Config
+from fedpress.simulations.workloads.initial_model import begun
+from fedpress.simulations.workloads.partitions import Indices, partition
+from fedpress.simulations.workloads.proxy_data import MNIST, foreign
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from fedpress.compression.errors import DataError
-from fedpress.simulations import models
-from fedpress.simulations.workloads.places import Config
+from fedpress.common.errors import DataError
+from fedpress.simulations.workloads import models
+from fedpress.simulations.workloads.cache import Config
 from fedpress.simulations.workloads.task import Data, Examples
 
 WINDOW, STRIDE = 100, 50  # samples: two seconds at 50 Hz, half of it shared with the next window

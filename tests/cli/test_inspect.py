@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import fedpress
-from fedpress.compression.rng import derive
+from fedpress.common.rng import derive
 
 from .conftest import Call
 

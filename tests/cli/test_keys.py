@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedpress.cli.passphrase import VARIABLE
 from fedpress.client.edge.enrolment import read_enrolment
-from fedpress.compression.errors import PassphraseError
+from fedpress.common.errors import PassphraseError
 
 from .conftest import Call, finish, start
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedpress.server.deploy import supervise
+from fedpress.server.deploy import supervisor
 
 from .conftest import Call
 from .test_words import example
@@ -19,15 +19,15 @@ class Seen(Exception):
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], supervise.Place]]:
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], supervisor.Place]]:
     """What would have been served, in place of a server."""
-    seen: list[tuple[dict[str, Any], supervise.Place]] = []
+    seen: list[tuple[dict[str, Any], supervisor.Place]] = []
 
-    def serve(config: dict[str, Any], place: supervise.Place, _: Any) -> None:
+    def serve(config: dict[str, Any], place: supervisor.Place, _: Any) -> None:
         seen.append((config, place))
         raise Seen
 
-    monkeypatch.setattr(supervise, "serve", serve)
+    monkeypatch.setattr(supervisor, "serve", serve)
     return seen
 
 
@@ -41,7 +41,7 @@ def test_the_example_is_a_right_call(call: Call, empty: Path, begun: list[Any]) 
     call(*example(str(server.__doc__)))
     ((config, place),) = begun
     assert (config["out"], config["rounds"]) == ("runs/edge", 2)
-    assert place == supervise.Place("0.0.0.0", 9443, Path("keys"))
+    assert place == supervisor.Place("0.0.0.0", 9443, Path("keys"))
 
 
 def test_its_help_has_an_example_and_needs_neither_torch_nor_flwr() -> None:

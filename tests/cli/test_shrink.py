@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fedpress.client.settings import Training
-from fedpress.client.training import evaluate, train
+from fedpress.client.training.loop import evaluate, train
+from fedpress.client.training.settings import Training
+from fedpress.common.settings import read
 from fedpress.compression.model import report
-from fedpress.compression.settings import read
 from fedpress.server.distillation import Distilling
-from fedpress.simulations import shrink as module
-from fedpress.simulations.folder import read_folder
+from fedpress.simulations.postprocess import shrink as module
+from fedpress.simulations.postprocess.run_folder import read_folder
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -299,7 +299,8 @@ import sys
 extras = ("sklearn", "matplotlib", "jinja2", "threadpoolctl", "ray", "seglearn", "onnx", "torch_pruning")
 sys.modules |= dict.fromkeys(extras)
 from fedpress.cli import main
-import fedpress.simulations.shrink, fedpress.simulations.export, fedpress.simulations.distil
+import fedpress.simulations.postprocess.shrink, fedpress.simulations.postprocess.export
+import fedpress.simulations.postprocess.distill
 sys.argv = ["fedpress", "shrink", {str(run)!r}, "--share", "16", "--out", "nowhere"]
 main()
 """

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from fedpress.cli.main import app
-from fedpress.compression.settings import Value
+from fedpress.common.settings import Value
 from fedpress.simulations import run as run_module
 from fedpress.simulations.bench import engine as bench_module
 from fedpress.simulations.settings import resolve

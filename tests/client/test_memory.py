@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedpress.client.memory import Memory, adapt
+from fedpress.client.mod.node_state import Memory, adapt
 from fedpress.compression import Layout, parse
 
 CODEC = parse("ef | topk(0.5) | ans")

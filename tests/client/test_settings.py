@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.client.schedules import learning_rate
-from fedpress.client.settings import SCHEDULES, Training
-from fedpress.compression.errors import SettingError
-from fedpress.compression.settings import key_of, read
+from fedpress.client.training.schedules import learning_rate
+from fedpress.client.training.settings import SCHEDULES, Training
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import key_of, read
 
 
 def test_settings_are_read_by_their_names_with_dashes() -> None:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from fedpress.client.settings import OPTIMIZERS, Training
-from fedpress.client.sparse import dead
-from fedpress.client.training import train
+from fedpress.client.training.frozen_weights import dead
+from fedpress.client.training.loop import train
+from fedpress.client.training.settings import OPTIMIZERS, Training
 from fedpress.simulations.workloads import Examples
 
 

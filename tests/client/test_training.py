@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.client.settings import OPTIMIZERS, Training
-from fedpress.client.training import count_classes, evaluate, train
-from fedpress.compression.errors import DataError
+from fedpress.client.training.loop import count_classes, evaluate, train
+from fedpress.client.training.settings import OPTIMIZERS, Training
+from fedpress.common.errors import DataError
 
 COUNT = 22
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from fedpress.compression.errors import DataError, FedpressError, SettingError, SpecError
+from fedpress.common.errors import DataError, FedpressError, SettingError, SpecError
 from fedpress.compression.registry import PRESETS
 from fedpress.server.settings import Serving
 from fedpress.simulations.compare.candidates import SUITES, Candidate, find_suite, read_candidate, read_candidates
-from fedpress.simulations.compare.cells import check, plan
+from fedpress.simulations.compare.grid import check, plan
 
 
 def test_a_line_says_who_it_is_and_what_goes_which_way() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fedpress.simulations.compare.advice import advise
 from fedpress.simulations.compare.candidates import Candidate
-from fedpress.simulations.compare.figures import draw
+from fedpress.simulations.compare.plots import draw
+from fedpress.simulations.compare.recommendation import advise
 from fedpress.simulations.compare.scores import Run, Score, front
 from fedpress.simulations.network.clock import Pace
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.frame import DTYPES, put_varint, read_frame, write_frame
 from fedpress.compression.registry import examples
-from fedpress.compression.rng import derive
 
 SECONDS = 1.0  # that one frame may take
 TIMES = 8  # the layout's memory

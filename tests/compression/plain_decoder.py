@@ -11,7 +11,7 @@ from collections import defaultdict
 import numpy as np
 import zstandard
 
-from fedpress.compression.gaussian import centroids  # the table that the page refers to
+from fedpress.compression.kernels.lloyd_max import centroids  # the table that the page refers to
 
 DTYPES = [np.dtype(n) for n in ("<f4", "<f2", "u1", "<u2", "<u4", "i1", "<i2", "<i4", "<i8", "<f8", "<u8")]
 MOST = np.finfo(np.float32).max

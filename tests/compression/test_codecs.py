@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
 import fedpress
+from fedpress.common.errors import SettingError
+from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, SpecError, UpdateError, parse
-from fedpress.compression.errors import SettingError
 from fedpress.compression.frame import read_frame
 from fedpress.compression.pipeline import Pipeline
 from fedpress.compression.registry import STAGES, WRAPPERS, codecs, examples
-from fedpress.compression.rng import derive
 
 SPECS = examples()
 WRAPPED = [spec for entry in WRAPPERS.values() for spec in entry.examples]

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from fedpress.compression.entropy import bits, integers, rans
-from fedpress.compression.entropy.table import Table, Tables, fit
+from fedpress.common.errors import FrameError
+from fedpress.compression.entropy import bit_io, integer_coder, rans
+from fedpress.compression.entropy.frequency_tables import Table, Tables, fit
 from fedpress.compression.entropy.tokens import Tokens, fold, unfold
-from fedpress.compression.errors import FrameError
 from fedpress.compression.frame import Reader
 
 dtypes = st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64])
@@ -17,7 +17,7 @@ dtypes = st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.uint8, np.ui
 
 @given(nps.arrays(dtypes, st.integers(0, 300)))
 def test_any_integers_come_back(array: np.ndarray) -> None:
-    back = integers.decode(integers.encode(array), array.nbytes)
+    back = integer_coder.decode(integer_coder.encode(array), array.nbytes)
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
 
@@ -25,14 +25,14 @@ def test_any_integers_come_back(array: np.ndarray) -> None:
 @given(st.integers(0, 2**32), st.integers(1, 3000), st.floats(0, 30))
 def test_skewed_integers_come_back(seed: int, size: int, spread: float) -> None:
     array = np.rint(np.random.default_rng(seed).laplace(0, spread, size)).astype(np.int32)
-    np.testing.assert_array_equal(integers.decode(integers.encode(array), array.nbytes), array)
+    np.testing.assert_array_equal(integer_coder.decode(integer_coder.encode(array), array.nbytes), array)
 
 
 @given(nps.arrays(np.uint64, st.integers(0, 200), elements=st.integers(0, 2**32 - 1)))
 def test_tokens_and_raw_bits_are_the_number(numbers: np.ndarray) -> None:
     for way in (Tokens(4, 1), Tokens(6, 2)):
         token, raw, width = way.take_apart(numbers)
-        np.testing.assert_array_equal(way.join(token, bits.BitReader(bits.pack(raw, width))), numbers)
+        np.testing.assert_array_equal(way.join(token, bit_io.BitReader(bit_io.pack(raw, width))), numbers)
         assert token.max(initial=0) < way.count
 
 
@@ -46,9 +46,9 @@ def test_bits_come_back(widths: list[int], seed: int) -> None:
     width = np.array(widths, np.int64)
     numbers = np.random.default_rng(seed).integers(0, 2**32, width.size, dtype=np.uint64)
     numbers &= (np.uint64(1) << width.astype(np.uint64)) - np.uint64(1)
-    data = bits.pack(numbers, width)
+    data = bit_io.pack(numbers, width)
     assert len(data) == (sum(widths) + 7) // 8
-    reader = bits.BitReader(data)
+    reader = bit_io.BitReader(data)
     np.testing.assert_array_equal(reader.take(width), numbers)
     reader.end()
 
@@ -57,10 +57,10 @@ def test_bits_come_back_across_blocks() -> None:
     rng = np.random.default_rng(0)
     width = rng.integers(0, 20, 100_000)
     numbers = rng.integers(0, 2**20, width.size, dtype=np.uint64) & ((1 << width) - 1).astype(np.uint64)
-    np.testing.assert_array_equal(bits.BitReader(bits.pack(numbers, width)).take(width), numbers)
+    np.testing.assert_array_equal(bit_io.BitReader(bit_io.pack(numbers, width)).take(width), numbers)
     for fixed in (0, 1, 7, 13):
         out = np.zeros(width.size, np.uint32)
-        bits.BitReader(bits.pack(numbers, fixed)).fixed(out, fixed)
+        bit_io.BitReader(bit_io.pack(numbers, fixed)).fixed(out, fixed)
         np.testing.assert_array_equal(out, numbers & ((1 << fixed) - 1))
 
 
@@ -105,10 +105,10 @@ def test_the_size_is_the_entropy(spread: float) -> None:
     _, counts = np.unique(array, return_counts=True)
     share = counts / array.size
     entropy = -(share * np.log2(share)).sum() * array.size / 8
-    assert len(integers.encode(array)) <= 1.005 * entropy + 64
+    assert len(integer_coder.encode(array)) <= 1.005 * entropy + 64
 
 
 def test_nothing_is_larger_than_itself() -> None:
     noise = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8)
-    assert len(integers.encode(noise)) <= noise.nbytes + 8
-    assert len(integers.encode(np.zeros(10**6, np.int32))) < 32
+    assert len(integer_coder.encode(noise)) <= noise.nbytes + 8
+    assert len(integer_coder.encode(np.zeros(10**6, np.int32))) < 32

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fedpress.compression.errors import DataError
-from fedpress.compression.model.int8 import SCALE, fake_quantised, pack, round_input, round_weight, unpack
+from fedpress.common.errors import DataError
+from fedpress.compression.model.quantization import SCALE, fake_quantised, pack, round_input, round_weight, unpack
 
 
 def weights(seed: int, *shape: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.compression.ledger import Entry, Ledger, Totals
+from fedpress.server.messaging.ledger import Entry, Ledger, Totals
 
 entries = st.builds(
     Entry,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, parse
 from fedpress.compression.frame import DTYPES, put_varint, write_frame
 from fedpress.compression.registry import examples
-from fedpress.compression.rng import derive
 
 TABLES = 4 << 20  # bytes that tables and blocks take, whatever the update's size
 # Encoders that take more, measured: fixed-width packing, k-means, which sorts, paths of a trellis, and sparsifiers that

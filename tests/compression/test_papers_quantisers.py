@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedpress.common.rng import derive
 from fedpress.compression import Layout, parse
 from fedpress.compression.pipeline import Pipeline
-from fedpress.compression.rng import derive
 
 DRAWS = 3000
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, SpecError, parse
 from fedpress.compression.codec import Stage
-from fedpress.compression.gaussian import centroids
-from fedpress.compression.hadamard import blocks, signs, transform
+from fedpress.compression.kernels.lloyd_max import centroids
+from fedpress.compression.kernels.walsh_hadamard import blocks, signs, transform
 from fedpress.compression.pipeline import Pipeline
-from fedpress.compression.rng import derive
 
 # Squared error, as a part of the update's, of the normal distribution's best quantisers with the unbiased scale.
 VNMSE = {1: 0.570796, 2: 0.133121, 3: 0.035784, 4: 0.0095921, 5: 0.0025110, 6: 0.00064465, 7: 0.00016350, 8: 4.1187e-5}

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedpress.common.rng import derive
 from fedpress.compression import Layout, SpecError, parse
-from fedpress.compression.rng import derive
-from fedpress.compression.stages.powersgd import PowerSgd
+from fedpress.compression.stages.transform.powersgd import PowerSgd
 
 Update = dict[str, np.ndarray]
 

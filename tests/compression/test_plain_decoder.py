@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.registry import examples
-from fedpress.compression.rng import derive
 
 HERE = Path(__file__).parent
 found = importlib.util.spec_from_file_location("plain_decoder", HERE / "plain_decoder.py")

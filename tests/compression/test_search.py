@@ -5,7 +5,7 @@ import math
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fedpress.compression.search import find
+from fedpress.compression.kernels.regula_falsi import find
 
 
 @given(

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fedpress.compression.slices import Coverage, Index, Slice
+from fedpress.compression.submodels import Index, Slice
+from fedpress.server.aggregation.coverage import Coverage
 
 RNG = np.random.default_rng(5)
 WHOLE = {

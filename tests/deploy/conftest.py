@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fedpress.server.deploy.admission import Admission
-from fedpress.server.deploy.control import PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fedpress.server.deploy.enrolled import Devices
-from fedpress.server.deploy.gate import Gate
-from fedpress.server.deploy.listening import Listener
+from fedpress.flower.control_api import PUBLIC_KEY, SIGNATURE, TIMESTAMP
+from fedpress.server.deploy.authentication import Admission
+from fedpress.server.deploy.device_registry import Devices
+from fedpress.server.deploy.fleet_proxy import Gate
+from fedpress.server.deploy.listener import Listener
 from fedpress.server.keys import init, issue
 from fedpress.server.keys.devices import Device
 

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from fedpress.compression.errors import FedpressError
-from fedpress.server.deploy.control import AwayError, Control, Node
-from fedpress.server.deploy.enrolled import Devices, Enrolment
+from fedpress.common.errors import FedpressError
+from fedpress.flower.control_api import AwayError, Control, Node
+from fedpress.server.deploy.device_registry import Devices, Enrolment
 from fedpress.server.keys import revoke
 
 from .conftest import Issued

@@ -8,8 +8,8 @@ from flwr.proto.control_pb2 import ListNodesResponse
 from flwr.supercore.control import ControlHttpClient
 from flwr.superlink.grid import HttpGrid
 
-from fedpress.server.deploy.control import EARLIEST, LATEST, PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fedpress.server.deploy.gate import LEAST_BODY
+from fedpress.flower.control_api import EARLIEST, LATEST, PUBLIC_KEY, SIGNATURE, TIMESTAMP
+from fedpress.server.deploy.fleet_proxy import LEAST_BODY
 
 
 def test_it_is_the_version_that_was_read() -> None:

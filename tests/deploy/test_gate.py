@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from flwr.superlink.routers.fleet.router import router
 
-from fedpress.server.bell import Bell
-from fedpress.server.deploy.admission import Admission, Refused
-from fedpress.server.deploy.control import PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fedpress.server.deploy.gate import CAUSE, LEAST_BODY, OPEN_FLEET, PATH, Gate
-from fedpress.server.deploy.listening import Listener
+from fedpress.flower.control_api import PUBLIC_KEY, SIGNATURE, TIMESTAMP
+from fedpress.flower.signal_file import Bell
+from fedpress.server.deploy.authentication import Admission, Refused
+from fedpress.server.deploy.fleet_proxy import CAUSE, LEAST_BODY, OPEN_FLEET, PATH, Gate
+from fedpress.server.deploy.listener import Listener
 from fedpress.server.keys import init, revoke
 
 from .conftest import DAY, Issued, Site, sign
@@ -163,7 +163,7 @@ def test_replays_are_forgotten_no_sooner_than_they_are_stale(
     site: Site, device: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("fedpress.server.deploy.admission.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("fedpress.server.deploy.authentication.time.monotonic", lambda: now[0])
     admission = Admission(site.devices)
     headers = device.sign()
     admission.admit(headers)

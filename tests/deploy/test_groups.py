@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.client.settings import Training
-from fedpress.compression.errors import SettingError
+from fedpress.client.training.settings import Training
+from fedpress.common.errors import SettingError
 from fedpress.server.deploy.settings import resolve
 
 from .test_server import Field, site  # noqa: F401  a fixture

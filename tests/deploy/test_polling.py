@@ -16,11 +16,11 @@ from flwr.server.superlink.linkstate.utils import create_message_error_unavailab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree, no_object_id_recompute
 from flwr.superlink.grid import HttpGrid
 
-from fedpress.compression.ledger import Ledger
-from fedpress.server.bell import Bell
-from fedpress.server.nodes import NamedGrid
-from fedpress.server.polling import ARRIVED, SENT, PollingGrid
-from fedpress.simulations.engine.flower import empty_run, identify
+from fedpress.flower.polling_grid import ARRIVED, SENT, PollingGrid
+from fedpress.flower.runtime import empty_run, identify
+from fedpress.flower.signal_file import Bell
+from fedpress.server.messaging.ledger import Ledger
+from fedpress.server.messaging.named_grid import NamedGrid
 
 
 class Link:
@@ -110,7 +110,7 @@ def then(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], None]], N
             slept += 1
             happens(slept)
 
-        monkeypatch.setattr("fedpress.server.polling.time.sleep", sleep)
+        monkeypatch.setattr("fedpress.flower.polling_grid.time.sleep", sleep)
 
     return set_up
 

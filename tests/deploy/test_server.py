@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fedpress
-from fedpress.compression.errors import FedpressError
-from fedpress.server.deploy.control import Control
+from fedpress.common.errors import FedpressError
+from fedpress.flower.control_api import Control
 from fedpress.server.keys import init, issue, revoke
-from fedpress.server.launcher import free_port
+from fedpress.server.run.launcher import free_port
 
 PATIENCE = 600.0  # seconds: machines are slow and busy
 CONFIG = """

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from fedpress.client.settings import Training
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.settings import Value
-from fedpress.server.configuration import CONFIG
-from fedpress.server.deploy.gate import LEAST_BODY
+from fedpress.client.training.settings import Training
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.settings import Value
+from fedpress.server.deploy.fleet_proxy import LEAST_BODY
 from fedpress.server.deploy.settings import as_run
 from fedpress.server.deploy.settings import resolve as resolve_all
-from fedpress.server.deploy.supervise import Place, serve
+from fedpress.server.deploy.supervisor import Place, serve
 from fedpress.server.keys import init
-from fedpress.server.record import CHECKPOINT
+from fedpress.server.run.configuration import CONFIG
+from fedpress.server.run.recorder import CHECKPOINT
 
 ROOT = Path(__file__).parents[2]
 LEAST: dict[str, Value] = {"task": "a.b:c", "rounds": 3, "nodes": 4}

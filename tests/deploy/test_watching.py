@@ -8,12 +8,12 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fedpress.cli.fleet import Fleet
-from fedpress.compression.errors import SettingError
+from fedpress.cli.server_table import Fleet
+from fedpress.common.errors import SettingError
 from fedpress.server.deploy.health import Health
 from fedpress.server.deploy.metrics import Metrics
 from fedpress.server.deploy.state import NodeState, Records, State
-from fedpress.server.launcher import free_port
+from fedpress.server.run.launcher import free_port
 
 ROW = {
     "round": 1,

@@ -10,9 +10,9 @@ import pytest
 from flwr.common.constant import SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE
 from flwr.supercore.error.base import ApiErrorCode
 
-from fedpress.client.edge import checks, probe
-from fedpress.client.edge.checks import inspect_device
-from fedpress.compression.findings import Finding
+from fedpress.client.edge import doctor, server_probe
+from fedpress.client.edge.doctor import inspect_device
+from fedpress.common.diagnostics import Finding
 from fedpress.server.keys import authority, init, issue, renew
 
 from .conftest import Answers, serving
@@ -102,12 +102,12 @@ def test_a_clock_that_is_off(keys: Path, enrolment: Path, seconds: int, status: 
 
 
 def test_the_bounds_of_the_clock_are_flower_s() -> None:
-    assert (checks.AHEAD, checks.BEHIND) == (SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE)
+    assert (doctor.AHEAD, doctor.BEHIND) == (SYSTEM_TIME_TOLERANCE, TIMESTAMP_TOLERANCE)
 
 
 def test_flower_s_codes_are_those_that_are_asked_for() -> None:
     codes = (ApiErrorCode.FLEET_INVALID_HEARTBEAT_INTERVAL, ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED)
-    assert codes == (probe._KNOWN, probe._UNREGISTERED)
+    assert codes == (server_probe._KNOWN, server_probe._UNREGISTERED)
 
 
 def test_a_server_that_tells_neither_time_nor_versions(keys: Path, enrolment: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_port_that_does_not_speak_tls(enrolment: Path) -> None:
 
 
 def test_a_port_that_says_nothing(enrolment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_WAIT", 0.2)
+    monkeypatch.setattr(server_probe, "_WAIT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
         found = inspect(enrolment, server.getsockname()[1])
     assert bad(found) == {"TLS": "failure"}

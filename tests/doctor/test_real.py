@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fedpress.client.edge.checks import inspect_device
-from fedpress.server.deploy.admission import Admission
-from fedpress.server.deploy.enrolled import NODES, Devices, Enrolment
-from fedpress.server.deploy.gate import Gate
-from fedpress.server.deploy.listening import Listener
+from fedpress.client.edge.doctor import inspect_device
+from fedpress.server.deploy.authentication import Admission
+from fedpress.server.deploy.device_registry import NODES, Devices, Enrolment
+from fedpress.server.deploy.fleet_proxy import Gate
+from fedpress.server.deploy.listener import Listener
 from fedpress.server.deploy.superlink import SuperLink
 from fedpress.server.keys import issue, revoke
 

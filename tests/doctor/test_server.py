@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from fedpress.compression import findings
-from fedpress.compression.findings import Finding
-from fedpress.server.deploy.checks import inspect_server
+from fedpress.common import diagnostics
+from fedpress.common.diagnostics import Finding
+from fedpress.server.deploy.doctor import inspect_server
 from fedpress.server.keys import authority, init, issue, renew, revoke
 
 from .conftest import Answers, serving
@@ -170,21 +170,21 @@ def test_no_check_holds_a_port_afterwards(keys: Path) -> None:
 
 
 def test_disk_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert findings.disk(tmp_path / "not" / "yet", 1, 2).status == "ok"
-    assert findings.disk(tmp_path, 1, 1e18).status == "warning"
-    assert findings.disk(tmp_path, 1e18, 1e18).status == "failure"
+    assert diagnostics.disk(tmp_path / "not" / "yet", 1, 2).status == "ok"
+    assert diagnostics.disk(tmp_path, 1, 1e18).status == "warning"
+    assert diagnostics.disk(tmp_path, 1e18, 1e18).status == "failure"
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "cannot be written" in findings.disk(tmp_path, 1, 2).seen
+    assert "cannot be written" in diagnostics.disk(tmp_path, 1, 2).seen
     monkeypatch.undo()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=512e6))
-    monkeypatch.setattr(findings, "_GROUP", tmp_path)
-    assert findings.memory(1e6, 2e6) == Finding("memory", "ok", "512.0 MB free")
+    monkeypatch.setattr(diagnostics, "_GROUP", tmp_path)
+    assert diagnostics.memory(1e6, 2e6) == Finding("memory", "ok", "512.0 MB free")
     for limit, status in (("max", "ok"), ("300000000", "warning"), ("201000000", "failure")):
         (tmp_path / "memory.max").write_text(limit)
         (tmp_path / "memory.current").write_text("200000000")
-        assert findings.memory(50e6, 200e6).status == status
+        assert diagnostics.memory(50e6, 200e6).status == status
 
 
 def test_what_is_not_installed_is_a_failure() -> None:
-    found = list(findings.software("flwr", "no-such-distribution"))
+    found = list(diagnostics.software("flwr", "no-such-distribution"))
     assert [finding.status for finding in found] == ["ok", "ok", "ok", "failure"]

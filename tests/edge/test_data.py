@@ -15,7 +15,7 @@ from torch import nn
 
 from fedpress.client.data import check, read
 from fedpress.client.data.examples import examples
-from fedpress.compression.errors import DataError, FedpressError, SettingError
+from fedpress.common.errors import DataError, FedpressError, SettingError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 3, 4)).astype(np.float32)

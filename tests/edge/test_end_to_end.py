@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fedpress.client.edge.journal import Journal
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
 
 from .conftest import Place, free_port
 

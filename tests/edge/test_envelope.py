@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedpress.client.mod import RECORDS
-from fedpress.compression.envelope import FRAMES
-from fedpress.compression.errors import FrameError
-from fedpress.compression.message import FRAME_STYPE, KEY
+from fedpress.client.mod.mod import RECORDS
+from fedpress.common.errors import FrameError
+from fedpress.protocol.folding import FRAMES
+from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME
 
 
 def a_content(size: int, *, more: bool = False) -> RecordDict:
@@ -16,7 +16,7 @@ def a_content(size: int, *, more: bool = False) -> RecordDict:
         "model": ArrayRecord({"frame": frame}),
         "config": ConfigRecord({"round": 1, "a.b": "x", "0.a": [1, 2], "none": b""}),
         "empty": ConfigRecord(),
-        KEY: ConfigRecord({"ask": "work", "nonce": b"\0"}),
+        RECORD_NAME: ConfigRecord({"ask": "work", "nonce": b"\0"}),
         "metrics": MetricRecord({"loss": 0.5, "counts": [1, 2]}),
     }
     if more:
@@ -30,16 +30,18 @@ def a_content(size: int, *, more: bool = False) -> RecordDict:
 def test_a_content_comes_back_as_it_was(size: int, apart: bool, more: bool) -> None:
     content = a_content(size, more=more)
     RECORDS.fold(content, {} if apart else None)
-    assert set(content) == {KEY} | ({FRAMES} if apart and size > 4096 else set()) | ({"plain"} if more else set())
+    assert set(content) == {RECORD_NAME} | ({FRAMES} if apart and size > 4096 else set()) | (
+        {"plain"} if more else set()
+    )
     assert RECORDS.unfold(content)
     assert content == a_content(size, more=more)
     assert not RECORDS.unfold(content)
 
 
 def test_what_has_nothing_to_fold_stays() -> None:
-    content = RecordDict({KEY: ConfigRecord({"ask": "who"})})
+    content = RecordDict({RECORD_NAME: ConfigRecord({"ask": "who"})})
     RECORDS.fold(content)
-    assert content == RecordDict({KEY: ConfigRecord({"ask": "who"})})
+    assert content == RecordDict({RECORD_NAME: ConfigRecord({"ask": "who"})})
 
 
 @pytest.mark.parametrize(
@@ -52,11 +54,11 @@ def test_what_has_nothing_to_fold_stays() -> None:
         {"folded": ["model"], "kinds": "f", "0.a": "text"},
         {"folded": ["model"], "kinds": "f", "0.a": b"", "0.b": b""},
         {"folded": ["model", "model"], "kinds": "cc"},
-        {"folded": [KEY], "kinds": "c"},
+        {"folded": [RECORD_NAME], "kinds": "c"},
         {"folded": ["model"], "kinds": "m", "0.a": "text"},
         {"folded": ["model"]},
     ],
 )
 def test_what_was_not_folded_so_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises((FrameError, KeyError, TypeError, ValueError)):
-        RECORDS.unfold(RecordDict({KEY: ConfigRecord(fields)}))
+        RECORDS.unfold(RecordDict({RECORD_NAME: ConfigRecord(fields)}))

@@ -31,13 +31,13 @@ from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_sig
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from fedpress.client.edge import flower
-from fedpress.client.edge.flower import Fleet, failure, letter_of, message_of
-from fedpress.client.edge.journal import Work
-from fedpress.compression.errors import AwayError, OverError, RefusedError, ServerError, VersionError
+from fedpress.common.errors import AwayError, OverError, RefusedError, ServerError, VersionError
+from fedpress.flower import fleet_api
+from fedpress.flower.fleet_api import Fleet, failure, letter_of, message_of
+from fedpress.flower.mail import Work
 
 KNOWN = "1.41.0"
-MOVED = f"flwr {flwr.__version__} is not {KNOWN}: read flwr/supernode again, then client/edge/flower.py"
+MOVED = f"flwr {flwr.__version__} is not {KNOWN}: read flwr/supernode again, then fedpress/flower/fleet_api.py"
 KEY = ec.generate_private_key(ec.SECP384R1())
 
 
@@ -83,7 +83,7 @@ def test_the_headers_are_flwr_s_own() -> None:
     theirs._client = httpx.Client(transport=httpx.MockTransport(answer))
     ours = fleet_on(answer)
     assert ours.pull() is None
-    theirs.PullMessages(flower.PullMessagesRequest(node=ours._node))
+    theirs.PullMessages(fleet_api.PullMessagesRequest(node=ours._node))
     mine, other = ({k: v for k, v in request.headers.items() if k.startswith("flwr-")} for request in seen)
     assert mine.keys() == other.keys(), MOVED
     for name in mine.keys() - {"flwr-timestamp", "flwr-signature"}:
@@ -99,7 +99,12 @@ def test_the_headers_are_flwr_s_own() -> None:
 
 
 def test_the_codes_are_flwr_s_own() -> None:
-    codes = (flower.VERSION_INCOMPATIBLE, flower.ACTIVATION_FAILED, flower.RUN_NOT_RUNNING, flower.NO_SUCH_RUN)
+    codes = (
+        fleet_api.VERSION_INCOMPATIBLE,
+        fleet_api.ACTIVATION_FAILED,
+        fleet_api.RUN_NOT_RUNNING,
+        fleet_api.NO_SUCH_RUN,
+    )
     assert codes == (
         ApiErrorCode.RUNTIME_VERSION_INCOMPATIBLE,
         ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED,

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.client.edge import journal as journal_module
-from fedpress.client.edge.journal import Journal, Letter, Work
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.client.edge.journal import Journal
+from fedpress.common.errors import DataError, SettingError
+from fedpress.flower.mail import Letter, Work
 
 RUN, SERIES = 7, 9
 WORK = Work("m1", RUN, b"head", {"a": b"1" * 10, "b": b""})

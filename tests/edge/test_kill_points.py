@@ -23,16 +23,17 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from fedpress.client import compress
-from fedpress.client.edge.flower import RunInfo, message_to_proto, remove_content_from_message
-from fedpress.client.edge.journal import Journal, Letter, Work
+from fedpress.client.edge.backoff import Polling
+from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Gatekeeper, Limits
-from fedpress.client.edge.pace import Polling
 from fedpress.client.edge.runner import Runner
-from fedpress.client.edge.traffic import Traffic
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
+from fedpress.flower.byte_counter import Traffic
+from fedpress.flower.fleet_api import RunInfo, message_to_proto, remove_content_from_message
+from fedpress.flower.mail import Letter, Work
+from fedpress.flower.runtime import stamp
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.simulations.engine.flower import stamp
+from fedpress.server.aggregation.aggregate import model_record
 
 from ..server.conftest import DirectGrid
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.client.edge.limits import Gatekeeper, Limits, until_open
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 
 NOON = datetime(2030, 5, 6, 12, 0, 0)
 
@@ -110,7 +110,7 @@ def test_memory_beyond_the_bound_is_an_exception_and_the_process_lives_on() -> N
     code = """
 import torch
 from fedpress.client.edge.limits import Limits, apply
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 try:
     apply(Limits(memory=1, nice=0))
 except SettingError as error:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.client.edge.pace import Pace, Polling
-from fedpress.compression.errors import SettingError
+from fedpress.client.edge.backoff import Pace, Polling
+from fedpress.common.errors import SettingError
 
 
 @settings(deadline=None)

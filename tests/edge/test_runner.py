@@ -10,12 +10,13 @@ from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 
-from fedpress.client.edge.flower import RunInfo
-from fedpress.client.edge.journal import Journal, Letter, Work
+from fedpress.client.edge.backoff import Polling
+from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Gatekeeper, Limits
-from fedpress.client.edge.pace import Polling
 from fedpress.client.edge.runner import Runner
-from fedpress.compression.errors import AwayError, RefusedError, ServerError
+from fedpress.common.errors import AwayError, RefusedError, ServerError
+from fedpress.flower.fleet_api import RunInfo
+from fedpress.flower.mail import Letter, Work
 
 from .test_flower import a_message
 

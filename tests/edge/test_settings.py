@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedpress.client.edge.settings import resolve
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 from fedpress.simulations.bench.codec import measure
 from fedpress.simulations.settings import resolve
 

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fedpress.cli import main
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.model.int8 import unpack
-from fedpress.server.export import Measured
-from fedpress.simulations import export as module
-from fedpress.simulations.export import export_run, slower
-from fedpress.simulations.folder import read_folder
+from fedpress.common.errors import DataError, SettingError
+from fedpress.compression.model.export import Measured
+from fedpress.compression.model.quantization import unpack
+from fedpress.simulations.postprocess import export as module
+from fedpress.simulations.postprocess.export import export_run, slower
+from fedpress.simulations.postprocess.run_folder import read_folder
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import WORKLOADS, task
 from fedpress.simulations.workloads.digits import Digits

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.model import Plan, sharing
-from fedpress.compression.model.sharing import Share
+from fedpress.common.errors import SettingError
+from fedpress.compression.model import Plan, weight_sharing
+from fedpress.compression.model.export import FORMATS, export, formats, measure
+from fedpress.compression.model.weight_sharing import Share
 from fedpress.server.distillation import scores_of
-from fedpress.server.export import FORMATS, export, formats, measure
-from fedpress.simulations import models
+from fedpress.simulations.workloads import models
 from fedpress.simulations.workloads.speeches import CHARACTERS
 
 FILES = ("onnx", "executorch")
@@ -107,7 +107,7 @@ def test_a_model_that_shares_weights_is_exported_with_plain_ones() -> None:
     have("onnx")
     torch.manual_seed(0)
     model, x = models.mlp(0.0), torch.rand(20, 1, 8, 8)
-    shared = Plan((sharing.choose(model, 16).step,)).apply(model)
+    shared = Plan((weight_sharing.choose(model, 16).step,)).apply(model)
     before = {name: tensor.clone() for name, tensor in shared.state_dict().items()}
     assert compare(shared, x, "onnx", int8=False) < 1e-4
     assert {name for name in before if torch.equal(before[name], shared.state_dict()[name])} == before.keys()

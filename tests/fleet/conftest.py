@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedpress.compression.groups import Groups
+from fedpress.protocol.groups import Groups
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 

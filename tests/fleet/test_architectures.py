@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.compression.groups import Groups
-from fedpress.compression.slices import Slice
-from fedpress.server.asking import Part, Score
-from fedpress.server.fleet.teaching import FleetDistillation
+from fedpress.compression.submodels import Slice
+from fedpress.protocol.groups import Groups
+from fedpress.server.heterogeneous.group_distillation import FleetDistillation
+from fedpress.server.messaging.node_evaluation import Part, Score
 
 WORKLOAD = "fedpress_test_twins:twins"
 BOTH = {"workload": WORKLOAD, "groups": "mlp:0.5,slim:0.5"}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.model.widths import narrow
-from fedpress.server.record import Recorder
+from fedpress.common.errors import SettingError
+from fedpress.compression.model.narrow import narrow
+from fedpress.server.run.recorder import Recorder
 from fedpress.simulations.run import run, settings
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task

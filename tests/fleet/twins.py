@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from fedpress.simulations import models
+from fedpress.simulations.workloads import models
 from fedpress.simulations.workloads.digits import Digits
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError
 from fedpress.server.keys import authority, init, renew
 
 

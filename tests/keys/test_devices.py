@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.client.edge.enrolment import read_enrolment
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError
 from fedpress.server.keys import devices as module
 from fedpress.server.keys import issue, load_devices, revoke
 

@@ -22,7 +22,7 @@ from fedpress.client.edge.enrolment import (
     read_enrolment,
     require_current,
 )
-from fedpress.compression.errors import EnrolmentError, PassphraseError
+from fedpress.common.errors import EnrolmentError, PassphraseError
 from fedpress.server.keys import issue
 
 SECRET = "correct horse battery"

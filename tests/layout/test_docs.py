@@ -19,12 +19,12 @@ import fedpress.client
 import fedpress.server
 import fedpress.simulations
 from fedpress.cli import main
-from fedpress.client.settings import OPTIMIZERS, SCHEDULES
+from fedpress.client.training.settings import OPTIMIZERS, SCHEDULES
 from fedpress.compression.registry import STAGES, WRAPPERS
 from fedpress.simulations import run as run_module
-from fedpress.simulations.compare import compare as compare_module
-from fedpress.simulations.partitions import KINDS
+from fedpress.simulations.compare import run as compare_module
 from fedpress.simulations.settings import ENGINES, resolve
+from fedpress.simulations.workloads.partitions import KINDS
 
 from .house import PROJECT, ROOT
 

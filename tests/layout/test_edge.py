@@ -19,7 +19,7 @@ from packaging.utils import parse_wheel_filename
 
 from fedpress.cli.main import app
 from fedpress.client.edge.settings import resolve as resolve_client
-from fedpress.client.settings import Training
+from fedpress.client.training.settings import Training
 from fedpress.server.deploy.settings import resolve as resolve_server
 
 from .house import PROJECT, ROOT

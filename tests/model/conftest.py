@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.model.looking import Batches, batches_of
-from fedpress.simulations import models
+from fedpress.compression.model.evaluation import Batches, batches_of
+from fedpress.simulations.workloads import models
 
 
 class Grouped(nn.Module):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.model import Plan, dropping, report
-from fedpress.compression.model.dropping import Drop, candidates
-from fedpress.compression.model.looking import batches_of, loss_on
-from fedpress.simulations import models
+from fedpress.common.errors import SettingError
+from fedpress.compression.model import Plan, layer_dropping, report
+from fedpress.compression.model.evaluation import batches_of, loss_on
+from fedpress.compression.model.layer_dropping import Drop, candidates
+from fedpress.simulations.workloads import models
 
 from .conftest import CASES, examples, made
 
@@ -35,17 +35,17 @@ def test_a_block_that_does_nothing_goes_first_and_is_not_missed() -> None:
         nn.init.zeros_(model[number].body.weight)
         nn.init.zeros_(model[number].body.bias)
         batches = batches_of(x, model(x).argmax(1))
-        choice = dropping.choose(model, x, 1, batches)
+        choice = layer_dropping.choose(model, x, 1, batches)
         less = Plan((choice.step,)).apply(model)
         assert torch.equal(less(x), model(x))
         assert report.parameters(less) == report.parameters(model) - 72
-    assert dropping.choose(model, x, 2, batches).step.json()["layers"] == ["1", "2"]
+    assert layer_dropping.choose(model, x, 2, batches).step.json()["layers"] == ["1", "2"]
 
 
 def test_the_one_that_goes_is_the_one_missed_least() -> None:
     model, x = chain()
     batches = examples(x)
-    choice = dropping.choose(model, x, 1, batches)
+    choice = layer_dropping.choose(model, x, 1, batches)
     losses = {name: loss_on(Plan((Drop((name,)),)).apply(model), batches) for name in candidates(model, x)}
     assert choice.step == Drop((min(losses, key=losses.__getitem__),))
     assert set(candidates(model, x)) == {"1", "2", "3", "1.body", "2.body", "3.body"}
@@ -53,7 +53,7 @@ def test_the_one_that_goes_is_the_one_missed_least() -> None:
 
 def test_nothing_is_dropped_within_what_was_dropped() -> None:
     model, x = chain()
-    layers = dropping.choose(model, x, 3, examples(x)).step.json()["layers"]
+    layers = layer_dropping.choose(model, x, 3, examples(x)).step.json()["layers"]
     assert len({name.split(".")[0] for name in layers}) == 3
 
 
@@ -68,12 +68,12 @@ def test_a_residual_network_can_miss_its_blocks_of_one_shape() -> None:
 def test_a_plain_network_is_refused(name: str) -> None:
     model, x = made(CASES[name])
     with pytest.raises(SettingError, match="none that gives as much"):
-        dropping.choose(model, x, 1, examples(x))
+        layer_dropping.choose(model, x, 1, examples(x))
 
 
 def test_more_than_there_are_is_refused() -> None:
     model, x = chain()
     with pytest.raises(SettingError, match="4 layers"):
-        dropping.choose(model, x, 4, examples(x))
+        layer_dropping.choose(model, x, 4, examples(x))
     with pytest.raises(SettingError, match="got 0"):
-        dropping.choose(model, x, 0, examples(x))
+        layer_dropping.choose(model, x, 0, examples(x))

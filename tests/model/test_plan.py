@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from fedpress.compression.errors import PlanError
-from fedpress.compression.model import Plan, Step, dropping, factorise, pruning, sharing
+from fedpress.common.errors import PlanError
+from fedpress.compression.model import Plan, Step, factor_choice, layer_dropping, prune_choice, weight_sharing
 from fedpress.compression.model.plan import KINDS
-from fedpress.simulations import models
+from fedpress.simulations.workloads import models
 
 from .conftest import CASES, made
 
@@ -35,10 +35,10 @@ def steps() -> list[Step]:
     batches = [(x, torch.arange(len(x)))]
     chosen: list[Step] = []
     for choose in (
-        lambda m: dropping.choose(m, x, 1, batches),
-        lambda m: pruning.choose(m, x, 0.3, "taylor", batches),
-        lambda m: factorise.choose(m, "svd", 0.5),
-        lambda m: sharing.choose(m, 4),
+        lambda m: layer_dropping.choose(m, x, 1, batches),
+        lambda m: prune_choice.choose(m, x, 0.3, "taylor", batches),
+        lambda m: factor_choice.choose(m, "svd", 0.5),
+        lambda m: weight_sharing.choose(m, 4),
     ):
         chosen.append(choose(Plan(tuple(chosen)).apply(model)).step)
     return chosen

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 from fedpress.compression.model import Plan, report
-from fedpress.compression.model.criteria import CRITERIA, activation, l1, taylor
-from fedpress.compression.model.cutting import NORMS
-from fedpress.compression.model.graph import Channels, Indices, channels, prune
-from fedpress.compression.model.looking import loss
-from fedpress.compression.model.pruning import choose
-from fedpress.simulations import models
+from fedpress.compression.model.channel_importance import CRITERIA, activation, l1, taylor
+from fedpress.compression.model.dependency_graph import Channels, Indices, channels, prune
+from fedpress.compression.model.evaluation import loss
+from fedpress.compression.model.prune_channels import NORMS
+from fedpress.compression.model.prune_choice import choose
+from fedpress.simulations.workloads import models
 
 from .conftest import CASES, IMAGE, Case, Mixing, Scaled, Shuffled, examples, made
 

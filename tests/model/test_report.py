@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from fedpress.compression.model import Plan, report
 from fedpress.compression.model.choice import Choice
-from fedpress.compression.model.dropping import Drop
-from fedpress.compression.model.looking import batches_of, by_class, recalibrate
-from fedpress.compression.model.pruning import choose
+from fedpress.compression.model.evaluation import batches_of, by_class, recalibrate
+from fedpress.compression.model.layer_dropping import Drop
+from fedpress.compression.model.prune_choice import choose
 
 from .conftest import CASES, Case, made
 

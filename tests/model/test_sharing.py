@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.model import Plan, sharing
-from fedpress.compression.model.looking import loss
-from fedpress.compression.model.sharing import Share, unpack
+from fedpress.common.errors import SettingError
+from fedpress.compression.model import Plan, weight_sharing
+from fedpress.compression.model.evaluation import loss
+from fedpress.compression.model.weight_sharing import Share, unpack
 
 from .conftest import CASES, Case, examples, made
 
@@ -17,7 +17,7 @@ from .conftest import CASES, Case, examples, made
 @pytest.mark.parametrize("clusters", [2, 3, 5, 16, 17, 256])
 def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clusters: int) -> None:
     model, _ = made(case)
-    step = sharing.choose(model, clusters).step
+    step = weight_sharing.choose(model, clusters).step
     shared = Plan((step,)).apply(model)
     assert isinstance(step, Share)
     for name in step.layers:
@@ -32,7 +32,7 @@ def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clu
 
 def test_the_file_is_smaller_and_unpacking_changes_no_answer(case: Case) -> None:
     model, x = made(case)
-    shared = Plan((sharing.choose(model, 16).step,)).apply(model).eval()
+    shared = Plan((weight_sharing.choose(model, 16).step,)).apply(model).eval()
     before = save(shared.state_dict())
     plain = unpack(shared).eval()
     assert torch.equal(plain(x), shared(x))
@@ -47,7 +47,7 @@ def test_the_file_is_smaller_and_unpacking_changes_no_answer(case: Case) -> None
 
 def test_sixteen_values_take_four_bits_a_weight() -> None:
     model, _ = made(CASES["mlp"])
-    shared = Plan((sharing.choose(model, 16).step,)).apply(model)
+    shared = Plan((weight_sharing.choose(model, 16).step,)).apply(model)
     assert sum(tensor.nbytes for tensor in shared.state_dict().values()) == (64 * 128 + 128 * 10) // 2 + 4 * (
         2 * 16 + 138
     )
@@ -63,7 +63,7 @@ def test_as_many_clusters_as_values_lose_nothing() -> None:
 
 def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
     model, x = made(CASES["mlp"])
-    shared = Plan((sharing.choose(model, 4).step,)).apply(model)
+    shared = Plan((weight_sharing.choose(model, 4).step,)).apply(model)
     plain = unpack(shared)
     for one in (shared, plain):
         for batch, y in examples(x):
@@ -78,7 +78,7 @@ def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
 def test_a_wrong_wish_is_refused(clusters: int) -> None:
     model, _ = made(CASES["mlp"])
     with pytest.raises(SettingError, match=str(clusters)):
-        sharing.choose(model, clusters)
+        weight_sharing.choose(model, clusters)
 
 
 def test_a_shared_model_s_places_survive_any_count() -> None:

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.model.channels import channels_of
-from fedpress.compression.model.widths import by_importance, kept, narrow, part_of
-from fedpress.simulations import models
+from fedpress.common.errors import SettingError
+from fedpress.compression.model.channel_axes import channels_of
+from fedpress.compression.model.narrow import by_importance, kept, narrow, part_of
+from fedpress.simulations.workloads import models
 
 IMAGES = (3, 1, 28, 28)
 INPUTS = {

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import psutil
 
 from fedpress.server import keys
-from fedpress.simulations.network.proxy import HOST, Line, Proxy
+from fedpress.simulations.bench.tcp_proxy import HOST, Line, Proxy
 
 from . import laws
 from .proofapps import MEET

@@ -11,11 +11,12 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from fedpress.client.edge.journal import Journal
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
 from fedpress.compression import Layout, parse
-from fedpress.compression.message import apply, frame_name
-from fedpress.server.downlink import Downlink, parse_down
-from fedpress.server.versions import Versions
+from fedpress.compression.updates import apply
+from fedpress.protocol.messages import frame_name
+from fedpress.server.downlink.downlink import Downlink, parse_down
+from fedpress.server.downlink.model_store import Versions
 
 from . import proofapps
 from .proofapps import WANTED

@@ -29,10 +29,10 @@ from torch import nn
 
 from fedpress.client import app as ours
 from fedpress.client import compress
-from fedpress.client.mod import RECORDS, node_name
-from fedpress.client.training import evaluate
+from fedpress.client.mod.mod import RECORDS, node_name
+from fedpress.client.training.loop import evaluate
 from fedpress.compression.frame import put_head, read_frame, write_frame
-from fedpress.compression.message import FRAME_STYPE, KEY, answer_of
+from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of
 
 WANTED = "wanted"  # sums of all that training asked for, kept with the node's own state
 MEET = "FEDPRESS_PROOF"
@@ -139,7 +139,7 @@ server = ServerApp()
 @server.main()
 def main(grid: Grid, context: Context) -> None:
     from fedpress.server import app as theirs  # a device has none of it
-    from fedpress.server import compressed
+    from fedpress.server.strategy import compressed
 
     aggregate = compressed.aggregate
 
@@ -168,7 +168,7 @@ def main(grid: Grid, context: Context) -> None:
 
 def _overhear(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
     global _asked  # noqa: PLW0603
-    order = message.content.config_records.get(KEY)
+    order = message.content.config_records.get(RECORD_NAME)
     if order is not None and "nonce" in order:
         _asked = (order["nonce"], order["round"], node_name(context))
     return call_next(message, context)
@@ -179,7 +179,7 @@ def _owned(spoil: Callable[[Message], None]) -> ClientApp:
 
     def mod(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         reply = call_next(message, context)
-        if not reply.has_error() and "tensors" in reply.content[KEY]:
+        if not reply.has_error() and "tensors" in reply.content[RECORD_NAME]:
             folded = RECORDS.unfold(reply.content)
             spoil(reply)
             if folded:
@@ -213,7 +213,7 @@ def _put(reply: Message, data: bytes) -> None:
     (name,) = record
     reply.content[key] = ArrayRecord({name: Array("uint8", (len(data),), FRAME_STYPE, data)})
     # Bound to the message as the real one was: whoever owns a device has all that it has.
-    own = reply.content.config_records[KEY]
+    own = reply.content.config_records[RECORD_NAME]
     own["answer"] = answer_of(*_asked, data)
 
 

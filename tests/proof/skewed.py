@@ -6,11 +6,11 @@ import runpy
 
 from flwr.supercore import date, version
 
-import fedpress
+from fedpress.common import version as fedpress_version
 
 match os.environ.get("FEDPRESS_PROOF_VERSION"):
     case "fedpress":
-        fedpress.__version__ = "9.9.9"
+        fedpress_version.VERSION = "9.9.9"
     case "flwr":
         version.package_version = "9.9.9"
 if days := int(os.environ.get("FEDPRESS_PROOF_DAYS", "0")):

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.client.edge.enrolment import read_enrolment
-from fedpress.client.edge.flower import Fleet
-from fedpress.compression.errors import RefusedError
+from fedpress.common.errors import RefusedError
+from fedpress.flower.fleet_api import Fleet
 from fedpress.server import keys
 from fedpress.server.keys.authority import load_certificate, load_key
 from fedpress.simulations.bench.memory import peak
-from fedpress.simulations.network.proxy import HOST
+from fedpress.simulations.bench.tcp_proxy import HOST
 
 from .federation import Federation, wait_for
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from fedpress.simulations.network.proxy import HOST, Line, Proxy
+from fedpress.simulations.bench.tcp_proxy import HOST, Line, Proxy
 
 BIG = bytes(range(256)) * 1000
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fedpress.simulations.network.proxy import Line
+from fedpress.simulations.bench.tcp_proxy import Line
 
 from .federation import UPLOAD, Federation, wait_for
 

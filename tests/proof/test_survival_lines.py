@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedpress.simulations.network.proxy import Line
+from fedpress.simulations.bench.tcp_proxy import Line
 
 from .federation import UPLOAD, Federation, wait_for
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from fedpress.simulations.network.proxy import Line
+from fedpress.simulations.bench.tcp_proxy import Line
 
 from .federation import UPLOAD, Federation, wait_for
 

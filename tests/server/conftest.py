@@ -12,9 +12,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fedpress.client import compress
-from fedpress.client.mod import RECORDS, Mod
+from fedpress.client.mod.mod import RECORDS, Mod
 from fedpress.compression import Layout
-from fedpress.simulations.engine.flower import identify
+from fedpress.flower.runtime import identify
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 

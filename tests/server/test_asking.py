@@ -10,8 +10,8 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedpress.client import compress
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.asking import Part, Score
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.messaging.node_evaluation import Part, Score
 
 NODES = 5
 CODECS = {"up": "ef | topk(0.1) | ans", "down": "topk(0.2) | ans"}

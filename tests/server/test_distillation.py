@@ -12,11 +12,11 @@ from flwr.app import MetricRecord, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg
 from torch import nn
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.message import CLASSES
+from fedpress.common.errors import SettingError
+from fedpress.protocol.messages import CLASSES
 from fedpress.server import Compressed
-from fedpress.server.asking import Part, Score
 from fedpress.server.distillation import Distilling, EnsembleDistillation, proxy_of
+from fedpress.server.messaging.node_evaluation import Part, Score
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.client import compress
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
 from fedpress.compression import Layout, SettingError, parse
-from fedpress.compression.envelope import FRAMES
 from fedpress.compression.frame import read_frame
-from fedpress.compression.message import KEY, apply, version_of
+from fedpress.compression.updates import apply, version_of
+from fedpress.protocol.folding import FRAMES
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.downlink import Downlink, Frames
-from fedpress.server.versions import Versions
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.downlink.downlink import Downlink, Frames
+from fedpress.server.downlink.model_store import Versions
 
 from .conftest import make_app
 
@@ -155,7 +156,7 @@ def test_nodes_that_take_part_in_every_round_share_one_version(make_grid, model)
     strategy.start(grid, model_record(model), num_rounds=4)
     held = {Memory.load(context.state).version for context in grid.contexts.values()}
     assert held == {version_of(seen[3].model, Layout.of(model))}  # what was evaluated before the last training
-    sent = [m for m in grid.sent if m.content[KEY]["ask"] == "work"][-NODES:]
+    sent = [m for m in grid.sent if m.content[RECORD_NAME]["ask"] == "work"][-NODES:]
     assert len({next(iter(m.content["arrays"].values())).data for m in sent}) == 1
 
 
@@ -172,7 +173,7 @@ def test_a_long_frame_is_one_object_for_all_nodes(make_grid, monkeypatch: pytest
 
     monkeypatch.setattr(grid, "send_and_receive", spy)
     Compressed(everyone(), up=UP, down="none").start(grid, model_record(model), num_rounds=1)
-    work = [message for message in raw if message.content[KEY]["ask"] == "work"]
+    work = [message for message in raw if message.content[RECORD_NAME]["ask"] == "work"]
     assert len(work) == NODES
     assert len({id(message.content[FRAMES]) for message in work}) == 1
     assert all(len(message.content) == 2 for message in work)
@@ -256,7 +257,7 @@ def test_frozen_and_excluded_tensors_are_not_sent(make_grid, model) -> None:
 
     def after(reply: Message) -> bool:
         if not reply.has_error() and reply.content.array_records:
-            parts.append(reply.content[KEY]["tensors"])
+            parts.append(reply.content[RECORD_NAME]["tensors"])
         return True
 
     grid.after = after
@@ -282,7 +283,7 @@ def test_a_residual_goes_with_its_tensor(make_grid, model, wanted) -> None:
         if reply.has_error() or not reply.content.array_records:
             return True
         (record,) = reply.content.array_records.values()
-        part = layout.part(reply.content[KEY]["tensors"])
+        part = layout.part(reply.content[RECORD_NAME]["tensors"])
         update = parse(UP).decode(record["frame"].data, part)
         sums = counted[grid.partition[reply.metadata.src_node_id]]
         for tensor in part.lossy:

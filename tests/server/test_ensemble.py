@@ -8,11 +8,11 @@ import torch
 from flwr.app import MetricRecord, RecordDict
 from torch import Tensor, nn
 
-from fedpress.compression.errors import DataError
-from fedpress.compression.message import CLASSES
+from fedpress.common.errors import DataError
+from fedpress.protocol.messages import CLASSES
 from fedpress.server.distillation import WEIGHINGS, Distilling, Knows, Teacher, ensemble_scores, scores_of, teach
+from fedpress.server.distillation.class_counts import read_counts
 from fedpress.server.distillation.ensemble import balanced
-from fedpress.server.distillation.sharing import read_counts
 
 X = torch.linspace(-2, 2, 60).view(-1, 1)
 

@@ -13,14 +13,16 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 from fedpress.client import compress
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
+from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression import Layout, parse
-from fedpress.compression.errors import FedpressError, SettingError
-from fedpress.compression.message import KEY, LOSSLESS, version_of
-from fedpress.compression.sparse import ALL
+from fedpress.compression.updates import version_of
+from fedpress.compression.weight_masks import ALL
+from fedpress.protocol.messages import LOSSLESS, RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregate import Bounds, Vote, Work, aggregate, model_record
-from fedpress.server.versions import Versions
+from fedpress.server.aggregation.aggregate import aggregate, model_record
+from fedpress.server.aggregation.client_update import Bounds, Vote, Work
+from fedpress.server.downlink.model_store import Versions
 
 LOSSY = "ef | topk(0.1) | ans"
 DOWN = "topk(0.2) | ans"
@@ -116,7 +118,9 @@ def test_every_node_holds_the_model_that_the_server_says(make_grid, model) -> No
     grid = make_grid(NODES)
     run(Compressed(fedavg(), up=LOSSY, down=DOWN), grid, model, rounds=5)
     layout = Layout.of(model)
-    orders = {m.metadata.dst_node_id: m.content[KEY] for m in grid.sent if m.content[KEY]["ask"] == "work"}
+    orders = {
+        m.metadata.dst_node_id: m.content[RECORD_NAME] for m in grid.sent if m.content[RECORD_NAME]["ask"] == "work"
+    }
     assert len(orders) >= 4
     for node, order in orders.items():
         memory = Memory.load(grid.contexts[node].state)
@@ -240,13 +244,13 @@ def test_a_bad_reply_is_refused_and_the_round_goes_on(evil: str, mean: bool, mak
 def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model) -> None:
     grid = make_grid(NODES)
     waves = []
-    grid.after = lambda reply: len(waves) >= 2 or bool(reply.content.config_records[KEY].get("name"))
+    grid.after = lambda reply: len(waves) >= 2 or bool(reply.content.config_records[RECORD_NAME].get("name"))
     send = grid.send_and_receive
 
     def counting(messages, *, timeout=None):
         messages = list(messages)
         replies = send(messages, timeout=timeout)
-        if messages[0].content[KEY]["ask"] == "work":
+        if messages[0].content[RECORD_NAME]["ask"] == "work":
             waves.append(len(messages))
         return replies
 
@@ -255,7 +259,7 @@ def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model
     run(Compressed(fedavg(), up=LOSSY, down=DOWN, on_round=seen.append), grid, model, rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (4, 8)
 
-    grid.after = lambda reply: bool(reply.content.config_records[KEY].get("name"))
+    grid.after = lambda reply: bool(reply.content.config_records[RECORD_NAME].get("name"))
     with pytest.raises(FedpressError, match="round 1: fewer than 1 replies counted, 3 times"):
         run(Compressed(fedavg(), up=LOSSY, down=DOWN), grid, model, rounds=1)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
-from fedpress.compression.errors import FedpressError, SettingError
-from fedpress.compression.groups import Groups
-from fedpress.compression.slices import Slice
+from fedpress.common.errors import FedpressError, SettingError
+from fedpress.compression.submodels import Slice
+from fedpress.protocol.groups import Groups
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.fleet.fleet import Fleet
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.heterogeneous.model_groups import Fleet
 
 
 class Rows(Fleet):

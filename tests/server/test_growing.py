@@ -11,8 +11,8 @@ from flwr.serverapp.strategy import FedXgbBagging, FedXgbCyclic
 from sklearn.datasets import load_breast_cancer
 
 from fedpress.client import compress
-from fedpress.compression.errors import SettingError
-from fedpress.compression.message import KEY
+from fedpress.common.errors import SettingError
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 
 xgboost = pytest.importorskip("xgboost")
@@ -62,7 +62,7 @@ def make_strategy(kind: type) -> FedXgbBagging | FedXgbCyclic:
 def test_trees_are_those_of_the_bare_strategy(kind: type, app, make_grid, caplog: pytest.LogCaptureFixture) -> None:
     bare = grow(make_strategy(kind), make_grid(NODES, app=app(), ordered=True))
     strategy, grid = Compressed(make_strategy(kind)), make_grid(NODES, app=app(compress()), ordered=True)
-    with caplog.at_level(logging.WARNING, KEY):
+    with caplog.at_level(logging.WARNING, RECORD_NAME):
         ours = grow(strategy, grid)
     x, y = load_breast_cancer(return_X_y=True)
     booster = xgboost.Booster()
@@ -70,10 +70,10 @@ def test_trees_are_those_of_the_bare_strategy(kind: type, app, make_grid, caplog
     assert ((booster.predict(xgboost.DMatrix(x)) > 0.5) == y).mean() > 0.9
     if kind is FedXgbBagging:  # the cyclic one begins with any of the nodes
         assert ours.tobytes() == bare.tobytes()
-    assert len([record for record in caplog.records if record.name == KEY]) == 1
+    assert len([record for record in caplog.records if record.name == RECORD_NAME]) == 1
     assert not list(strategy.ledger)
     assert grid.sent
-    assert not any(KEY in message.content for message in grid.sent)
+    assert not any(RECORD_NAME in message.content for message in grid.sent)
 
 
 def test_the_mod_leaves_a_message_without_its_record_as_it_is() -> None:

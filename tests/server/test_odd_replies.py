@@ -10,11 +10,11 @@ from flwr.server.superlink.linkstate.utils import create_message_error_unavailab
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedMedian
 
 from fedpress.client import compress
-from fedpress.compression.errors import FedpressError, SettingError
-from fedpress.compression.message import KEY
+from fedpress.common.errors import FedpressError, SettingError
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.policies import Policy
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.rate_control.policies import Policy
 
 from .conftest import DirectGrid, make_app
 
@@ -49,12 +49,12 @@ ODDITIES: dict[str, Callable[[RecordDict], object]] = {
     "a list for a metric": lambda content: content["metrics"].update({"train_loss": [1.0, 2.0]}),
     "another name for the metrics": lambda content: rename(content, "metrics", "zzz"),
     "another name for the arrays": lambda content: rename(content, "arrays", "weird"),
-    "an endless count of turns": lambda content: content[KEY].update({"turn": float("inf")}),
-    "a number for a version": lambda content: content[KEY].update({"version": HUGE}),
-    "a number for a mask": lambda content: content[KEY].update({"tensors": HUGE}),
-    "a number for an answer": lambda content: content[KEY].update({"answer": HUGE}),
-    "text for seconds": lambda content: content[KEY].update({"seconds": "soon"}),
-    "no version": lambda content: content[KEY].pop("version"),
+    "an endless count of turns": lambda content: content[RECORD_NAME].update({"turn": float("inf")}),
+    "a number for a version": lambda content: content[RECORD_NAME].update({"version": HUGE}),
+    "a number for a mask": lambda content: content[RECORD_NAME].update({"tensors": HUGE}),
+    "a number for an answer": lambda content: content[RECORD_NAME].update({"answer": HUGE}),
+    "text for seconds": lambda content: content[RECORD_NAME].update({"seconds": "soon"}),
+    "no version": lambda content: content[RECORD_NAME].pop("version"),
 }
 
 
@@ -88,8 +88,8 @@ def test_a_number_is_no_version_when_a_node_says_who_it_is(make_grid, model) -> 
     grid = make_grid(NODES)
 
     def after(reply: Message) -> bool:
-        if not reply.has_error() and "name" in reply.content[KEY]:
-            reply.content[KEY]["version"] = HUGE
+        if not reply.has_error() and "name" in reply.content[RECORD_NAME]:
+            reply.content[RECORD_NAME]["version"] = HUGE
         return True
 
     grid.after = after
@@ -159,9 +159,9 @@ def test_a_base_that_went_bad_is_noticed_and_replaced_in_the_same_round(make_gri
         seen.append((len(done.counted), done.failures))
         state = grid.context(1).state
         if done.number == 2:
-            bad = {name: array.numpy().copy() for name, array in state[f"{KEY}.base"].items()}
+            bad = {name: array.numpy().copy() for name, array in state[f"{RECORD_NAME}.base"].items()}
             bad["weight"] += np.float32(1)
-            state[f"{KEY}.base"] = ArrayRecord({name: Array(np.asarray(array)) for name, array in bad.items()})
+            state[f"{RECORD_NAME}.base"] = ArrayRecord({name: Array(np.asarray(array)) for name, array in bad.items()})
 
     strategy = Compressed(everyone(), up=UP, down=DOWN, on_round=on_round)
     strategy.start(grid, model_record(model), num_rounds=4)
@@ -199,7 +199,7 @@ def test_a_model_of_nothing_is_said_to_be_one(make_grid) -> None:
 
 def test_a_policy_without_a_text_of_its_own_can_be_resumed(make_grid, model, tmp_path) -> None:
     from fedpress.compression import Codec, parse
-    from fedpress.server.policies import Known
+    from fedpress.server.rate_control.policies import Known
 
     class Own(Policy):
         def codec(self, known: Known) -> Codec:

@@ -10,17 +10,18 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, FedXgbBagging
 from torch import nn
 
-from fedpress.client import compress, personal
-from fedpress.client.memory import Memory
+from fedpress.client import compress
+from fedpress.client.mod import personal_layers
+from fedpress.client.mod.node_state import Memory
+from fedpress.common.errors import SettingError
 from fedpress.compression import FrameError, Layout, UpdateError, parse
-from fedpress.compression.errors import SettingError
 from fedpress.compression.frame import read_frame
-from fedpress.compression.message import KEY
+from fedpress.compression.tensor_patterns import chosen
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.personal.layers import Personal
-from fedpress.server.personal.words import chosen
-from fedpress.simulations.models import CharacterGRU, cnnbn, mlp, resnet18
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.downlink.personal_layers import Personal
+from fedpress.simulations.workloads.models import CharacterGRU, cnnbn, mlp, resnet18
 
 from .conftest import DirectGrid, make_app
 
@@ -116,7 +117,7 @@ def test_none_of_them_travels_but_once(make_grid, model) -> None:
     def after(reply: Message) -> bool:
         if not reply.has_error() and reply.content.array_records:
             (array,) = next(iter(reply.content.array_records.values())).values()
-            seen_up.append(shared.part(reply.content[KEY]["tensors"]))
+            seen_up.append(shared.part(reply.content[RECORD_NAME]["tensors"]))
             parse(LOSSY).decode(array.data, seen_up[-1])
         return True
 
@@ -125,11 +126,11 @@ def test_none_of_them_travels_but_once(make_grid, model) -> None:
     strategy.start(grid, model_record(model), num_rounds=4)
     first = Personal.of(model, OWN).frame
     for node in grid.contexts:
-        orders = [m for m in grid.sent if m.metadata.dst_node_id == node and m.content[KEY]["ask"] == "work"]
-        lengths = [message.content[KEY]["own"] for message in orders]
+        orders = [m for m in grid.sent if m.metadata.dst_node_id == node and m.content[RECORD_NAME]["ask"] == "work"]
+        lengths = [message.content[RECORD_NAME]["own"] for message in orders]
         assert lengths == [len(first)] + [0] * (len(orders) - 1)
         for message in orders:
-            order = message.content[KEY]
+            order = message.content[RECORD_NAME]
             (array,) = next(iter(message.content.array_records.values())).values()
             assert len(array.data) == sum(order["frames"]) + order["own"]
             for length, mask in zip(order["frames"], order["tensors"], strict=True):
@@ -189,7 +190,7 @@ def test_personal_values_alone_lost_are_asked_for(make_grid, model) -> None:
 
     def forget(done) -> None:
         if done.number == 1:
-            del grid.context(2).state[f"{KEY}.own"]
+            del grid.context(2).state[f"{RECORD_NAME}.own"]
 
     strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, personal=OWN, on_round=forget)
     strategy.start(grid, model_record(model), num_rounds=3)
@@ -247,13 +248,13 @@ def test_what_training_spoils_is_not_kept() -> None:
     before = Layout.of({"bias": np.zeros(3, np.float32)})
     for spoilt in ({"bias": np.full(3, np.nan, np.float32)}, {"bias": np.zeros(4, np.float32)}, {}):
         with pytest.raises(UpdateError):
-            personal.check(spoilt, before)
-    shared, mine = personal.split({"a": 1, "b": 2, "c": 3}, b"\x02")
+            personal_layers.check(spoilt, before)
+    shared, mine = personal_layers.split({"a": 1, "b": 2, "c": 3}, b"\x02")
     assert (shared, mine) == ({"a": 1, "c": 3}, {"b": 2})
-    assert list(personal.join(shared, mine, b"\x02")) == ["a", "b", "c"]
+    assert list(personal_layers.join(shared, mine, b"\x02")) == ["a", "b", "c"]
     for mask, parts in ((b"\x06", (shared, mine)), (b"\x02\x00", (shared, mine)), (b"\x0a", (shared, mine))):
         with pytest.raises(FrameError):
-            personal.join(*parts, mask)
+            personal_layers.join(*parts, mask)
 
 
 def test_frames_of_personal_tensors_are_exact() -> None:

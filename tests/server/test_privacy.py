@@ -11,9 +11,9 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedpress.client import compress
 from fedpress.compression import Layout, SettingError
-from fedpress.compression.message import KEY
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
+from fedpress.server.aggregation.aggregate import model_record
 
 from .conftest import make_app
 
@@ -72,7 +72,9 @@ def test_noise_does_not_follow_from_the_seed(make_grid, floats) -> None:
             grid, model_record(floats), num_rounds=2
         )
         models.append(final(result))
-        asked.append([grid.partition[m.metadata.dst_node_id] for m in grid.sent if m.content[KEY]["ask"] == "work"])
+        asked.append(
+            [grid.partition[m.metadata.dst_node_id] for m in grid.sent if m.content[RECORD_NAME]["ask"] == "work"]
+        )
     assert asked[0] == asked[1]
     assert not np.array_equal(models[0]["weight"], models[1]["weight"])
 

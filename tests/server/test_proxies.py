@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 from fedpress.server.distillation import Distilling, Knows, Teacher, proxy_of, scores_of
 
 PICTURES = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0))

@@ -10,8 +10,8 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedpress.compression import SettingError
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.walk import put_back, take_apart
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.checkpointing.object_state import put_back, take_apart
 
 from .conftest import DirectGrid
 

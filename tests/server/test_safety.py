@@ -7,11 +7,11 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
 from fedpress.compression import Layout, parse
-from fedpress.compression.message import KEY, answer_of
+from fedpress.protocol.messages import RECORD_NAME, answer_of
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
+from fedpress.server.aggregation.aggregate import model_record
 
 from .conftest import DirectGrid, copy
 
@@ -34,11 +34,13 @@ def resend(grid: DirectGrid, reply: Message, change: Callable[[dict[str, np.ndar
     (record,) = reply.content.array_records.values()
     update = parse(UP).decode(record["frame"].data, layout)
     change(update)
-    order = next(m.content[KEY] for m in reversed(grid.sent) if m.metadata.dst_node_id == reply.metadata.src_node_id)
+    order = next(
+        m.content[RECORD_NAME] for m in reversed(grid.sent) if m.metadata.dst_node_id == reply.metadata.src_node_id
+    )
     codec = parse(UP)
     frame, _ = codec.encode(update, codec.init(layout), np.random.default_rng(0), base=order["version"])
     record["frame"].data = frame
-    reply.content[KEY]["answer"] = answer_of(order["nonce"], order["round"], str(EVIL), frame)
+    reply.content[RECORD_NAME]["answer"] = answer_of(order["nonce"], order["round"], str(EVIL), frame)
 
 
 @pytest.mark.parametrize("kind", [FedAvg, FedMedian])
@@ -54,9 +56,9 @@ def test_what_cannot_be_is_refused_and_named(
             if evil in counts:
                 reply.content["metrics"]["num-examples"] = counts[evil]
             elif evil == "mask":
-                reply.content[KEY]["tensors"] = b"\xff\xff"
+                reply.content[RECORD_NAME]["tensors"] = b"\xff\xff"
             elif evil == "no answer":
-                reply.content[KEY]["answer"] = b""
+                reply.content[RECORD_NAME]["answer"] = b""
             else:
                 scale = 1e3 if evil == "norm" else 1e38
                 resend(grid, reply, lambda update: update.update(weight=update["weight"] * np.float32(scale)), layout)
@@ -135,9 +137,9 @@ def test_a_node_that_comes_back_with_an_old_state_counts_nothing_twice(make_grid
         if done.number == 4:
             gone.append(np.asarray(Memory.load(state).after["residual"], np.float64))
             # As a device does that was restored from a backup.
-            for key in [key for key in state if key.startswith(KEY)]:
+            for key in [key for key in state if key.startswith(RECORD_NAME)]:
                 del state[key]
-            state.update({key: record for key, record in kept[0].items() if key.startswith(KEY)})
+            state.update({key: record for key, record in kept[0].items() if key.startswith(RECORD_NAME)})
 
     grid.after = after
     Compressed(everyone(), up=UP, down=DOWN, on_round=on_round).start(grid, model_record(model), num_rounds=6)

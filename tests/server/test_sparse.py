@@ -10,16 +10,16 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, FedXgbBagging
 
 from fedpress.client import compress
-from fedpress.client.memory import Memory
+from fedpress.client.mod.node_state import Memory
+from fedpress.common.errors import SettingError
 from fedpress.compression import Layout, parse
-from fedpress.compression.errors import SettingError
-from fedpress.compression.message import KEY
-from fedpress.compression.sparse import Live, prunable
+from fedpress.compression.weight_masks import Live, prunable
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
-from fedpress.server.sparse.masks import Sparsifier
+from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.sparse.layer_densities import counts
+from fedpress.server.sparse.mask_updates import Sparsifier
 from fedpress.server.sparse.settings import Sparsifying
-from fedpress.server.sparse.shares import counts
 from fedpress.simulations.settings import resolve
 
 from .conftest import DirectGrid, make_app
@@ -50,7 +50,7 @@ def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
 
     def after(reply: Message) -> bool:
         if not reply.has_error() and reply.content.array_records:
-            part = layout.part(reply.content[KEY]["tensors"])
+            part = layout.part(reply.content[RECORD_NAME]["tensors"])
             (array,) = next(iter(reply.content.array_records.values())).values()
             live = Live.of(seen[-1].model, layout)
             update = parse(up).decode(array.data, live.part(part))
@@ -119,8 +119,8 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
     seen, orders = [], []
 
     def before(message: Message) -> bool:
-        if message.metadata.dst_node_id == away and message.content[KEY]["ask"] == "work":
-            orders.append((len(seen), message.content[KEY]))
+        if message.metadata.dst_node_id == away and message.content[RECORD_NAME]["ask"] == "work":
+            orders.append((len(seen), message.content[RECORD_NAME]))
             return len(seen) in (1, 8)  # it is there in the first round, and in the eighth
         return True
 
@@ -135,7 +135,9 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
     strategy.start(grid, model_record(model), num_rounds=8)
     (order,) = [order for number, order in orders if number == 8]
     assert (order["live"] > 0, order["layout"]) == (True, "")  # a delta over all changes, and no key frame
-    (others,) = {order["live"] for m in grid.sent if (order := m.content[KEY]).get("round") == 8} - {order["live"]}
+    (others,) = {order["live"] for m in grid.sent if (order := m.content[RECORD_NAME]).get("round") == 8} - {
+        order["live"]
+    }
     assert others == 0  # the others had the mask already, and are told nothing of it
     memory = Memory.load(grid.context(3).state)
     base = {name: array.numpy() for name, array in memory.base.items()}

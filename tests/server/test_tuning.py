@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
+from fedpress.common.rng import derive
 from fedpress.compression import Layout, SettingError, Update, parse
-from fedpress.compression.message import apply
-from fedpress.compression.rng import derive
+from fedpress.compression.updates import apply
 from fedpress.server import Compressed
-from fedpress.server.aggregate import model_record
+from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.distillation import Tuning, scores_of
-from fedpress.server.distillation.distiller import load
-from fedpress.server.distillation.guard import on_agreement
-from fedpress.server.downlink import Downlink
-from fedpress.server.versions import Versions
+from fedpress.server.distillation.acceptance import on_agreement
+from fedpress.server.distillation.distillation import load
+from fedpress.server.downlink.downlink import Downlink
+from fedpress.server.downlink.model_store import Versions
 
 from .test_asking import make_app
 from .test_recovery import DOWN, UP, FedAvg, Stop

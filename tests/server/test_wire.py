@@ -5,8 +5,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from fedpress.server.wire import message_nbytes
-from fedpress.simulations.engine.flower import identify, stamp
+from fedpress.flower.message_size import message_nbytes
+from fedpress.flower.runtime import identify, stamp
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from fedpress.compression.errors import SettingError
-from fedpress.compression.groups import Groups
+from fedpress.common.errors import SettingError
+from fedpress.protocol.groups import Groups
 from fedpress.simulations.settings import resolve
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.compression.settings import Value, key_of
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.settings import Value, key_of
 from fedpress.simulations.settings import SECTIONS, keys, resolve
 from fedpress.simulations.workloads import WORKLOADS
 

@@ -6,8 +6,8 @@ import pytest
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
-from fedpress.compression.settings import Value, key_of
-from fedpress.server.strategies import PREFIX, build_strategy, names
+from fedpress.common.settings import Value, key_of
+from fedpress.server.strategy.flower_strategies import PREFIX, build_strategy, names
 from fedpress.simulations.settings import resolve
 
 # What a strategy cannot do without.

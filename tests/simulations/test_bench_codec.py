@@ -17,7 +17,7 @@ from fedpress.simulations.bench.codec import (
     measure,
     nmse,
 )
-from fedpress.simulations.bench.recorded import RECORDINGS, record, recorded
+from fedpress.simulations.bench.recorded_updates import RECORDINGS, record, recorded
 
 UPDATES = Path(__file__).parents[1] / "data" / "updates"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads.digits import Digits

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
+from fedpress.server.personal.accuracy_summary import spread
 from fedpress.server.personal.settings import Personalising
-from fedpress.server.personal.spread import spread
-from fedpress.server.record import Recorder
+from fedpress.server.run.recorder import Recorder
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.compression.errors import DataError, FedpressError, SettingError
-from fedpress.server import launcher
-from fedpress.server.bundle import check, write_bundle
+from fedpress.common.errors import DataError, FedpressError, SettingError
+from fedpress.server.run import launcher
+from fedpress.server.run.bundle import check, write_bundle
 from fedpress.simulations.engine.ray import run_ray
 
 HERE = Path(__file__).parent

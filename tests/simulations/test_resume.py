@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.server.checkpoint import Checkpoints, Saved
+from fedpress.common.errors import DataError, SettingError
+from fedpress.server.checkpointing.files import Checkpoints, Saved
 from fedpress.simulations.run import settings
 
 ROUNDS = 10

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.compression import FrameError, Layout, parse
-from fedpress.compression.entropy import marks
+from fedpress.compression.entropy import bitmask_coder
 from fedpress.compression.frame import Reader
-from fedpress.compression.sparse import ALL, Live, decode_change, encode_change, prunable
+from fedpress.compression.weight_masks import ALL, Live, decode_change, encode_change, prunable
 
 
 def model_of(seed: int) -> dict[str, np.ndarray]:
@@ -121,6 +121,6 @@ def test_marks_of_every_kind() -> None:
         for share in (0.0, 0.01, 0.5, 1.0):
             classes = rng.integers(0, 5, size).astype(np.uint8) * 50
             bits = rng.random(size) < share * (classes + 1) / 201
-            reader = Reader(marks.encode(bits, classes))
-            np.testing.assert_array_equal(marks.decode(reader, classes), bits)
+            reader = Reader(bitmask_coder.encode(bits, classes))
+            np.testing.assert_array_equal(bitmask_coder.decode(reader, classes), bits)
             reader.end()

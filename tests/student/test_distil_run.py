@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from fedpress.cli import main
-from fedpress.compression.errors import SettingError
-from fedpress.server.student import Schooling
-from fedpress.simulations.distil import distil_run
-from fedpress.simulations.export import export_run
-from fedpress.simulations.folder import read_folder
+from fedpress.common.errors import SettingError
+from fedpress.compression.model.distill import Schooling
+from fedpress.simulations.postprocess.distill import distil_run
+from fedpress.simulations.postprocess.export import export_run
+from fedpress.simulations.postprocess.run_folder import read_folder
+from fedpress.simulations.postprocess.shrink import Shrinking, shrink
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
-from fedpress.simulations.shrink import Shrinking, shrink
 
 
 @pytest.fixture(scope="module")

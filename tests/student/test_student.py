@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.errors import DataError, SettingError
-from fedpress.server.student import Schooling, school, warm_start
-from fedpress.server.student.answers import loss_of
-from fedpress.server.student.hints import Hint
-from fedpress.server.student.moving import moved
+from fedpress.common.errors import DataError, SettingError
+from fedpress.compression.model.distill import Schooling, school, warm_start
+from fedpress.compression.model.distill.augmentation import moved
+from fedpress.compression.model.distill.fitnets import Hint
+from fedpress.compression.model.distill.loss import loss_of
 
 
 def teacher() -> nn.Module:

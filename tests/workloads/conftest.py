@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fedpress.compression.settings import Value
+from fedpress.common.settings import Value
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import Task, find
 from fedpress.simulations.workloads.task import make_task

@@ -13,10 +13,10 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from fedpress.compression.errors import DataError
+from fedpress.common.errors import DataError
 from fedpress.simulations.workloads import Task, fashion, speeches, watch
+from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.idx import find_idx
-from fedpress.simulations.workloads.places import cache
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.compression.errors import SettingError
-from fedpress.simulations.partitions import KINDS, draw, from_flower, partition
+from fedpress.common.errors import SettingError
+from fedpress.simulations.workloads.partitions import KINDS, draw, from_flower, partition
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1500)
 OWNERS = np.repeat(np.arange(6), 250)

@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from fedpress.client.settings import Training
-from fedpress.client.training import evaluate, train
-from fedpress.compression.errors import SettingError
-from fedpress.compression.settings import read
-from fedpress.simulations.partitions import from_flower, partition
+from fedpress.client.training.loop import evaluate, train
+from fedpress.client.training.settings import Training
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import read
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import WORKLOADS, Examples, Task, task
+from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.fashion import DEBIAN
-from fedpress.simulations.workloads.places import cache
+from fedpress.simulations.workloads.partitions import from_flower, partition
 
 ABSENT = {
     "fashion": None if DEBIAN.is_dir() else "Debian's dataset-fashion-mnist is not installed",

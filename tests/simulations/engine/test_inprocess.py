@@ -18,9 +18,9 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from sklearn.datasets import load_digits
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
+from fedpress.flower import runtime
 from fedpress.simulations import simulate
-from fedpress.simulations.engine import flower
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Where engines of a test keep their files; it is empty, and no process runs, when the test is done."""
     folder = tmp_path / "scratch"
     folder.mkdir()
-    monkeypatch.setattr("fedpress.simulations.engine.run._MEMORY", folder)
+    monkeypatch.setattr("fedpress.simulations.engine.inprocess._MEMORY", folder)
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     assert not list(folder.iterdir())
@@ -152,7 +152,7 @@ def test_a_client_that_raises_fails_alone(caplog: pytest.LogCaptureFixture) -> N
     (row,), done = ask(work)
     assert done.failures == 1
     assert row[2].has_error()
-    assert row[2].error.code == flower.RAISED
+    assert row[2].error.code == runtime.RAISED
     assert "LookupError: nothing here" in row[2].error.reason
     assert "LookupError: nothing here" in caplog.text
     assert "Traceback" in caplog.text
@@ -169,7 +169,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_client_failed() -> None:
     assert done.failures == 4
     for row in rows:
         assert sorted(i for i, reply in row.items() if reply.has_error()) == [0, 3]
-        assert row[0].error.code == flower.CRASHED
+        assert row[0].error.code == runtime.CRASHED
 
 
 def test_what_is_late_is_dropped_and_the_next_round_is_whole() -> None:
@@ -285,7 +285,7 @@ from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from pathlib import Path
-import fedpress.simulations.engine.run as run
+import fedpress.simulations.engine.inprocess as run
 run._MEMORY = Path(os.environ["TMPDIR"])
 client, server = ClientApp(), ServerApp()
 @client.query()
@@ -322,19 +322,19 @@ def test_a_stopped_engine_leaves_no_process_and_no_file(kill: signal.Signals, tm
 
 
 def test_flwrs_private_names_are_where_they_were() -> None:
-    """If this fails, flwr has moved a name that `simulations/engine/flower.py` or `server/wire.py` touches."""
+    """If this fails, flwr has moved a name that a module of `fedpress/flower` uses."""
     from importlib.metadata import version
 
-    from fedpress.server.wire import message_nbytes
+    from fedpress.flower.message_size import message_nbytes
 
     try:
-        flower.identify(3)
-        message = flower.stamp(Message(RecordDict({"a": ArrayRecord([np.zeros(1000)])}), 5, "train"), 3)
-        again = flower.message_of(*flower.parts_of(message))
-        failed = flower.error_reply(again, flower.RAISED, "why")
+        runtime.identify(3)
+        message = runtime.stamp(Message(RecordDict({"a": ArrayRecord([np.zeros(1000)])}), 5, "train"), 3)
+        again = runtime.message_of(*runtime.parts_of(message))
+        failed = runtime.error_reply(again, runtime.RAISED, "why")
         assert again.metadata == message.metadata
-        assert flower.message_of(*flower.parts_of(failed)).error.reason == "why"
-        assert flower.empty_run(3).run_id == 3
+        assert runtime.message_of(*runtime.parts_of(failed)).error.reason == "why"
+        assert runtime.empty_run(3).run_id == 3
         assert 8000 < message_nbytes(message) < 9500
     except (ImportError, AttributeError, TypeError) as error:
         pytest.fail(f"flwr {version('flwr')} has moved a private name: {error!r}")

@@ -5,9 +5,9 @@ from statistics import median
 
 import pytest
 
-from fedpress.compression.errors import SettingError
+from fedpress.common.errors import SettingError
 from fedpress.simulations.network.clock import Pace, Visit, clock, energy, measure, read_visits
-from fedpress.simulations.network.fleet import FLEETS, Fleet, find_fleet
+from fedpress.simulations.network.devices import FLEETS, Fleet, find_fleet
 from fedpress.simulations.network.links import LINKS, Link
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve

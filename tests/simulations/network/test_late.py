@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
-from fedpress.compression.message import KEY
-from fedpress.server.wire import message_nbytes
-from fedpress.simulations.engine.flower import identify, stamp
+from fedpress.flower.message_size import message_nbytes
+from fedpress.flower.runtime import identify, stamp
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.simulations.network.clock import Pace, Visit, clock
-from fedpress.simulations.network.fleet import FLEETS
-from fedpress.simulations.network.late import Late
+from fedpress.simulations.network.deadline import Late
+from fedpress.simulations.network.devices import FLEETS
 from fedpress.simulations.network.links import LINKS
 
 HEAD = "round,node,down_frame,down_message,up_frame,up_message,examples,training_seconds,coding_seconds\n"
@@ -19,7 +19,7 @@ CONFIG = {"link": "nb-iot", "deadline": 1e6, "seed": 0, "training-pace": 0.1, "c
 
 def exchanged(number: int) -> tuple[Message, Message]:
     identify(run_id=1)
-    content = RecordDict({KEY: ConfigRecord({"round": number, "filling": b"x" * 5000})})
+    content = RecordDict({RECORD_NAME: ConfigRecord({"round": number, "filling": b"x" * 5000})})
     message = stamp(Message(content, 7, "train"), 1)
     return message, stamp(Message(RecordDict({"m": MetricRecord({"num-examples": 10})}), reply_to=message), 1)
 

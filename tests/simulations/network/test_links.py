@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.compression.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError
 from fedpress.simulations.network.links import LINKS, Link, Trace, find_link
 
 PLAIN = Link("plain", down=8000.0, up=4000.0, latency=0.5, source="made up", payload=100, overhead=10)

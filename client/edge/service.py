@@ -1,0 +1,140 @@
+"""A client put together: settings, enrolment and state become a running device."""
+
+import gc
+import logging
+import os
+import pkgutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedpress.client.edge.journal import Journal
+from fedpress.client.edge.limits import Gatekeeper, apply
+from fedpress.client.edge.settings import Settings
+from fedpress.client.edge.shutdown import on_stop
+from fedpress.client.edge.status import Status
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import replace
+from fedpress.common.logs import LOGGER
+from fedpress.common.settings import Value
+from fedpress.flower.byte_counter import Traffic
+
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+
+_log = logging.getLogger(LOGGER)
+
+Watch = Callable[[Status, Traffic], None]
+
+
+def serve(
+    settings: Settings,
+    *,
+    name: str,
+    server: str,
+    key: ec.EllipticCurvePrivateKey | None,
+    ca: bytes | None,
+    node: dict[str, Value],
+    watch: Watch | None = None,
+) -> NoReturn:
+    """Be a client until a signal to stop, which ends the process.
+
+    Parameters
+    ----------
+    key, ca : None without an enrolment: the connection is plain, and the key one that is kept with the state
+    node : the node's configuration, of its enrolment; the settings' own, its name and its data are added
+    watch : called once all is ready: starts health service and metrics, if they were asked for
+
+    Raises
+    ------
+    SettingError
+        If the app, the data or a limit cannot be had, or the state folder is another client's.
+    DataError
+        If the state folder cannot be used.
+    """
+    journal = Journal(Path(settings.device.state) if settings.device.state else state_folder(name))
+    config = {**node, **settings.node, "name": name}
+    if settings.device.data:
+        config["data"] = settings.device.data
+    # torch reads how many threads it may have when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", str(settings.limits.threads))
+    import torch
+
+    torch.set_num_threads(settings.limits.threads)
+    from fedpress.client.edge.runner import Runner
+    from fedpress.flower.fleet_api import Fleet
+
+    app = _load(settings.device.app)
+    if "data" in config:
+        from fedpress.client.data import check
+
+        check(str(config["data"]))
+    traffic, status = Traffic(), Status()
+    gate = Gatekeeper(settings.limits, lambda: traffic.total, journal.noted("usage"))
+    fleet = Fleet(server, key or _own_key(journal), ca, heartbeat=settings.polling.heartbeat, traffic=traffic)
+    runner = Runner(
+        fleet,
+        journal,
+        app,
+        node=config,
+        polling=settings.polling,
+        gate=gate,
+        tasks=settings.device.allowed,
+        status=status,
+    )
+    apply(settings.limits)
+    gc.freeze()  # what is imported stays, and need not be looked at after each message
+    if watch:
+        watch(status, traffic)
+
+    def goodbye() -> None:
+        _log.info("stops")
+        runner.stop()
+        runner.leave()
+
+    on_stop(goodbye)
+    _log.info("%s runs %s for %s", name, settings.device.app, server)
+    runner.run()
+    while True:  # the thread that was told to stop ends the process; to take torch down would last seconds
+        signal.pause()
+
+
+def _load(name: str) -> "ClientApp":
+    from flwr.clientapp import ClientApp
+
+    try:
+        app = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingError(f"app {name!r} cannot be imported: {error}") from error
+    if not isinstance(app, ClientApp):
+        raise SettingError(f"app is a flwr ClientApp, got {name!r}, of type {type(app).__name__}")
+    return app
+
+
+def state_folder(name: str) -> Path:
+    """Return where a service manager has the state kept, else the user's own place for such things."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return base / "fedpress" / name
+
+
+def _own_key(journal: Journal) -> ec.EllipticCurvePrivateKey:
+    """Return the key of a device without an enrolment: a new one, the first time."""
+    path = journal.folder / "key.pem"
+    try:
+        if not path.exists():
+            made = ec.generate_private_key(ec.SECP384R1())
+            none = serialization.NoEncryption()
+            pem = made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none)
+            replace(path, pem, durable=True, mode=0o600)
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} holds no key: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise DataError(f"{path} holds no key on an elliptic curve")
+    return key

@@ -1,0 +1,43 @@
+"""Signs of integers, one bit for each that is not zero; as the spare bits of the coder's lanes they travel free."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.common.errors import FrameError
+from fedpress.compression.entropy.bit_io import BitReader
+from fedpress.compression.frame import Reader
+
+_NONE, _SOME, _ALL = range(3)  # no number is negative, some are, all that are not zero are
+_BLOCK = 1 << 16
+
+
+def of(numbers: NDArray[np.integer]) -> tuple[int, bytes]:
+    """Return the kind of signs of `numbers`, and their bits."""
+    if numbers.min(initial=0) >= 0:
+        return _NONE, b""
+    if numbers.max(initial=0) <= 0:
+        return _ALL, b""
+    blocks = (numbers[first : first + _BLOCK] for first in range(0, numbers.size, _BLOCK))
+    return _SOME, np.packbits(np.concatenate([block[block != 0] < 0 for block in blocks])).tobytes()
+
+
+def give(out: NDArray[np.integer], kind: int, carried: bytes, reader: Reader) -> None:
+    """Give the magnitudes in `out` their signs: first the bits that lanes `carried`, then what `reader` has."""
+    if kind > (_ALL if out.dtype.kind == "i" else _NONE):
+        raise FrameError(f"{out.dtype.name} has no signs of kind {kind}")
+    count = (int(np.count_nonzero(out)) + 7) // 8 if kind == _SOME else 0
+    used = min(len(carried), count // 2 * 2)
+    if any(carried[used:]):
+        raise FrameError("the coder does not end where it began")
+    if kind == _ALL:
+        np.negative(out, out=out)
+    if kind != _SOME:
+        return
+    bits = BitReader(carried[:used] + reader.take(count - used))
+    for first in range(0, out.size, _BLOCK):
+        block = out[first : first + _BLOCK]
+        live = np.flatnonzero(block)
+        negative = np.empty(live.size, np.uint8)
+        bits.fixed(negative, 1)
+        block[live[negative == 1]] *= -1
+    bits.end()

@@ -1,0 +1,195 @@
+"""Which axis of which tensor counts which channels, read off a model's graph.
+
+Any model that torch.fx can trace and that is made of the layers below will do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from torch import fx, nn
+
+from fedpress.common.errors import SettingError
+
+_CHANNELWISE = ("ReLU", "ReLU6", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Hardswish", "Identity")
+_POOLS = ("MaxPool", "AvgPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "Dropout", "Flatten")
+_FUNCTIONS = (
+    *("add", "iadd", "relu", "relu_", "gelu", "silu", "tanh", "sigmoid", "dropout", "flatten"),
+    *("max_pool1d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
+)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """A model's channels.
+
+    `spaces` says how many there are of each kind: those of one layer's outputs, and of all that they are added to.
+    `axes` says for each tensor, in the model's order, what its leading axes count: the number of a space, None for what
+    belongs to input or output, and how many elements each channel has, more than one behind a flattening.
+    """
+
+    spaces: tuple[int, ...]
+    axes: Mapping[str, tuple[tuple[int | None, int], ...]]
+
+
+def channels_of(model: nn.Module) -> Channels:
+    """Return the channels of `model`; raise SettingError if it has a layer whose channels are not known."""
+    try:
+        graph = fx.Tracer().trace(model)
+    except Exception as error:  # whatever a model's own code raises when it is traced
+        raise _cannot(model, f"its graph cannot be traced: {error}".splitlines()[0]) from error
+    axes: dict[str, tuple[_Axis | None, ...]] = {}
+    flows: dict[fx.Node, _Flow | None] = {}  # what flows out of each node; None: the model's input
+    for node in graph.nodes:
+        inputs = [flows[n] for n in node.all_input_nodes]
+        flows[node] = _follow(model, node, inputs, axes)
+    missing = [name for name in model.state_dict() if name not in axes]
+    if missing:
+        raise _cannot(model, f"{missing[0]} belongs to no layer whose channels are known")
+    numbers: dict[_Space, int] = {}
+    for spread in axes.values():
+        for axis in spread:
+            if axis is not None and not axis.space.root().fixed:
+                numbers.setdefault(axis.space.root(), len(numbers))
+    resolved = {
+        name: tuple((None, 1) if a is None else (numbers.get(a.space.root()), a.block) for a in axes[name])
+        for name in model.state_dict()
+    }
+    if not numbers:
+        raise _cannot(model, "it has no layers between its input and its output")
+    return Channels(tuple(space.size for space in numbers), resolved)
+
+
+class _Space:
+    """Channels that several axes count: those of one layer's outputs, of all that are added to them, and so on."""
+
+    def __init__(self, size: int, *, fixed: bool = False) -> None:
+        self.size = size
+        self.fixed = fixed
+        self._same: _Space | None = None
+
+    def root(self) -> "_Space":
+        return self if self._same is None else self._same.root()
+
+    def unite(self, other: "_Space") -> "_Space":
+        one, two = self.root(), other.root()
+        if one is not two:
+            two._same = one
+            one.fixed |= two.fixed
+        return one
+
+
+@dataclass(frozen=True, eq=False)
+class _Axis:
+    space: _Space
+    block: int  # elements of the axis for each channel: more than one behind a flattening
+
+
+class _Lie(Enum):
+    """Where channels lie in what flows."""
+
+    SECOND = "on the second axis"  # (n, channels, ...), as convolutions have them
+    LAST = "on the last axis"  # (n, ..., channels), as linear layers have them
+    FLAT = "one after another"  # (n, channels * block), behind a flattening of the former
+
+
+@dataclass(frozen=True)
+class _Flow:
+    space: _Space
+    lie: _Lie
+
+
+def _follow(
+    model: nn.Module, node: fx.Node, inputs: list[_Flow | None], axes: dict[str, tuple[_Axis | None, ...]]
+) -> _Flow | None:
+    """Return what flows out of `node`, given what flows in; note the axes of its tensors."""
+    match node.op:
+        case "placeholder":
+            return None
+        case "output":
+            if len(inputs) != 1:
+                raise _cannot(model, f"it has {len(inputs)} outputs")
+            if inputs[0] is not None:
+                inputs[0].space.root().fixed = True
+            return None
+        case "call_module":
+            path = str(node.target)
+            return _layer(model, path, model.get_submodule(path), inputs, axes)
+        case "call_function" | "call_method":
+            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "?")
+            if name in _FUNCTIONS and inputs:
+                if name == "flatten":
+                    return _flat(inputs[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0))
+                return _joined(model, node, inputs)
+    raise _cannot(model, f"{node.op} {node.target} is none of the layers whose channels are known")
+
+
+def _flat(source: _Flow | None, start: object) -> _Flow | None:
+    """Return what flows out of a flattening from the axis `start` on."""
+    if source is None or source.lie is not _Lie.SECOND or start != 1:
+        return source
+    return replace(source, lie=_Lie.FLAT)
+
+
+def _joined(model: nn.Module, node: fx.Node, inputs: list[_Flow | None]) -> _Flow | None:
+    """Return what a sum is of."""
+    known = [flow for flow in inputs if flow is not None]
+    if not known:
+        return None
+    first, *others = known
+    for other in others:
+        if other.lie is not first.lie:
+            raise _cannot(model, f"{node} adds channels {first.lie.value} to channels {other.lie.value}")
+        first.space.unite(other.space)
+    if len(known) < len(inputs):  # the model's own input is among what is added
+        first.space.root().fixed = True
+    return first
+
+
+def _layer(
+    model: nn.Module,
+    path: str,
+    layer: nn.Module,
+    inputs: list[_Flow | None],
+    axes: dict[str, tuple[_Axis | None, ...]],
+) -> _Flow | None:
+    def note(out: _Axis | None, into: _Axis | None) -> None:
+        for name, tensor in layer.state_dict().items():
+            full = f"{path}.{name}"
+            if full in axes:
+                raise _cannot(model, f"{path} is used twice")
+            axes[full] = (out, into)[: min(2 if name == "weight" else 1, tensor.dim())]
+
+    def reads(size: int, *lies: _Lie) -> _Axis | None:
+        if source is None:
+            return None
+        there = source.space.root().size
+        block, odd = divmod(size, there)
+        if source.lie not in lies or odd or not block or (block > 1 and source.lie is not _Lie.FLAT):
+            raise _cannot(model, f"{path} reads {size} values, of {there} channels {source.lie.value}")
+        return _Axis(source.space, block)
+
+    source = inputs[0] if len(inputs) == 1 else None
+    kind = type(layer).__name__
+    match layer:
+        case nn.Linear():
+            made = _Space(layer.out_features)
+            note(_Axis(made, 1), reads(layer.in_features, _Lie.LAST, _Lie.FLAT))
+            return _Flow(made, _Lie.LAST)
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == 1:
+            made = _Space(layer.out_channels)
+            note(_Axis(made, 1), reads(layer.in_channels, _Lie.SECOND))
+            return _Flow(made, _Lie.SECOND)
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == layer.in_channels == layer.out_channels:
+            note(reads(layer.in_channels, _Lie.SECOND), None)
+            return source
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
+            note(reads(layer.num_features, *_Lie), None)
+            return source
+    if (kind in _CHANNELWISE or kind.startswith(_POOLS)) and not layer.state_dict():
+        return _flat(source, layer.start_dim) if isinstance(layer, nn.Flatten) else source
+    raise _cannot(model, f"{path} is a {kind}")
+
+
+def _cannot(model: nn.Module, why: str) -> SettingError:
+    return SettingError(f"{type(model).__name__} cannot be narrowed: {why}")

@@ -1,0 +1,182 @@
+"""Which channels go together: DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900, by way of torch-pruning.
+
+The library traces one call of the model through autograd and says which outputs and inputs of which layers are one
+channel: joins, batch norms, depthwise convolutions, and the flattening between a convolution and a linear layer. It is
+not taken on trust: see `unsound`.
+"""
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedpress.common.errors import FedpressError, SettingError
+from fedpress.compression.model.prune_channels import CONVOLUTIONS, PRUNABLE, Kept, Prune, depthwise, size_of
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One side of a layer that channels run through."""
+
+    layer: str
+    side: str  # out or in
+    size: int  # of that side
+    at: Indices  # (n,) which of the layer's outputs or inputs
+    channel: Indices  # (n,) the channel that each of them is part of
+
+
+@dataclass(frozen=True)
+class Channels:
+    """Channels that begin in some layers and end in others: what is removed here is removed in all of them."""
+
+    width: int
+    blocks: int  # of equal size, of which as many channels must stay in each: what grouped convolutions demand
+    members: tuple[Member, ...]
+
+    @property
+    def name(self) -> str:
+        """The first layer that they come out of."""
+        return self.members[0].layer
+
+
+def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str]]:
+    """Return the channels of `model` that can be removed, and the layers whose cannot, with the reason.
+
+    Parameters
+    ----------
+    model
+        Whose layers' outputs count.
+    x
+        A few of its inputs, (n, ...).
+
+    Raises
+    ------
+    SettingError
+        If torch-pruning is not installed.
+    """
+    found, left = [], {}
+    for group in _traced(model, x):
+        reason = _obstacle(model, group)
+        it = None if reason else _channels(model, group)
+        reason = reason or (unsound(model, x[:1], it) if it else "groups of its convolutions do not fit each other")
+        if it is None or reason:
+            left[group[0][0]] = reason
+        else:
+            found.append(it)
+    return found, left
+
+
+def unsound(model: nn.Module, x: Tensor, it: Channels) -> str:
+    """Return why channels cannot be removed though the graph says so; empty if they can.
+
+    A model without some of them must say what the model says if no layer looks at those: then every channel goes its
+    own way, and the graph knows all of it. In float64, where the two differ by rounding alone.
+    """
+    each = it.width // it.blocks
+    if each == 1:
+        return "it has one channel, or one in each of its groups"
+    kept = np.flatnonzero(np.arange(it.width) % each != each // 2)
+    whole, inputs = copy.deepcopy(model).double().eval(), x.double() if x.is_floating_point() else x
+    step = prune([(it, kept)])
+    try:
+        less = copy.deepcopy(whole)
+        step.apply(less, fill=True)
+        with torch.no_grad():
+            for member in it.members:
+                if member.side == "in":
+                    _blind(whole.get_submodule(member.layer), member.at[~np.isin(member.channel, kept)])
+            said, wanted = less(inputs), whole(inputs)
+    except (RuntimeError, ValueError, FedpressError):
+        return "the model does not run with fewer of its channels"
+    if said.shape != wanted.shape:
+        return "its outputs are the model's answer"
+    return "" if torch.allclose(said, wanted, rtol=1e-6, atol=1e-9) else "channels mix on their way to the next layer"
+
+
+def prune(chosen: Sequence[tuple[Channels, Indices]]) -> Prune:
+    """Return the step that keeps, of each of these channels, the ones whose numbers are given."""
+    gone: dict[tuple[str, str], set[int]] = {}
+    sizes: dict[tuple[str, str], int] = {}
+    for it, kept in chosen:
+        for member in it.members:
+            key = member.layer, member.side
+            gone.setdefault(key, set()).update(member.at[~np.isin(member.channel, kept)].tolist())
+            sizes[key] = member.size
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for (layer, side), removed in gone.items():
+        if removed:
+            layers.setdefault(layer, {})[side] = tuple(n for n in range(sizes[layer, side]) if n not in removed)
+    return Prune({layer: Kept(sides.get("out"), sides.get("in")) for layer, sides in layers.items()})
+
+
+Group = list[tuple[str, str, list[int], list[int]]]  # layer, side, at, channel
+
+
+def _traced(model: nn.Module, x: Tensor) -> Iterator[Group]:
+    try:
+        import torch_pruning
+    except ImportError as error:
+        raise SettingError('pruning needs torch-pruning: pip install "fedpress[shrink]"') from error
+    traced = copy.deepcopy(model).eval().requires_grad_(requires_grad=True)
+    names = {module: name for name, module in traced.named_modules()}
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")  # of parameters outside layers: a group that has any is left alone
+        try:
+            graph = torch_pruning.DependencyGraph().build_dependency(traced, example_inputs=x, verbose=False)
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+            raise SettingError(f"torch-pruning cannot follow this model: {error}") from error
+        for group in graph.get_all_groups(root_module_types=[*CONVOLUTIONS, nn.Linear]):
+            yield [
+                (
+                    names.get(item.dep.target.module, ""),
+                    "out" if graph.is_out_channel_pruning_fn(item.dep.handler) else "in",
+                    list(item.idxs),
+                    list(item.root_idxs),
+                )
+                for item in group
+                if isinstance(item.dep.target.module, nn.Parameter) or item.dep.target.module in names
+            ]
+
+
+def _obstacle(model: nn.Module, group: Group) -> str:
+    """Return why channels cannot be removed by what they run through; empty if they can."""
+    for layer, _, _, _ in group:
+        if not layer:
+            return "a parameter that is in no layer is joined to it"
+        module = model.get_submodule(layer)
+        if not isinstance(module, PRUNABLE):
+            return f"a {type(module).__name__} follows"
+    return ""
+
+
+def _channels(model: nn.Module, group: Group) -> Channels | None:
+    """Return a group as channels; None if no whole number of channels could be kept of each block."""
+    members, width, blocks = [], len(group[0][2]), 1
+    for layer, side, at, channel in group:
+        module = model.get_submodule(layer)
+        order = np.argsort(at)
+        member = Member(layer, side, size_of(module, side), np.array(at)[order], np.array(channel)[order])
+        groups = getattr(module, "groups", 1)
+        if groups > 1 and not depthwise(module):
+            if len(at) != width or (member.channel != np.arange(width)).any():
+                return None
+            blocks = math.lcm(blocks, groups)
+        members.append(member)
+    return Channels(width, blocks, tuple(members)) if width % blocks == 0 else None
+
+
+def _blind(module: nn.Module, inputs: Indices) -> None:
+    """Let a layer look away from some of its inputs."""
+    weight, groups = module.get_parameter("weight"), int(getattr(module, "groups", 1))
+    each, rows = weight.shape[1], weight.shape[0] // groups
+    for number in inputs.tolist():
+        group = number // each
+        weight[group * rows : (group + 1) * rows, number % each] = 0

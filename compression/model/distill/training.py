@@ -1,0 +1,162 @@
+"""The lessons of a student, from the first to the last: hints, then answers, rounded in the end."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.logs import LOGGER
+from fedpress.compression.model.distill.augmentation import moved
+from fedpress.compression.model.distill.fitnets import Hint
+from fedpress.compression.model.distill.loss import loss_of
+from fedpress.compression.model.distill.settings import Schooling
+from fedpress.compression.model.distill.warm_start import warm_start
+from fedpress.compression.model.quantization import fake_quantised
+
+Say = Callable[[str], None]
+_log = logging.getLogger(LOGGER)
+_RISE = 10  # one step in so many is one in which the learning rate rises
+
+
+def school(
+    student: nn.Module,
+    teacher: nn.Module,
+    x: Tensor,
+    y: Tensor | None,
+    settings: Schooling,
+    rng: np.random.Generator,
+    device: str = "cpu",
+    say: Say = _log.info,
+) -> None:
+    """Train `student` in place to answer `x` (n, ...) as `teacher` does, and as the targets `y` say if there are any.
+
+    The teacher is asked about every input as it is shown, moved or mirrored, and is left as it was. `say` is given a
+    line after each epoch.
+
+    Raises
+    ------
+    SettingError
+        If the settings do not suit the models or the inputs.
+    DataError
+        If there are no inputs, the two models tell different classes apart, or training ends in what is no number.
+    """
+    lessons = _Lessons(student, teacher, x, y, settings, rng, device)
+    if settings.warm:
+        taken = warm_start(student, teacher)
+        say(f"warm start: {len(taken)} tensors are the teacher's")
+    if settings.hint:
+        lessons.hear_hints(say)
+    lessons.hear_answers(say)
+    student.eval()
+
+
+class _Lessons:
+    """What both parts share: the inputs, their order, and the models."""
+
+    def __init__(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        x: Tensor,
+        y: Tensor | None,
+        settings: Schooling,
+        rng: np.random.Generator,
+        device: str,
+    ) -> None:
+        if not len(x):
+            raise DataError("a student needs examples to be taught on: there are none")
+        if y is None and settings.alpha < 1:
+            raise SettingError(f"the examples have no targets: alpha is 1, got {settings.alpha}")
+        if x.dim() != 4 and (settings.shift or settings.flip):
+            raise SettingError(f"shift and flip are for pictures: inputs are of shape {tuple(x.shape[1:])}")
+        self._settings, self._device = settings, device
+        self._order = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        torch.manual_seed(int(rng.integers(2**63)))  # of dropout, and of a regressor
+        self._x, self._y = x, y
+        self._student, self._teacher = student.to(device), teacher.to(device).eval()
+        some = x[:2].to(device)
+        with torch.no_grad():
+            counts = [model(some).shape[-1] for model in (teacher, student.eval())]
+        if counts[0] != counts[1]:
+            raise DataError(f"the teacher tells {counts[0]} classes apart, the student {counts[1]}")
+        if x.dim() == 4:  # on which convolutions are quicker
+            for model in (student, teacher):
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def hear_hints(self, say: Say) -> None:
+        """Train the student up to its guided layer."""
+        settings = self._settings
+        hint = Hint(self._teacher, self._student, settings.hint, self._x[:2].to(self._device)).to(self._device)
+        self._student.train()
+        optimizer = torch.optim.AdamW(
+            [*self._student.parameters(), *hint.parameters()], settings.lr, weight_decay=settings.weight_decay
+        )
+        for epoch in range(1, settings.hint_epochs + 1):
+            losses = []
+            for x, _ in self._batches():
+                loss = hint(x)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                losses.append(float(loss.detach()))
+            self._check(losses)
+            say(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
+
+    def hear_answers(self, say: Say) -> None:
+        """Train the whole student."""
+        settings, epochs = self._settings, self._settings.epochs
+        optimizer = torch.optim.AdamW(self._student.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        steps = epochs * -(-len(self._x) // settings.batch)
+        # A rise of one step begins where it ends, by whose distance torch divides: it takes two.
+        rise = 2 / steps if steps == _RISE else 1 / _RISE
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, steps, pct_start=rise)
+        for epoch in range(1, epochs + 1):
+            self._student.train()
+            bits = settings.qat_bits if epoch > epochs - settings.qat_epochs else 0
+            losses = []
+            for x, y in self._batches():
+                taught = self._ask(x)
+                with fake_quantised(self._student, bits):
+                    said = self._student(x)
+                loss = loss_of(said, taught, y, settings.temperature, settings.alpha)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                losses.append(float(loss.detach()))
+            self._check(losses)
+            rounded = f", rounded to {bits} bits" if bits else ""
+            say(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}{rounded}")
+
+    def _check(self, losses: list[float]) -> None:
+        """Raise DataError if an epoch left the student with numbers that are none."""
+        self._student.eval()  # so that looking changes nothing
+        with torch.no_grad():
+            scores = self._student(self._x[:2].to(self._device))
+        self._student.train()
+        tensors = (scores, *self._student.parameters(), *self._student.buffers())
+        if not (np.isfinite(losses).all() and all(tensor.isfinite().all() for tensor in tensors)):
+            raise DataError(
+                f"the student's weights grow beyond all numbers at lr {self._settings.lr}: take a lower one"
+            )
+
+    def _ask(self, x: Tensor) -> Tensor | None:
+        if not self._settings.alpha:
+            return None
+        with torch.no_grad():
+            taught: Tensor = self._teacher(x)
+        return taught
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield an epoch's examples in a new order; a last one alone would be nothing to a batch norm, and is left."""
+        settings, order = self._settings, torch.randperm(len(self._x), generator=self._order)
+        for batch in order.split(settings.batch):  # type: ignore[no-untyped-call]
+            if len(batch) == 1 and len(order) > 1:
+                continue
+            x = self._x[batch]
+            if settings.shift or settings.flip:
+                x = moved(x, settings.shift, settings.flip, self._order)
+            yield x.to(self._device), None if self._y is None else self._y[batch].to(self._device)

@@ -1,0 +1,89 @@
+"""The step that leaves layers out."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+
+from fedpress.common.errors import PlanError, SettingError
+from fedpress.compression.model.choice import Choice
+from fedpress.compression.model.evaluation import Batches, loss_on, shapes
+from fedpress.compression.model.step import Json, Step, layer_of, put
+
+
+@dataclass(frozen=True)
+class Drop(Step):
+    """Puts nothing in the place of layers: what goes in comes out."""
+
+    kind: ClassVar[str] = "drop"
+    layers: tuple[str, ...]
+
+    @classmethod
+    def read(cls, data: Mapping[str, Json]) -> Self:
+        layers = data.get("layers")
+        if set(data) != {"layers"} or not isinstance(layers, list) or not layers:
+            raise PlanError("a step of kind 'drop' has 'layers', a list that is not empty, and nothing else")
+        if not all(isinstance(name, str) for name in layers):
+            raise PlanError(f"a layer to drop is named by text, got {layers!r:.80}")
+        return cls(tuple(layers))
+
+    def json(self) -> dict[str, Json]:
+        return {"layers": list(self.layers)}
+
+    def apply(self, model: nn.Module, *, fill: bool) -> None:
+        for name in self.layers:
+            layer_of(model, name)
+            put(model, name, nn.Identity())
+
+
+def choose(model: nn.Module, x: Tensor, count: int, batches: Batches) -> Choice:
+    """Return the step that leaves out `count` layers or blocks, one after another the one that the loss misses least.
+
+    Only what gives as much as it takes can be left out: in a residual network its blocks, in a plain one most often
+    nothing.
+
+    Raises
+    ------
+    SettingError
+        If `count` is below 1, or the model has fewer layers that could be left out.
+    """
+    if count < 1:
+        raise SettingError(f"at least 1 layer is dropped, got {count}")
+    could = candidates(model, x)
+    dropped: list[str] = []
+    losses: dict[str, str] = {}
+    while len(dropped) < count:
+        open_ = [name for name in could if not any(_within(name, gone) or _within(gone, name) for gone in dropped)]
+        if not open_:
+            can = (
+                f"its layers that give as much as they take are {', '.join(could)}"
+                if could
+                else "it has none that gives as much as it takes"
+            )
+            raise SettingError(f"{count} layers cannot be dropped from this model: {can}")
+        missed = {name: loss_on(_without(model, (*dropped, name)), batches) for name in open_}
+        dropped.append(min(missed, key=missed.__getitem__))
+        losses = {name: f"the loss would be {value:.4f}" for name, value in missed.items() if name != dropped[-1]}
+    return Choice(Drop(tuple(dropped)), {name: Drop((name,)) for name in dropped}, losses)
+
+
+def candidates(model: nn.Module, x: Tensor) -> list[str]:
+    """Return the layers and blocks that have weights and give what is of the shape that they take."""
+    found = []
+    for name, (taken, given) in shapes(model, x).items():
+        weights = (p for p in model.get_submodule(name).parameters() if p.dim() > 1)
+        if name and taken == given and next(weights, None) is not None:
+            found.append(name)
+    return found
+
+
+def _without(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
+    less = copy.deepcopy(model)
+    Drop(names).apply(less, fill=True)
+    return less
+
+
+def _within(name: str, other: str) -> bool:
+    return name == other or name.startswith(other + ".")

@@ -1,0 +1,177 @@
+"""The step that lets weights share: clusters of values, Han et al. 2016, https://arxiv.org/abs/1510.00149.
+
+A layer's weight becomes a codebook, which trains, and for each value the number of its place in there, packed into as
+few bits as hold it: what lies on disk or goes out is that much smaller. Nothing gets faster: `unpack` to run.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fedpress.common.errors import DataError, PlanError, SettingError
+from fedpress.compression.model.choice import Choice
+from fedpress.compression.model.step import Json, Step, layer_of, objects, whole
+from fedpress.compression.stages.quantize.kmeans import centroids, middles
+
+MOST = 256  # clusters: a number of a place is at most a byte
+SHAREABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+
+
+@dataclass(frozen=True)
+class Share(Step):
+    """Makes codebooks of layers' weights."""
+
+    kind: ClassVar[str] = "share"
+    layers: Mapping[str, int]  # how many different values stay of a layer's weight
+
+    @classmethod
+    def read(cls, data: Mapping[str, Json]) -> Self:
+        layers = objects(data, cls.kind, {"clusters"})
+        return cls({name: whole(it["clusters"], f"'clusters' of layer {name!r}", 1) for name, it in layers.items()})
+
+    def json(self) -> dict[str, Json]:
+        return {"layers": {name: {"clusters": clusters} for name, clusters in self.layers.items()}}
+
+    def apply(self, model: nn.Module, *, fill: bool) -> None:
+        for name, clusters in self.layers.items():
+            module = layer_of(model, name)
+            if not isinstance(module, SHAREABLE) or parametrize.is_parametrized(module):
+                raise PlanError(f"weights of layer {name!r} cannot be shared: it is {module}")
+            values = module.weight.detach().flatten()
+            most = min(MOST, len(values))
+            if clusters > most:
+                raise PlanError(f"layer {name!r} must have at most {most} clusters, got {clusters}")
+            book, places = _clustered(values, clusters) if fill else (values[:clusters], torch.zeros_like(values))
+            shared = Shared(book, places, module.weight.shape)
+            parametrize.register_parametrization(module, "weight", shared)
+
+
+class Shared(nn.Module):
+    """A weight, from its codebook: the parametrization of a layer that shares."""
+
+    packed: Tensor  # uint8: places, the first in the lowest bits
+
+    def __init__(self, book: Tensor, places: Tensor, shape: torch.Size) -> None:
+        super().__init__()
+        self._book = book
+        self._bits = _bits(len(book))
+        self._count, self._shape = len(places), shape
+        each = 8 // self._bits
+        padded = torch.zeros(-(-len(places) // each) * each, dtype=torch.uint8)
+        padded[: len(places)] = places
+        shifts = self._bits * torch.arange(each, dtype=torch.uint8)
+        self.register_buffer("packed", (padded.view(-1, each) << shifts).sum(1, dtype=torch.uint8))
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return the codebook, (k,), of the weight that this was made for."""
+        del weight
+        return self._book.to(self.packed.device)
+
+    def forward(self, book: Tensor) -> Tensor:
+        """Return the weight."""
+        weight: Tensor = _Taken.apply(book, self.places().int())  # type: ignore[no-untyped-call]
+        return weight.view(self._shape)
+
+    def places(self) -> Tensor:
+        """Return the number of each value's place in the codebook, (n,)."""
+        shifts = self._bits * torch.arange(8 // self._bits, dtype=torch.uint8, device=self.packed.device)
+        places = (self.packed.unsqueeze(1) >> shifts) & ((1 << self._bits) - 1)
+        return places.flatten()[: self._count]
+
+
+class _Taken(torch.autograd.Function):
+    """The values of a codebook at places.
+
+    What is shared learns the mean of what its users would have learnt, where the paper has the sum: so the rates that
+    suit plain weights suit codebooks.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, book: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.size = len(book)
+        return book[places]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (places,), (grad,) = ctx.saved_tensors, grads
+        total = grad.new_zeros(ctx.size).index_add_(0, places, grad)
+        return total / torch.bincount(places, minlength=ctx.size).clamp(min=1), None
+
+
+def choose(model: nn.Module, clusters: int) -> Choice:
+    """Return the step that shares the values of each layer that gets smaller by it.
+
+    Parameters
+    ----------
+    model
+        Its weights stay as they are.
+    clusters
+        How many different values each layer keeps, 2 to 256.
+
+    Raises
+    ------
+    SettingError
+        If `clusters` is out of range, or no layer would get smaller.
+    """
+    if not 2 <= clusters <= MOST:
+        raise SettingError(f"weights share 2 to {MOST} values, got {clusters}")
+    layers, left = {}, {}
+    for name, module in model.named_modules():
+        if not isinstance(module, SHAREABLE) or parametrize.is_parametrized(module):
+            continue
+        count = module.weight.numel()
+        now, then = 4 * count, 4 * clusters + count * _bits(clusters) / 8
+        if then < now:
+            layers[name] = clusters
+        else:
+            left[name] = f"{then:,.0f} bytes with {clusters} values in common, {now:,} as it is"
+    if not layers:
+        raise SettingError("no layer of this model gets smaller by sharing values")
+    return Choice(Share(layers), {name: Share({name: it}) for name, it in layers.items()}, left)
+
+
+def unpack(model: nn.Module) -> nn.Module:
+    """Return a copy with plain weights, of the values that they have, in the place of shared ones."""
+    plain = copy.deepcopy(model)
+    for module in list(plain.modules()):
+        if parametrize.is_parametrized(module, "weight"):
+            weight = module.weight.detach()  # type: ignore[operator]
+            # remove_parametrizations would change the class, which the model that this is a copy of has too.
+            module.__class__ = parametrize.type_before_parametrizations(module)
+            del module._modules["parametrizations"]
+            module.register_parameter("weight", nn.Parameter(weight))
+    return plain
+
+
+def check_places(model: nn.Module) -> None:
+    """Raise DataError if a place that weights name is beyond their codebook: a file may hold any."""
+    for name, module in model.named_modules():
+        if isinstance(module, Shared):
+            most, size = int(module.places().max()), len(module._book)
+            if most >= size:
+                raise DataError(f"{name} names place {most} of a codebook of {size}")
+
+
+def is_shared(model: nn.Module) -> bool:
+    """Whether weights of a model are shared already."""
+    return any(isinstance(module, Shared) for module in model.modules())
+
+
+def _bits(clusters: int) -> int:
+    """Return the bits that the number of a place takes: they divide a byte."""
+    return next(bits for bits in (1, 2, 4, 8) if 1 << bits >= clusters)
+
+
+def _clustered(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return `k` centroids of `values`, (k,), and for each value the number of its own, (n,)."""
+    book = centroids(values.numpy(), k)
+    places = np.searchsorted(middles(book), values.numpy())
+    padded = np.pad(book, (0, k - len(book)), mode="edge")  # fewer distinct values than asked for
+    return torch.from_numpy(padded), torch.from_numpy(places)

@@ -1,0 +1,57 @@
+"""Bit packing at a fixed width, Lemire and Boytsov 2015, https://arxiv.org/abs/1209.2137."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.common.errors import FrameError
+from fedpress.compression.codec import Stage, Streams
+from fedpress.compression.entropy import bit_io
+from fedpress.compression.entropy.tokens import fold, unfold
+from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.layout import Layout
+from fedpress.compression.streams import take
+
+
+@dataclass(frozen=True)
+class Pack(Stage):
+    """`pack`: every stream of integers in as many bits a number as its largest magnitude needs; the fastest."""
+
+    lossless: ClassVar[bool] = True
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        return {name: _pack(array) if array.dtype.kind in "iu" else array for name, array in streams.items()}
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        room, back = layout.room, dict(streams)
+        for name, array in streams.items():
+            if array.dtype.kind in "iu":
+                back[name] = _unpack(take(streams, name, np.uint8).tobytes(), room)
+                room -= back[name].nbytes
+        return back
+
+
+def _pack(array: NDArray[np.integer]) -> NDArray[np.uint8]:
+    numbers = fold(array) if array.dtype.kind == "i" else array.view(f"u{array.dtype.itemsize}")
+    width = int(numbers.max(initial=0)).bit_length()
+    head = bytearray()
+    put_head(head, array)
+    head.append(width)
+    return np.frombuffer(bytes(head) + bit_io.pack(numbers, width), np.uint8)
+
+
+def _unpack(data: bytes, room: int) -> NDArray[np.integer]:
+    reader = Reader(data)
+    dtype, count = reader.head(room, "iu")
+    if count * dtype.itemsize > room:
+        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
+    width = reader.byte()
+    if width > 8 * dtype.itemsize:
+        raise FrameError(f"{width} bits do not fit into {dtype.name}")
+    numbers = np.zeros(count, f"u{dtype.itemsize}")
+    packed = bit_io.BitReader(bytes(reader.rest()))
+    packed.fixed(numbers, width)
+    packed.end()
+    return unfold(numbers) if dtype.kind == "i" else numbers

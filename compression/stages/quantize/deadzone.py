@@ -1,0 +1,63 @@
+"""Uniform quantiser with a dead zone and fitted reconstruction points, Sullivan 1996, https://doi.org/10.1109/18.532878."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.common.errors import FrameError
+from fedpress.compression.codec import Streams
+from fedpress.compression.kernels import scalar_quantizer
+from fedpress.compression.kernels.regula_falsi import find
+from fedpress.compression.layout import Layout
+from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Trials
+from fedpress.compression.streams import take, without
+
+_ROUNDING = 1 / 3  # magnitudes are rounded up from 2/3 of a step on: the dead zone is 4/3 of a step wide
+_SAMPLE = 1 << 16  # values that a step is first looked for on
+
+
+@dataclass(frozen=True)
+class DeadZone(Stepped):
+    """`deadzone(step | nmse | bits | bytes)`: one step for the whole update, given, or found for a target."""
+
+    def trials(self, values: NDArray[np.float32], streams: Streams, layout: Layout, rng: np.random.Generator) -> Trials:
+        return lambda step: _try(values, step)
+
+    def guess(self, values: NDArray[np.float32], nmse: float) -> float:
+        sample = values[:: max(1, values.size // _SAMPLE)]
+        sample = sample if sample.any() else values
+        energy = float(np.square(sample, dtype=np.float64).sum())
+        rough = (12 * nmse * energy / sample.size) ** 0.5
+        # A sample tells a little less than all: what all give for its step is the search's first trial.
+        return find(lambda step: _try(sample, step).error / energy, nmse, rough, slope=1.5) or rough
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        return {**without(streams, "symbols", "step", "point"), "values": decode_scalar(streams)}
+
+
+def _try(values: NDArray[np.float32], step: float) -> Trial:
+    streams, error = encode_scalar(values, step, _ROUNDING)
+    return Trial(streams, error)
+
+
+def encode_scalar(values: NDArray[np.float32], step: float, rounding: float) -> tuple[Streams, float]:
+    """Return `values` as "symbols", "step" and "point", and their squared error."""
+    symbols = scalar_quantizer.quantise(values, step, rounding)
+    point = scalar_quantizer.fit(values, symbols, step)
+    streams = {"symbols": symbols, "step": np.array([step], np.float32), "point": point}
+    return streams, scalar_quantizer.error(values, symbols, step, point)
+
+
+def decode_scalar(streams: Streams) -> NDArray[np.float32]:
+    """Return the values that `encode_scalar` took."""
+    symbols = streams.get("symbols")
+    if symbols is None or symbols.dtype not in (np.int8, np.int16, np.int32):
+        raise FrameError("stream 'symbols' of int8, int16 or int32 is missing")
+    (step,) = take(streams, "step", np.float32, 1)
+    point = take(streams, "point", np.int8, scalar_quantizer.CLASSES)
+    if not (np.isfinite(step) and step > 0):
+        raise FrameError(f"a step is above 0, got {step}")
+    if symbols.size and max(-int(symbols.min()), int(symbols.max())) > scalar_quantizer.LARGEST:
+        raise FrameError(f"a symbol lies beyond {scalar_quantizer.LARGEST}")
+    return scalar_quantizer.reconstruct(symbols, step, point)

@@ -1,0 +1,41 @@
+"""Whole rows or filters by L1 norm, Li et al. 2017, https://arxiv.org/abs/1608.08710."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedpress.common.errors import SpecError
+from fedpress.compression.codec import Stage, Streams
+from fedpress.compression.layout import Layout
+from fedpress.compression.streams import SUPPORTS, kept, scatter, whole, without
+
+
+@dataclass(frozen=True)
+class Rows(Stage):
+    """`rows(fraction)`: the `fraction` of all rows with the largest mean magnitude, at least one.
+
+    A row is all that a tensor holds at one index of its first axis: a neuron's weights, a filter. A tensor of one axis
+    is one row. Norms are taken per element, so that long rows have no advantage; ties go to the first.
+    """
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise SpecError(f"rows keeps a fraction in (0, 1], got {self.fraction}")
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        values = whole(streams, "rows")
+        means = [np.zeros(0)]
+        begin = 0
+        for m, n in layout.matrices:
+            part = np.abs(values[begin : begin + m * n].reshape(m, n))
+            means.append(part.mean(axis=1, dtype=np.float64) if n else np.zeros(m))
+            begin += m * n
+        mean = np.concatenate(means)
+        keep = np.zeros(mean.size, np.uint8)
+        keep[np.argsort(-mean, kind="stable")[: max(1, round(self.fraction * mean.size))]] = 1
+        return {**streams, "rows": keep, "values": kept(values, {"rows": keep}, layout)}
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        return {**without(streams, *SUPPORTS), "values": scatter(streams, layout)}

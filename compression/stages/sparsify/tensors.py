@@ -1,0 +1,32 @@
+"""Whole tensors by the norm of their change, Wang et al. 2024, https://arxiv.org/abs/2404.08324."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedpress.common.errors import SpecError
+from fedpress.compression.codec import Stage, Streams
+from fedpress.compression.layout import Layout
+from fedpress.compression.streams import SUPPORTS, kept, parts, scatter, whole, without
+
+
+@dataclass(frozen=True)
+class Gate(Stage):
+    """`gate(fraction)`: the `fraction` of the float tensors with the largest norm, at least one."""
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise SpecError(f"gate keeps a fraction in (0, 1], got {self.fraction}")
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        values = whole(streams, "gate")
+        edges = np.cumsum([0, *(tensor.size for tensor in layout.lossy)])
+        norm = np.array([float(np.linalg.norm(part)) for part in parts(values, edges)])
+        keep = np.zeros(norm.size, np.uint8)
+        keep[np.argsort(-norm, kind="stable")[: max(1, round(self.fraction * norm.size))]] = 1
+        return {**streams, "gate": keep, "values": kept(values, {"gate": keep}, layout)}
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        return {**without(streams, *SUPPORTS), "values": scatter(streams, layout)}

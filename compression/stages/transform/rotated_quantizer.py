@@ -1,0 +1,88 @@
+"""Quantisation of rotated values to fixed levels with an unbiased scale, Vargaftik et al. 2022, https://arxiv.org/abs/2108.08842.
+
+A block's d values, rotated and divided by what makes their mean square 1, are nearly normal, so one table of levels
+fits all: each value becomes the number of its nearest level. Decoded, a block is the scale ||x||^2 / <Rx, levels> times
+the levels turned back, by which its projection on x is x itself: over the random rotations the estimate is unbiased.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedpress.common.errors import FrameError
+from fedpress.compression.codec import Stage, Streams
+from fedpress.compression.kernels.walsh_hadamard import blocks, draw_seed, signs, transform
+from fedpress.compression.layout import Layout
+from fedpress.compression.streams import MOST, bounds, take, values_of, without
+
+
+@dataclass(frozen=True)
+class Rotated(Stage):
+    """One scale a block, at most 0.004 bits a value for the largest ones; what is in no block stays float32.
+
+    The scale carries the transform's 1 / sqrt(d) twice, so decoding adds levels as they are and multiplies once.
+    Unbiased holds for a uniformly random rotation. The randomised Hadamard transform comes close to one where a block
+    has many values of like size; the smaller of only two values that are not zero is lost in it at one bit.
+    """
+
+    @property
+    @abstractmethod
+    def levels(self) -> NDArray[np.float32]:
+        """The levels, ascending, at most 256 of them."""
+
+    def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+        values = values_of(streams, type(self).__name__.lower())
+        seed = draw_seed(streams, rng, type(self).__name__.lower())
+        sign = signs(seed, values.size)
+        levels = self.levels
+        ends = (levels[1:] + levels[:-1]) / 2
+        symbols, scale, rest = [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)], np.ones(values.size, np.bool_)
+        for where, size in blocks(bounds(streams, layout)):
+            part = values[where].reshape(-1, size)
+            _, exponent = np.frexp(np.abs(part).max(1, keepdims=True))
+            unit = np.ldexp(part, -exponent)  # below 1, so that nothing overflows
+            turned = transform(unit * sign[where].reshape(-1, size))  # of variance energy
+            energy = np.square(unit).sum(1, keepdims=True)
+            alive = energy > 0
+            symbol = np.searchsorted(ends, turned / np.sqrt(np.where(alive, energy, 1)), side="right")
+            along = (turned * levels[symbol]).sum(1, keepdims=True)
+            with np.errstate(over="ignore"):
+                factor = np.ldexp(energy / np.where(alive, along, 1), exponent)
+            symbols.append(symbol.astype(np.uint8).ravel())
+            scale.append(np.minimum(factor, MOST).ravel())
+            rest[where] = False
+        return {
+            **without(streams, "values"),
+            "symbols": np.concatenate(symbols),
+            "scale": np.concatenate(scale),
+            "rest": values[rest],
+            "seed": np.array([seed], np.uint32),
+        }
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        edges = bounds(streams, layout)
+        cuts = list(blocks(edges))
+        values, rest = np.empty(int(edges[-1]), np.float32), np.ones(int(edges[-1]), np.bool_)
+        for where, _ in cuts:
+            rest[where] = False
+        left = int(rest.sum())
+        symbols = take(streams, "symbols", np.uint8, values.size - left)
+        scale = take(streams, "scale", np.float32, sum((where.stop - where.start) // size for where, size in cuts))
+        levels = self.levels
+        if symbols.size and int(symbols.max()) >= levels.size:
+            raise FrameError(f"a symbol lies beyond {levels.size - 1}")
+        if not np.isfinite(scale).all():
+            raise FrameError("a scale is not finite")
+        values[rest] = take(streams, "rest", np.float32, left)
+        sign = signs(int(take(streams, "seed", np.uint32, 1)[0]), values.size)
+        at, block = 0, 0
+        for where, size in cuts:
+            count = (where.stop - where.start) // size
+            turned = transform(levels[symbols[at : at + count * size]].reshape(count, size))
+            with np.errstate(over="ignore"):
+                turned *= scale[block : block + count, None]
+            values[where] = np.clip(turned, -MOST, MOST).ravel() * sign[where]
+            at, block = at + count * size, block + count
+        return {**without(streams, "symbols", "scale", "rest", "seed"), "values": values}

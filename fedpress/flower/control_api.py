@@ -1,0 +1,157 @@
+"""SuperLink's control API: what `flwr run`, `flwr supernode` and `flwr stop` do, by flwr's own client.
+
+The deployment's one touch of flwr's private names on this side; a test says which version moved what.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+import httpx
+from flwr.cli.build import build_fab_from_disk
+from flwr.common.constant import TIMESTAMP_HEADER as TIMESTAMP
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER as PUBLIC_KEY
+from flwr.supercore.constant import FLEET_HTTP_SIGNATURE_HEADER as SIGNATURE
+from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS as LATEST
+from flwr.supercore.constant import MIN_TIMESTAMP_DIFF_SECONDS as EARLIEST
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import FlowerError
+from flwr.supercore.fab import Fab
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+from fedpress.common.errors import FedpressError
+from fedpress.common.settings import Value
+
+__all__ = ["EARLIEST", "LATEST", "PUBLIC_KEY", "SIGNATURE", "TIMESTAMP", "AwayError", "Control", "Node", "RunStatus"]
+
+T = TypeVar("T")
+
+
+class AwayError(FedpressError):
+    """SuperLink does not answer."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that SuperLink has registered."""
+
+    id: int
+    public_key: bytes  # PEM
+    status: str  # registered, online, offline
+    seen: float  # when it last gave a sign of life, seconds since 1970; 0 if it never has
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How a run fares: pending, starting, running or finished; then completed, failed or stopped, and why."""
+
+    status: str
+    outcome: str
+    details: str
+
+    @property
+    def over(self) -> bool:
+        """Whether it is finished, well or not."""
+        return self.status == "finished"
+
+
+class Control:
+    """A connection to the control API at `address`, by TLS under the authority `root` (PEM)."""
+
+    def __init__(self, address: str, root: bytes) -> None:
+        self._client = ControlHttpClient.from_server_address(
+            address, False, root, [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def start_run(self, bundle: Path, config: Mapping[str, Value]) -> int:
+        """Start a run of `bundle`, a folder, with all of `config` as overrides; return its id.
+
+        It is in the series of the runs before it, if there were any: nodes keep their residuals by series, and a run
+        that goes on after a crash is a new one to SuperLink.
+        """
+        content = build_fab_from_disk(bundle)
+        fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
+        request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(config)))
+        before = self._ask(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
+        for run in before.run_dict.values():
+            request.series_id = run.series_id
+        response = self._ask(lambda: self._client.StartRun(request), "the run cannot be started")
+        if not response.run_id:
+            raise FedpressError("the run cannot be started: SuperLink gave it no id")
+        return int(response.run_id)
+
+    def stop_run(self, run: int) -> None:
+        """Stop a run, unless it is over."""
+        if not self.status(run).over:
+            self._ask(lambda: self._client.StopRun(StopRunRequest(run_id=run)), "the run cannot be stopped")
+
+    def unfinished(self) -> list[int]:
+        """Return the runs that are not over: of a server that was killed."""
+        response = self._ask(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
+        return [run for run, told in response.run_dict.items() if told.status.status != "finished"]
+
+    def status(self, run: int) -> RunStatus:
+        """Return how a run fares."""
+        response = self._ask(lambda: self._client.ListRuns(ListRunsRequest(run_id=run)), "the run has no status")
+        told = response.run_dict[run].status
+        return RunStatus(told.status, told.sub_status, told.details)
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes that are registered."""
+        response = self._ask(lambda: self._client.ListNodes(ListNodesRequest()), "nodes cannot be listed")
+        return [
+            Node(info.node_id, info.public_key, info.status, _seen(info))
+            for info in response.nodes_info
+            if info.status != "unregistered"
+        ]
+
+    def register(self, name: str, public_key: bytes) -> int:
+        """Register a key (PEM) under a name; return the id of its node."""
+        request = RegisterNodeRequest(public_key=public_key, name=name)
+        return int(self._ask(lambda: self._client.RegisterNode(request), f"{name} cannot be registered").node_id)
+
+    def unregister(self, node: int) -> None:
+        """Shut a node out: its requests are refused and it is not asked for anything more."""
+        request = UnregisterNodeRequest(node_id=node)
+        self._ask(lambda: self._client.UnregisterNode(request), f"node {node} cannot be unregistered")
+
+    @staticmethod
+    def _ask(call: Callable[[], T], what: str) -> T:
+        try:
+            return call()
+        except httpx.HTTPStatusError as error:
+            told = FlowerError.from_json(error.response.text)
+            reason = (told.public_details or told.message) if told else str(error.response.status_code)
+            raise FedpressError(f"{what}: {reason}") from error
+        except httpx.HTTPError as error:
+            raise AwayError(f"{what}: SuperLink does not answer: {error}") from error
+
+
+def _seen(info: object) -> float:
+    """Return when a node was last heard of: heartbeats move the time until which it counts as online."""
+    until, interval = float(info.online_until), float(info.heartbeat_interval)  # type: ignore[attr-defined]
+    activated = str(info.last_activated_at)  # type: ignore[attr-defined]
+    if not activated:
+        return 0.0
+    left = str(info.last_deactivated_at)  # type: ignore[attr-defined]
+    if info.status != "online" and left:  # type: ignore[attr-defined]
+        return datetime.fromisoformat(left).timestamp()
+    return until - 2 * interval

@@ -1,0 +1,387 @@
+"""Flower's Fleet connection, a request at a time: the device's one touch of flwr's private names.
+
+flwr's own loop (flwr/supernode) starts processes and installs the server's bundle. Here is what it says over the wire,
+without that, and with as few requests as the protocol allows; `Fleet` does nothing of its own accord. What flwr's
+interceptors do is done here again in a few lines: importing theirs takes 16 MB, and they end the process when versions
+differ. tests/edge/test_flower.py holds both to the same headers.
+"""
+
+import base64
+import json
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, cast
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Error, Message, RecordDict
+from flwr.app.message.message import make_message, remove_content_from_message
+from flwr.common.constant import TIMESTAMP_HEADER, ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto, run_from_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    RegisterNodeFleetRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+    FLWR_COMPONENT_NAME_METADATA_KEY,
+    FLWR_PACKAGE_NAME_METADATA_KEY,
+    FLWR_PACKAGE_VERSION_METADATA_KEY,
+)
+from flwr.supercore.date import now
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from flwr.supercore.version import package_name, package_version
+from flwr.supernode.fleet_http_client import FleetHttpClient
+
+from fedpress.common.errors import AwayError, OverError, RefusedError, ServerError, VersionError
+from fedpress.common.settings import Value
+from fedpress.flower.byte_counter import Traffic
+from fedpress.flower.mail import Letter, Work
+
+__all__ = ["Fleet", "RunInfo", "failure", "letter_of", "message_of"]
+
+# flwr's ApiErrorCode: importing it would import a web server. A test compares.
+VERSION_INCOMPATIBLE = 1001
+ACTIVATION_FAILED = 2004
+RUN_NOT_RUNNING, NO_SUCH_RUN = 2007, 2008
+
+_ANSWER = 30.0  # seconds to wait for an answer, beyond what sending takes
+_SLOWEST = 2000  # bytes a second: what was sent may stand in buffers on the way for as long
+_KEPT = 256  # templates of objects
+_NEEDLESS = ("accept", "accept-encoding", "connection", "user-agent")  # that httpx adds to each request
+_REASON = 500  # characters of an error's reason
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a device has to know of a run."""
+
+    series: int  # runs of one series go on with each other's states
+    config: dict[str, Value]
+
+
+class Fleet:
+    """One device's connection to one server. Requests raise ServerError; nothing is sent twice unasked."""
+
+    def __init__(
+        self,
+        server: str,
+        key: ec.EllipticCurvePrivateKey,
+        ca: bytes | None,
+        *,
+        heartbeat: float,
+        traffic: Traffic | None = None,
+    ) -> None:
+        """Prepare a connection to `server`, HOST:PORT; without `ca`, a certificate, it is plain HTTP."""
+        self.traffic = traffic or Traffic()
+        self._public = public_key_to_bytes(key.public_key())
+        self._interval = heartbeat
+        self._self_registered = ca is None
+        self._node = Node()
+        self._templates: dict[bytes, bytes] = {}
+        self._client = FleetHttpClient.from_server_address(
+            server, insecure=ca is None, root_certificates=ca, interceptors=[_Headers(key, self._public), _Meter(self)]
+        )
+        # Its own client closes a connection that was idle for 5 s, and says more of itself than a server has to know.
+        self._client._client.close()
+        context: ssl.SSLContext | bool = True
+        if ca is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.load_verify_locations(cadata=ca.decode("ascii"))
+        self._client._client = httpx.Client(
+            verify=context,
+            timeout=_ANSWER,
+            limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=None),
+        )
+
+    @property
+    def node(self) -> int:
+        """The id that the server knows this device by; 0 before it is connected."""
+        return self._node.node_id
+
+    def connect(self, known: int = 0) -> int:
+        """Make this device one that the server may send work to; return its id.
+
+        `known` is the id from an earlier time: a device that was killed is still active in the server's eyes, cannot be
+        activated again, and goes on with a sign of life.
+        """
+        if known:
+            self._node = Node(node_id=known)
+            try:
+                self.heartbeat()
+            except RefusedError:
+                self._node = Node()
+            else:
+                return known
+        with _understood():
+            if self._self_registered:
+                try:
+                    self._client.RegisterNode(RegisterNodeFleetRequest(public_key=self._public))
+                except httpx.HTTPStatusError as error:
+                    if error.response.is_server_error:
+                        raise
+                    # else it is registered already
+            request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=self._interval)
+            self._node = Node(node_id=self._client.ActivateNode(request).node_id)
+        return self.node
+
+    def heartbeat(self) -> None:
+        """Tell the server that this device is there: nothing else does, as flwr has it."""
+        request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=self._interval)
+        with _understood():
+            if not self._client.SendNodeHeartbeat(request).success:
+                raise RefusedError("the server does not know this device any more")
+
+    def pull(self) -> Work | None:
+        """Return the next message, without its content; None if there is none."""
+        with _understood():
+            response = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        if not response.messages_list:
+            return None
+        metadata = response.messages_list[0].metadata
+        return Work(metadata.message_id, metadata.run_id, response.SerializeToString())
+
+    def fetch(self, work: Work) -> Work:
+        """Return `work` with the objects that its content is made of.
+
+        Objects are named by the hash of what they are: one that is like an earlier one but for the names of its
+        children is made here, and is the right one if its hash is. The message itself came with the question.
+        """
+        objects: dict[str, bytes] = {}
+        (tree,) = PullMessagesResponse.FromString(work.head).message_object_trees
+        content = list(tree.children)
+        parts = [part for child in content for part in iterate_object_tree(child)]
+        for part in parts:
+            if part.object_id not in objects:
+                objects[part.object_id] = self._guess(part) or self._pull(work.run, part.object_id)
+                self._remember(part, objects[part.object_id])
+        return replace(work, objects=objects)
+
+    def confirm(self, work: Work) -> None:
+        """Let the server forget the message's objects."""
+        request = ConfirmMessageReceivedRequest(node=self._node, run_id=work.run, message_object_id=work.id)
+        with _understood():
+            self._client.ConfirmMessageReceived(request)
+
+    def run(self, run: int) -> RunInfo:
+        """Return what there is to know of a run: the overrides of its configuration, never its bundle's own."""
+        with _understood():
+            found = run_from_proto(self._client.GetRun(GetRunRequest(node=self._node, run_id=run)).run)
+        config = cast("dict[str, Value]", dict(found.override_config))
+        return RunInfo(found.series_id or run, config)
+
+    def push(self, letter: Letter) -> bool:
+        """Send a reply; return whether the server wanted it."""
+        request = PushMessagesRequest.FromString(letter.head)
+        request.node.CopyFrom(self._node)
+        with _understood():
+            answer = self._client.PushMessages(request)
+            wanted = set(answer.objects_to_push)
+            for name, content in letter.objects.items():
+                if name not in wanted:
+                    continue
+                part = PushObjectRequest(
+                    node=self._node,
+                    run_id=letter.run,
+                    object_id=name,
+                    object_content=content,
+                    session_id=answer.session_id,
+                )
+                if not self._client.PushObject(part).stored:
+                    raise AwayError("the server has given up the upload: it begins again")
+        return bool(wanted)
+
+    def leave(self) -> None:
+        """Tell the server not to send work here."""
+        if self.node:
+            with _understood():
+                self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _pull(self, run: int, id: str) -> bytes:
+        with _understood():
+            answer = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=id))
+        if not answer.object_found:
+            raise OverError(f"the server has no object {id[:12]} any more")
+        if not answer.object_available:
+            raise AwayError(f"the server waits for object {id[:12]} itself")
+        if sha256(answer.object_content).hexdigest() != id:
+            raise ServerError(f"object {id[:12]} is not what the server sent under this name")
+        return answer.object_content
+
+    def _guess(self, part: ObjectTree) -> bytes | None:
+        if not part.children:
+            return None
+        children = [child.object_id.encode() for child in part.children]
+        for template, old in self._templates_of(len(children)):
+            content = template
+            for one, other in zip(old, children, strict=True):
+                content = content.replace(one, other)
+            if sha256(content).hexdigest() == part.object_id:
+                return content
+        return None
+
+    def _templates_of(self, count: int) -> Iterator[tuple[bytes, list[bytes]]]:
+        for key, content in reversed(self._templates.items()):
+            old = key.split(b",")
+            if len(old) == count:
+                yield content, old
+
+    def _remember(self, part: ObjectTree, content: bytes) -> None:
+        if not part.children or len(content) > 1 << 16:
+            return
+        # One template for each look: the same content with other children is the same look.
+        look = content
+        for child in part.children:
+            look = look.replace(child.object_id.encode(), b"")
+        for key, known in list(self._templates.items()):
+            for child_id in key.split(b","):
+                known = known.replace(child_id, b"")  # noqa: PLW2901
+            if known == look:
+                del self._templates[key]
+        self._templates[b",".join(child.object_id.encode() for child in part.children)] = content
+        while len(self._templates) > _KEPT:
+            del self._templates[next(iter(self._templates))]
+
+
+def message_of(work: Work) -> Message:
+    """Return the message that a device was sent."""
+    response = PullMessagesResponse.FromString(work.head)
+    (head,), (tree,) = response.messages_list, response.message_object_trees
+    bare = message_from_proto(head)
+    if bare.has_error() or not tree.children:
+        return bare
+    (child,) = tree.children
+    content = inflate_object_from_contents(child.object_id, dict(work.objects or {}))
+    return make_message(bare.metadata, cast("RecordDict", content))
+
+
+def letter_of(work: Work, reply: Message, seconds: float) -> Letter:
+    """Return a reply as it goes over the wire."""
+    reply.metadata.__dict__["_message_id"] = reply.object_id
+    with no_object_id_recompute():
+        head = PushMessagesRequest(
+            messages_list=[message_to_proto(remove_content_from_message(reply))],
+            message_object_trees=[get_object_tree(reply)],
+            clientapp_runtime_list=[seconds],
+        )
+        objects = {name: part.deflate() for name, part in get_all_nested_objects(reply).items()}
+    return Letter(work.id, work.run, head.SerializeToString(), objects, seconds)
+
+
+def failure(message: Message, reason: str) -> Message:
+    """Return the reply that says why there is none."""
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason[:_REASON]), reply_to=message)
+
+
+@dataclass(frozen=True)
+class _Headers:
+    """Says who asks, as flwr's NodeAuthHttpInterceptor and RuntimeVersionHttpInterceptor do."""
+
+    key: ec.EllipticCurvePrivateKey
+    public: bytes
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        for name in _NEEDLESS:
+            context.request.headers.pop(name, None)
+        timestamp = now().isoformat()
+        context.request.headers.update(
+            {
+                FLWR_PACKAGE_NAME_METADATA_KEY: package_name,
+                FLWR_PACKAGE_VERSION_METADATA_KEY: package_version,
+                FLWR_COMPONENT_NAME_METADATA_KEY: "SuperNode",
+                FLEET_HTTP_PUBLIC_KEY_HEADER: base64.b64encode(self.public).decode("ascii"),
+                TIMESTAMP_HEADER: timestamp,
+                FLEET_HTTP_SIGNATURE_HEADER: base64.b64encode(sign_message(self.key, timestamp.encode("ascii"))).decode(
+                    "ascii"
+                ),
+            }
+        )
+        return call_next(context)
+
+
+class _Meter:
+    """Counts, and gives an answer the time that it may need."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        request = context.request
+        size = len(request.content)
+        request.extensions["timeout"]["read"] += size / _SLOWEST
+        self._fleet.traffic.sent(context.rpc_method.rpartition("/")[2], size + _size(request.headers))
+        response = call_next(context)
+        self._fleet.traffic.received(response.num_bytes_downloaded + _size(response.headers))
+        return response
+
+
+def _size(headers: httpx.Headers) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.raw)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Make of an HTTP failure what it means."""
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise _meaning(error.response) from error
+    except httpx.ConnectError as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error) or "Hostname" in str(error):
+            raise RefusedError(f"the server's certificate is not one that this device trusts: {error}") from error
+        raise AwayError(f"the server cannot be reached: {error}") from error
+    except (httpx.TransportError, OSError) as error:
+        raise AwayError(f"the server does not answer: {str(error) or type(error).__name__}") from error
+    except ValueError as error:  # of a body that is no protobuf message
+        raise AwayError(f"the server's answer is none: {error}") from error
+
+
+def _meaning(response: httpx.Response) -> ServerError:
+    body = _json(response)
+    code, detail = body.get("code"), str(body.get("detail") or response.reason_phrase)
+    if code == VERSION_INCOMPATIBLE:
+        said = f"{detail} {body.get('extra') or ''}".strip()
+        return VersionError(f"the server's Flower is of another version than this device's {package_version}: {said}")
+    if code in {RUN_NOT_RUNNING, NO_SUCH_RUN}:  # some of these come as 403 too: the key is right
+        return OverError(detail)
+    if response.status_code in {401, 403} or code == ACTIVATION_FAILED:
+        return RefusedError(f"the server does not take this device's key: {detail}")
+    return AwayError(f"the server answers {response.status_code}: {detail}")
+
+
+def _json(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        body = json.loads(response.text)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,64 @@
+"""Replies that are alike: over one that is not, Flower's own strategies give the whole round up, so it is left out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp.strategy import Strategy
+
+from fedpress.compression import FrameError
+from fedpress.server.aggregation.client_update import Bounds, Vote, read_weight, refuse
+
+
+def weighted_by(strategy: Strategy) -> str:
+    """Return the metric by which `strategy`, or the one that it wraps, weighs replies."""
+    while isinstance(inner := getattr(strategy, "strategy", None), Strategy):
+        strategy = inner
+    return str(getattr(strategy, "weighted_by_key", "num-examples"))
+
+
+def alike(number: int, strategy: Strategy, votes: Sequence[Vote]) -> list[Vote]:
+    """Return the votes whose records and metrics have the names and kinds that most of them have; log the others.
+
+    A strategy of somebody's own may make something of replies that differ, so it gets them all.
+    """
+    return [votes[at] for at in _most(number, strategy, [(vote.node, vote.reply) for vote in votes])]
+
+
+def judged(number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]], bounds: Bounds) -> list[Message]:
+    """Return the evaluations, of (node, reply), that `strategy` can average; log the others."""
+    good = []
+    for node, reply in replies:
+        try:
+            if _is_flower(strategy):
+                read_weight(reply, weighted_by(strategy), bounds)
+            good.append((node, reply))
+        except FrameError as error:
+            refuse(number, node, error)
+    return [good[at][1] for at in _most(number, strategy, good)]
+
+
+def _is_flower(strategy: Strategy) -> bool:
+    return type(strategy).__module__.partition(".")[0] == "flwr"
+
+
+def _most(number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]]) -> list[int]:
+    """Return where in `replies` those stand that look as most do."""
+    looks = [_look(reply) for _, reply in replies]
+    if not _is_flower(strategy) or len(set(looks)) < 2:
+        return list(range(len(looks)))
+    ((most, _),) = Counter(looks).most_common(1)
+    for (node, _), look in zip(replies, looks, strict=True):
+        if look != most:
+            refuse(number, node, FrameError("its records and metrics are not those that most replies have"))
+    return [at for at, look in enumerate(looks) if look == most]
+
+
+def _look(reply: Message) -> Any:
+    """Return the names of a reply's records, and of its metrics, with how many values a list of them has."""
+    metrics = [
+        (name, sorted((key, len(value) if isinstance(value, list) else None) for key, value in record.items()))
+        for name, record in reply.content.metric_records.items()
+    ]
+    return repr((sorted(reply.content.array_records), metrics))

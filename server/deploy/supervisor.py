@@ -1,0 +1,310 @@
+"""`fedpress server`: SuperLink, the gate before it, the keys that pass, and one run; what falls is brought back up."""
+
+import json
+import logging
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from fedpress.common.address import join_address
+from fedpress.common.errors import DataError, FedpressError, SettingError
+from fedpress.common.files import make_folder, replace
+from fedpress.common.logs import LOGGER
+from fedpress.common.settings import Value
+from fedpress.flower.control_api import AwayError, Control, Node
+from fedpress.flower.polling_grid import ARRIVED, SENT
+from fedpress.flower.signal_file import Bell
+from fedpress.server.deploy.authentication import Admission
+from fedpress.server.deploy.device_registry import NODES, Devices, Enrolment
+from fedpress.server.deploy.fleet_proxy import Gate, Traffic
+from fedpress.server.deploy.health import Health
+from fedpress.server.deploy.listener import Listener, is_loopback
+from fedpress.server.deploy.metrics import Metrics
+from fedpress.server.deploy.settings import as_run
+from fedpress.server.deploy.state import NodeState, Records, State
+from fedpress.server.deploy.superlink import DATABASE, HOME, LOG, SuperLink
+from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, load_certificate, load_key, read
+from fedpress.server.keys.authority import KEY as SECRET
+from fedpress.server.run.bundle import Report, check, write_bundle
+from fedpress.server.run.configuration import CONFIG
+from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
+
+_log = logging.getLogger(LOGGER)
+
+Watch = Callable[[State], None]
+_PACE, _LOOK, _ASK = 0.1, 1.0, 4.0  # seconds between two looks at the processes, at the keys, and at SuperLink
+_FALLS = 5  # restarts without a round in between after which it is given up
+_PATIENCE = 10.0  # seconds in which a ServerApp whose run is over says how it ended
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server is, and who may reach it.
+
+    `keys` is the folder of keys, None where there are none; then only loopback is served unless `anywhere`.
+    """
+
+    host: str
+    port: int
+    keys: Path | None
+    anywhere: bool = False
+    health: str = ""  # HOST:PORT; empty for none
+    metrics: str = ""
+
+
+def serve(config: Mapping[str, Value], place: Place, watch: Watch) -> dict[str, Any]:
+    """Run the federation that `config`, as `resolve` returns it, describes; return what its result.json holds.
+
+    `watch` is called with the state about once a second, and whenever a round is done.
+
+    Raises
+    ------
+    SettingError
+        If the folder holds a run already and `resume` is not set, or an address cannot be listened on.
+    DataError
+        If the keys are not there.
+    FedpressError
+        If the ServerApp raises, or SuperLink or the ServerApp falls again and again. All processes are gone by then.
+    """
+    if place.keys is None and not place.anywhere and not is_loopback(place.host):
+        raise SettingError(
+            f"without keys a server listens on loopback alone, got {place.host}: --insecure-anywhere lets anybody in"
+        )
+    if place.keys is not None:
+        _check_keys(place.keys)
+    folder = _make_folder(config)
+    with ExitStack() as stack:
+        stack.enter_context(_logging(folder / LOG))
+        server = _Server(config, place, folder, watch, stack)
+        try:
+            return server.run()
+        finally:
+            stack.close()
+            shutil.rmtree(folder / HOME, ignore_errors=True)
+
+
+class _Server:
+    def __init__(self, config: Mapping[str, Value], place: Place, folder: Path, watch: Watch, stack: ExitStack) -> None:
+        self._config = {**config, "out": str(folder)}
+        self._folder = folder
+        self._watch = watch
+        self._stack = stack
+        self._records = Records(folder)
+        self._falls = 0
+        self._nodes: list[Node] = []
+        self._resume = bool(config["resume"])
+        self._devices = Devices(place.keys) if place.keys else None
+        self._enrolment = Enrolment(self._devices, folder / NODES) if self._devices else None
+        self._link = SuperLink(folder, authenticated=place.keys is not None)
+        stack.callback(self._link.stop)
+        self._gate = Gate(
+            f"https://{self._link.address}",
+            ssl.create_default_context(cadata=self._link.root.decode()),
+            Admission(self._devices) if self._devices else None,
+            int(config["max-body"]),
+            Bell(folder / HOME / SENT),
+            Bell(folder / HOME / ARRIVED),
+        )
+        stack.callback(self._gate.refusals.close)
+        certificate = (place.keys / CERTIFICATE, place.keys / SECRET) if place.keys else None
+        self._listener = Listener(self._gate, place.host, place.port, certificate)
+        stack.callback(self._listener.stop)
+        self._state = State(wanted=int(config["nodes"]), rounds=int(config["rounds"]))
+        self._health = stack.enter_context(_closing(Health(place.health))) if place.health else None
+        if place.metrics:
+            stack.enter_context(_closing(Metrics(place.metrics, self._state)))
+        self._bundle = folder / HOME / "bundle"
+        self._pipe = folder / HOME / "report"
+        self._where = join_address(place.host, self._listener.port)
+
+    def run(self) -> dict[str, Any]:
+        self._show("starting")
+        self._link.start()
+        self._look()
+        self._listener.start()
+        _log.info("the gate listens on %s", self._where)
+        while True:
+            try:
+                done = self._try()
+            except AwayError as error:
+                _log.warning("%s", error)
+                done = False
+            if done:
+                self._state.nodes = self._describe(self._nodes)
+                self._show("done")
+                return self._records.result
+            self._fell()
+
+    def _try(self) -> bool:
+        """Start a run and follow it; return whether it came to its end, False if it was killed on the way."""
+        with Report(self._pipe) as report, self._link.control() as control:
+            for old in control.unfinished():  # of a server, or a ServerApp, that was killed
+                control.stop_run(old)
+            run = self._start(control)
+            looked = asked = over = 0.0
+            while not report.is_over():
+                if not self._link.alive:
+                    return False
+                now = time.monotonic()
+                waits = self._state.phase != "running"
+                if now - looked >= _LOOK and (self._keys_changed() or waits or now - asked >= _ASK):
+                    looked = asked = now
+                    try:
+                        self._look(control)
+                        status = control.status(run)
+                    except AwayError as error:  # it falls, or is slow: the next look at its process tells
+                        _log.warning("%s", error)
+                        time.sleep(_PACE)
+                        continue
+                    if status.over and not report.text and "exception" in status.details:
+                        raise FedpressError(f"the run did not begin: {status.details}")
+                    over = over or (now if status.over else 0.0)
+                    if over and now - over > _PATIENCE:  # it was killed before it could say anything
+                        return False
+                elif self._refresh():
+                    self._show("running")
+                time.sleep(_PACE)
+        self._refresh()
+        if report.broken:
+            return False
+        check(report.text)
+        return True
+
+    def _start(self, control: Control) -> int:
+        nodes_file = str(self._folder / NODES) if self._enrolment else ""
+        bells = str(self._folder / HOME) if self._enrolment else ""
+        config = {**as_run(self._config, nodes_file, bells), "resume": self._resume}
+        shutil.rmtree(self._bundle, ignore_errors=True)
+        write_bundle(
+            self._bundle,
+            str(config["app"]),
+            str(config["client-app"]),
+            num_clients=int(config["nodes"]),
+            run_config=config,
+            report=self._pipe,
+            log=self._folder / LOG,
+        )
+        return control.start_run(self._bundle, config)
+
+    def _fell(self) -> None:
+        """Bring back up what fell; raise FedpressError if that does not help."""
+        self._falls += 1
+        self._state.restarts += 1
+        answers = self._link.settle()  # its processes may still be on their way out
+        what = "the ServerApp" if answers else "SuperLink"
+        if self._falls > _FALLS:
+            raise FedpressError(f"{what} fell {_FALLS} times without a round in between: {self._folder / LOG} says why")
+        _log.warning("%s fell: the run goes on from its checkpoint", what)
+        self._show(f"{what} fell, restarting")
+        if not answers:
+            self._link.start()
+        self._resume = True
+
+    def _look(self, control: Control | None = None) -> None:
+        """Bring keys and nodes in step, and tell what there is."""
+        if control is None:
+            with self._link.control() as own:
+                self._look(own)
+            return
+        self._nodes = self._enrolment.step(control) if self._enrolment else control.nodes()
+        self._refresh()
+        self._state.nodes = self._describe(self._nodes)
+        phase = "running"
+        if not self._records.result.get("rounds"):
+            online = sum(node.online for node in self._state.nodes)
+            phase = "waiting for nodes" if online < self._state.wanted else "running"
+        self._show(phase)
+
+    def _keys_changed(self) -> bool:
+        """Read the keys' folder; return whether there is something for SuperLink in it."""
+        if self._devices is None or self._enrolment is None:
+            return False
+        self._devices.refresh()
+        return self._enrolment.behind
+
+    def _refresh(self) -> bool:
+        """Read what the ServerApp wrote; return whether there is a round more."""
+        if not self._records.refresh():
+            return False
+        self._falls = 0
+        return True
+
+    def _describe(self, nodes: list[Node]) -> list[NodeState]:
+        names = {node: name for name, node in self._enrolment.ids.items()} if self._enrolment else {}
+        described = []
+        for node in nodes:
+            name = names.get(node.id, str(node.id))
+            traffic = self._gate.traffic.get(name, Traffic())
+            described.append(
+                NodeState(
+                    name=name,
+                    id=node.id,
+                    online=node.status == "online",
+                    seen=max(node.seen, traffic.seen),
+                    version=self._records.held.get(name, ""),
+                    up=traffic.up,
+                    down=traffic.down,
+                    failures=self._records.failures.get(name, 0),
+                )
+            )
+        return sorted(described, key=lambda state: state.name)
+
+    def _show(self, phase: str) -> None:
+        self._state.phase = phase
+        self._state.result = self._records.result
+        self._state.refusals = dict(self._gate.refusals.causes)
+        if self._health:
+            self._health.tell(superlink=self._link.alive, run=phase in ("running", "done"))
+        self._watch(self._state)
+
+
+def _check_keys(keys: Path) -> None:
+    """Raise DataError if a server's keys are not there, or its certificate is over."""
+    read(keys / CA_CERTIFICATE)
+    load_key(keys / SECRET)
+    certificate: x509.Certificate = load_certificate(keys / CERTIFICATE)
+    left = certificate.not_valid_after_utc.timestamp() - time.time()
+    if left <= 0:
+        raise DataError(f"{keys / CERTIFICATE} has expired: `fedpress keys init --renew` makes a new one")
+
+
+def _make_folder(config: Mapping[str, Value]) -> Path:
+    folder = Path(str(config["out"])).expanduser().resolve()
+    begun = any((folder / name).exists() for name in (RESULT, MODEL, TRAFFIC, CHECKPOINT, DATABASE))
+    if begun and not config["resume"]:
+        raise SettingError(f"{config['out']} holds a run already: go on with it with --resume, or name another folder")
+    make_folder(folder / CHECKPOINT)
+    replace(folder / CHECKPOINT / CONFIG, json.dumps(dict(config)).encode(), durable=True)
+    return folder
+
+
+@contextmanager
+def _closing(thing: Any) -> Iterator[Any]:
+    try:
+        yield thing
+    finally:
+        thing.close()
+
+
+@contextmanager
+def _logging(path: Path) -> Iterator[None]:
+    """Send our log to the file that SuperLink's and the ServerApp's go to."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = _log.handlers[:], _log.propagate, _log.level
+    _log.handlers, _log.propagate = [handler], False
+    _log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            handler.close()
+        _log.handlers, _log.propagate = before[0], before[1]
+        _log.setLevel(before[2])

@@ -1,0 +1,225 @@
+"""The downlink: key frames hold a whole model, delta frames lead from what a node holds to what the server has.
+
+Borrowed from video coding, but every node has a base of its own: a node that was away for ten rounds gets one delta
+over all ten, coded against the very model that it was left with, which the server keeps. In theory that takes fewer
+bytes than the ten deltas one by one (successive refinement: Equitz and Cover 1991,
+https://doi.org/10.1109/18.75242, has no loss only where every step is wanted); docs/recipes.md has what it takes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fedpress.common.rng import derive
+from fedpress.compression import Codec, Layout, SpecError, Update, UpdateError, parse
+from fedpress.compression.updates import apply, changed, difference, representable, version_of
+from fedpress.compression.weight_masks import ALL, Live, encode_change
+from fedpress.protocol.messages import LOSSLESS
+from fedpress.server.downlink.model_store import Versions
+
+Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, and the model that it really leads to
+Tune = Callable[[Update, Code, np.random.Generator], Update]  # given w, returns what to code in its place
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What one node is sent."""
+
+    frames: tuple[bytes, ...]
+    tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds
+    version: bytes  # name of the model that they lead to
+    key: bool  # whether they start from nothing
+    base: bytes = b""  # name of the model that they start from; empty if from nothing, or if there are none
+    live: bytes = b""  # what leads to the live weights; empty if they are those of the base, or all
+    own: bytes = b""  # one more frame, of what the node's personal tensors begin as; empty if it knows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the way."""
+        return len(self.data)
+
+    @property
+    def data(self) -> bytes:
+        """All that goes on the way."""
+        return b"".join((*self.frames, self.live, self.own))
+
+
+def parse_down(spec: str) -> Codec:
+    """Return the codec of models or deltas that `spec` names; raise SpecError if it has a memory.
+
+    A delta is coded from what the node holds to what it should hold, so that what one leaves out the next one carries.
+    """
+    codec = parse(spec)
+    if codec.stateful:
+        raise SpecError(
+            f"down needs no memory, a delta carries what the last one left out: got {spec!r}, leave out its ef"
+        )
+    return codec
+
+
+class Downlink:
+    """The versions of the model as nodes can reconstruct it.
+
+    `exact` is the server's own model w. `model` is v, what a node reconstructs that gets every delta: the one that is
+    evaluated. Nodes that were away get to versions of their own, coded with the step that v's last delta was coded
+    with, times `catch_up`: with 1 about as near to w as v is.
+
+    Parameters
+    ----------
+    codec : of deltas
+    key : of key frames' matrices; vectors, which may be variances that must not become zero, are always exact
+    initial : w before the first round
+    shared_initial : whether every node has `initial` before it is sent anything
+    stateless : nodes keep nothing: every message holds a whole model, or the delta from a shared initial one
+    catch_up : how many times coarser than v's last delta those are that nodes get which missed some
+    tune : finds what to aim v's delta at, so that what comes of it does what w does
+    sparse : weights of w that are minus zero are dead, and left out
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        key: Codec,
+        initial: Mapping[str, np.ndarray],
+        seed: int,
+        versions: Versions,
+        *,
+        shared_initial: bool = False,
+        stateless: bool = False,
+        catch_up: float = 1.0,
+        tune: Tune | None = None,
+        sparse: bool = False,
+    ) -> None:
+        self.codec = codec
+        self.key = key
+        self.layout = Layout.of(dict(initial))
+        self.keep = not stateless and str(codec) != LOSSLESS  # whether nodes keep their model as the base of a delta
+        self.lossless = not self.keep and str(key) == LOSSLESS and not shared_initial
+        self.versions = versions
+        self.sparse = sparse
+        self._seed = seed
+        self._catch_up = catch_up
+        self._tune = tune
+        self._aim: Update | None = None  # what v's delta is aimed at, if that is not w
+        self._pinned = codec
+        self._round = 0
+        self._newest: tuple[bytes, Frames] | None = None  # v's last delta, and the version that it started from
+        self._ready: dict[tuple[bytes, bool], Frames] = {}  # (what a node holds, whether it needs a key) -> its frames
+        self._set_exact(initial)
+        self.initial = b""  # name of the model that nodes have before they are sent anything; empty if none
+        if shared_initial and str(codec) != LOSSLESS:
+            self.initial = versions.put(self.exact)
+        # All nodes begin with the same model; a key frame that loses something makes another one of it.
+        self._set(self.exact if self.initial or self.lossless else self._from_key()[1])
+
+    def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
+        self.exact = representable(model, self.layout)
+        self.live = Live.of(self.exact, self.layout) if self.sparse else ALL
+
+    def _set(self, model: Update) -> None:
+        self.model = model
+        self.version = self.versions.put(model) if self.keep else version_of(model, self.layout)
+
+    def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
+        """Go on to `wanted`, the server's exact model after `round`."""
+        self._set_exact(wanted)
+        self._round, self._newest, self._aim = round, None, None
+        self._ready.clear()
+        if self.lossless:
+            self._set(self.exact)
+        elif not self.keep:
+            self._aim = self._tuned(self.initial) if self.initial else None
+            self._set(self._delta(self.initial, self.codec, self._aim)[1] if self.initial else self._from_key()[1])
+        elif changed(self.exact, self.model):
+            old = self.version
+            self._aim = self._tuned(old)
+            frames, model = self._delta(old, self.codec, self._aim)
+            self._set(model)
+            self._newest = old, replace(frames, version=self.version)
+            self._ready[old, False] = self._newest[1]
+
+    def frames_for(self, held: bytes, *, key: bool = False) -> Frames:
+        """Return the frames that bring a node that holds version `held`, empty for none, to the newest model."""
+        held = held or self.initial
+        if (held, key) not in self._ready:
+            self._ready[held, key] = self._make(held, key=key)
+        return self._ready[held, key]
+
+    def save(self) -> dict[str, Any]:
+        """Return what `resume` needs."""
+        newest = None if self._newest is None else [self._newest[0], *astuple(self._newest[1])]
+        saved = {"w": self.exact, "v": self.model, "pinned": str(self._pinned), "newest": newest}
+        return saved if self._aim is None else {**saved, "aim": self._aim}
+
+    def resume(self, saved: Mapping[str, Any], round: int) -> None:
+        """Go on from what `save` returned when `round` was over."""
+        self._set_exact(saved["w"])
+        self._round, self._pinned = round, parse(saved["pinned"])
+        self._aim = saved.get("aim")
+        self._ready.clear()
+        self._set(saved["v"])
+        if saved["newest"] is not None:
+            old, *frames = saved["newest"]
+            self._newest = old, Frames(*frames)
+            self._ready[old, False] = self._newest[1]
+
+    def _make(self, held: bytes, *, key: bool) -> Frames:
+        if self.keep and not key and held == self.version:
+            return Frames((), (), held, key=False)
+        if not self.keep and self.initial and not key:
+            return replace(self._delta(self.initial, self.codec, self._aim)[0], version=self.version)
+        if self.keep and not key and held in self.versions:
+            frames, model = self._delta(held, self._pinned)
+            if frames.nbytes < self.layout.nbytes:
+                return replace(frames, version=self.versions.put(model))
+        frames, model = self._from_key()
+        version = self.versions.put(model) if self.keep else version_of(model, self.layout)
+        return replace(frames, version=version)
+
+    def _tuned(self, held: bytes) -> Update | None:
+        """Return what a delta from `held` is best aimed at, None for w."""
+        if self._tune is None:
+            return None
+
+        def code(aim: Update) -> tuple[int, Update]:
+            frames, model = self._delta(held, self.codec, aim)
+            return frames.nbytes, model
+
+        return self._tune(self.exact, code, derive(self._seed, "tune", self._round))
+
+    def _delta(self, held: bytes, codec: Codec, aim: Update | None = None) -> tuple[Frames, Update]:
+        """Return the delta from `held` to w, or aimed beside it, and where it leads."""
+        base = self.versions.get(held)
+        mask = self.layout.mask(changed(self.exact, base))
+        part = self.layout.part(mask)
+        update = self.live.take(difference(self.exact if aim is None else aim, base, part))
+        rng = derive(self._seed, "down", self._round, held.hex())
+        try:
+            frame, _ = codec.encode(update, {}, rng, base=held)
+        except UpdateError:  # a step that fits a round's change may be too fine for what many rounds changed
+            codec = self.codec
+            frame, _ = codec.encode(update, {}, rng, base=held)
+        if codec is self.codec:
+            self._pinned = codec.pinned(frame, self.live.part(part), self._catch_up)
+        changes = self.live.put(codec.decode(frame, self.live.part(part)), part)
+        model = self.live.stamp(apply(base, changes, self.layout))
+        live = encode_change(self.live, base, self.layout) if self.sparse else b""
+        return Frames((frame,), (mask,), b"", key=False, base=held, live=live), model
+
+    def _from_key(self) -> tuple[Frames, Update]:
+        """Return the key frames of w, and where they lead."""
+        lossy = {t.name for t in self.layout.lossy if len(t.shape) > 1} if str(self.key) != LOSSLESS else set()
+        frames, masks, model = [], [], dict(self.exact)
+        for names, codec in ((lossy, self.key), (self.exact.keys() - lossy, parse(LOSSLESS))):
+            if names:
+                mask = self.layout.mask(names)
+                part = self.layout.part(mask)
+                rng = derive(self._seed, "key", self._round)
+                frame, _ = codec.encode(self.live.take({t.name: self.exact[t.name] for t in part.tensors}), {}, rng)
+                model |= self.live.put(codec.decode(frame, self.live.part(part)), part)
+                frames.append(frame)
+                masks.append(mask)
+        live = encode_change(self.live, None, self.layout) if self.sparse else b""
+        return Frames(tuple(frames), tuple(masks), b"", key=True, live=live), self.live.stamp(model)

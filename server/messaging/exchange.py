@@ -1,0 +1,289 @@
+"""The traffic of a federation: messages become frames, replies become votes, and both are counted."""
+
+import logging
+import math
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+
+from fedpress.common.logs import LOGGER
+from fedpress.compression import Codec, FrameError, Layout
+from fedpress.flower.message_size import message_nbytes
+from fedpress.protocol.folding import Records
+from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of, frame_name, taken
+from fedpress.server.aggregation.client_update import Bounds, Vote, Work, read_frame_of, read_weight, refuse
+from fedpress.server.downlink.downlink import Frames
+from fedpress.server.downlink.models import Models
+from fedpress.server.downlink.personal_layers import Personal
+from fedpress.server.messaging.ledger import Direction, Entry, Ledger, Purpose
+from fedpress.server.messaging.named_grid import NamedGrid
+from fedpress.server.messaging.node_state import Peers
+
+RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
+
+_log = logging.getLogger(LOGGER)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one node was asked."""
+
+    message: Message  # as the strategy made it
+    up: Codec  # of its reply
+    version: bytes  # the model that it is to start from
+    base: bytes  # the model that it held before; empty if that is not known at both ends
+    nonce: bytes  # of the message that it has not answered yet
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a node that did it sent back, our own record taken off its message."""
+
+    node: str
+    message: Message
+    asked: Asked
+    tensors: bytes  # mask of the tensors that its frame holds
+    work: Work
+
+    def vote(self, models: Models, weighted_by: str, bounds: Bounds) -> Vote:
+        """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
+        downlink = models.of(self.node)
+        layout, version = downlink.layout, self.asked.version
+        return Vote(
+            self.node,
+            read_weight(self.message, weighted_by, bounds),
+            read_frame_of(self.message),
+            self.message,
+            downlink.exact,
+            downlink.versions,
+            downlink.live,
+            layout,
+            layout.part(self.tensors),
+            self.asked.up,
+            version,
+            self.asked.base,
+            bounds,
+            self.work,
+            models.group(self.node),
+            models.place(self.node),
+        )
+
+
+@dataclass
+class Delivery:
+    """What came of a strategy's messages."""
+
+    asked: dict[int, Asked]
+    replies: list[Reply] = field(default_factory=list)  # of nodes that did it, in the order of their names
+    trouble: str = ""  # why a reply does not count, the last one of them
+
+
+class Exchange:
+    """Sends a strategy's messages as frames and takes the replies in.
+
+    Everything that goes over the wire passes here, so the ledger is written here and nowhere else.
+    """
+
+    def __init__(
+        self,
+        grid: NamedGrid,
+        models: Models,
+        ledger: Ledger,
+        peers: Peers,
+        *,
+        personal: Personal,
+        exclude: Mapping[Layout, bytes],
+        seed: int,
+    ) -> None:
+        self.grid = grid
+        self.models = models
+        self.peers = peers
+        self.ledger = ledger
+        self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
+        self.personal = personal
+        self._exclude = exclude  # for each layout the mask of tensors whose changes are not sent
+        self._seed = seed
+        self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
+        self._apart: dict[int, ConfigRecord] = {}  # and stay one when they are folded
+
+    def deliver(
+        self, round: int, messages: Iterable[Message], timeout: float, choose: Callable[[str, int], Codec]
+    ) -> Delivery:
+        """Send `messages`; nodes that lost their base get another frame in what is left of `timeout` (seconds).
+
+        `choose` says which codec a node is to use, given its name and how many nodes are asked.
+        """
+        deadline = time.monotonic() + timeout
+        waiting = {message.metadata.dst_node_id: message for message in messages}
+        delivery = Delivery({})
+        self._shared.clear()
+        self._apart.clear()
+        for node, message in waiting.items():
+            up = choose(self.grid.name(node), len(waiting))
+            delivery.asked[node] = Asked(message, up, b"", b"", b"")
+        again = self._wave(round, dict.fromkeys(waiting, False), delivery, timeout)
+        left = deadline - time.monotonic()
+        if again and left > 0:
+            self._wave(round, again, delivery, left)
+        delivery.replies.sort(key=lambda reply: self.grid.order(reply.message.metadata.src_node_id))
+        return delivery
+
+    def accept(self, vote: Vote) -> None:
+        """Note that a vote counted: its node is told so with the next message."""
+        if vote.codec.stateful:  # nobody waits for the verdict on anything else
+            self.peers[vote.node].accepted = frame_name(vote.frame)
+
+    def forget(self, needed: set[bytes]) -> None:
+        """Give up the models that no node holds any more, and that are not `needed` either."""
+        self.models.retain(self.peers.versions, needed)
+
+    def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
+        """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
+        if not nodes:
+            return {}
+        # One by one: an engine that trains some nodes already has the next one's frames coded meanwhile.
+        packed = (self._pack(round, node, delivery, key=key) for node, key in nodes.items())
+        again: dict[int, bool] = {}
+        for message in self.grid.send_and_receive(packed, timeout=timeout):
+            node = message.metadata.src_node_id
+            name = self.grid.name(node)
+            if message.has_error():
+                _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
+                delivery.trouble = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
+                continue
+            nbytes = message_nbytes(message)
+            try:
+                RECORDS.unfold(message.content)
+            except (FrameError, KeyError, TypeError, ValueError) as error:
+                self._count(round, message, name, nbytes)
+                refuse(round, name, error)
+                continue
+            self._count(round, message, name, nbytes)
+            said = message.content.config_records.get(RECORD_NAME)
+            if said is None:
+                _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
+                continue
+            try:
+                missed = self._take(round, node, message, said, delivery)
+            except FrameError as error:
+                refuse(round, name, error)
+                delivery.trouble = f"node {name}: {error}"
+                continue
+            if missed is not None:
+                again[node] = missed
+        return again
+
+    def _take(self, round: int, node: int, message: Message, said: ConfigRecord, delivery: Delivery) -> bool | None:
+        """Take a reply in; if its node could not start return whether only a key frame will help, else None."""
+        name = self.grid.name(node)
+        if node not in delivery.asked:
+            raise FrameError("it was asked nothing")
+        peer, asked = self.peers[name], delivery.asked[node]
+        peer.owns = taken(said, "owns", bool)
+        version, turn = taken(said, "version", bytes), taken(said, "turn", int)
+        if said.get("need_key"):
+            useless = (
+                version == peer.held and peer.held != b""
+            )  # it got what leads on from what it has, and is not there
+            if peer.held and version != peer.held:
+                _log.warning("round %d: node %s lost the model that it held: it gets another", round, name)
+            self._heard(name, version, turn)
+            return useless or version not in self.models.of(name).versions
+        frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
+        frame = frames[0] if len(frames) == 1 else b""
+        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
+            raise FrameError("it does not answer what the node was asked, or answers it again")
+        delivery.asked[node] = replace(asked, nonce=b"")
+        self._heard(name, version, turn)
+        work = Work(*(_seconds(taken(said, name, float)) for name in ("seconds", "coding")))
+        tensors = taken(said, "tensors", bytes)
+        del message.content[RECORD_NAME]
+        delivery.replies.append(Reply(name, message, asked, tensors, work))
+        return None
+
+    def _heard(self, name: str, version: bytes, turn: int) -> None:
+        peer = self.peers[name]
+        peer.held, peer.offered, peer.turn = version, b"", turn
+
+    def _pack(self, round: int, node: int, delivery: Delivery, *, key: bool) -> Message:
+        """Return the message that `node` is asked, with its model as the frames that the node lacks."""
+        asked = delivery.asked[node]
+        message = asked.message
+        records = message.content.array_records
+        if len(records) != 1:
+            raise ValueError(f"a strategy's message holds one ArrayRecord, the model; got {sorted(records)}")
+        (arrays,) = records
+        name = self.grid.name(node)
+        if name not in self.peers:  # one that was here before, as after a restart of the server, may hold a model
+            self.peers[name].held = self.grid.versions.get(name, b"")
+        peer = self.peers[name]
+        downlink = self.models.of(name)
+        frames = replace(downlink.frames_for(peer.held, key=key), own=self._own(name))
+        base = frames.base if downlink.keep else b""
+        delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
+        if downlink.keep:
+            peer.offered = frames.version
+        content = RecordDict(dict(message.content))
+        content[arrays] = self._record(frames)
+        content[RECORD_NAME] = ConfigRecord(
+            {
+                "ask": "work",
+                "arrays": arrays,
+                "frames": [len(frame) for frame in frames.frames],
+                "tensors": list(frames.tensors),
+                "version": frames.version,
+                "layout": downlink.layout.text if frames.key else "",
+                "up": str(asked.up),
+                "exclude": self._exclude[downlink.layout],
+                "personal": self.personal.mask,
+                "own": len(frames.own),
+                "own_layout": self.personal.layout.text if frames.own else "",
+                "sparse": downlink.sparse,
+                "live": len(frames.live),
+                "keep": downlink.keep,
+                "accepted": peer.accepted,
+                "turn": peer.turn,
+                "server": self.server,
+                "nonce": delivery.asked[node].nonce,
+                "round": round,
+                "seed": self._seed,
+            }
+        )
+        sent = message.metadata
+        RECORDS.fold(content, self._apart)
+        packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
+        self._note(round, packed, name, frames.nbytes, message_nbytes(packed), owned=bool(frames.own))
+        return packed
+
+    def _own(self, name: str) -> bytes:
+        """Return the frame of what a node's personal tensors begin as; none where it has its own, or makes them."""
+        peer = self.peers[name]
+        makes_them = peer.owns is None and self.models.of(name).initial
+        return b"" if peer.owns or makes_them else self.personal.frame
+
+    def _record(self, frames: Frames) -> ArrayRecord:
+        if frames not in self._shared:
+            data = frames.data
+            self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
+        return self._shared[frames]
+
+    def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
+        frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
+        self._note(round, message, node, frame, nbytes)
+
+    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, *, owned: bool = False) -> None:
+        purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
+        is_reply = bool(message.metadata.reply_to_message_id)
+        # An evaluation's reply, or a request for a key frame, carries no tensors.
+        plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
+        plain += self.personal.layout.nbytes if owned else 0
+        direction: Direction = "up" if is_reply else "down"
+        self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
+
+
+def _seconds(said: float) -> float:
+    """Return a duration that a node claims, 0 for what cannot be one."""
+    return said if 0 <= said < math.inf else 0.0

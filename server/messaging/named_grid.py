@@ -1,0 +1,191 @@
+"""Who is who: a Grid that lists nodes, and returns replies, in the order of their names."""
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from fedpress.common.errors import FedpressError
+from fedpress.common.logs import LOGGER
+from fedpress.common.rng import derive
+from fedpress.flower.message_size import NodeInfo, Run, message_nbytes
+from fedpress.protocol.messages import RECORD_NAME
+from fedpress.server.messaging.ledger import Direction, Entry, Ledger
+
+Join = Callable[[str, Mapping[str, object]], str]
+
+_log = logging.getLogger(LOGGER)
+
+
+class NamedGrid(Grid):
+    """Wraps a Grid; Flower's node ids are random, names are not: a partition in simulation, an enrolled name elsewhere.
+
+    A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is
+    asked once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every
+    engine.
+
+    With `join` every node is asked, and `join` tells by its name and what it says of itself why it cannot take part;
+    nothing if it can. Strategies wait until there are as many as they need, `needed`: if so many are there, and some of
+    them are left out so that there were never enough, the run ends.
+    """
+
+    def __init__(
+        self, grid: Grid, timeout: float, ledger: Ledger, join: Join | None = None, *, needed: int = 0
+    ) -> None:
+        self._grid = grid
+        self._ledger = ledger
+        self.versions: dict[str, bytes] = {}  # what nodes said that they hold, when they were asked for their names
+        self._timeout = timeout  # seconds to wait for names
+        # An engine that hands out the partitions itself need not ask ten thousand nodes.
+        known: Mapping[int, int] = getattr(grid, "partition_of", {})
+        self._names = {node: str(partition) for node, partition in known.items()}
+        # A deployment binds names to enrolled keys: what a node says of itself counts for nothing.
+        self._bound: Callable[[], Mapping[int, str]] | None = getattr(grid, "names", None)
+        self._join = join
+        self._asked: set[int] = set()
+        self._joined: set[int] = set()  # of those the ones that take part
+        self._left_out: dict[int, str] = {}  # of those the others, and why
+        self._needed = needed
+
+    def name(self, node: int) -> str:
+        """Return the name of a node that `get_node_ids` listed."""
+        return self._names[node]
+
+    def get_node_ids(self) -> Iterable[int]:
+        nodes = list(self._grid.get_node_ids())
+        strangers = [node for node in nodes if node not in self._names]
+        if strangers and self._bound:
+            self._names |= self._bound()
+        elif strangers:
+            self._ask(strangers)
+        if self._join and (fresh := [node for node in nodes if node in self._names and node not in self._asked]):
+            self._ask(fresh)
+        named = [node for node in nodes if node in self._names]
+        if nodes and not named and not self._bound:
+            raise FedpressError(
+                "no node says who it is: does the ClientApp have mods=[compress()], before any other mod?"
+            )
+        if self._join:
+            self._check_enough(nodes)
+            named = [node for node in named if node in self._joined]
+        return sorted(named, key=self.order)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        infos = {info.node_id: info for info in self._grid.get_nodes()}
+        return [infos[node] for node in self.get_node_ids() if node in infos]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        # Flower's own grids go through the messages twice.
+        taken = messages if getattr(self._grid, "lazy", False) else list(messages)
+        replies = self._grid.send_and_receive(taken, timeout=timeout)
+        if isinstance(taken, list):
+            replies = self._attributed(taken, replies)
+        return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
+
+    def _attributed(self, asked: list[Message], replies: Iterable[Message]) -> Iterator[Message]:
+        """Yield replies under the node that was asked: SuperLink signs the error of one that went away with its own."""
+        by_id = {message.metadata.message_id: message for message in asked}
+        for reply in replies:
+            if reply.metadata.src_node_id in self._names:
+                yield reply
+            elif reply.has_error() and reply.metadata.reply_to_message_id in by_id:
+                yield Message(reply.error, reply_to=by_id[reply.metadata.reply_to_message_id])
+            else:
+                _log.warning("a reply from node %d, which was asked nothing, is left out", reply.metadata.src_node_id)
+
+    def snapshot(self) -> Any:
+        """Return, as JSON, where the nodes' states are as they are now; None if the engine does not keep them."""
+        take = getattr(self._grid, "snapshot", None)
+        return take() if take else None
+
+    def restore(self, snapshot: Any) -> bool:
+        """Put the nodes' states back to what they were; return whether the engine could."""
+        put = getattr(self._grid, "restore", None)
+        if put is None or snapshot is None:
+            return False
+        put(snapshot)
+        return True
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def order(self, node: int) -> tuple[bool, int, str]:
+        """Return the key to sort nodes by: partitions by number, names by letter, a stranger last."""
+        name = self._names.get(node)
+        if name is None:
+            return True, node, ""
+        return (False, int(name), "") if name.isdecimal() else (True, 0, name)
+
+    def _check_enough(self, nodes: list[int]) -> None:
+        left_out = sorted((node for node in nodes if node in self._left_out), key=self.order)
+        if left_out and len(self._joined) < self._needed <= len(nodes):
+            why = "; ".join(f"node {self._names[node]}: {self._left_out[node]}" for node in left_out)
+            raise FedpressError(
+                f"the run needs {self._needed} nodes, and of {len(nodes)} that are there {len(self._joined)} can take "
+                f"part. Left out: {why}"
+            )
+
+    def _ask(self, nodes: list[int]) -> None:
+        # A mod is called only for kinds of messages that its app handles: every app trains, few answer queries.
+        question = RecordDict({RECORD_NAME: ConfigRecord({"ask": "who"})})
+        messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
+        replies = list(self._grid.send_and_receive(messages, timeout=self._timeout))
+        for reply in replies:
+            node = reply.metadata.src_node_id
+            said: Mapping[str, object] = {} if reply.has_error() else reply.content.config_records.get(RECORD_NAME, {})
+            if "name" not in said:
+                reason = reply.error.reason if reply.has_error() else "its app has no compress() among its mods"
+                _log.warning("node %d does not say who it is: %s", node, reason)
+                continue
+            name = self._names.get(node) or str(said["name"])
+            if node not in self._names and name in self._names.values():
+                _log.warning("node %d says that it is %r, which another node is: left out", node, name)
+                continue
+            self._names[node] = name
+            self._asked.add(node)
+            if self._join and (why := self._join(name, said)):
+                _log.warning("node %s is left out: %s", name, why)
+                self._left_out[node] = why
+            else:
+                self._joined.add(node)
+            version = said.get("version")
+            self.versions[name] = version if isinstance(version, bytes) else b""
+
+        for message in messages:
+            self._count(message, message.metadata.dst_node_id, "down")
+        for reply in replies:
+            if not reply.has_error():
+                self._count(reply, reply.metadata.src_node_id, "up")
+
+    def _count(self, message: Message, node: int, direction: Direction) -> None:
+        name = self._names.get(node, str(node))
+        self._ledger.add(Entry(0, name, direction, "ask", 0, message_nbytes(message), 0))
+
+
+def seed_samplers(grid: NamedGrid, seed: int, *path: str | int) -> None:
+    """Seed the generators that flwr's strategies sample with, so that the same nodes are chosen on every engine.
+
+    Strangers are asked who they are first: that takes time, in which an engine's threads draw from the same generators.
+    """
+    list(grid.get_node_ids())
+    random.seed(int(derive(seed, *path).integers(2**63)))
+    np.random.seed(int(derive(seed, "numpy", *path).integers(2**32)))  # noqa: NPY002

@@ -1,0 +1,43 @@
+"""Asks the policy of rate, and holds it to its word."""
+
+from collections.abc import Callable
+
+from flwr.serverapp.strategy import Strategy
+
+from fedpress.common.errors import SettingError
+from fedpress.compression import Codec, Layout
+from fedpress.server.aggregation import privacy
+from fedpress.server.messaging.exchange import Exchange
+from fedpress.server.rate_control.policies import Known, Policy
+
+
+class Rate:
+    """A policy whose codecs are held to one memory: what one leaves on a node the next one must be able to use."""
+
+    def __init__(self, policy: Policy, strategy: Strategy, *, stateless: bool) -> None:
+        self._policy = policy
+        self._strategy = strategy
+        self._stateless = stateless
+        self._memory: dict[Layout, set[str]] = {}  # by the layout of what it is of
+        self._check(policy.codec(Known("", 1, 1)), None)  # what is wrong is said before round 1
+
+    def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
+        """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
+
+        def choose(node: str, asked: int) -> Codec:
+            layout = exchange.models.of(node).layout
+            codec = self._policy.codec(Known(node=node, round=number, asked=asked, exact=layout.exact_nbytes))
+            self._check(codec, layout)
+            return codec
+
+        return choose
+
+    def _check(self, codec: Codec, layout: Layout | None) -> None:
+        if self._stateless and codec.stateful:
+            raise SettingError(f"a stateless federation needs codecs without memory: got {str(codec)!r}")
+        privacy.check(self._strategy, codec)
+        if layout is None:
+            return
+        memory = set(codec.init(layout)) if codec.stateful else set()
+        if memory != self._memory.setdefault(layout, memory):
+            raise SettingError(f"a policy's codecs keep the same memory: {str(codec)!r} does not")

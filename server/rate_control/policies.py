@@ -1,0 +1,96 @@
+"""Policies of rate: which codec each node is to use in each round."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.settings import Value, convert, key_of, require
+from fedpress.compression import Codec, parse
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a node when its codec is picked."""
+
+    node: str  # its name
+    round: int
+    asked: int  # nodes that are asked in this round, this one included
+    exact: int = 0  # bytes of the model's tensors that no codec approximates: a frame takes about as many in any case
+
+
+LEAST = 256  # bytes of a frame whose values all become zero, and more
+
+
+class Policy(ABC):
+    """Picks codecs. All that one policy picks must keep the same memory on a node, or what they keep would be lost."""
+
+    @abstractmethod
+    def codec(self, known: Known) -> Codec:
+        """Return the codec of the node's next update."""
+
+
+@dataclass(frozen=True)
+class Fixed(Policy):
+    """The same codec for everyone, always."""
+
+    up: str
+
+    def codec(self, known: Known) -> Codec:
+        return parse(self.up)
+
+
+@dataclass(frozen=True)
+class Budget(Policy):
+    """So many bytes of updates a round, shared alike; more only where what travels exactly takes more."""
+
+    up: str  # its quantiser is told how many bytes
+    nbytes: int  # of all updates of a round together
+
+    def __post_init__(self) -> None:
+        require(self.nbytes >= 1, "nbytes", "at least 1", self.nbytes)
+        parse(self.up).aimed(bytes=1)
+
+    def codec(self, known: Known) -> Codec:
+        return parse(self.up).aimed(bytes=_possible(self.nbytes // known.asked, known))
+
+
+def _possible(nbytes: int, known: Known) -> int:
+    """Return `nbytes`, or what a frame takes in any case where that is more: a target below it fails every reply."""
+    return max(1, nbytes, known.exact + LEAST if known.exact else 0)
+
+
+PREFIX = "policy."  # of the keys that hold a policy's arguments
+POLICIES: dict[str, type[Policy]] = {"fixed": Fixed, "budget": Budget}
+
+
+def build_policy(config: Mapping[str, Value]) -> Policy:
+    """Return the policy that a run's configuration names.
+
+    Raises
+    ------
+    SettingError
+        If there is none of this name, or it takes no such argument, or not with this value.
+    """
+    name, up = str(config.get("policy", "fixed")), str(config["up"])
+    if name not in POLICIES:
+        raise SettingError(unknown("policy", name, POLICIES))
+    make = POLICIES[name]
+    takes = {PREFIX + key_of(argument): argument for argument in get_type_hints(make) if argument != "up"}
+    given: dict[str, Any] = {}
+    for key, value in config.items():
+        if not key.startswith(PREFIX):
+            continue
+        if key not in takes:
+            raise SettingError(f"policy {name} takes {', '.join(takes) or 'no arguments'}, got {key}")
+        given[takes[key]] = convert(key, value, get_type_hints(make)[takes[key]])
+    if lacking := [key for key, argument in takes.items() if argument not in given]:
+        raise SettingError(f"policy {name} needs {', '.join(lacking)}")
+    return make(up, **given)  # type: ignore[call-arg]
+
+
+def describe(policy: Policy) -> str:
+    """Return a policy as text that is the same in the process that goes on with a run."""
+    plain = type(policy).__repr__ is object.__repr__
+    return f"{type(policy).__module__}.{type(policy).__qualname__}" if plain else repr(policy)

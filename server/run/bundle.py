@@ -1,0 +1,192 @@
+"""A Flower bundle that hosts any two apps, and how its ServerApp fared.
+
+Flower's runtimes run bundles: a folder with a `pyproject.toml` and modules that hold the apps. Ours holds two modules
+of a few lines that name the apps, which are imported from where they are installed.
+"""
+
+import json
+import logging
+import os
+import pkgutil
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedpress.common import errors
+from fedpress.common.errors import FedpressError, SettingError
+from fedpress.common.logs import LOGGER
+
+HELLO = b"\n"  # the first that a hosted ServerApp writes: what follows tells how it ended
+_log = logging.getLogger(LOGGER)
+_SAID = 10.0  # seconds between two words on who is missing
+
+_PROJECT = """\
+[project]
+name = "fedpress-run"
+version = "1"
+description = "Hosts the apps of one run."
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "fedpress"
+
+[tool.flwr.app.components]
+serverapp = "fedpress_hosted_server:app"
+clientapp = "fedpress_hosted_client:app"
+
+[tool.flwr.app.config]
+"""
+# Flower looks for the assignment of `app` in the text of these modules before it imports them.
+_SERVER = """\
+from fedpress.server.run.bundle import host
+
+app = host({server_app!r}, {client_app!r}, {num_clients!r}, {report!r}, log={log!r})
+"""
+_CLIENT = """\
+import pkgutil
+
+app = pkgutil.resolve_name({client_app!r})
+"""
+
+
+def write_bundle(
+    folder: Path,
+    server_app: str,
+    client_app: str,
+    *,
+    num_clients: int,
+    run_config: Mapping[str, str | int | float | bool],
+    report: Path,
+    log: Path | None = None,
+) -> None:
+    """Write a bundle of the two apps, each named "module:object", whose ServerApp reports to the named pipe `report`.
+
+    It begins when `num_clients` nodes are there. Flower's log and ours go to the file `log`, if there is one.
+
+    Raises
+    ------
+    SettingError
+        If the run's configuration holds anything but strings, integers, floats and booleans.
+    """
+    config = "".join(f"{_text(key)} = {_value(key, value)}\n" for key, value in run_config.items())
+    names = {"server_app": server_app, "client_app": client_app}
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(_PROJECT + config, encoding="utf-8")
+    server = _SERVER.format(**names, num_clients=num_clients, report=str(report), log=str(log or ""))
+    (folder / "fedpress_hosted_server.py").write_text(server, encoding="utf-8")
+    (folder / "fedpress_hosted_client.py").write_text(_CLIENT.format(**names), encoding="utf-8")
+
+
+def host(server_app: str, client_app: str, num_clients: int, report: str, *, log: str = "") -> ServerApp:
+    """Return a ServerApp that runs another one, and tells the reader of the pipe `report` how that went."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        failure: dict[str, str] = {}
+        if log:
+            _log_to(log)
+        with Path(report).open("wb", buffering=0) as pipe:
+            pipe.write(HELLO)
+            try:
+                pkgutil.resolve_name(client_app)  # Flower takes ten seconds to say that it cannot be loaded
+                wait_for(grid, num_clients)
+                pkgutil.resolve_name(server_app)(grid=grid, context=context)
+            except BaseException as error:  # noqa: BLE001  it is raised again where `check` is called
+                failure = {"kind": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}
+            pipe.write(json.dumps(failure).encode())
+
+    return app
+
+
+def wait_for(grid: Grid, count: int) -> None:
+    """Wait until so many nodes are there, and log now and then how many are.
+
+    Flower calls a ServerApp while it still registers nodes: strategies would sample from the first few.
+    """
+    said = time.monotonic()
+    while (there := len(list(grid.get_node_ids()))) < count:
+        if time.monotonic() - said > _SAID:
+            said = time.monotonic()
+            _log.info("waiting for nodes: %d of %d are there", there, count)
+        time.sleep(0.02)
+
+
+def check(report: bytes) -> None:
+    """Raise what the hosted ServerApp raised, if it raised anything; `report` is all that it wrote to the pipe.
+
+    One of our own errors is raised as itself, any other as a FedpressError that names it. A note has the traceback.
+    """
+    failure = json.loads(report)
+    if not failure:
+        return
+    kind = vars(errors).get(failure["kind"])
+    if isinstance(kind, type) and issubclass(kind, FedpressError):
+        error = kind(failure["text"])
+    else:
+        error = FedpressError(f"the ServerApp raised {failure['kind']}: {failure['text']}")
+    error.add_note(failure["traceback"])
+    raise error
+
+
+class Report:
+    """The reading end of the pipe to which a hosted ServerApp reports; it makes the pipe."""
+
+    def __init__(self, pipe: Path) -> None:
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe, 0o600)
+        self.pipe = pipe
+        self._handle = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        self.text = b""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the ServerApp, if it is over, was killed: it has not told how it ended."""
+        return self.text in (b"", HELLO)
+
+    def is_over(self) -> bool:
+        """Read what there is; tell whether the ServerApp has begun and is gone, for whatever reason."""
+        try:
+            while chunk := os.read(self._handle, 1 << 16):
+                self.text += chunk
+        except BlockingIOError:  # it may yet write
+            return False
+        return bool(self.text)
+
+    def __enter__(self) -> "Report":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over()
+        os.close(self._handle)
+        self.pipe.unlink(missing_ok=True)
+
+
+def _log_to(path: str) -> None:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for name in ("flwr", LOGGER):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+
+
+def _value(key: str, value: object) -> str:
+    """Return a value of the run's configuration as TOML."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case str():
+            return _text(value)
+    raise SettingError(f"the run's configuration holds strings, numbers and booleans, got {key} = {value!r}")
+
+
+def _text(text: str) -> str:
+    # A JSON string is a TOML string, but for the one control character that JSON leaves as it is.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,182 @@
+"""The run's folder: result.json and the model, rewritten whole after every round, so that a killed run leaves both."""
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from fedpress.common.files import replace
+from fedpress.common.version import VERSION
+from fedpress.compression import Update
+from fedpress.compression.model.plan import PLAN
+from fedpress.server.messaging.ledger import Ledger, Totals
+from fedpress.server.personal.accuracy_summary import spread
+from fedpress.server.personal.finetune import Tuned
+from fedpress.server.sparse.layer_densities import share_dead
+from fedpress.server.strategy.round_record import Round
+
+SCHEMA = 1
+RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
+TUNED = "personal.csv"
+_COLUMNS = (
+    *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
+    *("examples", "training_seconds", "coding_seconds"),
+)
+
+
+class Recorder:
+    """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
+
+    Bytes are those of training; an evaluation by the nodes is counted apart. `judge` says what a group's model reaches,
+    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`. A run
+    that begins with a smaller model gets a copy of its plan.json, and so can be read without the folder it came from.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, str | int | float | bool],
+        ledger: Ledger,
+        judge: Callable[[str, Update], Mapping[str, Any]] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
+        self._folder = folder
+        resumed = bool(config.get("resume")) and (folder / RESULT).exists()
+        start = config.get("start")
+        if start and not resumed and (plan := Path(str(start)) / PLAN).is_file():
+            replace(folder / PLAN, plan.read_bytes())
+        self._ledger = ledger
+        self._judge = judge
+        self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
+        self._seconds = 0.0
+        if resumed:
+            self._result = json.loads((folder / RESULT).read_bytes())
+        self._entries = 0  # of the ledger that are in clients.csv already
+
+    def __call__(self, done: Round) -> None:
+        """Write down a finished round; round 0, the model before the first, has no row of its own."""
+        self._write_clients(done)
+        # A run that was killed after this and before its checkpoint goes through a round again.
+        self._result["rounds"] = [row for row in self._result["rounds"] if row["round"] < done.number]
+        self._seconds = sum(row["seconds"] for row in self._result["rounds"])
+        self._seconds += done.seconds
+        scores = {
+            name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
+        }
+        groups: dict[str, Mapping[str, Any]] = {}
+        for name, model in done.groups.items():
+            if self._judge is not None:
+                groups[name] = scores if model is done.model else self._judge(name, model)
+        if done.number == 0:
+            self._result["initial"] = scores
+        else:
+            up, down = (self._ledger.totals(round=done.number, direction=d, purpose="train") for d in ("up", "down"))
+            row: dict[str, Any] = {
+                "round": done.number,
+                **scores,
+                **_bytes(up, down),
+                "clients": len(done.counted),
+                "failures": done.failures,
+                "seconds": round(done.seconds, 6),
+            }
+            if self._result["config"].get("policy", "fixed") != "fixed":
+                row["codecs"] = {node: counted.codec for node, counted in done.counted.items()}
+            if self._result["config"].get("distil"):
+                row["distilled"] = done.distilled
+                row["distillation"] = done.distillation
+            if groups:
+                row["groups"] = groups
+            if self._result["config"].get("sparsify"):
+                row["dead"] = share_dead(done.model)
+            asked = self._ledger.totals(round=done.number, purpose="evaluate")
+            if asked.message:
+                row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
+            said = [value for m in done.judged.values() if isinstance(value := m.get("accuracy"), int | float)]
+            if said:
+                row["nodes_accuracy"] = spread(said)
+            self._result["rounds"].append(row)
+        up, down = (self._ledger.totals(direction=d, purpose="train") for d in ("up", "down"))
+        self._result["totals"] = {
+            **_bytes(up, down),
+            "uplink_ratio": round(up.ratio, 4),
+            "downlink_ratio": round(down.ratio, 4),
+            "seconds": round(self._seconds, 6),
+        }
+        self._result["final"] = scores
+        if groups:
+            self._result["final"] = {**scores, "groups": groups}
+        self._write(done)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether a run that goes on has been through its fine-tuning already."""
+        return "nodes" in self._result.get("final", {})
+
+    def tuned(self, nodes: list[Tuned]) -> None:
+        """Write down what nodes made of the last model: DIR/personal.csv, and what it comes to."""
+        rows = [asdict(node) for node in nodes]
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, [field.name for field in fields(Tuned)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace(self._folder / TUNED, text.getvalue().encode())
+        if rows:
+            ways = {way: spread([row[way] for row in rows]) for way in ("before", "after")}
+            asked = self._ledger.totals(round=self._result["rounds"][-1]["round"] + 1, purpose="evaluate")
+            self._result["final"] |= {
+                "nodes": ways,
+                "finetune_bytes": asked.frame,
+                "finetune_message_bytes": asked.message,
+            }
+            replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
+
+    def _write_clients(self, done: Round) -> None:
+        """Add the round's row for each node; the first time keep those of earlier rounds, if a run goes on."""
+        path, lines = self._folder / TRAFFIC, [",".join(_COLUMNS)]
+        if not self._entries:
+            if done.number > 0 and path.exists():
+                old = path.read_text(encoding="utf-8").splitlines()[1:]
+                lines += [line for line in old if int(line.split(",", 1)[0]) < done.number]
+            replace(path, "".join(line + "\n" for line in lines).encode())
+        nodes: dict[str, dict[str, Totals]] = {}
+        for entry in self._ledger.since(self._entries):
+            if entry.purpose == "train" and entry.round == done.number:
+                ways = nodes.setdefault(entry.node, {"down": Totals(), "up": Totals()})
+                ways[entry.direction] = ways[entry.direction].plus(entry)
+        self._entries = len(self._ledger)
+        with path.open("a", encoding="utf-8", newline="") as file:
+            for node, ways in nodes.items():
+                row = [done.number, node, *(n for way in ways.values() for n in (way.frame, way.message))]
+                counted = done.counted.get(node)
+                work = (counted.weight, counted.work.training, counted.work.coding) if counted else ("", "", "")
+                csv.writer(file, lineterminator="\n").writerow([*row, *work])
+
+    def _write(self, done: Round) -> None:
+        files = {MODEL: done.model} | {MODEL.replace(".", f"-{name}."): model for name, model in done.groups.items()}
+        for name, model in files.items():
+            replace(self._folder / name, save({tensor: np.asarray(a, order="C") for tensor, a in model.items()}))
+        replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
+
+
+def versions() -> dict[str, str]:
+    """Return what the run was made with."""
+    found = {"python": platform.python_version(), "cores": str(os.cpu_count()), "fedpress": VERSION}
+    return found | {package: version(package) for package in ("flwr", "torch", "numpy")}
+
+
+def _bytes(up: Totals, down: Totals) -> dict[str, int]:
+    return {
+        "uplink_bytes": up.frame,
+        "downlink_bytes": down.frame,
+        "uplink_message_bytes": up.message,
+        "downlink_message_bytes": down.message,
+    }

@@ -1,0 +1,187 @@
+"""The grid: every candidate on every workload with every seed, all else equal; found impossible before it runs."""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from fedpress.client.training.loop import train
+from fedpress.client.training.settings import Training
+from fedpress.common.errors import FedpressError, SettingError
+from fedpress.common.files import make_folder
+from fedpress.common.files import replace as replace_file
+from fedpress.common.rng import derive
+from fedpress.common.settings import Value, key_of, read
+from fedpress.compression import Layout, Update, parse
+from fedpress.server.downlink.downlink import parse_down
+from fedpress.server.run.recorder import versions
+from fedpress.server.strategy.factory import build
+from fedpress.simulations.compare.candidates import Candidate
+from fedpress.simulations.compare.flower_app import read_app, resolve_app
+from fedpress.simulations.network.settings import Network
+from fedpress.simulations.settings import Simulated, resolve
+from fedpress.simulations.workloads import task
+
+_NOT_THE_RESULT = {"out", "resume", "workers", "engine", "data", "fetch", "task"}  # with them a run has the same bits
+PACES = "paces.json"
+# What all candidates share; a candidate that had another would be compared with nothing.
+_SHARED = {key_of(field.name) for settings in (Simulated, Network) for field in fields(settings)} | {"per-round"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run."""
+
+    workload: str
+    candidate: Candidate
+    seed: int
+    given: Mapping[str, Value]  # the settings that make it what it is
+    config: Mapping[str, Value]  # all settings
+
+    @cached_property
+    def key(self) -> str:
+        """The name of the run in the cache: whatever changes its result changes this."""
+        decides = {key: value for key, value in self.config.items() if key not in _NOT_THE_RESULT}
+        made_with = {name: version for name, version in versions().items() if name != "cores"}
+        text = json.dumps([decides, made_with], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return f"{self.workload}, {self.candidate.name}, seed {self.seed}"
+
+
+def plan(
+    candidates: Sequence[Candidate], workloads: Sequence[str], seeds: Iterable[int], settings: Mapping[str, Value]
+) -> list[Cell]:
+    """Return the cells, candidates of one workload and seed one after another.
+
+    Raises SettingError, which names the candidate, if one of them cannot work.
+    """
+    for candidate in candidates:
+        if own := sorted(_SHARED & candidate.settings.keys()):
+            raise SettingError(f"candidate {candidate.name!r}: {own[0]} is the same for all: give it with --set")
+    cells = []
+    for workload in workloads:
+        for seed in seeds:
+            for candidate in candidates:
+                given = {**settings, "workload": workload, "seed": seed, **candidate.config}
+                try:
+                    cells.append(Cell(workload, candidate, seed, given, resolve(given)))
+                except SettingError as error:
+                    raise SettingError(f"candidate {candidate.name!r}: {error}") from error
+    return cells
+
+
+def plan_app(
+    candidates: Sequence[Candidate], path: Path, seeds: Iterable[int], settings: Mapping[str, Value]
+) -> list[Cell]:
+    """Return the cells of somebody's Flower app; its name stands for the workload."""
+    app = read_app(path)
+    app.load()  # that it can be imported is found out now
+    for candidate in candidates:
+        if candidate.settings:
+            raise SettingError(
+                f"candidate {candidate.name!r}: the app has a strategy of its own, so it takes no @ settings"
+            )
+        try:
+            parse_down(candidate.down)
+        except SettingError as error:
+            raise SettingError(f"candidate {candidate.name!r}: {error}") from error
+    return [
+        Cell(app.path.name, candidate, seed, given, resolve_app(app, given))
+        for seed in seeds
+        for candidate in candidates
+        for given in [{**settings, "seed": seed, "up": candidate.up, "down": candidate.down}]
+    ]
+
+
+def check(cells: Iterable[Cell]) -> None:
+    """Try what no configuration shows: whether strategy, codecs and the model go together.
+
+    Raises SettingError, which names the candidate, before the first of many runs, and not in the tenth hour.
+    """
+    for cell in _once(cells):
+        try:
+            work = task(cell.config)
+            strategy = build(cell.config, work)
+            initial = work.initial()
+            initial = strategy.personal(initial).shared(initial)
+            layout = Layout.of(initial)
+            left_out = strategy.excluded(layout)
+            names = {tensor.name for tensor in layout.part(left_out).tensors} if left_out else set()
+            _code(cell.candidate, {name: array for name, array in initial.items() if name not in names})
+        except FedpressError as error:
+            raise SettingError(f"candidate {cell.candidate.name!r} on {cell.workload}: {error}") from error
+
+
+def paced(cells: Sequence[Cell], folder: Path, network: Mapping[str, Value]) -> list[Cell]:
+    """Return `cells` on a simulated network, with the pace of this machine, by which replies are late or in time.
+
+    It is measured once and kept in `folder`: with another one the runs would be others, and none of them in the cache.
+    """
+    path = folder / PACES
+    known: dict[str, list[float]] = json.loads(path.read_bytes()) if path.exists() else {}
+    for cell in _once(cells):
+        name = f"{cell.workload}: {cell.candidate.name}"
+        if name not in known:
+            trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
+            coding = _code(cell.candidate, task(cell.config).initial())
+            known[name] = [trainings[0] if trainings else _train(cell), coding]
+    make_folder(folder)
+    replace_file(path, json.dumps(known, indent=1).encode())
+    result = []
+    for cell in cells:
+        training, coding = known[f"{cell.workload}: {cell.candidate.name}"]
+        pace = {"training-pace": training, "coding-pace": coding}
+        result.append(replace(cell, config=resolve({**cell.given, **network, **pace})))
+    return result
+
+
+def _once(cells: Iterable[Cell]) -> list[Cell]:
+    """Return one cell of each candidate on each workload."""
+    return list({(cell.workload, cell.candidate.name): cell for cell in reversed(list(cells))}.values())[::-1]
+
+
+def _train(cell: Cell) -> float:
+    """Return how many seconds this machine trains for an example, median over three nodes."""
+    work, took = task(cell.config), []
+    model = work.model()
+    for node in range(min(3, int(cell.config["clients"]))):
+        examples, began = work.examples(node), time.perf_counter()
+        train(
+            model,
+            examples,
+            read(Training, cell.config),
+            round=1,
+            rounds=int(cell.config["rounds"]),
+            seed=0,
+            partition=node,
+            device=str(cell.config["device"]),
+        )
+        took.append((time.perf_counter() - began) / len(examples))
+    return statistics.median(took)
+
+
+def _code(candidate: Candidate, initial: Update) -> float:
+    """Return how many seconds it takes to decode a model's delta and to encode an update, both of them noise."""
+    layout, rng = Layout.of(initial), derive(0, "trial")
+    update = {t.name: _noise(t.shape, t.dtype, rng) if t.floating else initial[t.name] for t in layout.tensors}
+    seconds = 0.0
+    for spec, way in ((candidate.up, "up"), (candidate.down, "down")):
+        codec = parse(spec)
+        began = time.perf_counter()
+        frame, _ = codec.encode(update, codec.init(layout), rng)
+        between = time.perf_counter()
+        codec.decode(frame, layout)
+        seconds += between - began if way == "up" else time.perf_counter() - between
+    return seconds
+
+
+def _noise(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np.ndarray:
+    return np.asarray(rng.normal(0, 1e-3, shape)).astype(dtype)

@@ -1,0 +1,77 @@
+"""The recommendation: which codec for this model, link and loss of accuracy, why, and how sure that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedpress.common.units import amount, duration
+from fedpress.simulations.compare.candidates import REFERENCE
+from fedpress.simulations.compare.scores import Score
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to take on one workload."""
+
+    workload: str
+    choice: Score | None  # None if nothing loses little enough
+    second: Score | None
+    wins: int  # seeds in which the choice is faster than the second
+    seeds: int  # in which both were run
+    allowed: float  # points of accuracy that may be lost
+    best: float  # the accuracy from which they are counted
+    reason: str
+
+    @property
+    def sure(self) -> bool:
+        """Whether the choice beats the second in every seed, and there is more than one."""
+        return self.second is None or (self.wins == self.seeds > 1)
+
+
+def advise(scores: Sequence[Score], *, allowed: float) -> list[Advice]:
+    """Return the advice for each workload.
+
+    Of the candidates that lose at most `allowed` points against float32 (or the best, where float32 was not run) and
+    reach the target in every seed, the one that reaches it soonest on the link; bytes both ways break a tie.
+    """
+    return [_advise([s for s in scores if s.workload == w], allowed) for w in dict.fromkeys(s.workload for s in scores)]
+
+
+def _advise(scores: Sequence[Score], allowed: float) -> Advice:
+    ran = [score for score in scores if score.runs]
+    workload = scores[0].workload
+    if not ran:
+        return Advice(workload, None, None, 0, 0, allowed, 0.0, "every run failed")
+    plain = next((score for score in ran if score.name == REFERENCE), None)
+    best = plain.mean("final") if plain else max(score.mean("final") for score in ran)
+    good = [s for s in ran if s.cost("seconds") is not None and 100 * (best - s.mean("final")) <= allowed]
+    if not good:
+        reason = (
+            f"no candidate reaches {100 * scores[0].target:.2f} % in every seed and loses {_points(allowed)} at most"
+        )
+        return Advice(workload, None, None, 0, 0, allowed, best, reason)
+    ranked = sorted(good, key=lambda s: (round(s.cost("seconds") or 0.0, 3), s.cost("both") or 0.0))
+    choice, second = ranked[0], ranked[1] if len(ranked) > 1 else None
+    wins, seeds = _wins(choice, second) if second else (0, 0)
+    lost = 100 * (best - choice.mean("final"))
+    reason = (
+        f"of {len(good)} candidates that lose at most {_points(allowed)} it is the soonest at "
+        f"{100 * choice.target:.2f} %, after {duration(choice.cost('seconds') or 0)} of simulated time and "
+        f"{amount(choice.cost('both') or 0)} both ways; "
+        + (f"it loses {lost:.2f} points" if lost >= 0 else f"it gains {-lost:.2f} points")
+    )
+    return Advice(workload, choice, second, wins, seeds, allowed, best, reason)
+
+
+def _points(count: float) -> str:
+    return f"{count:g} point" + "s" * (count != 1)
+
+
+def _wins(choice: Score, second: Score) -> tuple[int, int]:
+    """Return in how many seeds `choice` reaches the target sooner than `second`, and of how many."""
+    theirs = dict(zip((run.seed for run in second.runs), second.to_target("seconds"), strict=True))
+    pairs = [
+        (mine, theirs[run.seed])
+        for run, mine in zip(choice.runs, choice.to_target("seconds"), strict=True)
+        if run.seed in theirs
+    ]
+    return sum(a is not None and (b is None or a < b) for a, b in pairs), len(pairs)

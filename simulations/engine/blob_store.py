@@ -1,0 +1,107 @@
+"""Objects as bytes, with what is large in them kept once, in files that processes share.
+
+A model that is sent to ten nodes, or kept as its base by a thousand, is one file. What is small travels in the pickle.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import secrets
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from fedpress.protocol.records import LARGE
+
+_KEPT = 4  # blobs that a process keeps in memory
+
+
+class Blobs:
+    """A folder of blobs.
+
+    Those that are `lasting` are named by the hash of what they hold, so that equal ones are one file whoever wrote
+    them. What is only passed on is named by its number: there the same object, not an equal one, is kept once, and
+    hashing would take longer than passing it on.
+
+    Pickle is safe here: both ends are processes of one engine, on one machine, and the folder is theirs alone.
+    """
+
+    def __init__(self, folder: Path, *, lasting: bool) -> None:
+        self._folder = folder
+        self._lasting = lasting
+        self._series = secrets.token_hex(8)  # names of this process's own
+        self._count = 0
+        self._recent: OrderedDict[str, bytes] = OrderedDict()
+
+    def dump(self, thing: object) -> tuple[bytes, frozenset[str]]:
+        """Return `thing` as bytes, and the names of the blobs that belong to it."""
+        out = io.BytesIO()
+        pickler = _Pickler(out, self)
+        pickler.dump(thing)
+        return out.getvalue(), frozenset(pickler.names)
+
+    def load(self, data: bytes) -> Any:
+        """Return a new object that equals the one dumped; only its immutable blobs are shared."""
+        return _Unpickler(io.BytesIO(data), self).load()
+
+    def forget(self, names: set[str]) -> None:
+        """Delete blobs that nothing refers to."""
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+            self._recent.pop(name, None)
+
+    def put(self, data: bytes) -> str:
+        """Keep `data`; return its name."""
+        for name, known in self._recent.items():
+            if known is data:
+                return name
+        if self._lasting:
+            name = hashlib.blake2b(data, digest_size=16).hexdigest()
+        else:
+            self._count += 1
+            name = f"{self._series}{self._count:016x}"
+        path = self._folder / name
+        if not path.exists():
+            part = self._folder / f"{name}.{os.getpid()}"
+            part.write_bytes(data)
+            part.replace(path)
+        self._remember(name, data)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """Return the bytes named so."""
+        data = self._recent.get(name)
+        if data is None:
+            data = (self._folder / name).read_bytes()
+        self._remember(name, data)
+        return data
+
+    def _remember(self, name: str, data: bytes) -> None:
+        self._recent[name] = data
+        self._recent.move_to_end(name)
+        while len(self._recent) > _KEPT:
+            self._recent.popitem(last=False)
+
+
+class _Pickler(pickle.Pickler):
+    def __init__(self, out: io.BytesIO, blobs: Blobs) -> None:
+        super().__init__(out, pickle.HIGHEST_PROTOCOL)
+        self._blobs = blobs
+        self.names: set[str] = set()
+
+    def persistent_id(self, obj: object) -> str | None:
+        if type(obj) is not bytes or len(obj) < LARGE:
+            return None
+        name = self._blobs.put(obj)
+        self.names.add(name)
+        return name
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: io.BytesIO, blobs: Blobs) -> None:
+        super().__init__(data)
+        self._blobs = blobs
+
+    def persistent_load(self, pid: str) -> bytes:
+        return self._blobs.get(pid)

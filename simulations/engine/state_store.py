@@ -1,0 +1,76 @@
+"""The states of nodes between messages: on disk, each under the hash of what it is, large arrays once for all nodes."""
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import RecordDict
+
+from fedpress.protocol.records import from_rows, to_rows
+from fedpress.simulations.engine.blob_store import Blobs
+
+_SNAPSHOTS = 2  # that can be restored
+
+
+class States:
+    """A worker's view: loads a node's state, and writes a changed one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blobs = Blobs(folder, lasting=True)
+
+    def load(self, name: str) -> RecordDict:
+        """Return the state of this name; empty if it has none."""
+        return from_rows(json.loads(self._blobs.get(name)), self._blobs.get) if name else RecordDict()
+
+    def write(self, state: RecordDict, old: str) -> tuple[str, frozenset[str]] | None:
+        """Write the state that follows the one named `old`; None if it is the same.
+
+        Returns its name, and all the blobs that belong to it. It counts once the engine has the reply and commits it:
+        a worker that dies on the way leaves the state as it was.
+        """
+        if not state and not old:
+            return None
+        names: list[str] = []
+
+        def put(data: bytes) -> str:
+            names.append(self._blobs.put(data))
+            return names[-1]
+
+        name = self._blobs.put(json.dumps(to_rows(state, put)).encode())
+        return None if name == old else (name, frozenset({name, *names}))
+
+
+class Ledger:
+    """The engine's view: which node's state is where, and where it was at the last snapshots."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._blobs = Blobs(folder, lasting=True)
+        self._heads: dict[int, tuple[str, frozenset[str]]] = {}
+        self._snapshots: deque[dict[int, tuple[str, frozenset[str]]]] = deque(maxlen=_SNAPSHOTS)
+
+    def head(self, node: int) -> str:
+        """Return the name of the node's state; empty if it has none yet."""
+        return self._heads[node][0] if node in self._heads else ""
+
+    def commit(self, node: int, state: tuple[str, frozenset[str]] | None) -> None:
+        """Put the state that a worker wrote in place of the node's old one; None leaves the old one."""
+        if state is not None:
+            self._heads[node] = state
+
+    def collect(self) -> None:
+        """Delete what no node refers to. No worker may be writing: it might be about to refer to it again."""
+        heads = (head for held in (self._heads, *self._snapshots) for head in held.values())
+        alive = set().union(*(names for _, names in heads))
+        self._blobs.forget({path.name for path in self._folder.iterdir()} - alive)
+
+    def snapshot(self) -> dict[str, list[str]]:
+        """Return where every node's state is, as JSON; it can be restored until two more are taken."""
+        self._snapshots.append(dict(self._heads))
+        return {str(node): [head, *sorted(names - {head})] for node, (head, names) in self._heads.items()}
+
+    def restore(self, snapshot: Mapping[str, list[str]]) -> None:
+        """Put every node's state back to what it was."""
+        self._heads = {int(node): (names[0], frozenset(names)) for node, names in snapshot.items()}
+        self._snapshots.append(dict(self._heads))

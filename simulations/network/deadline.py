@@ -1,0 +1,73 @@
+"""Deadlines and dropouts: replies that would come too late on the simulated link, or not at all, do not arrive."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+
+from fedpress.client.mod.mod import RECORDS
+from fedpress.common.logs import LOGGER
+from fedpress.common.settings import Value, read
+from fedpress.flower.message_size import message_nbytes
+from fedpress.protocol.messages import RECORD_NAME
+from fedpress.simulations.network.clock import Pace, Visit, clock, read_visits, visit_seconds
+from fedpress.simulations.network.devices import find_fleet
+from fedpress.simulations.network.links import find_link
+from fedpress.simulations.network.settings import Network
+
+_log = logging.getLogger(LOGGER)
+
+
+class Late:
+    """Says whether a training reply arrives. Its node has trained, and knows nothing of it: as on a real link."""
+
+    def __init__(self, config: Mapping[str, Value], partition_of: Mapping[int, int], traffic: Path) -> None:
+        network = read(Network, config)
+        self._link, self._fleet = find_link(network.link), find_fleet(network.fleet)
+        self._pace = Pace(network.training_pace, network.coding_pace)
+        self._deadline = network.deadline
+        self._seed = int(config["seed"])
+        self._partition_of = partition_of
+        self._traffic = traffic  # clients.csv
+        self._round, self._now, self._latest = 0, 0.0, 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether all replies arrive anyway."""
+        return not self._deadline and not self._fleet.dropouts
+
+    def __call__(self, message: Message, reply: Message) -> bool:
+        """Return whether `reply`, to `message`, arrives."""
+        order = message.content.config_records.get(RECORD_NAME) or ConfigRecord()
+        trains = message.metadata.message_type.startswith(MessageType.TRAIN) and "round" in order
+        if not trains or reply.has_error():
+            return True
+        content = RecordDict(dict(reply.content))
+        RECORDS.unfold(content)
+        if not content.metric_records:
+            return True
+        number, node = int(order["round"]), str(self._partition_of[message.metadata.dst_node_id])  # type: ignore[arg-type]
+        if number > self._round:  # simulated time goes on by what the last round took
+            now = self._now + self._latest if number == self._round + 1 else self._before(number)
+            self._round, self._now, self._latest = number, now, 0.0
+        (metrics,) = content.metric_records.values()
+        examples = float(metrics.get("num-examples", 0))  # type: ignore[arg-type]
+        visit = Visit(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
+        took = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)
+        if self._fleet.drops(node, number, self._seed):
+            self._latest = self._deadline or self._latest  # one that does not come is waited for until then
+            _log.warning("round %d: node %s leaves the round", number, node)
+            return False
+        if self._deadline and took > self._deadline:
+            self._latest = self._deadline
+            _log.warning("round %d: node %s is late: %.1f seconds, %.1f are left", number, node, took, self._deadline)
+            return False
+        self._latest = max(self._latest, took)
+        return True
+
+    def _before(self, number: int) -> float:
+        """Return what all rounds before `number` took, where this process, as of a run that goes on, has not seen."""
+        visits = [visit for visit in read_visits(self._traffic) if visit.round < number]
+        spent = clock(visits, self._link, self._fleet, self._pace, seed=self._seed, deadline=self._deadline)
+        return sum(step.seconds for step in spent)

@@ -1,0 +1,136 @@
+"""`fedpress distil`: a run's model teaches another of the workload's, which gets a folder of its own."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from dataclasses import replace as task_replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save
+from torch import Tensor
+
+from fedpress.client.training.loop import evaluate
+from fedpress.common.errors import SettingError, unknown
+from fedpress.common.files import make_folder, replace
+from fedpress.common.rng import derive
+from fedpress.common.settings import Value, require
+from fedpress.compression.model.distill import Schooling, school
+from fedpress.server.distillation import Distilling
+from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
+from fedpress.simulations.postprocess.run_folder import Folder, read_folder
+from fedpress.simulations.run_files import check_made, clear
+from fedpress.simulations.settings import check_device
+from fedpress.simulations.workloads import Examples, find
+from fedpress.simulations.workloads.proxy_data import foreign
+
+TRAIN, PROXY = "train", "proxy"
+_MOST = 1 << 40  # inputs of a folder: all that there are
+Say = Callable[[str], None]
+
+
+def distil_run(
+    source: Path,
+    model: str,
+    out: Path,
+    schooling: Schooling,
+    *,
+    on: str = TRAIN,
+    holdout: float = 0.1,
+    seed: int | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    say: Say = lambda _: None,
+) -> dict[str, Any]:
+    """Have the model in the folder `source` teach the workload's `model`; write it to `out`, return its result.
+
+    It is taught `on` the training examples, on the proxy that the run held back, or on what `mnist` or `folder:PATH`
+    has, which comes without targets. A share of the training examples, `holdout`, is left out and tells how good it is:
+    choices are made by that, since the test set only says what came of them.
+
+    Raises
+    ------
+    SettingError
+        If `source` holds no run, `out` holds one and `force` is not given, or the settings do not suit the models.
+    DataError
+        If a file cannot be read, or the data is not there.
+    """
+    check_device(device)
+    require(0 <= holdout < 1, "holdout", "in [0, 1)", holdout)
+    folder = read_folder(source)
+    known = find(str(folder.config["workload"])).models
+    if model not in known:
+        raise SettingError(unknown("model", model, known))
+    check_made(out, source, force=force)
+    seed = int(folder.config["seed"]) if seed is None else seed
+    config: dict[str, Value] = {**folder.config, "model": model, "seed": seed, "out": str(out), "resume": False}
+    config["start"] = ""  # it begins with fresh weights, whatever its teacher began with
+    train, judge = _split(folder, holdout)
+    x, y = _lessons(folder, train, on, seed)
+    student = task_replace(folder.task, seed=seed).model(model)
+    say(f"{source} teaches {model}, on {len(x):,} examples{'' if y is not None else ' without targets'}")
+    began = time.monotonic()
+    school(student, folder.model, x, y, schooling, derive(seed, "student"), device, say)
+    seconds = time.monotonic() - began
+    student.cpu(), folder.model.cpu()
+    final = evaluate(student, folder.task.data.test, "cpu")
+    taught: dict[str, Any] = {
+        "settings": asdict(schooling),
+        "on": on,
+        "examples": len(x),
+        "parameters": sum(p.numel() for p in student.parameters()),
+        "seconds": seconds,
+        "teacher": {
+            "folder": str(source),
+            "model": folder.config.get("model") or next(iter(known)),
+            "parameters": sum(p.numel() for p in folder.model.parameters()),
+            "accuracy": evaluate(folder.model, folder.task.data.test, "cpu")["accuracy"],
+        },
+    }
+    if len(judge):
+        taught["held_out"] = {
+            who: evaluate(one, judge, "cpu")["accuracy"]
+            for who, one in (("student", student), ("teacher", folder.model))
+        }
+    result = {
+        "schema": SCHEMA,
+        "config": config,
+        "versions": versions(),
+        "rounds": [],
+        "final": {name: final[name] for name in ("accuracy", "loss")},
+        "student": taught,
+    }
+    weights = {name: tensor.contiguous() for name, tensor in student.state_dict().items()}
+    make_folder(out)
+    if force:
+        clear(out)
+    replace(out / MODEL, save(weights))
+    replace(out / RESULT, json.dumps(result, indent=1).encode())
+    return result
+
+
+def _split(folder: Folder, share: float) -> tuple[Examples, Examples]:
+    """Return the training examples without those held out, and these: the same whatever the student's seed is."""
+    data = folder.task.data.train
+    order = derive(int(folder.config["seed"]), "student", "holdout").permutation(len(data))
+    kept = int(share * len(order))
+    return data.pick(np.sort(order[kept:])), data.pick(np.sort(order[:kept]))
+
+
+def _lessons(folder: Folder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
+    """Return what is taught on, and its targets if it has any."""
+    if on == TRAIN:
+        return train.x, train.y
+    if on == PROXY:
+        if not len(folder.task.proxy):
+            raise SettingError(
+                f"{folder.path} held nothing back to teach on: --on is {TRAIN}, mnist or folder:PATH, or run it with "
+                "--distil"
+            )
+        return folder.task.proxy.x, None
+    if on != "mnist" and not on.startswith("folder:"):
+        raise SettingError(f"on is {TRAIN}, {PROXY}, mnist or folder:PATH, got {on!r}")
+    settings = Distilling(distil_source=on, distil_proxy=_MOST)
+    return foreign(settings, folder.task.data.train.x, seed, may_fetch=bool(folder.config.get("fetch"))), None

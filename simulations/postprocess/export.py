@@ -1,0 +1,193 @@
+"""`fedpress export`: a run's model as files for devices, checked against torch on real data and measured."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from fedpress.common.errors import DataError, SettingError, unknown
+from fedpress.common.files import check_folder, make_folder, replace
+from fedpress.common.rng import derive
+from fedpress.common.settings import require
+from fedpress.compression.model.export import FORMATS, Measured, export, measure
+from fedpress.compression.model.export.measure import compare, program_of
+from fedpress.compression.model.quantization import SCALE, unpack
+from fedpress.server.distillation import scores_of
+from fedpress.server.run.recorder import versions
+from fedpress.simulations.postprocess.run_folder import Folder, read_folder
+from fedpress.simulations.run_files import EXPORT, EXPORTED, own_files
+from fedpress.simulations.workloads import find
+
+SCHEMA = 1
+_CALIBRATION = 200  # training inputs that show int8 the ranges of activations
+Say = Callable[[str], None]
+
+
+def export_run(
+    source: Path,
+    formats: Sequence[str],
+    *,
+    int8: bool = False,
+    out: Path | None = None,
+    examples: int = 2000,
+    force: bool = False,
+    say: Say = lambda _: None,
+) -> dict[str, Any]:
+    """Write the model in the folder `source` in each of `formats`; return what was written and measured.
+
+    Each file is written whole or not at all, and only if its answers are those of torch. `examples` of the test set
+    are what it is run on. `say` is given a line whenever something is done.
+
+    Raises
+    ------
+    SettingError
+        If `source` holds no run, a format is unknown or cannot hold the model, `out` is given for several or names a
+        file of the run's own, or a file is there already and `force` is not given.
+    DataError
+        If a file cannot be read, or what was exported does not run or does not answer as torch does.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise SettingError(unknown("format", name, FORMATS))
+    if not formats:
+        raise SettingError(f"nothing to do: --format is {', '.join(FORMATS)}")
+    if out and len(formats) > 1:
+        raise SettingError(f"--out names one file: got {len(formats)} formats")
+    require(examples >= 1, "examples", "at least 1", examples)
+    places = {name: _place(source, out, name, int8=int8, force=force) for name in dict.fromkeys(formats)}
+    folder = read_folder(source)
+    work = _Work(folder, examples)
+    say(f"{source}: {folder.config['workload']}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
+    rows = []
+    if found := work.in_torch(folder.model):
+        rows.append({"format": "torch", "int8": False, **asdict(found)})
+    else:
+        say("it is no program of torch's own: what it takes is not measured")
+    files: dict[Path, bytes] = {}
+    for name, path in places.items():
+        for small in (False, True) if int8 else (False,):
+            data, row = work.make(name, small)
+            say(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
+            if small == int8:
+                row["file"] = str(path)
+                files[path] = data
+                if name == "safetensors":
+                    files[_beside(path)] = work.configuration(small)
+            rows.append(row)
+    for path, data in files.items():
+        make_folder(path.parent)
+        replace(path, data)
+    return {"schema": SCHEMA, "source": str(source), "examples": len(work.x), "rows": rows, "versions": versions()}
+
+
+class _Work:
+    """A folder's model, and what it is tried on."""
+
+    def __init__(self, folder: Folder, examples: int) -> None:
+        self._folder = folder
+        self._data = folder.task.data
+        rng = derive(int(folder.config["seed"]), "export")
+        some = np.sort(rng.permutation(len(self._data.test))[:examples])
+        test = self._data.test.pick(some)
+        self.x, self._y = test.x, test.y
+        # Of what trains the model, never of what judges it.
+        self.seen = self._data.train.pick(np.sort(rng.permutation(len(self._data.train))[:_CALIBRATION])).x
+        self._scores = scores_of(folder.model, self.x)
+
+    @property
+    def accuracy(self) -> float:
+        """That of torch."""
+        return float((self._scores.argmax(-1) == self._y).float().mean())
+
+    def make(self, format: str, int8: bool) -> tuple[bytes, dict[str, Any]]:
+        """Return the file, and its row of the table."""
+        model = self._folder.model
+        data = export(model, self.seen, format, int8=int8)
+        if format == "safetensors":
+            read = self._read(data)
+            found = self.in_torch(read, len(data)) or compare(scores_of(read, self.x), self._y, self._scores, len(data))
+        else:
+            found = measure(data, format, self.x, self._y, self._scores)
+        if not found.difference <= (math.inf if int8 else _near(self._scores)):  # nor if it is no number
+            raise DataError(f"{format} is not torch's model: scores differ by up to {found.difference:.3g}")
+        return data, {"format": format, "int8": int8, **asdict(found)}
+
+    def in_torch(self, model: nn.Module, nbytes: int | None = None) -> Measured | None:
+        """Return what `model` comes to as a program of torch's, None if it is none; `nbytes` of the file it is in."""
+        try:
+            program = program_of(model, self.seen)
+        except SettingError:
+            return None
+        found = measure(program, "torch", self.x, self._y, self._scores)
+        return found if nbytes is None else Measured(**{**asdict(found), "nbytes": nbytes})
+
+    def configuration(self, int8: bool) -> bytes:
+        """Return what somebody needs to know to use the weights, as JSON."""
+        config, model = self._folder.config, self._folder.model
+        told = {
+            "schema": SCHEMA,
+            "workload": config["workload"],
+            "model": config.get("model") or next(iter(find(str(config["workload"])).models)),
+            "plan": self._folder.plan.json() if self._folder.plan.steps else None,
+            "input": {"shape": list(self.x.shape[1:]), "dtype": str(self.x.dtype).removeprefix("torch.")},
+            "classes": list(self._data.names) if self._y.dim() == 1 else None,
+            "int8": {"scales": f"NAME{SCALE}, one for each row of NAME"} if int8 else None,
+            "tensors": {
+                name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+                for name, tensor in model.state_dict().items()
+            },
+            "versions": versions(),
+        }
+        return json.dumps(told, indent=1).encode()
+
+    def _read(self, data: bytes) -> nn.Module:
+        """Return the model that a file of weights makes."""
+        from safetensors.torch import load
+
+        model = self._folder.plan.build(self._folder.task.model())
+        model.load_state_dict(unpack(load(data)))
+        return model
+
+
+def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bool) -> Path:
+    """Return where the file goes; raise SettingError if that cannot be, or would cost what is there."""
+    path = out or source / EXPORT / f"{EXPORTED}{'.int8' if int8 else ''}{FORMATS[format].suffix}"
+    paths = [path, _beside(path)] if format == "safetensors" else [path]
+    own = {file.resolve() for file in own_files(source)}
+    check_folder(path.parent)
+    for each in paths:
+        if each.resolve() in own:
+            raise SettingError(f"{each} is the run's own: name another file than {path}")
+        if each.is_dir():
+            raise SettingError(f"{each} is a folder: --out names a file")
+        if each.exists() and not force:
+            raise SettingError(f"{each} is there already: name another file, or overwrite it with --force")
+    if path in paths[1:]:
+        raise SettingError(f"{path} is the name of the configuration, beside the weights: name another file for these")
+    return path
+
+
+def _beside(path: Path) -> Path:
+    """Return where the configuration of the weights in `path` goes."""
+    return path.with_suffix(".json")
+
+
+def _near(scores: Tensor) -> float:
+    """Return by how much float32 runtimes may differ: they add in other orders."""
+    return 1e-3 * max(1.0, float(scores.abs().max()))
+
+
+def slower(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each format that int8 makes slower; weights in safetensors are float32 again when they run."""
+    lines = []
+    for row in rows:
+        beside = next((other for other in rows if other["format"] == row["format"] and not other["int8"]), None)
+        if row["int8"] and beside and row["format"] != "safetensors" and row["seconds"] > beside["seconds"]:
+            times = row["seconds"] / beside["seconds"]
+            lines.append(f"{row['format']}: int8 is {times:.2f} times slower than float32 here")
+    return lines

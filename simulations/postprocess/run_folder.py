@@ -1,0 +1,65 @@
+"""A folder that holds a model: a run's own, or one made of it, which has a plan beside it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.settings import Value
+from fedpress.compression.model import Plan
+from fedpress.compression.model.plan import PLAN
+from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
+from fedpress.simulations.workloads import Task, task
+from fedpress.simulations.workloads.initial_model import begun
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What there is in it."""
+
+    path: Path
+    result: Mapping[str, Any]  # of result.json
+    task: Task
+    plan: Plan  # how the model is made from the workload's; without steps if it is that
+    model: nn.Module  # with its weights, on the CPU
+
+    @property
+    def config(self) -> dict[str, Value]:
+        """The configuration of the run that the model comes from."""
+        return dict(self.result["config"])
+
+
+def read_folder(path: Path) -> Folder:
+    """Return what the folder `path` holds.
+
+    Raises
+    ------
+    SettingError
+        If it holds no run.
+    DataError
+        If what it holds cannot be read, or does not fit together, or the workload's data is not there.
+    """
+    missing = [name for name in (RESULT, MODEL) if not (path / name).is_file()]
+    if missing:
+        raise SettingError(
+            f"{path} holds no run: {' and '.join(missing)} missing; make one with fedpress simulate --out"
+        )
+    try:
+        result = json.loads((path / RESULT).read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
+    if not isinstance(config, dict) or "workload" not in config:
+        raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
+    try:
+        # The plan beside the weights begins with the workload's own model, whatever the run began with.
+        work = task({**config, "start": "", "device": "cpu"})
+    except KeyError as error:
+        raise DataError(f"{path / RESULT} lacks the setting {error.args[0]!r} of its run") from error
+    plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
+    model = begun(path, work.model, work.data.train.x[:1])()
+    return Folder(path, result, work, plan, model)

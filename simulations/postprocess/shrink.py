@@ -1,0 +1,231 @@
+"""`fedpress shrink`: a smaller model made of a run's, tuned by what the run's model says, and a report of both.
+
+What a channel or a layer is worth is told, and tuning is done, on the training data; the test set only says what came
+of it.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zstandard
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fedpress.client.training.loop import evaluate
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import make_folder, replace
+from fedpress.common.rng import derive
+from fedpress.common.settings import require
+from fedpress.compression.model import Plan, factor_choice, layer_dropping, prune_choice, report, weight_sharing
+from fedpress.compression.model.channel_importance import CRITERIA
+from fedpress.compression.model.choice import Choice
+from fedpress.compression.model.evaluation import batches_of, by_class, recalibrate
+from fedpress.compression.model.factor_layers import WAYS
+from fedpress.compression.model.plan import PLAN
+from fedpress.compression.model.weight_sharing import MOST
+from fedpress.server.distillation import Distilling, scores_of, teach
+from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
+from fedpress.simulations.postprocess.run_folder import Folder, read_folder
+from fedpress.simulations.run_files import REPORT, check_made, clear
+from fedpress.simulations.settings import check_device
+
+Say = Callable[[str], None]
+_SEEN = 2000  # training examples that tell what is worth how much
+_LEVEL = 19  # of zstd
+_BATCHES = (1, 100)  # examples in a call whose time is measured
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """What is to be done to a model, in this order: drop, prune, factorise, share values."""
+
+    drop: int = 0  # layers to leave out
+    prune: float = 0.0  # share of every layer's channels to remove
+    by: str = "l1"  # what a channel is worth: l1, activation or taylor
+    factorise: str = ""  # svd or spatial
+    energy: float = 0.95  # share of a layer's energy that its factors keep
+    share: int = 0  # different values that every layer keeps
+    tune: int = 0  # steps of distillation after each of these
+
+    def __post_init__(self) -> None:
+        require(self.drop >= 0, "drop", "at least 0", self.drop)
+        require(0 <= self.prune < 1, "prune", "at least 0 and below 1", self.prune)
+        require(self.by in CRITERIA, "by", " or ".join(CRITERIA), repr(self.by))
+        require(not self.factorise or self.factorise in WAYS, "factorise", " or ".join(WAYS), repr(self.factorise))
+        require(0 < self.energy <= 1, "energy", "above 0 and at most 1", self.energy)
+        require(self.share == 0 or 2 <= self.share <= MOST, "share", f"2 to {MOST}", self.share)
+        require(self.tune >= 0, "tune", "at least 0", self.tune)
+        if not (self.drop or self.prune or self.factorise or self.share):
+            raise SettingError("nothing to do: shrink takes --prune, --factorise, --share or --drop")
+
+
+def shrink(
+    source: Path, out: Path, wanted: Shrinking, *, device: str = "cpu", force: bool = False, say: Say = lambda _: None
+) -> dict[str, Any]:
+    """Make a smaller model of the one in the folder `source`, write it to the folder `out`, return its report.
+
+    `say` is given a line whenever something is done.
+
+    Raises
+    ------
+    SettingError
+        If `source` holds no run, `out` holds one and `force` is not given, or the model cannot be shrunk in this way.
+    DataError
+        If a file cannot be read, or the workload's data is not there.
+    """
+    check_device(device)
+    check_made(out, source, force=force)
+    folder = read_folder(source)
+    say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.config['workload']}")
+    work = _Work(folder, wanted, device, say)
+    done = list(work.steps())
+    model, plan = work.model, work.plan
+    final = evaluate(model, folder.task.data.test, "cpu")
+    data = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    config = {**folder.config, "out": str(out)}
+    told = {
+        "schema": SCHEMA,
+        "settings": asdict(wanted),
+        "steps": done,
+        "before": work.sizes(folder.model, (source / MODEL).read_bytes()),
+        "after": work.sizes(model, data),
+        "latency_ms": work.latencies(),
+        "layers": report.layers(folder.model, model, work.x),
+        "test": {"before": done[0]["test"]["before"], "after": work.score},
+        "versions": versions(),
+    }
+    make_folder(out)
+    if force:
+        clear(out)
+    replace(out / MODEL, data)
+    plan.write(out / PLAN)
+    replace(out / REPORT, json.dumps(told, indent=1).encode())
+    result = {
+        "schema": SCHEMA,
+        "config": config,
+        "versions": versions(),
+        "rounds": [],
+        "final": {name: final[name] for name in ("accuracy", "loss")},
+        "shrunk": asdict(wanted),
+    }
+    replace(out / RESULT, json.dumps(result, indent=1).encode())
+    return told
+
+
+class _Work:
+    """One model on its way from the folder's to the smaller one."""
+
+    def __init__(self, folder: Folder, wanted: Shrinking, device: str, say: Say) -> None:
+        self.model, self.plan = folder.model, folder.plan
+        self._folder, self._wanted, self._device, self._say = folder, wanted, device, say
+        self._seed = int(folder.config["seed"])
+        self._data = folder.task.data
+        some = self._pick("scores", _SEEN)
+        self._seen = batches_of(self._data.train.x[some], self._data.train.y[some])
+        self._test = batches_of(self._data.test.x, self._data.test.y)
+        self._names = _names(folder)
+        self.score = self._score()  # of the model as it stands
+
+    @property
+    def x(self) -> Tensor:
+        """A few inputs, to follow channels and count operations by."""
+        return self._data.train.x[:2]
+
+    def steps(self) -> Iterator[dict[str, Any]]:
+        """Take each step that is wanted; yield what it did."""
+        for kind, choose in self._choices().items():
+            choice = self._chosen(choose)
+            before, effects = self.score, self._effects(choice)
+            self.plan = self.plan.then(choice.step)
+            self.model = Plan((choice.step,)).apply(self.model)
+            self.score = self._score()
+            scores = {"before": before, "untuned": self.score}
+            self._say(f"{kind}: {len(choice.parts)} layers, accuracy {_told(scores)}")
+            if self._wanted.tune:
+                self._say(f"{kind}: tuning for {self._wanted.tune} steps")
+                self._tune(kind)
+                scores["tuned"] = self.score = self._score()
+                self._say(f"{kind}: tuned, accuracy {_told(scores)}")
+            yield {"step": kind, "alone": effects, "left": dict(choice.left), "test": scores}
+
+    def sizes(self, model: nn.Module, data: bytes) -> dict[str, int]:
+        """Return what a model takes: parameters, FLOPs of one example, bytes of its file, and these packed by zstd."""
+        return {
+            "parameters": report.parameters(model),
+            "flops": report.flops(model, self.x),
+            "bytes": len(data),
+            "zstd_bytes": len(zstandard.compress(data, _LEVEL)),
+        }
+
+    def latencies(self) -> dict[str, dict[str, float]]:
+        """Return the milliseconds of both models, by the examples in a call."""
+        models = {"before": self._folder.model, "after": self.model}
+        return {str(count): report.latency(models, self._data.test.x[:count]) for count in _BATCHES}
+
+    def _score(self) -> dict[str, Any]:
+        """Return the model's accuracy on the test set, by class and in all."""
+        *each, whole = by_class(self.model, self._test, len(self._names))
+        return {"accuracy": whole, "classes": report.named(each, self._names)}
+
+    def _choices(self) -> dict[str, Callable[[], Choice]]:
+        wanted, choices = self._wanted, dict[str, Callable[[], Choice]]()
+        if wanted.drop:
+            choices["drop"] = lambda: layer_dropping.choose(self.model, self.x, wanted.drop, self._seen)
+        if wanted.prune:
+            choices["prune"] = lambda: prune_choice.choose(self.model, self.x, wanted.prune, wanted.by, self._seen)
+        if wanted.factorise:
+            choices["factorise"] = lambda: factor_choice.choose(self.model, wanted.factorise, wanted.energy)
+        if wanted.share:
+            choices["share"] = lambda: weight_sharing.choose(self.model, wanted.share)
+        return choices
+
+    def _chosen(self, choose: Callable[[], Choice]) -> Choice:
+        try:
+            return choose()
+        except SettingError as error:
+            if not weight_sharing.is_shared(self.model):
+                raise
+            raise SettingError(
+                f"weights of this model are shared, which is done last: shrink the model that it was made of ({error})"
+            ) from error
+
+    def _effects(self, choice: Choice) -> list[dict[str, Any]]:
+        """Return what each part, done alone, does to each class of the training examples looked at."""
+        return report.effects(self.model, choice, self._seen, self._names)
+
+    def _tune(self, kind: str) -> None:
+        """Let the folder's model teach this one what it says of training examples; their targets are not looked at."""
+        settings = Distilling(distil_steps=self._wanted.tune)
+        some = self._pick(f"tune {kind}", settings.distil_steps * settings.distil_batch)
+        x = self._data.train.x[some]
+        recalibrate(self.model, self._seen)
+        scores = scores_of(self._folder.model.to(self._device), x, self._device)
+        student = self.model.to(self._device)
+        teach(student, x, scores, settings, derive(self._seed, "shrink", "teach", kind), self._device)
+        student.cpu()
+        self._folder.model.cpu()
+        if not all(tensor.isfinite().all() for tensor in student.state_dict().values()):
+            raise DataError(f"tuning at lr {settings.distil_lr} left weights that are no numbers")
+
+    def _pick(self, purpose: str, count: int) -> Tensor:
+        """Return the numbers of at most `count` training examples."""
+        order = derive(self._seed, "shrink", purpose).permutation(len(self._data.train))
+        return torch.from_numpy(np.sort(order[:count]))
+
+
+def _names(folder: Folder) -> list[str]:
+    """Return the names of the classes that the model tells apart; numbers, where nodes are dealt by something else."""
+    with torch.no_grad():
+        count = folder.model.eval()(folder.task.data.test.x[:1]).shape[-1]
+    known = folder.task.data.names
+    return list(known) if len(known) == count else [str(number) for number in range(count)]
+
+
+def _told(scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return accuracies one after another."""
+    return " to ".join(f"{score['accuracy']:.4f}" for score in scores.values())

@@ -1,0 +1,49 @@
+"""What fedpress writes into the folder of a run or of a model made of one, and how that is cleared for another."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from fedpress.common.errors import SettingError
+from fedpress.common.files import check_folder
+from fedpress.compression.model.plan import PLAN
+from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC, TUNED
+
+LOG, PARTITION = "run.log", "partition.png"
+PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
+REPORT = "report.json"  # of what was made smaller
+EXPORT, EXPORTED = "export", "model"  # the folder of files for devices, and their name without a suffix
+_NAMES = (RESULT, MODEL, TRAFFIC, TUNED, PLAN, REPORT, LOG, PARTITION, *PLOTS)
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files of a run that are in `folder`, without its checkpoint and what was exported."""
+    files = [*(folder / name for name in _NAMES), *folder.glob(MODEL.replace(".", "-*."))]  # the latter of groups
+    return [path for path in files if path.is_file()]
+
+
+def holds(folder: Path) -> bool:
+    """Whether anything in `folder` is of a run."""
+    return bool(own_files(folder) or _exported(folder) or (folder / CHECKPOINT).exists())
+
+
+def check_made(out: Path, source: Path, *, force: bool) -> None:
+    """Raise SettingError if what is made of the run in `source` cannot go into the folder `out`."""
+    if out.resolve() == source.resolve():
+        raise SettingError(f"what is made of {source} goes into another folder")
+    check_folder(out)
+    if not force and holds(out):
+        raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
+
+
+def clear(folder: Path) -> None:
+    """Remove what is of a run, all of it: a plan that stays behind would be taken for that of the next model."""
+    for path in (*own_files(folder), *_exported(folder)):
+        path.unlink()
+    shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
+    with suppress(OSError):  # it is not there, or holds what somebody else put there
+        (folder / EXPORT).rmdir()
+
+
+def _exported(folder: Path) -> list[Path]:
+    return [path for path in (folder / EXPORT).glob(f"{EXPORTED}.*") if path.is_file()]

