@@ -19,7 +19,7 @@ from fedpress.client.training.loop import train as train_model
 from fedpress.client.training.settings import Training
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.settings import Value, read
-from fedpress.protocol.groups import Group, Groups
+from fedpress.extensions.mixed_fleet.settings import Group, MixedFleetSettings
 from fedpress.protocol.messages import CLASSES
 
 
@@ -139,7 +139,7 @@ def _task(context: Context) -> Any:
 def _load(message: Message, context: Context, task: Any, device: str) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
-    model = _model(task, _group(context), read(Groups, context.run_config).scale, device)
+    model = _model(task, _group(context), read(MixedFleetSettings, context.run_config).scale, device)
     model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
@@ -164,7 +164,7 @@ def _made(task: Any, group: Group | None, scale: float) -> torch.nn.Module:
 def _group(context: Context) -> Group | None:
     """Return the group of this node; None if all nodes have the same model."""
     config = context.run_config
-    groups = read(Groups, config)
+    groups = read(MixedFleetSettings, config)
     return groups.of(context.node_config, int(config["clients"]), int(config["seed"])) if groups.all else None
 
 

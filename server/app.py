@@ -8,10 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.settings import read
 from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.heterogeneous.factory import build_fleet
-from fedpress.server.personal.finetune import FineTuning
-from fedpress.server.personal.settings import Personalising
-from fedpress.server.run.recorder import CHECKPOINT, Recorder
+from fedpress.server.run.recorder import Recorder
 from fedpress.server.settings import Serving
 from fedpress.server.strategy.factory import build
 
@@ -29,25 +26,19 @@ def main(grid: Grid, context: Context) -> None:
     serving = read(Serving, config)
     folder = Path(str(config["out"]))
     task = pkgutil.resolve_name(str(config["task"]))(config)
-    fleet = build_fleet(config, task)
-    initial = fleet.whole if fleet else task.initial()
+    strategy, initial = build(config, task, folder), task.initial()
     if NODES in config:  # deployed
         from fedpress.flower.polling_grid import PollingGrid
 
         # Twice the model in float32 is more than any frame of it takes.
-        largest = _SPARE + 2 * sum(4 * array.size for array in initial.values())
+        largest = _SPARE + 2 * sum(4 * array.size for array in strategy.extensions.begin(initial).values())
         nodes, bells = (Path(str(config[key])) if config.get(key) else None for key in (NODES, BELLS))
         grid = PollingGrid(grid, nodes, largest, bells)  # type: ignore[arg-type]
-    strategy = build(config, task, folder / CHECKPOINT, fleet)
-    recorder = Recorder(folder, config, strategy.ledger, fleet.evaluate if fleet else None)
+    recorder = Recorder(folder, config, strategy.ledger)
     strategy.on_round = recorder
-    personalising = read(Personalising, config)
-    if personalising.finetune_epochs and not recorder.is_tuned:  # a run that is over is not run again
-        strategy.finish = FineTuning(personalising, int(config["seed"]), recorder.tuned)
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
-        weights = {name: array.numpy() for name, array in arrays.items()}
-        return MetricRecord(dict(fleet.evaluate(fleet.shown, weights) if fleet else task.evaluate(weights)))
+        return MetricRecord(dict(task.evaluate({name: array.numpy() for name, array in arrays.items()})))
 
     strategy.start(
         grid,
@@ -56,3 +47,4 @@ def main(grid: Grid, context: Context) -> None:
         timeout=serving.timeout,
         evaluate_fn=evaluate,
     )
+    recorder.finish(strategy.final_facts)

@@ -20,7 +20,6 @@ class Serving:
     key: str = "uniform(8) | ans"  # codec of whole models, for nodes that have none
     shared_initial: bool = True  # nodes make the initial model themselves, from the seed
     stateless: bool = False  # nodes keep nothing between rounds
-    catch_up: float = 1.0  # how many times coarser than the newest delta those are that nodes get which missed some
     exclude: str = ""  # patterns of names of tensors whose changes are not sent, between commas
     policy: str = "fixed"  # of rate: fixed or budget; its arguments stand under policy.NAME
     max_norm: float = 0.0  # an update of a larger L2 norm is refused; 0 for any

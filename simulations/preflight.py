@@ -1,16 +1,13 @@
 """What a run's data and models say against its settings: asked before its folder is made, so that it can be mended."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Value
 from fedpress.compression import Layout
-from fedpress.server.heterogeneous.factory import build_fleet
-from fedpress.server.heterogeneous.model_groups import Fleet
-from fedpress.server.run.recorder import CHECKPOINT
+from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.strategy.factory import build
 from fedpress.simulations.workloads.task import Task
 
@@ -18,18 +15,16 @@ from fedpress.simulations.workloads.task import Task
 def check(config: Mapping[str, Value], task: Task) -> None:
     """Raise SettingError if the server could not be built as `config` says, or a group's model does not run."""
     config = {**config, "device": "cpu"}  # workers are forked later, and a GPU must not have been started by then
-    fleet = build_fleet(config, task)
-    strategy = build(config, task, Path(CHECKPOINT), fleet)
-    initial = fleet.whole if fleet else task.initial()
-    strategy.excluded(Layout.of(strategy.personal(initial).shared(initial)))
-    if fleet:
-        _try(fleet, task.data.train.x[:1])
+    strategy = build(config, task)
+    strategy.excluded(Layout.of(strategy.extensions.begin(task.initial())))
+    if groups := strategy.extensions.model_groups():
+        _try(groups, task.data.train.x[:1])
 
 
-def _try(fleet: Fleet, x: Tensor) -> None:
+def _try(groups: ModelGroups, x: Tensor) -> None:
     """Let each group's model say something of `x`, (1, ...), in shapes alone: that starts no threads either."""
-    for name in fleet.names:
-        model = fleet.make(name).to("meta").eval()
+    for name in groups.names:
+        model = groups.module(name).to("meta").eval()
         try:
             model(x.to("meta"))
         except (RuntimeError, ValueError) as error:

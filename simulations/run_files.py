@@ -7,18 +7,23 @@ from pathlib import Path
 from fedpress.common.errors import SettingError
 from fedpress.common.files import check_folder
 from fedpress.compression.model.plan import PLAN
-from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC, TUNED
+from fedpress.extensions import EXTENSIONS, settings_class
+from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
 
 LOG, PARTITION = "run.log", "partition.png"
 PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
 REPORT = "report.json"  # of what was made smaller
 EXPORT, EXPORTED = "export", "model"  # the folder of files for devices, and their name without a suffix
-_NAMES = (RESULT, MODEL, TRAFFIC, TUNED, PLAN, REPORT, LOG, PARTITION, *PLOTS)
+_NAMES = (RESULT, MODEL, TRAFFIC, PLAN, REPORT, LOG, PARTITION, *PLOTS)
+_OF_EXTENSIONS = tuple(file for name in EXTENSIONS for file in settings_class(name).files)
 
 
 def own_files(folder: Path) -> list[Path]:
     """Return the files of a run that are in `folder`, without its checkpoint and what was exported."""
-    files = [*(folder / name for name in _NAMES), *folder.glob(MODEL.replace(".", "-*."))]  # the latter of groups
+    files = [
+        *(folder / name for name in (*_NAMES, *_OF_EXTENSIONS)),
+        *folder.glob(MODEL.replace(".", "-*.")),
+    ]  # the latter of groups
     return [path for path in files if path.is_file()]
 
 

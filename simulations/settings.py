@@ -8,15 +8,16 @@ from fedpress.client.training.settings import Training
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import Value, key_of, read, require
 from fedpress.compression.model.channel_axes import channels_of
-from fedpress.protocol.groups import Groups
-from fedpress.server.distillation import Distilling
-from fedpress.server.heterogeneous.factory import check_fleet
-from fedpress.server.personal.settings import Personalising
+from fedpress.extensions.catch_up.settings import CatchUpSettings
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.mixed_fleet.server import check_strategy
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.extensions.sparsity.settings import SparsitySettings
 from fedpress.server.rate_control.policies import PREFIX as POLICY
 from fedpress.server.rate_control.policies import build_policy
 from fedpress.server.run.configuration import read_tables
 from fedpress.server.settings import Serving
-from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategy.flower_strategies import PREFIX, build_strategy
 from fedpress.simulations.network.devices import find_fleet
 from fedpress.simulations.network.settings import Network
@@ -69,10 +70,11 @@ SECTIONS: dict[str, type] = {
     "simulation": Simulated,
     "server": Serving,
     "training": Training,
-    "distillation": Distilling,
-    "groups": Groups,
-    "personalisation": Personalising,
-    "sparsity": Sparsifying,
+    "distillation": DistillationSettings,
+    "catch-up": CatchUpSettings,
+    "groups": MixedFleetSettings,
+    "personalisation": PersonalLayersSettings,
+    "sparsity": SparsitySettings,
     "network": Network,
 }
 
@@ -116,7 +118,7 @@ def resolve(given: Mapping[str, Value], file: Path | None = None) -> dict[str, V
             raise SettingError(unknown("setting", key, keys()))
         config[key] = value
     config["task"] = TASK
-    groups = read(Groups, config)
+    groups = read(MixedFleetSettings, config)
     if groups.all and not groups.wide:  # the first one's is the model of the run
         first = groups.all[0].name
         if config["model"] not in ("", first):
@@ -130,11 +132,13 @@ def _check(config: Mapping[str, Value], workload: Workload) -> None:
     """Raise SettingError if settings do not go together."""
     simulated, serving = read(Simulated, config), read(Serving, config)
     read(Training, config)
-    distilling, personalising = read(Distilling, config), read(Personalising, config)
-    read(Sparsifying, config).check(serving.rounds)
+    distilling, personalising = read(DistillationSettings, config), read(PersonalLayersSettings, config)
+    read(SparsitySettings, config).check(serving.rounds)
     network = read(Network, config)
-    groups = read(Groups, config)
-    check_fleet(config, build_strategy(config))
+    groups = read(MixedFleetSettings, config)
+    strategy = build_strategy(config)
+    if groups.enabled:
+        check_strategy(strategy)
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))
@@ -152,7 +156,7 @@ def _check(config: Mapping[str, Value], workload: Workload) -> None:
         raise SettingError(f"nodes evaluate on what they hold out: with {asked[0]}, holdout is above 0")
 
 
-def _check_groups(groups: Groups, simulated: Simulated, workload: Workload) -> None:
+def _check_groups(groups: MixedFleetSettings, simulated: Simulated, workload: Workload) -> None:
     for group in groups.all:
         if not group.share:
             raise SettingError(f"virtual nodes are dealt out by shares, {group.name}:0.5, got {group.name!r}")

@@ -1,11 +1,11 @@
-"""Aggregation: replies become votes, and votes the next model.
+"""Aggregation: the updates of a round become the next model.
 
-Strategies that need nothing but a weighted mean get it streamed: votes are decoded one by one into one accumulator,
+Strategies that need nothing but a weighted mean get it streamed: updates are decoded one by one into one accumulator,
 whatever the number of clients. All others get every reply, decoded, as they expect it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedPro
 from fedpress.compression import FrameError, Layout, Update
 from fedpress.compression.updates import changed
 from fedpress.server.aggregation import privacy
-from fedpress.server.aggregation.client_update import Vote, refuse
+from fedpress.server.aggregation.client_update import ClientUpdate, refuse
 from fedpress.server.aggregation.coverage import Coverage
 
 # Exactly these types, and no subclass of theirs, look at nothing of the replies but mean and metrics.
@@ -23,40 +23,40 @@ STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, Fed
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a round's votes came to."""
+    """The result of a round's aggregation."""
 
-    model: Update  # empty if the strategy made none
-    metrics: MetricRecord | None
-    votes: list[Vote]  # those that counted
+    model: Update = field(default_factory=dict)  # empty if the strategy made none
+    metrics: MetricRecord | None = None
+    updates: Sequence[ClientUpdate] = ()  # those that counted
 
 
 def aggregate(
-    strategy: Strategy, number: int, votes: Sequence[Vote], asked: Message, least: int, exact: Update
+    strategy: Strategy, number: int, updates: Sequence[ClientUpdate], asked: Message, least: int, exact: Update
 ) -> Outcome | None:
-    """Return what `strategy` makes of `votes` in round `number`.
+    """Return what `strategy` makes of `updates` in round `number`.
 
-    None, and nothing of it is changed, if fewer than `least` votes count. `asked` is any of the round's messages,
+    None, and nothing of it is changed, if fewer than `least` updates count. `asked` is any of the round's messages,
     `exact` the server's model w before the round.
     """
-    counted = list(votes)
+    counted = list(updates)
     if type(strategy) in STREAMING:
         mean = _mean(number, counted, exact)
         if len(counted) < least:
             return None
         return _stream(strategy, number, mean, counted, asked)  # type: ignore[arg-type]
-    for vote in votes:
+    for update in updates:
         try:
-            (key,) = vote.reply.content.array_records
-            model = vote.decode()
-            if privacy.divides_by_norm(strategy) and not changed(model, vote.exact):
+            (key,) = update.message.content.array_records
+            model = update.decode()
+            if privacy.divides_by_norm(strategy) and not changed(model, update.base.exact):
                 raise FrameError(f"its update changes nothing, and {type(strategy).__name__} divides by its norm")
-            vote.reply.content[key] = model_record(model)
+            update.message.content[key] = model_record(model)
         except FrameError as error:
-            refuse(number, vote.node, error)
-            counted.remove(vote)
+            refuse(number, update.node, error)
+            counted.remove(update)
     if len(counted) < least:
         return None
-    arrays, metrics = strategy.aggregate_train(number, [vote.reply for vote in counted])
+    arrays, metrics = strategy.aggregate_train(number, [update.message for update in counted])
     return Outcome(_model(arrays), metrics, counted)
 
 
@@ -80,59 +80,59 @@ def _model(arrays: ArrayRecord | None) -> Update:
     return {name: array.numpy() for name, array in arrays.items()} if arrays else {}
 
 
-def _stream(strategy: FedAvg, number: int, mean: Update, votes: list[Vote], asked: Message) -> Outcome:
+def _stream(strategy: FedAvg, number: int, mean: Update, updates: list[ClientUpdate], asked: Message) -> Outcome:
     """Give `strategy` the mean as the reply of one node, and the metrics of all."""
-    total = sum(vote.weight for vote in votes)
+    total = sum(update.weight for update in updates)
     metrics = MetricRecord({strategy.weighted_by_key: total})
     content = RecordDict({strategy.arrayrecord_key: model_record(mean), "metrics": metrics})
     arrays, _ = strategy.aggregate_train(number, [Message(content, reply_to=asked)])
-    contents = [vote.reply.content for vote in votes]
-    return Outcome(_model(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), votes)
+    contents = [update.message.content for update in updates]
+    return Outcome(_model(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), updates)
 
 
 class _UndecodableError(Exception):
-    def __init__(self, vote: Vote, cause: FrameError) -> None:
+    def __init__(self, update: ClientUpdate, cause: FrameError) -> None:
         super().__init__(str(cause))
-        self.vote = vote
+        self.update = update
         self.cause = cause
 
 
-def _mean(number: int, votes: list[Vote], exact: Update) -> Update:
-    """Return the votes' weighted mean; votes that do not decode are taken out of `votes`.
+def _mean(number: int, updates: list[ClientUpdate], exact: Update) -> Update:
+    """Return the weighted mean of updates; those that do not decode are taken out of `updates`.
 
     The arithmetic is FedAvg's own, in its order, so the result has its bits. Weights are shares of what counts, so
-    when a vote falls out the mean is begun again: frames that pass their checksum and do not decode are attacks.
+    when one falls out the mean is begun again: frames that pass their checksum and do not decode are attacks.
     """
-    while votes:
+    while updates:
         try:
-            return _fold(votes) if votes[0].place is None else _cover(votes, exact)
+            return _fold(updates) if updates[0].base.place is None else _cover(updates, exact)
         except _UndecodableError as error:
-            refuse(number, error.vote.node, error.cause)
-            votes.remove(error.vote)
+            refuse(number, error.update.node, error.cause)
+            updates.remove(error.update)
     return {}
 
 
-def _fold(votes: Sequence[Vote]) -> Update:
-    total = sum(vote.weight for vote in votes)
+def _fold(updates: Sequence[ClientUpdate]) -> Update:
+    total = sum(update.weight for update in updates)
     sums: Update = {}
-    for vote in votes:
-        share = vote.weight / total
-        for name, array in _decode(vote).items():
+    for update in updates:
+        share = update.weight / total
+        for name, array in _decode(update).items():
             sums[name] = sums[name] + array * share if name in sums else array * share
     return sums
 
 
-def _cover(votes: Sequence[Vote], exact: Update) -> Update:
+def _cover(updates: Sequence[ClientUpdate], exact: Update) -> Update:
     """Return the mean of models that are parts of the server's, by what each covers."""
-    coverage = Coverage(exact, (vote.weight for vote in votes))
-    for vote in votes:
-        if vote.place is not None:
-            coverage.add(_decode(vote), vote.weight, vote.place)
+    coverage = Coverage(exact, (update.weight for update in updates))
+    for update in updates:
+        if update.base.place is not None:
+            coverage.add(_decode(update), update.weight, update.base.place)
     return coverage.mean()
 
 
-def _decode(vote: Vote) -> Update:
+def _decode(update: ClientUpdate) -> Update:
     try:
-        return vote.decode()
+        return update.decode()
     except FrameError as error:
-        raise _UndecodableError(vote, error) from error
+        raise _UndecodableError(update, error) from error

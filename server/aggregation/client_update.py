@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Message
 
 from fedpress.common.logs import LOGGER
+from fedpress.common.settings import require
 from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import apply, difference
@@ -19,82 +20,118 @@ _log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What an update may be: whoever sends more is refused."""
+class FederationLimits:
+    """What a federation accepts of its nodes, and stores for them."""
 
-    norm: float = math.inf  # L2, of the floating-point tensors together
-    examples: float = 1e9  # a node that claims more would outvote all others
-    clip: float = math.inf  # an update of a larger L2 norm is scaled down to it
+    min_replies: int = 1  # a round in which fewer replies count is repeated, twice at most
+    max_norm: float = math.inf  # an update of a larger L2 norm, over all floating-point tensors, is refused
+    max_examples: float = 1e9  # a reply that claims a larger weight is refused: it would outvote all others
+    stored_bytes: int = 1 << 34  # of nodes' models on disk; a node whose model is no longer kept gets a key frame
+
+    def __post_init__(self) -> None:
+        require(self.min_replies >= 1, "min_replies", "at least 1", self.min_replies)
+        require(self.max_norm > 0, "max_norm", "above 0", self.max_norm)
+        require(self.max_examples > 0, "max_examples", "above 0", self.max_examples)
+        require(self.stored_bytes >= 0, "stored_bytes", "at least 0", self.stored_bytes)
 
 
 @dataclass(frozen=True)
-class Work:
-    """How long a node worked for its reply, seconds, as it says."""
+class UpdateRules:
+    """How a round's replies are read."""
+
+    weighted_by: str = "num-examples"  # the metric that tells how much a reply weighs
+    limits: FederationLimits = FederationLimits()
+    clip_norm: float = math.inf  # an update of a larger L2 norm is scaled down to it
+
+
+@dataclass(frozen=True)
+class WorkTime:
+    """How long a node worked for its reply, in seconds, as it claims."""
 
     training: float = 0.0  # in its app
     coding: float = 0.0  # decoding the model and encoding the update
 
 
-@dataclass(eq=False)
-class Vote:
-    """One node's reply to a training message, its model still a frame."""
+@dataclass(frozen=True)
+class EncodedUpdate:
+    """An update as its node sent it."""
 
-    node: str
-    weight: float
     frame: bytes
-    reply: Message
-    exact: Update  # w, or its node's part of it: the model that the update is to be added to
-    versions: Versions  # holds the model that the node started from, if that is not w
-    live: Live  # the weights of w, and of every model that nodes start from in this round, that are live
-    layout: Layout
+    codec: Codec  # of the frame
     part: Layout  # of the tensors that the frame holds
-    codec: Codec
     version: bytes  # name of the model that the node started from
-    before: bytes  # name of the model that it held before that; empty if that is not known at both ends
-    bounds: Bounds
-    work: Work
-    group: str = ""  # of its node
-    place: Slice | None = None  # where its model lies in the server's; None if it is all of it
+    before: bytes = b""  # name of the model that it held before; empty if that is not known at both ends
+
+
+@dataclass(frozen=True, eq=False)
+class NodeModel:
+    """The server's model as one node has it: the node's update is added to it."""
+
+    exact: Update  # w, or the node's part of it
+    layout: Layout  # of `exact`
+    live: Live  # the weights of w, and of every model that nodes start from in this round, that are live
+    versions: Versions  # the models that nodes started from
+    group: str = ""  # the node's group
+    place: Slice | None = None  # where `exact` lies in the server's model; None if it is all of it
+
+
+@dataclass(frozen=True, eq=False)
+class ClientUpdate:
+    """One node's reply to a training message, its update still encoded."""
+
+    node: str  # its name
+    weight: float  # by which it is averaged
+    message: Message  # the reply, without our own records
+    encoded: EncodedUpdate
+    base: NodeModel
+    rules: UpdateRules = UpdateRules()
+    time: WorkTime = WorkTime()
 
     def decode(self) -> Update:
-        """Return w plus the node's update; raise FrameError if it does not decode to tensors within the bounds."""
-        whole = str(self.codec) == LOSSLESS
-        base = b"" if whole else self.version
-        sent = self.codec.decode(self.frame, self.live.part(self.part), side=self._side(), base=base)
-        sent = self.live.put(sent, self.part)
-        if whole and self.version in self.versions:  # what changed is counted from where the node stood
-            sent, whole = difference(sent, self.versions.get(self.version), self.part), False
-        update = difference(sent, self.exact, self.part) if whole else sent
+        """Return w plus the node's update; raise FrameError if it does not decode to tensors within the limits."""
+        base, part, version = self.base, self.encoded.part, self.encoded.version
+        sent, whole = self._decode_frame(), str(self.encoded.codec) == LOSSLESS
+        if whole and version in base.versions:  # what changed is counted from where the node stood
+            sent, whole = difference(sent, base.versions.get(version), part), False
+        update = difference(sent, base.exact, part) if whole else sent
         with np.errstate(over="ignore"):
-            square = sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in self.part.floating)
-            norm = math.sqrt(square)
-            if norm > self.bounds.norm:
-                raise FrameError(f"its update's norm is {norm:.6g}, at most {self.bounds.norm:.6g} is taken")
-            if norm > self.bounds.clip:
-                share = np.float32(self.bounds.clip / norm)
-                update |= {tensor.name: update[tensor.name] * share for tensor in self.part.floating}
+            norm = math.sqrt(sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in part.floating))
+            if norm > self.rules.limits.max_norm:
+                raise FrameError(f"its update's norm must be at most {self.rules.limits.max_norm:.6g}, got {norm:.6g}")
+            if norm > self.rules.clip_norm:
+                share = np.float32(self.rules.clip_norm / norm)
+                update |= {tensor.name: update[tensor.name] * share for tensor in part.floating}
                 whole = False
-            model = {**self.exact, **sent} if whole else apply(self.exact, update, self.layout)
-            for tensor in self.part.floating:  # in float32, to which the server will round it, whatever its width
+            model = {**base.exact, **sent} if whole else apply(base.exact, update, base.layout)
+            for tensor in part.floating:  # in float32, to which the server will round it, whatever its width
                 if not np.isfinite(np.asarray(model[tensor.name], np.float32)).all():
                     raise FrameError(f"tensor {tensor.name!r} is not finite in float32")
         return model
 
+    def _decode_frame(self) -> Update:
+        """Return the tensors that the frame holds: an update, or with the lossless codec a model."""
+        encoded, live = self.encoded, self.base.live
+        base = b"" if str(encoded.codec) == LOSSLESS else encoded.version
+        sent = encoded.codec.decode(encoded.frame, live.part(encoded.part), side=self._side(), base=base)
+        return live.put(sent, encoded.part)
+
     def _side(self) -> Update | None:
         """Return the delta that the node was sent last: what changed there is likely to change again."""
-        if self.before not in self.versions or self.version not in self.versions:
+        versions, part = self.base.versions, self.encoded.part
+        before, version = self.encoded.before, self.encoded.version
+        if before not in versions or version not in versions:
             return None
-        return self.live.take(difference(self.versions.get(self.version), self.versions.get(self.before), self.part))
+        return self.base.live.take(difference(versions.get(version), versions.get(before), part))
 
 
-def read_weight(reply: Message, weighted_by: str, bounds: Bounds) -> float:
+def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> float:
     """Return how much a reply weighs; raise FrameError if it does not say, or nothing that can be."""
     metrics = list(reply.content.metric_records.values())
     if len(metrics) != 1:
         raise FrameError(f"a reply holds one MetricRecord, got {len(metrics)}")
     weight = metrics[0].get(weighted_by)
-    if not isinstance(weight, int | float) or not 0 < weight <= bounds.examples:
-        raise FrameError(f"{weighted_by} is above 0 and at most {bounds.examples:g}, got {weight!r}")
+    if not isinstance(weight, int | float) or not 0 < weight <= limits.max_examples:
+        raise FrameError(f"{weighted_by} is above 0 and at most {limits.max_examples:g}, got {weight!r}")
     return float(weight)
 
 

@@ -8,7 +8,7 @@ from flwr.app import Message
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import FrameError
-from fedpress.server.aggregation.client_update import Bounds, Vote, read_weight, refuse
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, read_weight, refuse
 
 
 def weighted_by(strategy: Strategy) -> str:
@@ -18,21 +18,23 @@ def weighted_by(strategy: Strategy) -> str:
     return str(getattr(strategy, "weighted_by_key", "num-examples"))
 
 
-def alike(number: int, strategy: Strategy, votes: Sequence[Vote]) -> list[Vote]:
-    """Return the votes whose records and metrics have the names and kinds that most of them have; log the others.
+def alike(number: int, strategy: Strategy, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
+    """Return the updates whose records and metrics have the names and kinds that most of them have; log the others.
 
     A strategy of somebody's own may make something of replies that differ, so it gets them all.
     """
-    return [votes[at] for at in _most(number, strategy, [(vote.node, vote.reply) for vote in votes])]
+    return [updates[at] for at in _most(number, strategy, [(update.node, update.message) for update in updates])]
 
 
-def judged(number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]], bounds: Bounds) -> list[Message]:
+def judged(
+    number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]], limits: FederationLimits
+) -> list[Message]:
     """Return the evaluations, of (node, reply), that `strategy` can average; log the others."""
     good = []
     for node, reply in replies:
         try:
             if _is_flower(strategy):
-                read_weight(reply, weighted_by(strategy), bounds)
+                read_weight(reply, weighted_by(strategy), limits)
             good.append((node, reply))
         except FrameError as error:
             refuse(number, node, error)

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.serverapp.strategy import Result, Strategy
 
@@ -18,41 +19,62 @@ _log = logging.getLogger(LOGGER)
 _HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
 
 
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """Where every round of a federation is saved."""
+
+    folder: Path
+    resume: bool = False  # whether to continue from the newest checkpoint in the folder, if there is one
+
+
+class KeepsState(Protocol):
+    """A part of the federation that has a state of its own."""
+
+    def dump_state(self) -> Mapping[str, Any]:
+        """Return what `load_state` needs to continue from here."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `dump_state` returned."""
+
+
 class Recovery:
     """Keeps the checkpoints of one federation.
 
     Parameters
     ----------
-    folder : of the checkpoints
-    terms : what must be the same for a run to go on; JSON
-    resume : whether to go on from what is there
+    settings : where they are, and whether to continue from them
+    strategy : the inner strategy
+    terms : what must be the same for a run to be resumed, by name; JSON
 
     Raises
     ------
     SettingError
-        If `strategy` keeps what no checkpoint can hold, or the folder holds checkpoints that nobody goes on from.
+        If `strategy` holds what no checkpoint can hold, or the folder holds checkpoints that are not to be resumed.
     """
 
-    def __init__(self, folder: Path, strategy: Strategy, terms: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, settings: CheckpointSettings, strategy: Strategy, terms: Mapping[str, Any]) -> None:
         take_apart(strategy, {}, type(strategy).__name__)
-        self._checkpoints = Checkpoints(folder)
-        if not resume and not self._checkpoints.empty:
-            raise SettingError(f"{folder} holds checkpoints: go on from them with resume, or name another folder")
+        self._checkpoints = Checkpoints(settings.folder)
+        if not settings.resume and not self._checkpoints.empty:
+            raise SettingError(
+                f"{settings.folder} holds checkpoints: continue from them with resume, or name another folder"
+            )
+        self._resumes = settings.resume
         self._strategy = strategy
         self._terms = dict(terms)
-        self._held: list[set[bytes]] = []  # versions that the checkpoints on the disk speak of
+        self._held: list[set[bytes]] = []  # versions of the models that the checkpoints on the disk refer to
 
     @property
-    def versions(self) -> Path:
+    def models(self) -> Path:
         """The folder of the models that nodes hold."""
         return self._checkpoints.versions
 
     @property
     def needed(self) -> set[bytes]:
-        """Versions without which the checkpoints could not be gone on from."""
+        """Versions without which the checkpoints could not be resumed."""
         return set().union(*self._held)
 
-    def save(self, round: int, exchange: Exchange, result: Result) -> None:
+    def save(self, round: int, exchange: Exchange, extensions: KeepsState, result: Result) -> None:
         """Write a checkpoint of `round`, which is over."""
         models, peers = exchange.models, exchange.peers
         nodes, rows = exchange.ledger.table
@@ -63,6 +85,7 @@ class Recovery:
             "peers": peers.as_json(),
             "nodes": nodes,
             "models": take_apart(models.save(), arrays, "models"),
+            "extensions": take_apart(dict(extensions.dump_state()), arrays, "extensions"),
             "history": [take_apart(getattr(result, name), arrays, name) for name in _HISTORY],
             "strategy": take_apart(self._strategy, arrays, "strategy"),
             "clients": exchange.grid.snapshot(),
@@ -70,24 +93,25 @@ class Recovery:
         self._checkpoints.save(Saved(round, facts, arrays))
         self._held = [*self._held, peers.versions | models.lasting][-KEPT:]
 
-    def resume(self, exchange: Exchange, result: Result) -> int | None:
-        """Go on from the newest checkpoint; return its round, None if there is none.
+    def resume(self, exchange: Exchange, extensions: KeepsState, result: Result) -> int | None:
+        """Continue from the newest checkpoint; return its round, None if there is none or a run is to begin.
 
         Raises
         ------
         SettingError
-            If it is of a run on other terms.
+            If it is of a run with other terms.
         DataError
             If it cannot be read.
         """
-        saved = self._checkpoints.load()
+        saved = self._checkpoints.load() if self._resumes else None
         if saved is None:
             return None
         facts, arrays = saved.facts, saved.arrays
-        for name, value in self._terms.items():
-            if facts["terms"].get(name) != value:
-                was = facts["terms"].get(name)
-                raise SettingError(f"the checkpoint is of a run with {name} {was!r}: resumed with {value!r}")
+        for name in {**facts["terms"], **self._terms}:
+            was, now = facts["terms"].get(name), self._terms.get(name)
+            if was != now:
+                raise SettingError(f"the checkpoint is of a run with {name} {was!r}: resumed with {now!r}")
+        extensions.load_state(put_back(facts["extensions"], arrays))
         exchange.models.resume(put_back(facts["models"], arrays), saved.round)
         exchange.server = bytes.fromhex(facts["server"])
         exchange.peers = Peers.from_json(facts["peers"])
@@ -97,7 +121,7 @@ class Recovery:
         put_back(facts["strategy"], arrays, self._strategy)
         if not exchange.grid.restore(facts["clients"]):
             _log.warning(
-                "this engine does not keep its nodes' states: round %d goes on with what they have", saved.round
+                "this engine does not keep its nodes' states: round %d continues with what they have", saved.round
             )
         self._held = [exchange.peers.versions | exchange.models.lasting]
         return saved.round

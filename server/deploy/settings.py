@@ -6,16 +6,17 @@ from pathlib import Path
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import Value, key_of, read, require
-from fedpress.protocol.groups import Groups
+from fedpress.extensions.catch_up.settings import CatchUpSettings
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.mixed_fleet.server import check_strategy
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.extensions.sparsity.settings import SparsitySettings
 from fedpress.server.deploy.fleet_proxy import LEAST_BODY
-from fedpress.server.distillation import Distilling
-from fedpress.server.heterogeneous.factory import check_fleet
-from fedpress.server.personal.settings import Personalising
 from fedpress.server.rate_control.policies import PREFIX as POLICY
 from fedpress.server.rate_control.policies import build_policy
 from fedpress.server.run.configuration import go_on, read_tables
 from fedpress.server.settings import Serving
-from fedpress.server.sparse.settings import Sparsifying
 from fedpress.server.strategy.flower_strategies import PREFIX as STRATEGY
 from fedpress.server.strategy.flower_strategies import build_strategy
 
@@ -52,10 +53,11 @@ def sections(training: type) -> dict[str, tuple[type, ...]]:
     return {
         "server": (Deployed, Serving),
         "training": (training,),
-        "distillation": (Distilling,),
-        "groups": (Groups,),
-        "personalisation": (Personalising,),
-        "sparsity": (Sparsifying,),
+        "distillation": (DistillationSettings,),
+        "catch-up": (CatchUpSettings,),
+        "groups": (MixedFleetSettings,),
+        "personalisation": (PersonalLayersSettings,),
+        "sparsity": (SparsitySettings,),
     }
 
 
@@ -103,13 +105,15 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
     config.setdefault("per-round", deployed.nodes)
     serving = read(Serving, config)
     read(training, config)
-    read(Distilling, config)
-    read(Personalising, config)
-    read(Sparsifying, config).check(serving.rounds)
+    read(DistillationSettings, config)
+    read(PersonalLayersSettings, config)
+    read(SparsitySettings, config).check(serving.rounds)
     if serving.per_round > deployed.nodes:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
-    groups = read(Groups, config)
-    check_fleet(config, build_strategy({"clients": deployed.nodes, **config}))
+    groups = read(MixedFleetSettings, config)
+    strategy = build_strategy({"clients": deployed.nodes, **config})
+    if groups.enabled:
+        check_strategy(strategy)
     if groups.dealt:
         raise SettingError(f"a device says itself what it runs: groups have no shares, got {groups.groups!r}")
     build_policy(config)

@@ -8,7 +8,7 @@ https://doi.org/10.1109/18.75242, has no loss only where every step is wanted); 
 
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,26 @@ from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.downlink.model_store import Versions
 
 Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, and the model that it really leads to
-Tune = Callable[[Update, Code, np.random.Generator], Update]  # given w, returns what to code in its place
+
+
+@dataclass(frozen=True)
+class DeltaContext:
+    """A delta that is about to be encoded."""
+
+    exact: Update  # the model that it should lead to, w
+    code: Code  # encodes a delta to a model
+    round: int  # after which w is the server's model
+    seed: int  # of the run
+
+
+class DeltaHooks(Protocol):
+    """The part of an extension that shapes deltas."""
+
+    def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
+        """Return the model that a delta is aimed at in place of `aim`."""
+
+    def late_delta_step(self) -> float:
+        """Return the factor by which deltas are quantized coarser for nodes that missed rounds."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,7 @@ class Downlink:
 
     `exact` is the server's own model w. `model` is v, what a node reconstructs that gets every delta: the one that is
     evaluated. Nodes that were away get to versions of their own, coded with the step that v's last delta was coded
-    with, times `catch_up`: with 1 about as near to w as v is.
+    with: about as near to w as v is, unless `hooks` make it coarser.
 
     Parameters
     ----------
@@ -73,9 +92,8 @@ class Downlink:
     initial : w before the first round
     shared_initial : whether every node has `initial` before it is sent anything
     stateless : nodes keep nothing: every message holds a whole model, or the delta from a shared initial one
-    catch_up : how many times coarser than v's last delta those are that nodes get which missed some
-    tune : finds what to aim v's delta at, so that what comes of it does what w does
     sparse : weights of w that are minus zero are dead, and left out
+    hooks : shape the deltas; None for deltas that are aimed at w itself
     """
 
     def __init__(
@@ -88,9 +106,8 @@ class Downlink:
         *,
         shared_initial: bool = False,
         stateless: bool = False,
-        catch_up: float = 1.0,
-        tune: Tune | None = None,
         sparse: bool = False,
+        hooks: DeltaHooks | None = None,
     ) -> None:
         self.codec = codec
         self.key = key
@@ -100,8 +117,7 @@ class Downlink:
         self.versions = versions
         self.sparse = sparse
         self._seed = seed
-        self._catch_up = catch_up
-        self._tune = tune
+        self._hooks = hooks
         self._aim: Update | None = None  # what v's delta is aimed at, if that is not w
         self._pinned = codec
         self._round = 0
@@ -130,11 +146,11 @@ class Downlink:
         if self.lossless:
             self._set(self.exact)
         elif not self.keep:
-            self._aim = self._tuned(self.initial) if self.initial else None
+            self._aim = self._aimed(self.initial) if self.initial else None
             self._set(self._delta(self.initial, self.codec, self._aim)[1] if self.initial else self._from_key()[1])
         elif changed(self.exact, self.model):
             old = self.version
-            self._aim = self._tuned(old)
+            self._aim = self._aimed(old)
             frames, model = self._delta(old, self.codec, self._aim)
             self._set(model)
             self._newest = old, replace(frames, version=self.version)
@@ -178,16 +194,17 @@ class Downlink:
         version = self.versions.put(model) if self.keep else version_of(model, self.layout)
         return replace(frames, version=version)
 
-    def _tuned(self, held: bytes) -> Update | None:
-        """Return what a delta from `held` is best aimed at, None for w."""
-        if self._tune is None:
+    def _aimed(self, held: bytes) -> Update | None:
+        """Return the model that a delta from `held` is aimed at, None for w."""
+        if self._hooks is None:
             return None
 
         def code(aim: Update) -> tuple[int, Update]:
             frames, model = self._delta(held, self.codec, aim)
             return frames.nbytes, model
 
-        return self._tune(self.exact, code, derive(self._seed, "tune", self._round))
+        aim = self._hooks.aim_delta(self.exact, DeltaContext(self.exact, code, self._round, self._seed))
+        return None if aim is self.exact else aim
 
     def _delta(self, held: bytes, codec: Codec, aim: Update | None = None) -> tuple[Frames, Update]:
         """Return the delta from `held` to w, or aimed beside it, and where it leads."""
@@ -202,7 +219,8 @@ class Downlink:
             codec = self.codec
             frame, _ = codec.encode(update, {}, rng, base=held)
         if codec is self.codec:
-            self._pinned = codec.pinned(frame, self.live.part(part), self._catch_up)
+            coarser = self._hooks.late_delta_step() if self._hooks else 1.0
+            self._pinned = codec.pinned(frame, self.live.part(part), coarser)
         changes = self.live.put(codec.decode(frame, self.live.part(part)), part)
         model = self.live.stamp(apply(base, changes, self.layout))
         live = encode_change(self.live, base, self.layout) if self.sparse else b""

@@ -1,4 +1,4 @@
-"""The traffic of a federation: messages become frames, replies become votes, and both are counted."""
+"""The traffic of a federation: messages become frames, replies become updates, and both are counted."""
 
 import logging
 import math
@@ -11,13 +11,22 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Met
 
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Codec, FrameError, Layout
+from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.folding import Records
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of, frame_name, taken
-from fedpress.server.aggregation.client_update import Bounds, Vote, Work, read_frame_of, read_weight, refuse
+from fedpress.server.aggregation.client_update import (
+    ClientUpdate,
+    EncodedUpdate,
+    NodeModel,
+    UpdateRules,
+    WorkTime,
+    read_frame_of,
+    read_weight,
+    refuse,
+)
 from fedpress.server.downlink.downlink import Frames
 from fedpress.server.downlink.models import Models
-from fedpress.server.downlink.personal_layers import Personal
 from fedpress.server.messaging.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.server.messaging.named_grid import NamedGrid
 from fedpress.server.messaging.node_state import Peers
@@ -46,29 +55,32 @@ class Reply:
     message: Message
     asked: Asked
     tensors: bytes  # mask of the tensors that its frame holds
-    work: Work
+    work: WorkTime
 
-    def vote(self, models: Models, weighted_by: str, bounds: Bounds) -> Vote:
-        """Return this as a vote; raise FrameError if it cannot be one. The frame is decoded later."""
+    def update(self, models: Models, rules: UpdateRules) -> ClientUpdate:
+        """Return this as an update; raise FrameError if it cannot be one. The frame is decoded later."""
         downlink = models.of(self.node)
-        layout, version = downlink.layout, self.asked.version
-        return Vote(
-            self.node,
-            read_weight(self.message, weighted_by, bounds),
-            read_frame_of(self.message),
-            self.message,
-            downlink.exact,
-            downlink.versions,
-            downlink.live,
-            layout,
-            layout.part(self.tensors),
-            self.asked.up,
-            version,
-            self.asked.base,
-            bounds,
-            self.work,
-            models.group(self.node),
-            models.place(self.node),
+        return ClientUpdate(
+            node=self.node,
+            weight=read_weight(self.message, rules.weighted_by, rules.limits),
+            message=self.message,
+            encoded=EncodedUpdate(
+                frame=read_frame_of(self.message),
+                codec=self.asked.up,
+                part=downlink.layout.part(self.tensors),
+                version=self.asked.version,
+                before=self.asked.base,
+            ),
+            base=NodeModel(
+                exact=downlink.exact,
+                layout=downlink.layout,
+                live=downlink.live,
+                versions=downlink.versions,
+                group=models.group(self.node),
+                place=models.places.get(models.group(self.node)),
+            ),
+            rules=rules,
+            time=self.work,
         )
 
 
@@ -94,7 +106,7 @@ class Exchange:
         ledger: Ledger,
         peers: Peers,
         *,
-        personal: Personal,
+        personal: ModelSplit,
         exclude: Mapping[Layout, bytes],
         seed: int,
     ) -> None:
@@ -131,10 +143,10 @@ class Exchange:
         delivery.replies.sort(key=lambda reply: self.grid.order(reply.message.metadata.src_node_id))
         return delivery
 
-    def accept(self, vote: Vote) -> None:
-        """Note that a vote counted: its node is told so with the next message."""
-        if vote.codec.stateful:  # nobody waits for the verdict on anything else
-            self.peers[vote.node].accepted = frame_name(vote.frame)
+    def accept(self, update: ClientUpdate) -> None:
+        """Note that an update counted: its node is told so with the next message."""
+        if update.encoded.codec.stateful:  # nobody waits for the verdict on anything else
+            self.peers[update.node].accepted = frame_name(update.encoded.frame)
 
     def forget(self, needed: set[bytes]) -> None:
         """Give up the models that no node holds any more, and that are not `needed` either."""
@@ -198,7 +210,7 @@ class Exchange:
             raise FrameError("it does not answer what the node was asked, or answers it again")
         delivery.asked[node] = replace(asked, nonce=b"")
         self._heard(name, version, turn)
-        work = Work(*(_seconds(taken(said, name, float)) for name in ("seconds", "coding")))
+        work = WorkTime(*(_seconds(taken(said, name, float)) for name in ("seconds", "coding")))
         tensors = taken(said, "tensors", bytes)
         del message.content[RECORD_NAME]
         delivery.replies.append(Reply(name, message, asked, tensors, work))

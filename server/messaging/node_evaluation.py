@@ -1,18 +1,16 @@
-"""Asks nodes what they think of models: each evaluates them on what it holds out, and the bytes are counted."""
+"""Lets nodes evaluate models on the examples that they hold out; the bytes are counted."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import FrameError, Update, parse
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation.aggregate import cast, model_record
-from fedpress.server.aggregation.client_update import Bounds, Vote, read_weight, refuse
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, read_weight, refuse
 from fedpress.server.aggregation.consistency import judged, weighted_by
 from fedpress.server.messaging.exchange import Exchange
 
@@ -25,73 +23,62 @@ class Score:
     accuracy: float  # share of examples, in [0, 1]
 
 
-Ask = Callable[[Sequence[Update]], list[Score]]  # what nodes say of models, empty if nobody says anything of all
-Distil = Callable[[Update, Sequence[Vote], np.random.Generator], Update]
-Facts = dict[str, Any]  # for a round's record: what JSON holds
+Ask = Callable[[Sequence[Update]], list[Score]]  # the nodes' scores of models; empty if no node evaluated all of them
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a distillation may do in a round, beside returning a model."""
+class NodeEvaluation:
+    """Lets the nodes of a round's updates evaluate models.
 
-    ask: Ask
-    note: Callable[[Facts], None]
-    began: Update | None  # the model that the round began with, None if it was not trained yet
-
-
-@runtime_checkable
-class TakesPart(Protocol):
-    """A distillation that asks nodes, or notes facts."""
-
-    def part(self, part: Part) -> Distil:
-        """Return the distillation of the round that `part` belongs to."""
-
-
-def ask_nodes(
-    votes: Sequence[Vote],
-    number: int,
-    exchange: Exchange,
-    strategy: Strategy,
-    bounds: Bounds,
-    timeout: float,
-    config: ConfigRecord,
-    models: Sequence[Update],
-) -> list[Score]:
-    """Return mean loss and accuracy of each model over the nodes of `votes` that evaluated all; empty if none did.
-
-    Nodes are sent each model as if it were the round's, so what they hold afterwards is known; the downlink's own
-    course is as if they had not been asked.
+    Nodes are sent each model as if it were the round's, so the model that each holds afterwards is known; the downlink
+    itself continues as if they had not been asked.
     """
-    held = exchange.models
-    course = held.save()
-    said: list[dict[str, tuple[float, Score]]] = []
-    for model in models:
-        held.resume(course, number)
-        held.advance(cast(model, held.layout), number)
-        arrays, settings = model_record(held.model), ConfigRecord({**config, "server-round": number})
+
+    number: int  # of the round
+    updates: Sequence[ClientUpdate]
+    exchange: Exchange
+    strategy: Strategy  # says by which metric replies are weighted
+    limits: FederationLimits
+    timeout: float  # seconds to wait for the replies on one model
+    config: ConfigRecord  # sent with every model
+
+    def __call__(self, models: Sequence[Update]) -> list[Score]:
+        """Return the mean loss and accuracy of each model over the nodes that evaluated all; empty if none did."""
+        held = self.exchange.models
+        before = held.save()
+        scores = []
+        for model in models:
+            held.resume(before, self.number)
+            held.advance(cast(model, held.layout), self.number)
+            scores.append(self._scores_of(held.model))
+        held.resume(before, self.number)
+        common = [node for node in scores[0] if all(node in each for each in scores)]
+        total = sum(scores[0][node][0] for node in common)
+        return [_mean([each[node] for node in common], total) for each in scores] if common else []
+
+    def _scores_of(self, model: Update) -> dict[str, tuple[float, Score]]:
+        """Return by node its weight and its scores of the model that it is sent."""
+        arrays = model_record(model)
+        config = ConfigRecord({**self.config, "server-round": self.number})
         messages = [
             Message(
-                RecordDict({"arrays": arrays, "config": settings}),
-                vote.reply.metadata.src_node_id,
+                RecordDict({"arrays": arrays, "config": config}),
+                update.message.metadata.src_node_id,
                 MessageType.EVALUATE,
             )
-            for vote in votes
+            for update in self.updates
         ]
-        delivery = exchange.deliver(number, messages, timeout, lambda *_: parse(LOSSLESS))
+        delivery = self.exchange.deliver(self.number, messages, self.timeout, lambda *_: parse(LOSSLESS))
         replies = [(reply.node, reply.message) for reply in delivery.replies]
-        names = {reply.message.metadata.src_node_id: reply.node for reply in delivery.replies}
+        names = {message.metadata.src_node_id: node for node, message in replies}
         scores = {}
-        for reply in judged(number, strategy, replies, bounds):
+        for reply in judged(self.number, self.strategy, replies, self.limits):
             node = names[reply.metadata.src_node_id]
             try:
-                scores[node] = read_weight(reply, weighted_by(strategy), bounds), _read_score(reply)
+                scores[node] = read_weight(reply, weighted_by(self.strategy), self.limits), _read_score(reply)
             except FrameError as error:
-                refuse(number, node, error)
-        said.append(scores)
-    held.resume(course, number)
-    both = [node for node in said[0] if all(node in scores for scores in said)]
-    total = sum(said[0][node][0] for node in both)
-    return [_mean([scores[node] for node in both], total) for scores in said] if both else []
+                refuse(self.number, node, error)
+        return scores
 
 
 def _mean(scores: Sequence[tuple[float, Score]], total: float) -> Score:
@@ -101,11 +88,11 @@ def _mean(scores: Sequence[tuple[float, Score]], total: float) -> Score:
 
 
 def _read_score(reply: Message) -> Score:
-    """Return what a node says of a model; raise FrameError if it says nothing that can be."""
+    """Return a node's scores of a model; raise FrameError if they cannot be any."""
     (metrics,) = reply.content.metric_records.values()
     loss, accuracy = metrics.get("loss"), metrics.get("accuracy")
     if not isinstance(loss, int | float) or not 0 <= loss < math.inf:
-        raise FrameError(f"an evaluation's loss is a finite number from 0 on, got {loss!r}")
+        raise FrameError(f"an evaluation's loss must be a finite number of at least 0, got {loss!r}")
     if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
-        raise FrameError(f"an evaluation's accuracy is in [0, 1], got {accuracy!r}")
+        raise FrameError(f"an evaluation's accuracy must be in [0, 1], got {accuracy!r}")
     return Score(float(loss), float(accuracy))

@@ -1,6 +1,7 @@
 """Asks the policy of rate, and holds it to its word."""
 
 from collections.abc import Callable
+from typing import Any
 
 from flwr.serverapp.strategy import Strategy
 
@@ -8,10 +9,11 @@ from fedpress.common.errors import SettingError
 from fedpress.compression import Codec, Layout
 from fedpress.server.aggregation import privacy
 from fedpress.server.messaging.exchange import Exchange
-from fedpress.server.rate_control.policies import Known, Policy
+from fedpress.server.rate_control.policies import Fixed, Known, Policy
+from fedpress.server.strategy.round_record import Round
 
 
-class Rate:
+class RateController:
     """A policy whose codecs are held to one memory: what one leaves on a node the next one must be able to use."""
 
     def __init__(self, policy: Policy, strategy: Strategy, *, stateless: bool) -> None:
@@ -31,6 +33,12 @@ class Rate:
             return codec
 
         return choose
+
+    def round_facts(self, done: Round) -> dict[str, Any]:
+        """Return the codec of each node's update, for the round's row in result.json, if the policy may vary it."""
+        if isinstance(self._policy, Fixed):
+            return {}
+        return {"codecs": {node: counted.codec for node, counted in done.counted.items()}}
 
     def _check(self, codec: Codec, layout: Layout | None) -> None:
         if self._stateless and codec.stateful:

@@ -1,12 +1,10 @@
 """The run's folder: result.json and the model, rewritten whole after every round, so that a killed run leaves both."""
 
 import csv
-import io
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,13 @@ from safetensors.numpy import save
 
 from fedpress.common.files import replace
 from fedpress.common.version import VERSION
-from fedpress.compression import Update
 from fedpress.compression.model.plan import PLAN
 from fedpress.server.messaging.ledger import Ledger, Totals
-from fedpress.server.personal.accuracy_summary import spread
-from fedpress.server.personal.finetune import Tuned
-from fedpress.server.sparse.layer_densities import share_dead
+from fedpress.server.run.accuracy_summary import spread
 from fedpress.server.strategy.round_record import Round
 
 SCHEMA = 1
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
-TUNED = "personal.csv"
 _COLUMNS = (
     *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
     *("examples", "training_seconds", "coding_seconds"),
@@ -36,9 +30,9 @@ _COLUMNS = (
 class Recorder:
     """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
 
-    Bytes are those of training; an evaluation by the nodes is counted apart. `judge` says what a group's model reaches,
-    given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`. A run
-    that begins with a smaller model gets a copy of its plan.json, and so can be read without the folder it came from.
+    Bytes are those of training; an evaluation by the nodes is counted apart. Where groups of nodes have different
+    models, each has a file, `model-GROUP`. A run that begins with a smaller model gets a copy of its plan.json, and so
+    can be read without the folder it came from.
     """
 
     def __init__(
@@ -46,7 +40,6 @@ class Recorder:
         folder: Path,
         config: Mapping[str, str | int | float | bool],
         ledger: Ledger,
-        judge: Callable[[str, Update], Mapping[str, Any]] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
         self._folder = folder
@@ -55,7 +48,6 @@ class Recorder:
         if start and not resumed and (plan := Path(str(start)) / PLAN).is_file():
             replace(folder / PLAN, plan.read_bytes())
         self._ledger = ledger
-        self._judge = judge
         self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
         self._seconds = 0.0
         if resumed:
@@ -72,10 +64,6 @@ class Recorder:
         scores = {
             name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
         }
-        groups: dict[str, Mapping[str, Any]] = {}
-        for name, model in done.groups.items():
-            if self._judge is not None:
-                groups[name] = scores if model is done.model else self._judge(name, model)
         if done.number == 0:
             self._result["initial"] = scores
         else:
@@ -84,19 +72,12 @@ class Recorder:
                 "round": done.number,
                 **scores,
                 **_bytes(up, down),
+                **done.facts,
+                **done.scores,
                 "clients": len(done.counted),
                 "failures": done.failures,
                 "seconds": round(done.seconds, 6),
             }
-            if self._result["config"].get("policy", "fixed") != "fixed":
-                row["codecs"] = {node: counted.codec for node, counted in done.counted.items()}
-            if self._result["config"].get("distil"):
-                row["distilled"] = done.distilled
-                row["distillation"] = done.distillation
-            if groups:
-                row["groups"] = groups
-            if self._result["config"].get("sparsify"):
-                row["dead"] = share_dead(done.model)
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
@@ -111,32 +92,13 @@ class Recorder:
             "downlink_ratio": round(down.ratio, 4),
             "seconds": round(self._seconds, 6),
         }
-        self._result["final"] = scores
-        if groups:
-            self._result["final"] = {**scores, "groups": groups}
+        self._result["final"] = {**scores, **done.scores}
         self._write(done)
 
-    @property
-    def is_tuned(self) -> bool:
-        """Whether a run that goes on has been through its fine-tuning already."""
-        return "nodes" in self._result.get("final", {})
-
-    def tuned(self, nodes: list[Tuned]) -> None:
-        """Write down what nodes made of the last model: DIR/personal.csv, and what it comes to."""
-        rows = [asdict(node) for node in nodes]
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, [field.name for field in fields(Tuned)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        replace(self._folder / TUNED, text.getvalue().encode())
-        if rows:
-            ways = {way: spread([row[way] for row in rows]) for way in ("before", "after")}
-            asked = self._ledger.totals(round=self._result["rounds"][-1]["round"] + 1, purpose="evaluate")
-            self._result["final"] |= {
-                "nodes": ways,
-                "finetune_bytes": asked.frame,
-                "finetune_message_bytes": asked.message,
-            }
+    def finish(self, scores: Mapping[str, Any]) -> None:
+        """Add what extensions found after the last round to the final scores."""
+        if scores:
+            self._result["final"] |= scores
             replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
     def _write_clients(self, done: Round) -> None:
@@ -157,7 +119,7 @@ class Recorder:
             for node, ways in nodes.items():
                 row = [done.number, node, *(n for way in ways.values() for n in (way.frame, way.message))]
                 counted = done.counted.get(node)
-                work = (counted.weight, counted.work.training, counted.work.coding) if counted else ("", "", "")
+                work = (counted.weight, counted.time.training, counted.time.coding) if counted else ("", "", "")
                 csv.writer(file, lineterminator="\n").writerow([*row, *work])
 
     def _write(self, done: Round) -> None:

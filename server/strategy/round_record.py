@@ -1,12 +1,13 @@
 """What happened in a round, for whoever keeps the record."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from flwr.app import MetricRecord
 
 from fedpress.compression import Update
-from fedpress.server.aggregation.client_update import Work
-from fedpress.server.messaging.node_evaluation import Facts
+from fedpress.server.aggregation.client_update import WorkTime
 
 
 @dataclass(frozen=True)
@@ -15,21 +16,21 @@ class Counted:
 
     codec: str  # spec
     weight: float  # by which it was averaged, its examples as a rule
-    work: Work
+    time: WorkTime
 
 
 @dataclass(frozen=True)
 class Round:
-    """What happened in a round, for whoever keeps the record."""
+    """The result of a round."""
 
-    number: int  # 0 is the model before the first round
-    model: Update  # v, as nodes can reconstruct it
-    evaluation: MetricRecord | None  # what `evaluate_fn` said of it
-    evaluated: MetricRecord | None  # what nodes said of it, as the strategy sums it up
-    failures: int  # replies that were refused, errors, or never came
-    seconds: float
-    counted: dict[str, Counted]  # by node
-    distilled: bool  # whether `distil` gave another model than the strategy did
-    judged: dict[str, MetricRecord]  # what each node that evaluated the model said of it
-    groups: dict[str, Update] = field(default_factory=dict)  # v of each group, where nodes have different models
-    distillation: Facts = field(default_factory=dict)  # what `distil` noted
+    number: int  # 0 is the initial model, before the first round
+    model: Update  # v, the whole model as nodes can reconstruct it
+    evaluation: MetricRecord | None  # the server's evaluation of it, by `evaluate_fn`
+    evaluated: MetricRecord | None  # the nodes' evaluation of it, as the strategy sums it up
+    judged: Mapping[str, MetricRecord]  # the evaluation of each node that evaluated it, by the node's name
+    groups: Mapping[str, Update]  # v of each group of nodes; empty if all have the same model
+    counted: Mapping[str, Counted]  # the replies that counted, by the node's name
+    failures: int  # replies that were refused, were errors, or never came
+    seconds: float  # that the round took
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what is added to its row in result.json
+    scores: Mapping[str, Any] = field(default_factory=dict)  # what is added to its row and to the final scores

@@ -110,8 +110,7 @@ def check(cells: Iterable[Cell]) -> None:
         try:
             work = task(cell.config)
             strategy = build(cell.config, work)
-            initial = work.initial()
-            initial = strategy.personal(initial).shared(initial)
+            initial = strategy.extensions.begin(work.initial())
             layout = Layout.of(initial)
             left_out = strategy.excluded(layout)
             names = {tensor.name for tensor in layout.part(left_out).tensors} if left_out else set()

@@ -18,7 +18,7 @@ from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import Value, require
 from fedpress.compression.model.distill import Schooling, school
-from fedpress.server.distillation import Distilling
+from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.postprocess.run_folder import Folder, read_folder
 from fedpress.simulations.run_files import check_made, clear
@@ -132,5 +132,5 @@ def _lessons(folder: Folder, train: Examples, on: str, seed: int) -> tuple[Tenso
         return folder.task.proxy.x, None
     if on != "mnist" and not on.startswith("folder:"):
         raise SettingError(f"on is {TRAIN}, {PROXY}, mnist or folder:PATH, got {on!r}")
-    settings = Distilling(distil_source=on, distil_proxy=_MOST)
+    settings = DistillationSettings(distil_source=on, distil_proxy=_MOST)
     return foreign(settings, folder.task.data.train.x, seed, may_fetch=bool(folder.config.get("fetch"))), None

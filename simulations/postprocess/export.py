@@ -17,7 +17,7 @@ from fedpress.common.settings import require
 from fedpress.compression.model.export import FORMATS, Measured, export, measure
 from fedpress.compression.model.export.measure import compare, program_of
 from fedpress.compression.model.quantization import SCALE, unpack
-from fedpress.server.distillation import scores_of
+from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.server.run.recorder import versions
 from fedpress.simulations.postprocess.run_folder import Folder, read_folder
 from fedpress.simulations.run_files import EXPORT, EXPORTED, own_files

@@ -28,7 +28,9 @@ from fedpress.compression.model.evaluation import batches_of, by_class, recalibr
 from fedpress.compression.model.factor_layers import WAYS
 from fedpress.compression.model.plan import PLAN
 from fedpress.compression.model.weight_sharing import MOST
-from fedpress.server.distillation import Distilling, scores_of, teach
+from fedpress.extensions.distillation.ensemble import scores_of
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.distillation.student_training import teach
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.postprocess.run_folder import Folder, read_folder
 from fedpress.simulations.run_files import REPORT, check_made, clear
@@ -200,7 +202,7 @@ class _Work:
 
     def _tune(self, kind: str) -> None:
         """Let the folder's model teach this one what it says of training examples; their targets are not looked at."""
-        settings = Distilling(distil_steps=self._wanted.tune)
+        settings = DistillationSettings(distil_steps=self._wanted.tune)
         some = self._pick(f"tune {kind}", settings.distil_steps * settings.distil_batch)
         x = self._data.train.x[some]
         recalibrate(self.model, self._seen)

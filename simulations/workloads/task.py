@@ -15,7 +15,7 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.common.rng import derive
 from fedpress.common.settings import read
 from fedpress.compression import Update
-from fedpress.server.distillation.settings import SOURCES, Distilling
+from fedpress.extensions.distillation.settings import SOURCES, DistillationSettings
 from fedpress.simulations.workloads.cache import Config
 from fedpress.simulations.workloads.initial_model import begun
 from fedpress.simulations.workloads.partitions import Indices, partition
@@ -157,7 +157,7 @@ def make_task(workload: Workload, config: Config) -> Task:
 
 def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
     """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
-    settings, count, seed = read(Distilling, config), len(data.train), int(config["seed"])
+    settings, count, seed = read(DistillationSettings, config), len(data.train), int(config["seed"])
     nothing = data.train.pick(np.arange(0))
     if not settings.needs_proxy:
         return data, nothing, nothing

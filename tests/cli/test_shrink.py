@@ -16,7 +16,7 @@ from fedpress.client.training.loop import evaluate, train
 from fedpress.client.training.settings import Training
 from fedpress.common.settings import read
 from fedpress.compression.model import report
-from fedpress.server.distillation import Distilling
+from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.simulations.postprocess import shrink as module
 from fedpress.simulations.postprocess.run_folder import read_folder
 from fedpress.simulations.settings import resolve
@@ -287,7 +287,9 @@ def test_a_place_that_is_none_is_said_before_the_work(call: Call, empty: Path, r
 def test_tuning_that_ends_in_no_numbers_writes_none(
     call: Call, empty: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "Distilling", lambda **given: replace(Distilling(**given), distil_lr=1e30))
+    monkeypatch.setattr(
+        module, "DistillationSettings", lambda **given: replace(DistillationSettings(**given), distil_lr=1e30)
+    )
     ended = call("shrink", str(run), "--share", "16", "--tune", "5", "--out", "small", "--json")
     assert (ended.code, ended.err) == (1, "fedpress: tuning at lr 1e+30 left weights that are no numbers\n")
     assert not (empty / "small").exists()

@@ -11,7 +11,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.client import compress
+from fedpress.extensions.personal_layers.server import PersonalLayers
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.server import Compressed
+from fedpress.server.aggregation.client_update import FederationLimits
 
 UP = "ef | topk(0.1) | ans"
 app = ClientApp(mods=[compress()])
@@ -44,8 +47,9 @@ def main(grid: Grid, context: Context) -> None:
     while len(list(grid.get_node_ids())) < nodes:
         time.sleep(0.2)
     inner = FedAvg(fraction_evaluate=0.0, min_available_nodes=nodes, min_train_nodes=nodes)
-    personal = ("head",) if context.run_config.get("personal") else ()
-    strategy = Compressed(inner, up=UP, down="none", min_replies=nodes, personal=personal)
+    personal = [PersonalLayers(PersonalLayersSettings("head"))] if context.run_config.get("personal") else []
+    limits = FederationLimits(min_replies=nodes)
+    strategy = Compressed(inner, up=UP, down="none", limits=limits, extensions=personal)
     start = ArrayRecord({"w": Array(np.zeros(2000, np.float32))})
     if personal:
         start["head"] = Array(np.ones(7, np.float32))

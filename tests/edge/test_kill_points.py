@@ -34,6 +34,7 @@ from fedpress.flower.mail import Letter, Work
 from fedpress.flower.runtime import stamp
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.aggregation.client_update import FederationLimits
 
 from ..server.conftest import DirectGrid
 
@@ -205,7 +206,7 @@ def federate(folder: Path, dies: Dies) -> tuple[DeadlyGrid, np.ndarray]:
     grid = DeadlyGrid(folder, dies)
     model = {"w": np.zeros(300, np.float32)}
     inner = FedAvg(fraction_evaluate=0.0, min_available_nodes=NODES, min_train_nodes=NODES)
-    result = Compressed(inner, up=UP, down="none", min_replies=NODES).start(
+    result = Compressed(inner, up=UP, down="none", limits=FederationLimits(min_replies=NODES)).start(
         grid, model_record(model), num_rounds=ROUNDS
     )
     final = result.arrays["w"].numpy()

@@ -12,7 +12,7 @@ from fedpress.common.errors import SettingError
 from fedpress.compression.model import Plan, weight_sharing
 from fedpress.compression.model.export import FORMATS, export, formats, measure
 from fedpress.compression.model.weight_sharing import Share
-from fedpress.server.distillation import scores_of
+from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.simulations.workloads import models
 from fedpress.simulations.workloads.speeches import CHARACTERS
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fedpress.protocol.groups import Groups
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 
@@ -34,7 +34,7 @@ class Finished:
 
     def group(self, node: str) -> str:
         config = self.result["config"]
-        return Groups(config["groups"]).deal(int(node), config["clients"], config["seed"]).name
+        return MixedFleetSettings(config["groups"]).deal(int(node), config["clients"], config["seed"]).name
 
 
 @pytest.fixture

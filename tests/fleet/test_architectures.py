@@ -7,9 +7,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpress.compression.submodels import Slice
-from fedpress.protocol.groups import Groups
-from fedpress.server.heterogeneous.group_distillation import FleetDistillation
-from fedpress.server.messaging.node_evaluation import Part, Score
+from fedpress.extensions.distillation.distillation import Taught, TeachingRound
+from fedpress.extensions.distillation.group_distillation import teach_groups
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.server.messaging.node_evaluation import Score
 
 WORKLOAD = "fedpress_test_twins:twins"
 BOTH = {"workload": WORKLOAD, "groups": "mlp:0.5,slim:0.5"}
@@ -75,41 +76,26 @@ def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
     whole = {"a/w": np.zeros(2, np.float32), "b/w": np.ones(3, np.float32)}
     slices = {name: Slice({"w": f"{name}/w"}, {}) for name in "ab"}
     asked: list[Any] = []
-    noted: dict[str, Any] = {}
 
-    class Better:
-        def __init__(self, part: Part | None = None) -> None:
-            self.round = part
+    def better(averaged, updates, rng, teaching):
+        taught = {"w": averaged["w"] + 5}
+        teaching.ask([averaged, taught])
+        return Taught(taught, {"taken": True})
 
-        def part(self, part: Part) -> "Better":
-            return Better(part)
-
-        def __call__(self, averaged, votes, rng):
-            taught = {"w": averaged["w"] + 5}
-            if self.round is not None:
-                self.round.ask([averaged, taught])
-                self.round.note({"taken": True})
-            return taught
-
-    class Worse(Better):
-        def part(self, part: Part) -> "Worse":
-            return Worse(part)
-
-        def __call__(self, averaged, votes, rng):
-            return averaged
+    def worse(averaged, updates, rng, teaching):
+        return Taught(averaged)
 
     def ask(models):
         asked.append(models)
         return [Score(1.0, 0.5) for _ in models]
 
-    rng = np.random.default_rng(0)
-    distil = FleetDistillation({"a": Worse(), "b": Worse()}, slices)
-    assert distil(whole, [], rng) is whole
-    distil = FleetDistillation({"a": Better(), "b": Worse()}, slices).part(Part(ask, noted.update, None))
-    after = distil(whole, [], rng)
+    rng, teaching = np.random.default_rng(0), TeachingRound(ask)
+    assert teach_groups({"a": worse, "b": worse}, slices, whole, [], rng, teaching).model is whole
+    result = teach_groups({"a": better, "b": worse}, slices, whole, [], rng, teaching)
+    after = result.model
     assert after["a/w"].tolist() == [5, 5]
     assert after["b/w"] is whole["b/w"]
-    assert noted["groups"]["a"] == {"taken": True}
+    assert result.facts["groups"]["a"] == {"taken": True}
     # Nodes judge all groups' models together, one of them taught.
     ((before, taught),) = asked
     assert before.keys() == taught.keys() == whole.keys()
@@ -117,4 +103,4 @@ def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
 
 
 def test_groups_have_the_names_of_their_models() -> None:
-    assert [group.model for group in Groups("cnn:0.5,lenet:0.5").all] == ["cnn", "lenet"]
+    assert [group.model for group in MixedFleetSettings("cnn:0.5,lenet:0.5").all] == ["cnn", "lenet"]

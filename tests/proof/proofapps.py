@@ -139,30 +139,30 @@ server = ServerApp()
 @server.main()
 def main(grid: Grid, context: Context) -> None:
     from fedpress.server import app as theirs  # a device has none of it
-    from fedpress.server.strategy import compressed
+    from fedpress.server.strategy import round_loop
 
-    aggregate = compressed.aggregate
+    aggregate = round_loop.aggregate
 
-    def noted(strategy: Any, number: int, votes: Any, *rest: Any) -> Any:
+    def noted(strategy: Any, number: int, updates: Any, *rest: Any) -> Any:
         (Path(os.environ[MEET]) / "aggregate.round").write_text(str(number))
         pause("aggregate")
-        outcome = aggregate(strategy, number, votes, *rest)
+        outcome = aggregate(strategy, number, updates, *rest)
         if outcome is not None:
             rows = [
                 {
-                    "node": vote.node,
-                    "weight": vote.weight,
-                    "frame": base64.b64encode(vote.frame).decode(),
-                    "version": vote.version.hex(),
-                    "tensors": [tensor.name for tensor in vote.part.tensors],
+                    "node": update.node,
+                    "weight": update.weight,
+                    "frame": base64.b64encode(update.encoded.frame).decode(),
+                    "version": update.encoded.version.hex(),
+                    "tensors": [tensor.name for tensor in update.encoded.part.tensors],
                 }
-                for vote in outcome.votes
+                for update in outcome.updates
             ]
             with (Path(os.environ[MEET]) / "accepted.jsonl").open("a") as file:
                 file.write(json.dumps({"round": number, "votes": rows}) + "\n")
         return outcome
 
-    compressed.aggregate = noted
+    round_loop.aggregate = noted
     theirs.app(grid=grid, context=context)
 
 

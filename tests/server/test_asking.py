@@ -11,7 +11,9 @@ from flwr.serverapp.strategy import FedAvg
 from fedpress.client import compress
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.messaging.node_evaluation import Part, Score
+from fedpress.server.extension import Extension, RoundContext
+from fedpress.server.messaging.node_evaluation import Score
+from fedpress.server.strategy.round_record import Round
 
 NODES = 5
 CODECS = {"up": "ef | topk(0.1) | ans", "down": "topk(0.2) | ans"}
@@ -41,29 +43,30 @@ def make_app(wrong: dict[int, dict[str, Any]] | None = None, initial: Any = None
     return app
 
 
-class Asks:
-    """A distillation that asks and changes nothing."""
+class Asks(Extension):
+    """An extension that asks and changes nothing."""
+
+    name = "asks"
+    settings = None
 
     def __init__(self) -> None:
         self.said: list[list[Score]] = []
+        self.updates = 0
 
-    def part(self, part: Part) -> Any:
-        def distil(model: Any, votes: Any, rng: np.random.Generator) -> Any:
-            other = {name: array - np.float32(0.05) for name, array in model.items()}
-            self.said.append(part.ask([model, other]))
-            part.note({"asked": len(votes)})
-            return model
+    def after_aggregation(self, model: Any, context: RoundContext) -> Any:
+        other = {name: array - np.float32(0.05) for name, array in model.items()}
+        self.said.append(context.ask([model, other]))
+        self.updates = len(context.updates)
+        return model
 
-        return distil
-
-    def __call__(self, *_: Any) -> Any:
-        raise AssertionError("it is made from its part in the round")
+    def round_facts(self, done: Round) -> dict[str, Any]:
+        return {"asked": self.updates} if done.number else {}
 
 
-def run(make_grid: Any, floats: Any, distil: Any = None, app: ClientApp | None = None) -> tuple[list[Any], Compressed]:
+def run(make_grid: Any, floats: Any, *asks: Asks, app: ClientApp | None = None) -> tuple[list[Any], Compressed]:
     seen: list[Any] = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
-    strategy = Compressed(inner, **CODECS, distil=distil, on_round=seen.append, seed=3)
+    strategy = Compressed(inner, **CODECS, extensions=asks, on_round=seen.append, seed=3)
     strategy.start(make_grid(NODES, app=app or make_app()), model_record(floats), num_rounds=3)
     return seen, strategy
 
@@ -75,7 +78,7 @@ def test_the_federation_goes_on_as_if_nobody_had_been_asked(make_grid, floats) -
     for one, two in zip(asked[:2], plain[:2], strict=True):
         assert all(np.array_equal(one.model[name], two.model[name]) for name in floats)
     assert len(asks.said) == 3
-    assert [done.distillation for done in asked] == [{}, {"asked": 5}, {"asked": 5}, {"asked": 5}]
+    assert [done.facts for done in asked] == [{}, {"asked": 5}, {"asked": 5}, {"asked": 5}]
     for number in (1, 2, 3):
         evaluated = strategy.ledger.totals(round=number, purpose="evaluate")
         assert evaluated.frame > 0
@@ -88,7 +91,7 @@ def test_the_federation_goes_on_as_if_nobody_had_been_asked(make_grid, floats) -
 
 def test_what_nodes_say_is_weighed_by_their_examples(make_grid, floats) -> None:
     asks = Asks()
-    run(make_grid, floats, asks, make_app({0: {"accuracy": 1.0}}))
+    run(make_grid, floats, asks, app=make_app({0: {"accuracy": 1.0}}))
     for first, second in asks.said:
         assert first.accuracy == pytest.approx((1 * 1.0 + 14 * 0.5) / 15)
         assert second.loss < first.loss
@@ -101,11 +104,11 @@ def test_what_nodes_say_is_weighed_by_their_examples(make_grid, floats) -> None:
 )
 def test_nonsense_is_left_out(wrong: dict[str, Any], make_grid, floats) -> None:
     asks = Asks()
-    run(make_grid, floats, asks, make_app({0: {"accuracy": 1.0}, 4: wrong}))
+    run(make_grid, floats, asks, app=make_app({0: {"accuracy": 1.0}, 4: wrong}))
     assert all(said[0].accuracy == pytest.approx((1 * 1.0 + 9 * 0.5) / 10) for said in asks.said)
 
 
 def test_if_nobody_makes_sense_nothing_is_said(make_grid, floats) -> None:
     asks = Asks()
-    run(make_grid, floats, asks, make_app({node: {"loss": -1.0} for node in range(NODES)}))
+    run(make_grid, floats, asks, app=make_app({node: {"loss": -1.0} for node in range(NODES)}))
     assert asks.said == [[], [], []]

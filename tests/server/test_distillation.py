@@ -13,10 +13,13 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 from torch import nn
 
 from fedpress.common.errors import SettingError
+from fedpress.extensions.distillation.distillation import EnsembleDistillation, TeachingRound
+from fedpress.extensions.distillation.proxies import proxy_of
+from fedpress.extensions.distillation.server import Distillation
+from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.protocol.messages import CLASSES
 from fedpress.server import Compressed
-from fedpress.server.distillation import Distilling, EnsembleDistillation, proxy_of
-from fedpress.server.messaging.node_evaluation import Part, Score
+from fedpress.server.messaging.node_evaluation import Score
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -31,17 +34,17 @@ BLANK = {name: array * 0 for name, array in GOOD.items()}
 def vote(model: dict[str, np.ndarray], counts: list[int] | None = None) -> SimpleNamespace:
     metrics = MetricRecord({"num-examples": 10} | ({CLASSES: counts} if counts else {}))
     return SimpleNamespace(
-        decode=lambda: model, exact=BLANK, weight=10.0, reply=SimpleNamespace(content=RecordDict({"metrics": metrics}))
+        decode=lambda: model, weight=10.0, message=SimpleNamespace(content=RecordDict({"metrics": metrics}))
     )
 
 
 def made(make: Any = lambda: nn.Linear(2, 2), **settings: Any) -> EnsembleDistillation:
-    chosen = Distilling(**settings)
+    chosen = DistillationSettings(**settings)
     return EnsembleDistillation(make, proxy_of(X[:400], chosen, "cpu"), X[400:], Y[400:], chosen)
 
 
 def teach(averaged, teachers, seed: int = 0, **settings):
-    return made(**settings)(averaged, [vote(model) for model in teachers], np.random.default_rng(seed))
+    return made(**settings)(averaged, [vote(model) for model in teachers], np.random.default_rng(seed)).model
 
 
 def test_the_ensemble_teaches() -> None:
@@ -68,22 +71,22 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
     best = {**model, "1.weight": GOOD["weight"], "1.bias": GOOD["bias"]}
     taught = made(make, distil_steps=300, distil_previous=False)(
         {**model, "1.weight": BLANK["weight"]}, [vote(best)], np.random.default_rng(0)
-    )
+    ).model
     for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
         assert (taught[name] == model[name]).all()
 
 
 def test_without_anything_to_teach_on_it_is_said_how_to_get_some() -> None:
     with pytest.raises(SettingError, match=r"needs a proxy.*got 0.*distil-proxy.*folder:PATH.*noise") as caught:
-        proxy_of(X[:0], Distilling(), "cpu")
+        proxy_of(X[:0], DistillationSettings(), "cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_a_guard_without_targets_is_refused() -> None:
-    chosen = Distilling()
+    chosen = DistillationSettings()
     with pytest.raises(SettingError, match="distil-guard"):
         EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
-    chosen = Distilling(distil_criterion="agreement")
+    chosen = DistillationSettings(distil_criterion="agreement")
     EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
 
 
@@ -98,14 +101,14 @@ def test_agreement_needs_no_targets() -> None:
 )
 def test_nodes_may_decide(after: Score, taken: bool) -> None:  # with the default margin, 0.05
     asked: list[Any] = []
-    noted: dict[str, Any] = {}
 
     def ask(models: Any) -> list[Score]:
         asked.extend(models)
         return [Score(1.0, 0.8), after]
 
-    distil = made(distil_criterion="clients", distil_steps=5).part(Part(ask, noted.update, None))
-    taught = distil(BLANK, [vote(GOOD)], np.random.default_rng(0))
+    distil = made(distil_criterion="clients", distil_steps=5)
+    result = distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(ask))
+    taught, noted = result.model, result.facts
     assert asked[0] is BLANK
     assert (taught is not BLANK) == taken
     assert taught is (asked[1] if taken else BLANK)
@@ -113,8 +116,8 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:  # with the defaul
 
 
 def test_if_no_node_answers_the_average_stays() -> None:
-    distil = made(distil_criterion="clients", distil_steps=5).part(Part(lambda _: [], lambda _: None, None))
-    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0)) is BLANK
+    distil = made(distil_criterion="clients", distil_steps=5)
+    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(lambda _: [])).model is BLANK
 
 
 def test_without_a_criterion_the_taught_model_is_taken() -> None:
@@ -141,19 +144,19 @@ def test_teaching_stops_when_it_gains_nothing() -> None:
 def test_a_student_that_stopped_is_as_it_was_at_its_best() -> None:
     # The guard's loss only rises on the way to a bad teacher, so the best is the first look's.
     distil = made(distil_patience=2, distil_steps=500, distil_criterion="held-out")
-    assert distil(GOOD, [vote(BAD)], np.random.default_rng(0)) is GOOD
+    assert distil(GOOD, [vote(BAD)], np.random.default_rng(0)).model is GOOD
 
 
 def test_who_says_nothing_of_its_classes_does_not_teach() -> None:
     distil = made(distil_weighing="classes", distil_steps=200)
     votes = [vote(GOOD, [50, 50]), vote(BAD), vote(BAD)]
-    assert distil(BLANK, votes, np.random.default_rng(0)) is not BLANK
-    assert distil(BLANK, votes[1:], np.random.default_rng(0)) is BLANK
+    assert distil(BLANK, votes, np.random.default_rng(0)).model is not BLANK
+    assert distil(BLANK, votes[1:], np.random.default_rng(0)).model is BLANK
 
 
 def test_counts_of_other_classes_do_not_teach() -> None:
     distil = made(distil_weighing="classes", distil_steps=200)
-    assert distil(BLANK, [vote(BAD, [50, 50, 50])], np.random.default_rng(0)) is BLANK
+    assert distil(BLANK, [vote(BAD, [50, 50, 50])], np.random.default_rng(0)).model is BLANK
 
 
 @pytest.mark.parametrize("criterion", ["none", "clients", "held-out", "agreement"])
@@ -165,8 +168,8 @@ def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
 
     model = {name: tensor.numpy() for name, tensor in make().state_dict().items()}
     distil = made(make, distil_lr=1e30, distil_criterion=criterion)
-    distil = distil.part(Part(lambda models: asked.extend(models) or [], lambda _: None, None))
-    assert distil(model, [vote(model)], np.random.default_rng(0)) is model
+    teaching = TeachingRound(lambda models: asked.extend(models) or [])
+    assert distil(model, [vote(model)], np.random.default_rng(0), teaching).model is model
     assert not asked
 
 
@@ -177,8 +180,7 @@ def test_the_model_before_speaks_for_who_is_not_there() -> None:
 
     def accuracy(**more: Any) -> float:
         distil = made(distil_weighing="classes", distil_criterion="none", distil_steps=300, **more)
-        distil = distil.part(Part(lambda _: [], lambda _: None, GOOD))
-        taught = distil(BLANK, votes, np.random.default_rng(0))
+        taught = distil(BLANK, votes, np.random.default_rng(0), TeachingRound(previous=GOOD)).model
         said = X[400:] @ torch.from_numpy(taught["weight"]).T + torch.from_numpy(taught["bias"])
         return float((said.argmax(-1) == Y[400:]).float().mean())
 
@@ -207,7 +209,7 @@ def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
         modules.append(nn.Linear(2, 2))
         return modules[-1]
 
-    votes = [SimpleNamespace(decode=decode, exact=BLANK, weight=1.0, reply=None) for _ in range(7)]
+    votes = [SimpleNamespace(decode=decode, weight=1.0, message=None) for _ in range(7)]
     made(make, distil_steps=3, distil_source=source, distil_proxy=50)(BLANK, votes, np.random.default_rng(0))
     assert len(live) == (14 if source == "inverted" else 7)
     assert (most, len(modules)) == (1, 1), "one decoded, and one module that they and the student take turns with"
@@ -215,8 +217,8 @@ def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
 
 def test_noise_of_privacy_is_not_gone_around() -> None:
     private = DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 2)
-    with pytest.raises(SettingError, match="adds its noise"):
-        Compressed(private, distil=lambda model, *_: model)
+    with pytest.raises(SettingError, match="learn from single updates"):
+        Compressed(private, extensions=[Distillation(DistillationSettings(), ensemble=made())])
 
 
 def test_what_the_server_keeps_no_node_has() -> None:

@@ -14,10 +14,13 @@ from fedpress.client.mod.node_state import Memory
 from fedpress.compression import Layout, SettingError, parse
 from fedpress.compression.frame import read_frame
 from fedpress.compression.updates import apply, version_of
+from fedpress.extensions.catch_up.server import CatchUp
+from fedpress.extensions.catch_up.settings import CatchUpSettings
 from fedpress.protocol.folding import FRAMES
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.downlink.downlink import Downlink, Frames
 from fedpress.server.downlink.model_store import Versions
 
@@ -109,7 +112,15 @@ def test_a_coarser_catching_up_takes_fewer_bytes_and_ends_further_off(model, tmp
     layout, away = Layout.of(models[0]), {}
     for catch_up in (1.0, 2.0):
         versions = Versions(layout, tmp_path, 1 << 30)
-        downlink = Downlink(parse(DOWN), parse("none"), models[0], 0, versions, shared_initial=True, catch_up=catch_up)
+        downlink = Downlink(
+            parse(DOWN),
+            parse("none"),
+            models[0],
+            0,
+            versions,
+            shared_initial=True,
+            hooks=CatchUp(CatchUpSettings(catch_up)),
+        )
         for number, wanted in enumerate(models[1:], 1):
             held = downlink.version
             downlink.advance(wanted, number)
@@ -125,17 +136,21 @@ def test_a_coarser_catching_up_takes_fewer_bytes_and_ends_further_off(model, tmp
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"down": DOWN, "catch_up": 0.0}, "catch-up is above 0, got 0"),
-        ({"down": DOWN, "catch_up": float("nan")}, "catch-up is above 0, got nan"),
-        ({"down": "none", "catch_up": 2.0}, "down 'none' has none"),
-        ({"down": "qsgd(4) | ans", "catch_up": 2.0}, "down 'qsgd\\(4\\) | ans' has none"),
-        ({"down": DOWN, "catch_up": 2.0, "stateless": True}, "nothing to catch up from"),
+        ({"down": "none"}, "down 'none' has none"),
+        ({"down": "qsgd(4) | ans"}, "down 'qsgd\\(4\\) | ans' has none"),
+        ({"down": DOWN, "stateless": True}, "nodes keep state"),
     ],
 )
 def test_catching_up_takes_steps_and_something_held(given: dict, why: str) -> None:
     with pytest.raises(SettingError, match=why) as caught:
-        Compressed(some(), **given)
+        Compressed(some(), extensions=[CatchUp(CatchUpSettings(2.0))], **given)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [0.0, float("nan")])
+def test_a_step_is_a_positive_number(factor: float) -> None:
+    with pytest.raises(SettingError, match="catch-up"):
+        CatchUpSettings(factor)
 
 
 def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:
@@ -211,7 +226,7 @@ def test_a_node_with_an_old_base_gets_a_delta_from_there(make_grid, model) -> No
         if done.number == 3:
             grid.context(1).state = kept[0]
 
-    strategy = Compressed(everyone(), up="topk(0.1) | ans", down=DOWN, min_replies=1, on_round=on_round)
+    strategy = Compressed(everyone(), up="topk(0.1) | ans", down=DOWN, on_round=on_round)
     strategy.start(grid, model_record(model), num_rounds=4)
     frames = [e.frame for e in strategy.ledger if e.round == 4 and e.node == "1" and e.direction == "down"]
     assert len(frames) == 2  # what did not fit, then what did
@@ -243,7 +258,9 @@ def test_stateless_nodes_keep_nothing(shared: bool, make_grid, model) -> None:
 def test_models_that_do_not_fit_are_forgotten_and_replaced_by_key_frames(make_grid, model) -> None:
     layout = Layout.of(model)
     seen = []
-    strategy = Compressed(some(), up=UP, down=DOWN, held_bytes=2 * layout.nbytes, on_round=seen.append)
+    strategy = Compressed(
+        some(), up=UP, down=DOWN, limits=FederationLimits(stored_bytes=2 * layout.nbytes), on_round=seen.append
+    )
     strategy.start(make_grid(NODES), model_record(model), num_rounds=8)
     assert all(done.failures == 0 for done in seen)
     keys = [e for e in strategy.ledger if e.direction == "down" and e.frame >= layout.nbytes]

@@ -21,7 +21,7 @@ from fedpress.compression.weight_masks import ALL
 from fedpress.protocol.messages import LOSSLESS, RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import aggregate, model_record
-from fedpress.server.aggregation.client_update import Bounds, Vote, Work
+from fedpress.server.aggregation.client_update import ClientUpdate, EncodedUpdate, NodeModel
 from fedpress.server.downlink.model_store import Versions
 
 LOSSY = "ef | topk(0.1) | ans"
@@ -309,7 +309,7 @@ def test_an_update_with_nan_fails_its_node_alone(make_grid, floats) -> None:
     assert (len(seen[1].counted), seen[1].failures) == (NODES - 1, 1)
 
 
-@pytest.mark.parametrize("wrong", [{"up": "topc(0.1)"}, {"down": "ef | topk(0.1)"}, {"min_replies": 0}])
+@pytest.mark.parametrize("wrong", [{"up": "topc(0.1)"}, {"down": "ef | topk(0.1)"}])
 def test_wrong_settings_are_refused_at_once(wrong: dict[str, object]) -> None:
     with pytest.raises(SettingError):
         Compressed(FedAvg(), **wrong)
@@ -336,32 +336,23 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
     peaks = {}
     for count in (4, 40):
         with TemporaryDirectory() as folder:
-            versions = Versions(layout, Path(folder), 1 << 30)
-            votes = [
-                Vote(
+            base = NodeModel(model, layout, ALL, Versions(layout, Path(folder), 1 << 30))
+            updates = [
+                ClientUpdate(
                     node=str(i),
                     weight=1.0,
-                    frame=frame,
-                    reply=Message(RecordDict({"m": MetricRecord({"num-examples": 1})}), reply_to=message),
-                    exact=model,
-                    versions=versions,
-                    live=ALL,
-                    layout=layout,
-                    part=layout,
-                    codec=codec,
-                    version=b"",
-                    before=b"",
-                    bounds=Bounds(),
-                    work=Work(),
+                    message=Message(RecordDict({"m": MetricRecord({"num-examples": 1})}), reply_to=message),
+                    encoded=EncodedUpdate(frame, codec, layout, b""),
+                    base=base,
                 )
                 for i in range(count)
             ]
             tracemalloc.start()
-            outcome = aggregate(FedAvg(fraction_evaluate=0.0), 1, votes, message, 1, model)
+            outcome = aggregate(FedAvg(fraction_evaluate=0.0), 1, updates, message, 1, model)
             peaks[count] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert outcome is not None
-        assert len(outcome.votes) == count
+        assert len(outcome.updates) == count
     assert peaks[40] < peaks[4] + layout.nbytes
     assert peaks[40] < 10 * layout.nbytes
 

@@ -8,23 +8,30 @@ from flwr.serverapp.strategy import FedAvg, FedMedian
 
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression.submodels import Slice
-from fedpress.protocol.groups import Groups
+from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
+from fedpress.extensions.mixed_fleet.server import MixedFleet
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.heterogeneous.model_groups import Fleet
 
 
-class Rows(Fleet):
-    """A fleet whose narrow group has the first half of the weight's rows, and no bias."""
+class Rows(NodeGroups):
+    """The narrow group has the first half of the weight's rows, and no bias."""
 
-    def __init__(self, groups: Groups, whole: dict[str, np.ndarray]) -> None:
-        super().__init__(groups, 0, 0, lambda name: None, lambda name, model: {})
+    shown, disjoint = "1", False
+
+    def __init__(self, settings: MixedFleetSettings, whole: dict[str, np.ndarray]) -> None:
+        super().__init__(settings, 0, 0, lambda name: None)
         self.whole = whole
-        self.shown = "1"
 
-    def slices(self, round: int, whole: Any) -> dict[str, Slice]:
-        everything = Slice({name: name for name in whole}, {})
+    def places(self, round: int, model: Any) -> dict[str, Slice]:
+        everything = Slice({name: name for name in model}, {})
         return {"1": everything, "0.5": Slice({"weight": "weight"}, {"weight": (np.arange(20),)})}
+
+
+def two_sizes(model: dict[str, np.ndarray]) -> list[MixedFleet]:
+    settings = MixedFleetSettings("1,0.5")
+    return [MixedFleet(settings, Rows(settings, model), lambda name, model: {})]
 
 
 def federate(grid, model, sizes: dict[int, Any], rounds: int = 3) -> tuple[Compressed, dict[str, np.ndarray]]:
@@ -33,7 +40,7 @@ def federate(grid, model, sizes: dict[int, Any], rounds: int = 3) -> tuple[Compr
     nodes = {"min_train_nodes": 2, "min_available_nodes": 2}
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, **nodes)
     done: list[Any] = []
-    strategy = Compressed(inner, up="none", down="none", fleet=Rows(Groups("1,0.5"), model), on_round=done.append)
+    strategy = Compressed(inner, up="none", down="none", extensions=two_sizes(model), on_round=done.append)
     result = strategy.start(grid, model_record(model), num_rounds=rounds)
     strategy.done = done  # type: ignore[attr-defined]
     return strategy, {name: array.numpy() for name, array in result.arrays.items()}
@@ -97,13 +104,14 @@ def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -
             grid.partition[1] = grid.partition.pop(old)
 
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
-    fleet = Rows(Groups("1,0.5"), model)
-    strategy = Compressed(inner, up="ef | topk(0.1) | ans", down="topk(0.1) | ans", fleet=fleet, on_round=done)
+    strategy = Compressed(
+        inner, up="ef | topk(0.1) | ans", down="topk(0.1) | ans", extensions=two_sizes(model), on_round=done
+    )
     strategy.start(grid, model_record(model), num_rounds=4)
     assert counted[1:] == [{"0", "1"}] * 4
 
 
 def test_strategies_that_look_at_whole_models_are_refused_before_the_run() -> None:
-    fleet = Rows(Groups("1,0.5"), {"weight": np.zeros((40, 30), np.float32)})
+    extensions = two_sizes({"weight": np.zeros((40, 30), np.float32)})
     with pytest.raises(SettingError, match="groups are averaged by FedAvg"):
-        Compressed(FedMedian(), fleet=fleet)
+        Compressed(FedMedian(), extensions=extensions)

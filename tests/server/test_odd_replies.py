@@ -14,6 +14,8 @@ from fedpress.common.errors import FedpressError, SettingError
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.aggregation.client_update import FederationLimits
+from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.rate_control.policies import Policy
 
 from .conftest import DirectGrid, make_app
@@ -185,11 +187,11 @@ def test_why_nobody_counts_is_said_in_one_line(make_grid, floats) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"exclude": "head.*"}, "head"), ({"resume": True}, "checkpoint"), ({"max_norm": 0}, "max-norm")],
+    [({"exclude": "head.*"}, "head"), ({"limits": {"max_norm": 0}}, "max-norm")],
 )
 def test_a_setting_that_cannot_be_meant_is_refused(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(SettingError, match=says):
-        Compressed(FedAvg(), **wrong)
+        Compressed(FedAvg(), **{key: FederationLimits(**v) if key == "limits" else v for key, v in wrong.items()})
 
 
 def test_a_model_of_nothing_is_said_to_be_one(make_grid) -> None:
@@ -206,7 +208,7 @@ def test_a_policy_without_a_text_of_its_own_can_be_resumed(make_grid, model, tmp
             return parse(UP)
 
     for rounds, resume in ((1, False), (2, True)):
-        strategy = Compressed(everyone(), up=Own(), down=DOWN, checkpoint=tmp_path, resume=resume)
+        strategy = Compressed(everyone(), up=Own(), down=DOWN, checkpoint=CheckpointSettings(tmp_path, resume=resume))
         strategy.start(make_grid(NODES), model_record(model), num_rounds=rounds)
 
 

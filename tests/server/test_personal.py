@@ -17,10 +17,15 @@ from fedpress.common.errors import SettingError
 from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.frame import read_frame
 from fedpress.compression.tensor_patterns import chosen
+from fedpress.extensions.distillation.server import Distillation
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.personal_layers.model_split import ModelSplit
+from fedpress.extensions.personal_layers.server import PersonalLayers
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.downlink.personal_layers import Personal
+from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.workloads.models import CharacterGRU, cnnbn, mlp, resnet18
 
 from .conftest import DirectGrid, make_app
@@ -70,14 +75,17 @@ def test_patterns_that_mean_nothing_or_all_are_refused(patterns: tuple[str, ...]
         names(mlp(0.0), *patterns)
 
 
+def stays(*patterns: str) -> list[PersonalLayers]:
+    return [PersonalLayers(PersonalLayersSettings(",".join(patterns)))]
+
+
 def test_what_does_not_go_together_is_refused() -> None:
-    for more in ({"stateless": True}, {"distil": lambda w, *_: w}):
-        with pytest.raises(SettingError, match="personal"):
-            Compressed(fedavg(), personal=("head",), **more)
-    with pytest.raises(SettingError, match="nothing personal"):
-        Compressed(FedXgbBagging(), personal=("head",))
-    with pytest.raises(SettingError, match="a sequence of patterns"):
-        Compressed(fedavg(), personal="head")
+    with pytest.raises(SettingError, match="personal_layers needs that nodes keep state"):
+        Compressed(fedavg(), extensions=stays("head"), stateless=True)
+    with pytest.raises(SettingError, match="personal_layers prevents"):
+        Compressed(fedavg(), extensions=[*stays("head"), Distillation(DistillationSettings())])
+    with pytest.raises(SettingError, match="no extensions"):
+        Compressed(FedXgbBagging(), extensions=stays("head"))
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -90,7 +98,9 @@ def test_they_stay_on_the_node_and_lose_nothing(down: str, *, shared: bool, make
     grid.before = lambda message: dice.random() > 0.1
     grid.after = lambda reply: dice.random() > 0.25
     inner = fedavg()
-    strategy = Compressed(inner, up=LOSSY, down=down, key="uniform(8) | ans", personal=OWN, shared_initial=shared)
+    strategy = Compressed(
+        inner, up=LOSSY, down=down, key="uniform(8) | ans", extensions=stays(*OWN), shared_initial=shared
+    )
     result = strategy.start(grid, model_record(model), num_rounds=12)
     assert [*result.arrays] == [*model]
     for name in OWN:  # the server never learns of them
@@ -122,9 +132,9 @@ def test_none_of_them_travels_but_once(make_grid, model) -> None:
         return True
 
     grid.after = after
-    strategy = Compressed(fedavg(1.0), up=LOSSY, down="none", personal=OWN)
+    strategy = Compressed(fedavg(1.0), up=LOSSY, down="none", extensions=stays(*OWN))
     strategy.start(grid, model_record(model), num_rounds=4)
-    first = Personal.of(model, OWN).frame
+    first = ModelSplit.of(model, OWN).frame
     for node in grid.contexts:
         orders = [m for m in grid.sent if m.metadata.dst_node_id == node and m.content[RECORD_NAME]["ask"] == "work"]
         lengths = [message.content[RECORD_NAME]["own"] for message in orders]
@@ -148,7 +158,7 @@ def test_what_is_shared_is_learned_as_without_them(make_grid, model) -> None:
         # The app's noise is drawn tensor by tensor: shared tensors stand first.
         ordered = {name: initial[name] for name in ("weight", "scale", "bias", "steps") if name in initial}
         grid = make_grid(NODES)
-        strategy = Compressed(fedavg(), up=LOSSY, down=DOWN, personal=patterns, seed=2)
+        strategy = Compressed(fedavg(), up=LOSSY, down=DOWN, extensions=stays(*patterns), seed=2)
         models.append(strategy.start(grid, model_record(ordered), num_rounds=4).arrays)
     for name in rest:
         np.testing.assert_array_equal(models[0][name].numpy(), models[1][name].numpy())
@@ -166,7 +176,7 @@ def test_a_node_that_lost_its_state_begins_anew(make_grid, model, *, shared: boo
             grid.context(1).state = RecordDict()
 
     inner = fedavg(1.0)
-    Compressed(inner, up=LOSSY, down=DOWN, personal=OWN, shared_initial=shared, on_round=forget).start(
+    Compressed(inner, up=LOSSY, down=DOWN, extensions=stays(*OWN), shared_initial=shared, on_round=forget).start(
         grid, model_record(model), num_rounds=4
     )
     assert [done.failures for done in seen] == [0] * 5
@@ -179,7 +189,9 @@ def test_an_initial_model_that_is_not_the_server_s_is_replaced(make_grid, model)
     other = {f"{number}": np.ones(3, np.float32) for number in range(9)}
     grid = make_grid(NODES, app=make_app(compress(initial=lambda _: other)))
     seen = []
-    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, personal=OWN, shared_initial=True, on_round=seen.append)
+    strategy = Compressed(
+        fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN), shared_initial=True, on_round=seen.append
+    )
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [len(done.counted) for done in seen[1:]] == [NODES] * 2
     assert own(grid, 0)["steps"] == model["steps"] + 2
@@ -192,7 +204,7 @@ def test_personal_values_alone_lost_are_asked_for(make_grid, model) -> None:
         if done.number == 1:
             del grid.context(2).state[f"{RECORD_NAME}.own"]
 
-    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, personal=OWN, on_round=forget)
+    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN), on_round=forget)
     strategy.start(grid, model_record(model), num_rounds=3)
     assert own(grid, 2)["steps"] == model["steps"] + 2
 
@@ -203,7 +215,9 @@ def test_privacy_s_noise_is_added_to_what_is_shared_alone(name: str, make_grid, 
     make = getattr(flower, f"DifferentialPrivacy{name}")
     inner = make(fedavg(1.0), noise_multiplier=0.4, num_sampled_clients=NODES, **norm)
     grid = make_grid(NODES)
-    result = Compressed(inner, up=LOSSY, down=DOWN, personal=("bias",)).start(grid, model_record(floats), num_rounds=2)
+    result = Compressed(inner, up=LOSSY, down=DOWN, extensions=stays("bias")).start(
+        grid, model_record(floats), num_rounds=2
+    )
     np.testing.assert_array_equal(result.arrays["bias"].numpy(), floats["bias"])
     assert not np.array_equal(result.arrays["weight"].numpy(), floats["weight"])
     assert not np.array_equal(own(grid, 0)["bias"], floats["bias"])
@@ -219,8 +233,8 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
             if done.number == stop + 1:
                 raise Stop
 
-        terms = {"up": LOSSY, "down": DOWN, "personal": OWN, "seed": 5}
-        return Compressed(fedavg(), **terms, checkpoint=folder, resume=resume, on_round=on_round)
+        terms = {"up": LOSSY, "down": DOWN, "extensions": stays(*OWN), "seed": 5}
+        return Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round)
 
     def saved(grid: DirectGrid) -> DirectGrid:
         kept: list[dict[int, RecordDict]] = []
@@ -259,7 +273,7 @@ def test_what_training_spoils_is_not_kept() -> None:
 
 def test_frames_of_personal_tensors_are_exact() -> None:
     initial = {name: tensor.numpy() for name, tensor in cnnbn(0.0).state_dict().items()}
-    parts = Personal.of(initial, ("norm", "head"))
+    parts = ModelSplit.of(initial, ("norm", "head"))
     back = parse("none").decode(parts.frame, parts.layout)
     assert {name: array.tobytes() for name, array in back.items()} == {n: a.tobytes() for n, a in parts.own.items()}
     assert list(parts.whole(parts.shared(initial))) == list(initial)

@@ -7,14 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.server.distillation import Distilling, Knows, Teacher, proxy_of, scores_of
+from fedpress.extensions.distillation.ensemble import Teacher, scores_of
+from fedpress.extensions.distillation.proxies import proxy_of
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.distillation.teacher_weights import Knows
 
 PICTURES = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 SHAPES = [(1, 12, 12), (3, 8, 10), (6, 30), (5,)]
 
 
 def make(x: Tensor, teachers: list[Teacher] | None = None, seed: int = 0, **settings) -> Tensor:
-    return proxy_of(x, Distilling(**settings), "cpu")(teachers or [], np.random.default_rng(seed))
+    return proxy_of(x, DistillationSettings(**settings), "cpu")(teachers or [], np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

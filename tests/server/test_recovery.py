@@ -12,6 +12,7 @@ from fedpress.compression import SettingError
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.object_state import put_back, take_apart
+from fedpress.server.checkpointing.recovery import CheckpointSettings
 
 from .conftest import DirectGrid
 
@@ -62,7 +63,9 @@ def test_a_federation_goes_on_as_if_nothing_had_been(name: str, crash: int, make
             if done.number == stop + 1:
                 raise Stop
 
-        return Compressed(inner, up=UP, down=DOWN, seed=5, checkpoint=folder, resume=resume, on_round=on_round)
+        return Compressed(
+            inner, up=UP, down=DOWN, seed=5, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round
+        )
 
     def saved(grid: DirectGrid) -> DirectGrid:
         """Give the grid the two methods of an engine that keeps its nodes' states."""
@@ -99,15 +102,18 @@ def test_what_cannot_be_saved_is_refused_before_round_one(make_grid, model, tmp_
             self.socket = object()
 
     with pytest.raises(SettingError, match=r"Secretive\.socket is a object"):
-        Compressed(Secretive(), checkpoint=tmp_path).start(make_grid(3), model_record(model), num_rounds=1)
+        Compressed(Secretive(), checkpoint=CheckpointSettings(tmp_path)).start(
+            make_grid(3), model_record(model), num_rounds=1
+        )
 
 
 def test_other_checkpoints_are_not_written_over(make_grid, model, tmp_path: Path) -> None:
-    def federation(**more: object) -> Compressed:
-        return Compressed(FedAvg(fraction_evaluate=0.0), checkpoint=tmp_path, **more)
+    def federation(*, resume: bool = False, **more: object) -> Compressed:
+        checkpoint = CheckpointSettings(tmp_path, resume=resume)
+        return Compressed(FedAvg(fraction_evaluate=0.0), checkpoint=checkpoint, **more)
 
     federation().start(make_grid(3), model_record(model), num_rounds=1)
-    with pytest.raises(SettingError, match="go on from them with resume"):
+    with pytest.raises(SettingError, match="resume"):
         federation().start(make_grid(3), model_record(model), num_rounds=1)
     with pytest.raises(SettingError, match="of a run with seed 0: resumed with 1"):
         federation(resume=True, seed=1).start(make_grid(3), model_record(model), num_rounds=1)

@@ -12,6 +12,7 @@ from fedpress.compression import Layout, parse
 from fedpress.protocol.messages import RECORD_NAME, answer_of
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
+from fedpress.server.aggregation.client_update import FederationLimits
 
 from .conftest import DirectGrid, copy
 
@@ -66,7 +67,9 @@ def test_what_cannot_be_is_refused_and_named(
 
     grid.after = spoil
     seen = []
-    strategy = Compressed(everyone(kind), up=UP, down=DOWN, max_norm=100.0, on_round=seen.append)
+    strategy = Compressed(
+        everyone(kind), up=UP, down=DOWN, limits=FederationLimits(max_norm=100.0), on_round=seen.append
+    )
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
     assert f"node {EVIL}: its reply is refused" in caplog.text
@@ -112,7 +115,7 @@ def test_the_sum_is_never_applied_half(make_grid, model) -> None:
 
     grid.after = spoil
     seen = []
-    strategy = Compressed(everyone(), up=UP, down=DOWN, min_replies=4, on_round=seen.append)
+    strategy = Compressed(everyone(), up=UP, down=DOWN, limits=FederationLimits(min_replies=4), on_round=seen.append)
     strategy.start(grid, model_record(model), num_rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (4, 2 * NODES - 4)
 

@@ -14,12 +14,17 @@ from fedpress.client.mod.node_state import Memory
 from fedpress.common.errors import SettingError
 from fedpress.compression import Layout, parse
 from fedpress.compression.weight_masks import Live, prunable
+from fedpress.extensions.distillation.server import Distillation
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.personal_layers.server import PersonalLayers
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.extensions.sparsity.layer_densities import counts
+from fedpress.extensions.sparsity.server import Sparsity
+from fedpress.extensions.sparsity.settings import SparsitySettings
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.sparse.layer_densities import counts
-from fedpress.server.sparse.mask_updates import Sparsifier
-from fedpress.server.sparse.settings import Sparsifying
+from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.settings import resolve
 
 from .conftest import DirectGrid, make_app
@@ -28,8 +33,12 @@ NODES = 5
 UP, DOWN = "ef | topk(0.3) | ans", "topk(0.5) | ans"
 
 
-def gradual(rounds: str = "2:8", every: int = 2, sparsity: float = 0.8) -> Sparsifier:
-    return Sparsifier(Sparsifying("gradual", sparsity, rounds, every))
+def gradual(rounds: str = "2:8", every: int = 2, sparsity: float = 0.8) -> list[Sparsity]:
+    return [Sparsity(SparsitySettings("gradual", sparsity, rounds, every))]
+
+
+def bias_stays() -> PersonalLayers:
+    return PersonalLayers(PersonalLayersSettings("bias"))
 
 
 def fedavg(share: float = 0.67) -> FedAvg:
@@ -65,7 +74,7 @@ def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
         down=down,
         key="uniform(8) | ans",
         shared_initial=shared,
-        sparsify=gradual(),
+        extensions=gradual(),
         on_round=seen.append,
     )
     strategy.start(grid, model_record(model), num_rounds=10)
@@ -99,7 +108,7 @@ def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
         return True
 
     grid.after = after
-    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, sparsify=gradual("1:12", 2), on_round=seen.append)
+    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, extensions=gradual("1:12", 2), on_round=seen.append)
     strategy.start(grid, model_record(model), num_rounds=25)
     live = Live.of(seen[-1].model, layout)
     always = np.concatenate([live.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
@@ -129,7 +138,7 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
         FedAvg(fraction_train=1.0, fraction_evaluate=0.0),
         up=UP,
         down=DOWN,
-        sparsify=gradual("2:6", 1),
+        extensions=gradual("2:6", 1),
         on_round=seen.append,
     )
     strategy.start(grid, model_record(model), num_rounds=8)
@@ -150,7 +159,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
     arguments = {"FedAvgM": {"server_momentum": 0.9}, "QFedAvg": {"client_learning_rate": 0.1}}.get(name, {})
     inner = getattr(flower, name)(fraction_train=1.0, fraction_evaluate=0.0, **arguments)
     seen = []
-    strategy = Compressed(inner, up=UP, down=DOWN, sparsify=gradual("1:3", 1), on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual("1:3", 1), on_round=seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=6)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[3].model))
     assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
@@ -159,7 +168,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
 def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
     inner = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(1.0), 0.5, 1.0, NODES)
     seen = []
-    strategy = Compressed(inner, up=UP, down=DOWN, sparsify=gradual("1:2", 1), on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual("1:2", 1), on_round=seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=4)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[2].model))
 
@@ -179,14 +188,14 @@ def test_layers_keep_shares_by_their_axes() -> None:
 
 
 def test_the_schedule_ends_where_it_should() -> None:
-    rule = Sparsifying("gradual", 0.9, "3:11", 4)
+    rule = SparsitySettings("gradual", 0.9, "3:11", 4)
     assert [number for number in range(1, 20) if rule.changes(number)] == [3, 7, 11]
     shares = [rule.share_dead(number) for number in (2, 3, 7, 11, 30)]
     assert shares[0] == 0.0
     assert shares == sorted(shares)
     assert shares[3:] == [0.9, 0.9]
     assert shares[2] - shares[1] > shares[3] - shares[2]  # a cubic: fast at first
-    assert not any(Sparsifying().changes(number) for number in range(30))
+    assert not any(SparsitySettings().changes(number) for number in range(30))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +210,7 @@ def test_the_schedule_ends_where_it_should() -> None:
 )
 def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
-        Sparsifying(**given)
+        SparsitySettings(**given)
 
 
 def test_a_run_is_long_enough_for_its_sparsity() -> None:
@@ -213,10 +222,10 @@ def test_a_run_is_long_enough_for_its_sparsity() -> None:
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    with pytest.raises(SettingError, match="distil changes every weight"):
-        Compressed(fedavg(), sparsify=gradual(), distil=lambda w, *_: w)
-    with pytest.raises(SettingError, match="no sparsify"):
-        Compressed(FedXgbBagging(), sparsify=gradual())
+    with pytest.raises(SettingError, match="distillation needs that every weight may change"):
+        Compressed(fedavg(), extensions=[*gradual(), Distillation(DistillationSettings())])
+    with pytest.raises(SettingError, match="no extensions"):
+        Compressed(FedXgbBagging(), extensions=gradual())
 
 
 @pytest.mark.parametrize("crash", [1, 3])
@@ -229,8 +238,8 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
             if done.number == stop + 1:
                 raise Stop
 
-        terms = {"up": UP, "down": DOWN, "sparsify": gradual("1:4", 1), "personal": ("bias",), "seed": 5}
-        return Compressed(fedavg(), **terms, checkpoint=folder, resume=resume, on_round=on_round)
+        terms = {"up": UP, "down": DOWN, "extensions": [*gradual("1:4", 1), bias_stays()], "seed": 5}
+        return Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round)
 
     def saved(grid: DirectGrid) -> DirectGrid:
         kept: list[dict[int, RecordDict]] = []
@@ -249,7 +258,7 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
     result = federation(tmp_path / "killed", -9, resume=True).start(grids[1], model_record(model), num_rounds=6)
     for name in model:
         assert result.arrays[name].numpy().tobytes() == expected.arrays[name].numpy().tobytes()
-    terms = {"up": UP, "down": DOWN, "personal": ("bias",), "seed": 5}
-    other = Compressed(fedavg(), **terms, checkpoint=tmp_path / "killed", resume=True)
-    with pytest.raises(SettingError, match="sparsify"):
+    terms = {"up": UP, "down": DOWN, "extensions": [bias_stays()], "seed": 5}
+    other = Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(tmp_path / "killed", resume=True))
+    with pytest.raises(SettingError, match="sparsity"):
         other.start(grids[1], model_record(model), num_rounds=6)

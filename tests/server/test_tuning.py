@@ -11,11 +11,15 @@ from torch import nn
 from fedpress.common.rng import derive
 from fedpress.compression import Layout, SettingError, Update, parse
 from fedpress.compression.updates import apply
+from fedpress.extensions.distillation.acceptance import on_agreement
+from fedpress.extensions.distillation.delta_tuning import Tuning
+from fedpress.extensions.distillation.distillation import load
+from fedpress.extensions.distillation.ensemble import scores_of
+from fedpress.extensions.distillation.server import Distillation
+from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.distillation import Tuning, scores_of
-from fedpress.server.distillation.acceptance import on_agreement
-from fedpress.server.distillation.distillation import load
+from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions
 
@@ -48,10 +52,18 @@ def test_the_tuned_model_is_no_further_at_no_more_bytes(down: str, keep: bool, t
     exact = weights(1)
     links = []
     for number, tune in enumerate((None, Tuning(make, PROXY, 10))):
+        hooks = Distillation(DistillationSettings(), tuning=tune)
         versions = Versions(Layout.of(exact), tmp_path / str(number), 1 << 30)
         (tmp_path / str(number)).mkdir()
         link = Downlink(
-            parse(down), parse("none"), weights(0), 5, versions, shared_initial=True, stateless=not keep, tune=tune
+            parse(down),
+            parse("none"),
+            weights(0),
+            5,
+            versions,
+            shared_initial=True,
+            stateless=not keep,
+            hooks=hooks,
         )
         link.advance(exact, 1)
         links.append(link)
@@ -93,9 +105,8 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
             down=DOWN,
             stateless=stateless,
             shared_initial=stateless,
-            tune=Tuning(make, PROXY, 3),
-            checkpoint=folder,
-            resume=resume,
+            extensions=[Distillation(DistillationSettings(), tuning=Tuning(make, PROXY, 3))],
+            checkpoint=CheckpointSettings(folder, resume=resume),
             on_round=on_round,
         )
 
@@ -116,5 +127,5 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
 
 @pytest.mark.parametrize("terms", [{"down": "none"}, {"down": DOWN, "stateless": True}], ids=str)
 def test_where_there_are_no_deltas_it_is_refused(terms: dict) -> None:
-    with pytest.raises(SettingError, match="lossy deltas"):
-        Compressed(FedAvg(), tune=Tuning(make, PROXY, 3), **terms)
+    with pytest.raises(SettingError, match="distillation needs that nodes are sent deltas"):
+        Compressed(FedAvg(), extensions=[Distillation(DistillationSettings(), tuning=Tuning(make, PROXY, 3))], **terms)

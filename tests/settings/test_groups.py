@@ -5,12 +5,12 @@ from collections import Counter
 import pytest
 
 from fedpress.common.errors import SettingError
-from fedpress.protocol.groups import Groups
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
 from fedpress.simulations.settings import resolve
 
 
 def test_nodes_are_dealt_out_by_share_and_seed() -> None:
-    groups = Groups("1:0.5,0.5:0.2,0.25:0.3")
+    groups = MixedFleetSettings("1:0.5,0.5:0.2,0.25:0.3")
     dealt = [groups.deal(node, 100, 7).name for node in range(100)]
     assert Counter(dealt) == {"1": 50, "0.5": 20, "0.25": 30}
     assert dealt == [groups.deal(node, 100, 7).name for node in range(100)]
@@ -22,16 +22,16 @@ def test_nodes_are_dealt_out_by_share_and_seed() -> None:
     [({"width": 1}, "1"), ({"width": 0.7}, "0.5"), ({"width": 0.1}, "0.25"), ({}, "0.25"), ({"width": 0.25}, "0.25")],
 )
 def test_a_device_gets_the_widest_that_it_can_run(said: dict[str, object], group: str) -> None:
-    assert Groups("1,0.5,0.25").choose(said).name == group
+    assert MixedFleetSettings("1,0.5,0.25").choose(said).name == group
 
 
 def test_a_device_runs_one_of_the_run_s_models() -> None:
-    groups = Groups("cnn,lenet")
+    groups = MixedFleetSettings("cnn,lenet")
     assert groups.choose({"model": "lenet"}).model == "lenet"
     with pytest.raises(SettingError, match="one of the run's, cnn, lenet; got mlp"):
         groups.choose({"model": "mlp"})
     with pytest.raises(SettingError, match="is a number, got 'half'"):
-        Groups("1,0.5").choose({"width": "half"})
+        MixedFleetSettings("1,0.5").choose({"width": "half"})
 
 
 @pytest.mark.parametrize(

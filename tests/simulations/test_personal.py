@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fedpress.common.errors import SettingError
-from fedpress.server.personal.accuracy_summary import spread
-from fedpress.server.personal.settings import Personalising
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.server.run.accuracy_summary import spread
 from fedpress.server.run.recorder import Recorder
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
@@ -105,7 +105,7 @@ def test_spread_is_of_nodes() -> None:
 
 
 def test_what_cannot_work_is_refused() -> None:
-    assert Personalising(personal=" head, conv*,").patterns == ("head", "conv*")
+    assert PersonalLayersSettings(personal=" head, conv*,").patterns == ("head", "conv*")
     with pytest.raises(SettingError, match="with finetune-epochs, holdout is above 0"):
         resolve({"finetune-epochs": 1})
     with pytest.raises(SettingError, match=r"finetune-share is in \(0, 1\], got 0"):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.server.sparse.layer_densities import share_dead
+from fedpress.extensions.sparsity.layer_densities import share_dead
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 

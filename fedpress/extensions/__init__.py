@@ -1,0 +1,42 @@
+"""Features that join the rounds of a federation: a package for each, and a line in `EXTENSIONS`.
+
+The package holds `settings.py` with the class `NameSettings`, by the extension's name in capitals; `server.py` with
+`build(settings, context)`, which returns the `Extension` that joins the rounds on the server; and `client.py` where the
+extension has a part on nodes. The core finds them here and knows no extension by name. Nothing of a package is imported
+before it is needed: a node needs no server.
+"""
+
+from importlib import import_module
+from types import ModuleType
+from typing import ClassVar
+
+EXTENSIONS = {  # name -> package, in the order in which they run
+    "catch_up": "fedpress.extensions.catch_up",
+    "distillation": "fedpress.extensions.distillation",
+    "mixed_fleet": "fedpress.extensions.mixed_fleet",
+    "personal_layers": "fedpress.extensions.personal_layers",
+    "sparsity": "fedpress.extensions.sparsity",
+}
+
+
+class ExtensionSettings:
+    """Base of the frozen dataclasses that configure extensions."""
+
+    files: ClassVar[tuple[str, ...]] = ()  # names of the files that the extension writes to the run's folder
+
+    @property
+    def enabled(self) -> bool:
+        """Whether a run with these settings has the extension."""
+        raise NotImplementedError
+
+
+def load(name: str, part: str) -> ModuleType:
+    """Return the module `part` of the extension `name`: "settings", "server" or "client"."""
+    return import_module(f"{EXTENSIONS[name]}.{part}")
+
+
+def settings_class(name: str) -> type[ExtensionSettings]:
+    """Return the class of an extension's settings."""
+    words = "".join(word.capitalize() for word in name.split("_"))
+    found: type[ExtensionSettings] = getattr(load(name, "settings"), f"{words}Settings")
+    return found

@@ -1,0 +1,110 @@
+"""Where the inputs come from that teachers and student are compared on: real ones, or such as are made up.
+
+A proxy is a function (the round's teachers, generator) -> inputs (n, ...). Another kind is one class more.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedpress.common.errors import SettingError
+from fedpress.extensions.distillation.augmentation import collage
+from fedpress.extensions.distillation.ensemble import Teacher
+from fedpress.extensions.distillation.image_folder import dead_leaves
+from fedpress.extensions.distillation.invert import invert
+from fedpress.extensions.distillation.settings import DistillationSettings
+
+
+class Teachers(Protocol):
+    """A round's teachers: each is decoded when it is its turn, and let go before the next."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Teacher]: ...
+
+
+Proxy = Callable[[Teachers, np.random.Generator], Tensor]
+
+_HOW = (
+    "hold some examples back with distil-source=held-out and distil-proxy, name a folder of unlabelled inputs with "
+    "distil-source=folder:PATH, or have some made up with distil-source=noise or inverted"
+)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Inputs that are there, some of them mixed into others."""
+
+    x: Tensor  # (n, ...)
+    mixed: float  # share that makes room for mixtures of the rest
+
+    def __call__(self, teachers: Teachers, rng: np.random.Generator) -> Tensor:
+        order = generator(rng)
+        count = int(len(self.x) * self.mixed)
+        if not count:
+            return self.x
+        kept = torch.randperm(len(self.x), generator=order)[count:]
+        return torch.cat([self.x[kept], collage(self.x, count, order)])
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Dead leaves, Baradad et al. 2021, https://arxiv.org/abs/2106.05963: noise with edges, as pictures have."""
+
+    shape: tuple[int, ...]  # of an input
+    count: int
+
+    def __call__(self, teachers: Teachers, rng: np.random.Generator) -> Tensor:
+        return dead_leaves(self.count, self.shape, generator(rng))
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """Noise that each teacher in turn turns into what it takes for one of its classes."""
+
+    shape: tuple[int, ...]
+    count: int
+    steps: int
+    device: str
+
+    def __call__(self, teachers: Teachers, rng: np.random.Generator) -> Tensor:
+        order = generator(rng)
+        parts = []
+        for number, teacher in enumerate(teachers):
+            share = self.count * (number + 1) // len(teachers) - self.count * number // len(teachers)
+            start = dead_leaves(share, self.shape, order)
+            parts.append(invert(teacher, start, self.steps, order, self.device))
+        return torch.cat(parts)
+
+
+def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
+    """Return the proxy that the settings ask for; `x` (n, ...) is what there is, and says what an input looks like.
+
+    Raises
+    ------
+    SettingError
+        If there is nothing to teach on, or it cannot be made up for inputs of this kind.
+    """
+    shape, count = tuple(x.shape[1:]), settings.distil_proxy
+    if settings.distil_source in ("noise", "inverted"):
+        if not x.dtype.is_floating_point:
+            raise SettingError(
+                f"distil-source {settings.distil_source!r} makes up inputs of real numbers, these are {x.dtype}: {_HOW}"
+            )
+        if settings.distil_source == "noise":
+            return Noise(shape, count)
+        return Inverted(shape, count, settings.distil_inversion, device)
+    if len(x) < 2:
+        raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
+    if settings.distil_mixed and not x.dtype.is_floating_point:
+        raise SettingError(f"distil-mixed mixes inputs of real numbers, these are {x.dtype}: leave it at 0")
+    return Given(x, settings.distil_mixed)
+
+
+def generator(rng: np.random.Generator) -> torch.Generator:
+    """Return torch's generator that follows from numpy's."""
+    return torch.Generator().manual_seed(int(rng.integers(2**63)))

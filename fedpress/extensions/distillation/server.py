@@ -1,0 +1,105 @@
+"""Distillation on the server: the round's models teach their average, and deltas are aimed by what models answer."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from fedpress.common.errors import SettingError
+from fedpress.common.rng import derive
+from fedpress.compression import Update
+from fedpress.extensions.distillation.delta_tuning import Tuning
+from fedpress.extensions.distillation.distillation import EnsembleDistillation, Taught, TeachingRound
+from fedpress.extensions.distillation.group_distillation import teach_groups
+from fedpress.extensions.distillation.proxies import proxy_of
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.extension import BuildContext, Extension, Property, RoundContext
+from fedpress.server.strategy.round_record import Round
+
+
+class Distillation(Extension):
+    """Replaces the averaged model by a taught one where that is better, and tunes what deltas are aimed at.
+
+    Parameters
+    ----------
+    settings : how
+    ensemble : teaches the averaged model; None if nobody does
+    tuning : tunes deltas; None if they are aimed at the exact model
+    """
+
+    name = "distillation"
+    settings: DistillationSettings
+
+    def __init__(
+        self,
+        settings: DistillationSettings,
+        ensemble: EnsembleDistillation | None = None,
+        tuning: Tuning | None = None,
+    ) -> None:
+        self.settings = settings
+        self._ensemble = ensemble
+        self._tuning = tuning
+        self._facts: dict[str, Any] = {}  # of this round
+
+    @property
+    def needs(self) -> frozenset[Property]:
+        needs = {Property.WHOLE_MODEL, Property.FREE_WEIGHTS}
+        if self._ensemble is not None:
+            needs |= {Property.PLAIN_UPDATES}
+        if self._tuning is not None:
+            needs |= {Property.ONE_MODEL, Property.LOSSY_DELTAS}
+        return frozenset(needs)
+
+    def after_aggregation(self, model: Update, context: RoundContext) -> Update:
+        if self._ensemble is None:
+            return model
+        taught = self._teach(self._ensemble, model, context) if context.updates else Taught(model)
+        self._facts = {"distilled": taught.model is not model, "distillation": taught.facts}
+        return taught.model
+
+    def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
+        if self._tuning is None:
+            return aim
+        return self._tuning(aim, context.code, derive(context.seed, "tune", context.round))
+
+    def round_facts(self, done: Round) -> Mapping[str, Any]:
+        return self._facts
+
+    def _teach(self, ensemble: EnsembleDistillation, model: Update, context: RoundContext) -> Taught:
+        rng = derive(context.seed, "distil", context.number)
+        teaching = TeachingRound(context.ask, context.previous if context.number > 1 else None)
+        groups = context.models.groups
+        if groups is None:
+            return ensemble(model, context.updates, rng, teaching)
+        ensemble = replace(ensemble, teacher=lambda update: groups.module(update.base.group))
+        if not groups.disjoint:  # all that teach, whatever their part of the model, teach the whole
+            return ensemble(model, context.updates, rng, teaching)
+        students = {name: replace(ensemble, make=partial(ensemble.make, name)) for name in groups.names}
+        return teach_groups(students, context.models.places, model, context.updates, rng, teaching)
+
+
+def build(settings: DistillationSettings, context: BuildContext) -> Distillation:
+    """Return the extension that `settings` describe."""
+    task, device = context.task, context.device
+    ensemble = tuning = None
+    if settings.distil:
+        guard = _part(task, "guard")
+        proxy = proxy_of(_part(task, "proxy").x, settings, device)
+        ensemble = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
+    if settings.distil_tune:
+        # The teachers of a round are not asked for its downlink.
+        source = "noise" if settings.distil_source == "inverted" else settings.distil_source
+        make_proxy = proxy_of(_part(task, "proxy").x, replace(settings, distil_source=source), device)
+        proxy_data = make_proxy([], derive(context.seed, "tune"))
+        tuning = Tuning(task.model, proxy_data, settings.distil_tune, device)
+    return Distillation(settings, ensemble, tuning)
+
+
+def _part(task: Any, name: str) -> Any:
+    if not hasattr(task, name):
+        raise SettingError(
+            f"distillation needs the task's {name}, with x and y, which show what examples look like even if there are "
+            f"none: {type(task).__name__} has no {name}"
+        )
+    return getattr(task, name)

@@ -1,0 +1,54 @@
+"""Groups of nodes as a run's settings name them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fedpress.common.errors import SettingError
+from fedpress.compression import Update
+from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.server.downlink.models import ModelGroups
+
+MakeModule = Callable[[str], Any]  # a group's name -> a module for its model; empty for the whole model
+
+
+class NodeGroups(ModelGroups):
+    """Groups of nodes, and the server's model that all of their models are parts of.
+
+    Parameters
+    ----------
+    settings : which groups there are
+    clients, seed : of the run; virtual nodes are dealt out by these
+    make : returns the module of a group
+    """
+
+    whole: Update  # the server's model before the first round
+
+    def __init__(self, settings: MixedFleetSettings, clients: int, seed: int, make: MakeModule) -> None:
+        self.settings = settings
+        self.names = tuple(group.name for group in settings.all)
+        self.asks = not settings.dealt
+        self._clients, self._seed = clients, seed
+        self._make = make
+        self._joined: dict[str, str] = {}  # node -> group, of devices that answered what they run
+
+    def join(self, node: str, answer: Mapping[str, object]) -> str:
+        try:
+            self._joined[node] = self.settings.choose(answer).name
+        except SettingError as error:
+            return str(error)
+        return ""
+
+    def group(self, node: str) -> str:
+        if self.asks:
+            return self._joined[node]
+        return self.settings.deal(int(node), self._clients, self._seed).name
+
+    def module(self, name: str) -> Any:
+        return self._make(name)
+
+    def dump_state(self) -> Mapping[str, Any]:
+        """Return what `load_state` needs, besides the models."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `dump_state` returned."""

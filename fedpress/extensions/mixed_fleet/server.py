@@ -1,0 +1,100 @@
+"""Groups of nodes that have models of their own, on the server."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flwr.serverapp.strategy import Strategy
+from torch import nn
+
+from fedpress.common.errors import SettingError
+from fedpress.compression import Update
+from fedpress.compression.model.narrow import narrow
+from fedpress.extensions.mixed_fleet.architectures import Architectures
+from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
+from fedpress.extensions.mixed_fleet.settings import Group, MixedFleetSettings
+from fedpress.extensions.mixed_fleet.widths import Widths
+from fedpress.server.aggregation.aggregate import STREAMING
+from fedpress.server.downlink.models import ModelGroups
+from fedpress.server.extension import BuildContext, Extension, FederationTerms, Property
+from fedpress.server.strategy.round_record import Round
+
+Evaluate = Callable[[str, Update], Mapping[str, Any]]
+
+
+class MixedFleet(Extension):
+    """Gives each group of nodes the part of the server's model that is the group's.
+
+    Parameters
+    ----------
+    settings : which groups there are
+    groups : where their models lie in the server's
+    evaluate : returns the scores of a group's model on the test set, given the group's name and the model
+    """
+
+    name = "mixed_fleet"
+    settings: MixedFleetSettings
+    needs = frozenset({Property.ONE_MODEL})  # there can be one division into groups
+    removes = frozenset({Property.ONE_MODEL})
+
+    def __init__(self, settings: MixedFleetSettings, groups: NodeGroups, evaluate: Evaluate) -> None:
+        self.settings = settings
+        self._groups = groups
+        self._evaluate = evaluate
+
+    def conflicts(self, federation: FederationTerms) -> None:
+        check_strategy(federation.strategy)
+        slices = self.settings.slices
+        if slices != "nested" and (federation.shared_initial or not federation.stateless):
+            raise SettingError(
+                f"{slices} slices take channels from a node whose state belongs to them: they need stateless true and "
+                "shared-initial false"
+            )
+
+    def begin(self, initial: Update) -> Update:
+        return self._groups.whole
+
+    def model_groups(self) -> ModelGroups:
+        return self._groups
+
+    def model_scores(self, done: Round) -> Mapping[str, Any]:
+        scores = {name: value for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)}
+        return {
+            "groups": {
+                name: scores if model is done.model else self._evaluate(name, model)
+                for name, model in done.groups.items()
+            }
+        }
+
+    def dump_state(self) -> Mapping[str, Any]:
+        return self._groups.dump_state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._groups.load_state(state)
+
+
+def check_strategy(strategy: Strategy) -> None:
+    """Raise SettingError if `strategy` looks at whole models, of which a node may have a part."""
+    if type(strategy) not in STREAMING:
+        names = ", ".join(kind.__name__ for kind in STREAMING)
+        raise SettingError(f"groups are averaged by {names}, got {type(strategy).__name__}")
+
+
+def build(settings: MixedFleetSettings, context: BuildContext) -> MixedFleet:
+    """Return the extension that `settings` describe."""
+    by_name = {"": Group(""), **{group.name: group for group in settings.all}}
+    modules: dict[str, nn.Module] = {}
+
+    def module(name: str) -> nn.Module:
+        """Return the module of a group, which all who need one take turns with; of the whole model for no name."""
+        if name not in modules:
+            group = by_name[name]
+            model = context.task.model(group.model) if group.model else context.task.model()
+            modules[name] = narrow(model, group.width, settings.scale).to(context.device)
+        return modules[name]
+
+    def evaluate(name: str, weights: Update) -> Mapping[str, Any]:
+        scores: Mapping[str, Any] = context.task.evaluate(weights, module(name))
+        return scores
+
+    kind = Widths if settings.wide else Architectures
+    return MixedFleet(settings, kind(settings, context.clients, context.seed, module), evaluate)

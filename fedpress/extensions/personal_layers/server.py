@@ -1,0 +1,76 @@
+"""Layers that stay on each node, and fine-tuning after the last round, on the server."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedpress.compression import Update
+from fedpress.extensions.personal_layers.finetune import FineTuned, finetune, scores_of, write_table
+from fedpress.extensions.personal_layers.model_split import ModelSplit
+from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.server.extension import BuildContext, Extension, FinalContext, Property
+
+
+class PersonalLayers(Extension):
+    """Takes the personal tensors out of what server and nodes exchange.
+
+    Parameters
+    ----------
+    settings : which tensors are personal, and how nodes fine-tune
+    seed : of the run, by which the nodes that fine-tune are chosen
+    folder : of the file `personal.csv` with what each of them reached; None for no file
+    """
+
+    name = "personal_layers"
+    settings: PersonalLayersSettings
+
+    def __init__(self, settings: PersonalLayersSettings, seed: int = 0, folder: Path | None = None) -> None:
+        self.settings = settings
+        self._seed = seed
+        self._folder = folder
+        self.split = ModelSplit(b"", {}, ())
+        self._owns: dict[str, bool] = {}  # node -> whether it has personal tensors, as it last said
+        self._finetuned: dict[str, Any] = {}  # what came of it; empty before
+
+    @property
+    def needs(self) -> frozenset[Property]:
+        return frozenset({Property.NODE_STATE, Property.ONE_MODEL}) if self.settings.patterns else frozenset()
+
+    @property
+    def removes(self) -> frozenset[Property]:
+        return frozenset({Property.WHOLE_MODEL}) if self.settings.patterns else frozenset()
+
+    def begin(self, initial: Update) -> Update:
+        self.split = ModelSplit.of(initial, self.settings.patterns)
+        return self.split.shared(initial)
+
+    def complete(self, model: Update) -> Update:
+        return self.split.whole(model)
+
+    def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
+        if not self.settings.finetune_epochs:
+            return {}
+        if self._finetuned.get("round") != context.number:  # a resumed run that has been here does not do it again
+            nodes = finetune(self.settings, self._seed, context)
+            spent = context.exchange.ledger.totals(round=context.number + 1, purpose="evaluate")
+            self._finetuned = {
+                "round": context.number,
+                "nodes": [asdict(node) for node in nodes],
+                "bytes": {"finetune_bytes": spent.frame, "finetune_message_bytes": spent.message},
+            }
+        nodes = [FineTuned(**node) for node in self._finetuned["nodes"]]
+        if self._folder is not None:
+            write_table(self._folder, nodes)
+        return {"nodes": scores_of(nodes), **self._finetuned["bytes"]} if nodes else {}
+
+    def dump_state(self) -> Mapping[str, Any]:
+        return {"owns": self._owns, "finetuned": self._finetuned}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self._owns, self._finetuned = state["owns"], state["finetuned"]
+
+
+def build(settings: PersonalLayersSettings, context: BuildContext) -> PersonalLayers:
+    """Return the extension that `settings` describe."""
+    return PersonalLayers(settings, context.seed, context.folder)

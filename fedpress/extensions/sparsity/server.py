@@ -1,0 +1,35 @@
+"""Gradual pruning of the federation's model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedpress.compression import Update
+from fedpress.extensions.sparsity.layer_densities import share_dead
+from fedpress.extensions.sparsity.mask_updates import prune
+from fedpress.extensions.sparsity.settings import SparsitySettings
+from fedpress.server.extension import BuildContext, Extension, Property, RoundContext
+from fedpress.server.strategy.round_record import Round
+
+
+class Sparsity(Extension):
+    """Prunes the smallest weights, more and more of them; it keeps no state, the model itself tells what is pruned."""
+
+    name = "sparsity"
+    settings: SparsitySettings
+    needs = frozenset({Property.ONE_MODEL})
+    removes = frozenset({Property.FREE_WEIGHTS})
+    prunes = True
+
+    def __init__(self, settings: SparsitySettings) -> None:
+        self.settings = settings
+
+    def after_aggregation(self, model: Update, context: RoundContext) -> Update:
+        return prune(self.settings, context.number, model, context.previous)
+
+    def round_facts(self, done: Round) -> Mapping[str, Any]:
+        return {"dead": share_dead(done.model)}
+
+
+def build(settings: SparsitySettings, _: BuildContext) -> Sparsity:
+    """Return the extension that `settings` describe."""
+    return Sparsity(settings)

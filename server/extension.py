@@ -1,0 +1,151 @@
+"""The interface of a feature that joins the rounds of a federation on the server.
+
+`Compressed(strategy, extensions=[...])` calls every method of every extension at its place in the round, in the order
+in which the extensions are listed: what one returns is what the next one is given. A method that an extension does not
+override changes nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar
+
+from flwr.serverapp.strategy import Strategy
+
+from fedpress.compression import Codec, Update
+from fedpress.server.aggregation.client_update import ClientUpdate
+from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.downlink.models import ModelGroups, Models
+from fedpress.server.messaging.exchange import Exchange
+from fedpress.server.messaging.node_evaluation import Ask
+from fedpress.server.strategy.round_record import Round
+
+
+class Property(Enum):
+    """A property of a federation that one extension may rely on and another may take away."""
+
+    WHOLE_MODEL = "the server has every tensor of the model"
+    ONE_MODEL = "all nodes have the same model"
+    FREE_WEIGHTS = "every weight may change"
+    NODE_STATE = "nodes keep state between rounds"
+    LOSSY_DELTAS = "nodes are sent deltas, and something of them is lost"
+    PLAIN_UPDATES = "the server may learn from single updates"
+
+
+@dataclass(frozen=True)
+class FederationTerms:
+    """The federation that an extension is to be a part of."""
+
+    strategy: Strategy  # the inner strategy, which aggregates
+    down: Codec  # codec of the deltas by which nodes follow the server's model
+    shared_initial: bool  # whether nodes have the initial model before they are sent anything
+    stateless: bool  # whether nodes keep nothing between rounds
+    lacks: Mapping[Property, str]  # the properties that it does not have, each with the reason
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What an extension is built from, besides its settings."""
+
+    task: Any  # the run's task: its model, its test set, its proxy data
+    seed: int  # of the run
+    clients: int  # number of virtual nodes; of no meaning where real devices take part
+    device: str  # torch's name of the device that the server computes on
+    folder: Path | None  # the run's folder; None if nothing is to be written
+
+
+@dataclass(frozen=True)
+class RoundContext:
+    """A round after its replies were aggregated and before the server's model advances."""
+
+    number: int  # of the round; the first is 1
+    seed: int  # of the run: an extension's generators are derived from it
+    previous: Update  # the server's exact model before the round
+    updates: Sequence[ClientUpdate]  # the replies that counted, in the order of their nodes' names; may be empty
+    models: Models  # the models that nodes have, before the round
+    ask: Ask  # lets the round's nodes evaluate models; the bytes are counted
+
+
+@dataclass(frozen=True)
+class FinalContext:
+    """A federation after its last round."""
+
+    number: int  # of the last round
+    exchange: Exchange  # sends messages to nodes; holds the models and the ledger
+    timeout: float  # seconds to wait for replies
+
+
+class Extension:
+    """A feature of the round.
+
+    Everything that an extension must remember from one round to the next goes through `dump_state` and `load_state`,
+    so that a resumed run has the same bits.
+    """
+
+    name: ClassVar[str]  # of its package in `fedpress.extensions`, and of its section in the settings
+    settings: Any  # the frozen dataclass that configures it; a resumed run must have an equal one
+
+    @property
+    def needs(self) -> frozenset[Property]:
+        """The properties that the federation must have."""
+        return frozenset()
+
+    @property
+    def removes(self) -> frozenset[Property]:
+        """The properties that the federation does not have with this extension."""
+        return frozenset()
+
+    @property
+    def prunes(self) -> bool:
+        """Whether weights of the model may be pruned: those that are minus zero, which are not sent."""
+        return False
+
+    def conflicts(self, federation: FederationTerms) -> None:
+        """Raise SettingError, in one line, if the federation cannot have this extension.
+
+        What two extensions cannot do together follows from `needs` and `removes`.
+        """
+
+    def begin(self, initial: Update) -> Update:
+        """Return the part of the initial model that server and nodes exchange."""
+        return initial
+
+    def complete(self, model: Update) -> Update:
+        """Return the whole model that an exchanged one stands for: the inverse of `begin`."""
+        return model
+
+    def model_groups(self) -> ModelGroups | None:
+        """Return the groups of nodes that have models of their own; None if all have the same one."""
+        return None
+
+    def after_aggregation(self, model: Update, context: RoundContext) -> Update:
+        """Return the model that takes the place of `model`, the one that the round's replies were aggregated to."""
+        return model
+
+    def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
+        """Return the model that a delta is aimed at in place of `aim`, so that what it leads to serves best."""
+        return aim
+
+    def late_delta_step(self) -> float:
+        """Return the factor by which deltas are quantized coarser for nodes that missed rounds."""
+        return 1.0
+
+    def round_facts(self, done: Round) -> Mapping[str, Any]:
+        """Return what is added to the round's row in result.json; JSON."""
+        return {}
+
+    def model_scores(self, done: Round) -> Mapping[str, Any]:
+        """Return scores of the round's model for its row in result.json, and for the final scores; JSON."""
+        return {}
+
+    def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
+        """Do what is to be done once after the last round; return what is added to the final scores, JSON."""
+        return {}
+
+    def dump_state(self) -> Mapping[str, Any]:
+        """Return what `load_state` needs to continue from here: plain values, bytes, arrays, and lists and dicts."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `dump_state` returned."""

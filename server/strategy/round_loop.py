@@ -1,0 +1,214 @@
+"""The rounds of a federation, each read from top to bottom: train, extend, advance, evaluate, record, checkpoint."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.serverapp.strategy import Result, Strategy
+
+from fedpress.common.errors import FedpressError
+from fedpress.common.logs import LOGGER
+from fedpress.compression import FrameError, parse
+from fedpress.protocol.messages import LOSSLESS
+from fedpress.server.aggregation import privacy
+from fedpress.server.aggregation.aggregate import Outcome, aggregate, cast, model_record
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, UpdateRules, refuse
+from fedpress.server.aggregation.consistency import alike, judged, weighted_by
+from fedpress.server.checkpointing.recovery import Recovery
+from fedpress.server.extension import FinalContext, RoundContext
+from fedpress.server.messaging.exchange import Delivery, Exchange
+from fedpress.server.messaging.named_grid import seed_samplers
+from fedpress.server.messaging.node_evaluation import NodeEvaluation
+from fedpress.server.rate_control.controller import RateController
+from fedpress.server.strategy.extension_chain import ExtensionChain
+from fedpress.server.strategy.round_record import Counted, Round
+
+_log = logging.getLogger(LOGGER)
+
+ATTEMPTS = 3  # how often a round is tried before the run gives up
+
+EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """What the caller of `Compressed.start` decides."""
+
+    rounds: int
+    timeout: float  # seconds to wait for a round's replies
+    train_config: ConfigRecord  # sent with every training message
+    evaluate_config: ConfigRecord  # sent with every evaluation message
+    evaluate: EvaluateFunction | None  # the server's own evaluation of the model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A round's training."""
+
+    outcome: Outcome
+    requests: int = 0  # messages that were sent for it, those of repetitions included
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The nodes' evaluation of a round's model."""
+
+    metrics: MetricRecord | None = None  # as the strategy sums them up
+    by_node: dict[str, MetricRecord] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoundLoop:
+    """Runs the rounds of one federation."""
+
+    outer: Strategy  # is asked for each round's messages, and for the sum of evaluations
+    strategy: Strategy  # the one inside it, which aggregates
+    exchange: Exchange
+    extensions: ExtensionChain
+    rate: RateController
+    limits: FederationLimits
+    seed: int
+    settings: RoundSettings
+    recovery: Recovery | None
+    on_round: Callable[[Round], None] | None
+
+    def run(self, result: Result) -> None:
+        """Run all rounds, or those after the newest checkpoint; round 0 is the initial model, which nobody trained."""
+        done = self.recovery.resume(self.exchange, self.extensions, result) if self.recovery else None
+        for number in range(0 if done is None else done + 1, self.settings.rounds + 1):
+            began = time.monotonic()
+            trained, evaluated = Trained(Outcome()), Evaluated()
+            if number > 0:
+                trained = self._train(number)
+                self._advance(number, trained.outcome)
+                evaluated = self._evaluate(number)
+            self._record(number, trained, evaluated, began, result)
+            self.exchange.forget(self.recovery.needed if self.recovery else set())
+            self._save(number, result)
+
+    def finish(self, result: Result) -> dict[str, Any]:
+        """Let extensions do their work after the last round; return what they add to the final scores."""
+        last = self.settings.rounds
+        facts = self.extensions.after_last_round(FinalContext(last, self.exchange, self.settings.timeout))
+        if facts:  # what was done is not done again if the run is resumed
+            self._save(last, result)
+        result.arrays = model_record(self.extensions.complete(self.exchange.models.model))
+        return facts
+
+    def _train(self, number: int) -> Trained:
+        """Train a round; repeat it if too few replies count.
+
+        Nothing of the inner strategy has changed until its replies are aggregated, so a round can be repeated.
+        """
+        requests, trouble, exact = 0, "", self.exchange.models.exact
+        for attempt in range(ATTEMPTS):
+            seed_samplers(self.exchange.grid, self.seed, "train", number, attempt)
+            config = self.settings.train_config
+            messages = list(self.outer.configure_train(number, model_record(exact), config, self.exchange.grid))
+            choose = self.rate.chooser(number, self.exchange)
+            delivery = self.exchange.deliver(number, messages, self.settings.timeout, choose)
+            if not delivery.asked:  # the strategy trains nobody this round
+                return Trained(Outcome(exact), requests)
+            requests += len(delivery.asked)
+            updates = self._updates(number, delivery)
+            trouble = delivery.trouble or trouble
+            if privacy.is_private(self.strategy):
+                privacy.draw_noise_from_the_system()
+            request = next(iter(delivery.asked.values())).message
+            outcome = aggregate(self.strategy, number, updates, request, self.limits.min_replies, exact)
+            if outcome is not None:
+                for update in outcome.updates:
+                    self.exchange.accept(update)
+                return Trained(outcome, requests)
+            least, asked = self.limits.min_replies, len(delivery.asked)
+            _log.warning("round %d: fewer than %d of %d replies count", number, least, asked)
+        last = f"; the last: {trouble}" if trouble else ""
+        raise FedpressError(
+            f"round {number}: fewer than {self.limits.min_replies} replies counted, {ATTEMPTS} times{last}"
+        )
+
+    def _updates(self, number: int, delivery: Delivery) -> list[ClientUpdate]:
+        """Return the replies that may count, refused ones left out."""
+        rules = UpdateRules(weighted_by(self.strategy), self.limits, privacy.bound(self.strategy))
+        updates = []
+        for reply in delivery.replies:
+            try:
+                updates.append(reply.update(self.exchange.models, rules))
+            except FrameError as error:
+                refuse(number, reply.node, error)
+                delivery.trouble = f"node {reply.node}: {error}"
+        return alike(number, self.strategy, updates)
+
+    def _advance(self, number: int, outcome: Outcome) -> None:
+        """Advance to the model that extensions make of the aggregated one."""
+        models = self.exchange.models
+        context = RoundContext(
+            number=number,
+            seed=self.seed,
+            previous=models.exact,
+            updates=outcome.updates,
+            models=models,
+            ask=NodeEvaluation(
+                number=number,
+                updates=outcome.updates,
+                exchange=self.exchange,
+                strategy=self.strategy,
+                limits=self.limits,
+                timeout=self.settings.timeout,
+                config=self.settings.evaluate_config,
+            ),
+        )
+        model = cast(outcome.model, models.layout) if outcome.model else models.exact
+        models.advance(self.extensions.after_aggregation(model, context), number)
+
+    def _evaluate(self, number: int) -> Evaluated:
+        """Let nodes evaluate the model that they were sent, v."""
+        arrays, grid = model_record(self.exchange.models.model), self.exchange.grid
+        seed_samplers(grid, self.seed, "evaluate", number)
+        messages = list(self.outer.configure_evaluate(number, arrays, self.settings.evaluate_config, grid))
+        delivery = self.exchange.deliver(number, messages, self.settings.timeout, lambda *_: parse(LOSSLESS))
+        replies = [(reply.node, reply.message) for reply in delivery.replies]
+        good = judged(number, self.strategy, replies, self.limits)
+        counted = set(map(id, good))
+        by_node = {
+            node: next(iter(message.content.metric_records.values()))
+            for node, message in replies
+            if id(message) in counted and message.content.metric_records
+        }
+        return Evaluated(self.outer.aggregate_evaluate(number, good) if delivery.asked else None, by_node)
+
+    def _record(self, number: int, trained: Trained, evaluated: Evaluated, began: float, result: Result) -> None:
+        """Note what came of a round in Flower's result, and tell `on_round`."""
+        model = self.extensions.complete(self.exchange.models.model)
+        evaluate, outcome = self.settings.evaluate, trained.outcome
+        central = evaluate(number, model_record(model)) if evaluate else None
+        _note(result.train_metrics_clientapp, number, outcome.metrics)
+        _note(result.evaluate_metrics_clientapp, number, evaluated.metrics)
+        _note(result.evaluate_metrics_serverapp, number, central)
+        if self.on_round is None:
+            return
+        done = Round(
+            number=number,
+            model=model,
+            evaluation=central,
+            evaluated=evaluated.metrics,
+            judged=evaluated.by_node,
+            groups=self.exchange.models.by_group,
+            counted={u.node: Counted(str(u.encoded.codec), u.weight, u.time) for u in outcome.updates},
+            failures=trained.requests - len(outcome.updates),
+            seconds=time.monotonic() - began,
+        )
+        facts = {**self.rate.round_facts(done), **self.extensions.round_facts(done)}
+        self.on_round(replace(done, facts=facts, scores=self.extensions.model_scores(done)))
+
+    def _save(self, number: int, result: Result) -> None:
+        if self.recovery is not None:
+            self.recovery.save(number, self.exchange, self.extensions, result)
+
+
+def _note(history: dict[int, MetricRecord], number: int, metrics: MetricRecord | None) -> None:
+    if metrics is not None:
+        history[number] = metrics
