@@ -11,13 +11,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar
 
+from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import Codec, Update
+from fedpress.protocol.messages import ExtensionMessage
 from fedpress.server.aggregation.client_update import ClientUpdate
 from fedpress.server.downlink.downlink import DeltaContext
 from fedpress.server.downlink.models import ModelGroups, Models
 from fedpress.server.messaging.exchange import Exchange
+from fedpress.server.messaging.extension_messages import RequestContext
 from fedpress.server.messaging.node_evaluation import Ask
 from fedpress.server.strategy.round_record import Round
 
@@ -118,6 +121,13 @@ class Extension:
     def model_groups(self) -> ModelGroups | None:
         """Return the groups of nodes that have models of their own; None if all have the same one."""
         return None
+
+    def on_request(self, request: RequestContext) -> ExtensionMessage | None:
+        """Return the record that is added to a request; None for none."""
+        return None
+
+    def on_reply(self, node: str, record: ConfigRecord | None) -> None:
+        """Read this extension's record of a reply, None if it has none; raise FrameError to refuse the reply."""
 
     def after_aggregation(self, model: Update, context: RoundContext) -> Update:
         """Return the model that takes the place of `model`, the one that the round's replies were aggregated to."""

@@ -10,7 +10,7 @@ from fedpress.common.settings import Value, key_of, read, require
 from fedpress.compression.model.channel_axes import channels_of
 from fedpress.extensions.catch_up.settings import CatchUpSettings
 from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.mixed_fleet.server import check_strategy
+from fedpress.extensions.mixed_fleet.conflicts import check_federation
 from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.extensions.sparsity.settings import SparsitySettings
@@ -137,8 +137,7 @@ def _check(config: Mapping[str, Value], workload: Workload) -> None:
     network = read(Network, config)
     groups = read(MixedFleetSettings, config)
     strategy = build_strategy(config)
-    if groups.enabled:
-        check_strategy(strategy)
+    check_federation(groups, strategy, stateless=serving.stateless, shared_initial=serving.shared_initial)
     build_policy(config)
     if simulated.model and simulated.model not in workload.models:
         raise SettingError(unknown("model", simulated.model, workload.models))

@@ -2,25 +2,37 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import cast
+from functools import cache
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MessageType, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Context, Message, MessageType, RecordDict
 
-from fedpress.client.mod import personal_layers
-from fedpress.client.mod.downlink import Initial, InitialModel, own_tensors, receive_model
-from fedpress.client.mod.node_state import Memory, model_record
-from fedpress.client.mod.uplink import send_update
+from fedpress.client.mod.downlink import Received, receive_model
+from fedpress.client.mod.extension import ActiveExtensions
+from fedpress.client.mod.node_state import ClientState
+from fedpress.client.mod.uplink import encode_update, take_model
+from fedpress.common.errors import FrameError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import Layout
-from fedpress.protocol.folding import Records
-from fedpress.protocol.messages import RECORD_NAME, answer_of
+from fedpress.compression import Update
+from fedpress.protocol.arrays import frame_record, model_record, read_frame_record
+from fedpress.protocol.folding import fold, unfold
+from fedpress.protocol.messages import (
+    RECORD_NAME,
+    BaseRequest,
+    NodeDescription,
+    NodeQuery,
+    TrainReply,
+    TrainRequest,
+    answer_of,
+    read_request,
+)
+from fedpress.protocol.model_frames import ModelFrames
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
-
-RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
+Initial = Callable[[Context], Mapping[str, np.ndarray]]
 
 _log = logging.getLogger(LOGGER)
 
@@ -28,8 +40,8 @@ _log = logging.getLogger(LOGGER)
 def compress(initial: Initial | None = None) -> Mod:
     """Return the mod, to stand first among a ClientApp's mods.
 
-    The app receives and returns whole models, unaware. The server's `Compressed` strategy says which codec; a message
-    from any other strategy goes through untouched.
+    The app receives and returns whole models. The server's `Compressed` strategy chooses the codecs; a message from
+    any other strategy is passed through unchanged.
 
     Parameters
     ----------
@@ -41,102 +53,123 @@ def compress(initial: Initial | None = None) -> Mod:
     ------
     UpdateError
         If the app's reply does not hold exactly one ArrayRecord, of the model's layout and finite.
+    FrameError
+        If the server's message is not one of the protocol's.
     """
 
     def mod(message: Message, context: Context, app: App) -> Message:
-        folded = RECORDS.unfold(message.content)
-        reply = work(message, context, app)
+        folded = unfold(message.content)
+        reply = handle(message, context, app)
         if folded and reply.has_content():
-            RECORDS.fold(reply.content)
+            fold(reply.content)
         return reply
 
-    def work(message: Message, context: Context, app: App) -> Message:
-        order = message.content.config_records.get(RECORD_NAME)
-        if order is None:
+    def handle(message: Message, context: Context, app: App) -> Message:
+        record = message.content.config_records.get(RECORD_NAME)
+        if record is None:
             return app(message, context)
-        memory = Memory.load(context.state)
-        if order["ask"] == "who":
-            runs = {key: value for key, value in context.node_config.items() if key in ("width", "model")}
-            said = ConfigRecord({"name": node_name(context), "version": memory.version, **runs})
-            return Message(RecordDict({RECORD_NAME: said}), reply_to=message)
-
-        memory = _settle(memory, order, node_name(context))
-        began = time.monotonic()
-        start = InitialModel(initial, context, cast("bytes", order["personal"]))
-        model, side = receive_model(message, order, memory, start)
-        memory = replace(memory, own=own_tensors(message, order, memory, start))
-        coding = time.monotonic() - began
-        if not model or (start.mask and not memory.own):
-            memory.save(context.state)
-            _log.warning(
-                "node %s does not hold the model that the frames start from: asks for others", node_name(context)
-            )
-            said = ConfigRecord(
-                {"version": memory.version, "need_key": True, "turn": memory.turn, "owns": memory.own is not None}
-            )
-            return Message(RecordDict({RECORD_NAME: said}), reply_to=message)
-
-        record = model_record(model)
-        del message.content[RECORD_NAME]
-        message.content[str(order["arrays"])] = (
-            ArrayRecord(personal_layers.join(record, memory.own, start.mask)) if memory.own else record
-        )
-        version = bytes(order["version"])  # type: ignore[arg-type]
-        layout = Layout.of(model)
-        kept = {"version": version, "base": record} if order["keep"] else {"version": b"", "base": None}
-        memory = replace(memory, **kept)
-
-        trains = message.metadata.message_type.split(".")[0] == MessageType.TRAIN
-        began = time.monotonic()
-        reply = app(message, context)
-        seconds = time.monotonic() - began
-        frame = b""
-        if trains and not reply.has_error():
-            began = time.monotonic()
-            memory, frame = send_update(reply, order, memory, layout, model, side, node_name(context))
-            coding += time.monotonic() - began
-        memory.save(context.state)
-        if reply.has_error():
-            return reply
-        answer = answer_of(
-            cast("bytes", order["nonce"]),
-            cast("int", order["round"]),
-            node_name(context),
-            frame,
-        )
-        reply.content[RECORD_NAME] = ConfigRecord(
-            {
-                "version": memory.version,
-                "need_key": False,
-                "turn": memory.turn,
-                "owns": memory.own is not None,
-                "tensors": memory.tensors if frame else b"",
-                "answer": answer,
-                "seconds": seconds,
-                "coding": coding,
-            }
-        )
-        return reply
+        request = read_request(record)
+        if isinstance(request, NodeQuery):
+            return Message(RecordDict({RECORD_NAME: describe_node(context).to_record()}), reply_to=message)
+        return _work(message, request, context, app, initial)
 
     return mod
 
 
+def _work(message: Message, request: TrainRequest, context: Context, app: App, initial: Initial | None) -> Message:
+    """Return the reply to a request to train or to evaluate a model."""
+    node = node_name(context)
+    state = ClientState.load(context.state).settle(request, node)
+
+    began = time.monotonic()
+    received, extensions = _receive(message, request, state, context, initial)
+    coding_seconds = time.monotonic() - began
+    if received is None or not extensions.ready:
+        _log.warning("node %s does not hold the model that the frames start from: it asks for others", node)
+        replace(state, extensions=extensions.states).save(context.state)
+        return _answer(Message(RecordDict(), reply_to=message), BaseRequest(state.version, state.turn), extensions)
+
+    model = model_record(received.model)
+    state = state.hold(request, model)
+    message.content[request.arrays] = extensions.before_app(model)
+    began = time.monotonic()
+    reply = app(message, context)
+    training_seconds = time.monotonic() - began
+
+    frame = b""
+    if message.metadata.message_type.split(".")[0] == MessageType.TRAIN and not reply.has_error():
+        began = time.monotonic()
+        name, trained = take_model(reply)
+        update, extensions = extensions.after_app(trained)
+        del trained
+        frame, state = encode_update(update, received, request, state, node)
+        reply.content[name] = frame_record(frame)
+        coding_seconds += time.monotonic() - began
+    replace(state, extensions=extensions.states).save(context.state)
+    if reply.has_error():
+        return reply
+    answer = TrainReply(
+        version=state.version,
+        turn=state.turn,
+        tensors=state.tensors if frame else b"",
+        answer=answer_of(request.nonce, request.round, node, frame),
+        training_seconds=training_seconds,
+        coding_seconds=coding_seconds,
+    )
+    return _answer(reply, answer, extensions)
+
+
+def _receive(
+    message: Message, request: TrainRequest, state: ClientState, context: Context, initial: Initial | None
+) -> tuple[Received | None, ActiveExtensions]:
+    """Take the request out of its message; return the model that its frames lead to, and its extensions.
+
+    The model is None if the node does not hold the one that the frames start from.
+    """
+
+    @cache
+    def first() -> Update:
+        """Return the model that the federation begins with; empty if the node does not have it."""
+        return {} if initial is None else {name: np.asarray(array) for name, array in initial(context).items()}
+
+    def exchanged() -> Update:
+        """Return the part of it that server and nodes exchange; empty if it is not the server's model."""
+        try:
+            return extensions.exchanged(first()) if first() else {}
+        except FrameError:
+            return {}
+
+    extensions = ActiveExtensions.take(message.content, state.extensions)
+    del message.content[RECORD_NAME]
+    frames = ModelFrames.split(
+        read_frame_record(message.content.array_records.get(request.arrays)),
+        request.frame_lengths,
+        request.frame_tensors,
+        weight_mask_length=request.weight_mask_length,
+        version=request.version,
+    )
+    return receive_model(frames, request, state, exchanged), extensions.begin(first)
+
+
+def _answer(reply: Message, answer: TrainReply | BaseRequest, extensions: ActiveExtensions) -> Message:
+    """Return `reply` with the records of the protocol and of extensions added."""
+    reply.content[RECORD_NAME] = answer.to_record()
+    extensions.add_replies(reply.content)
+    return reply
+
+
+def describe_node(context: Context) -> NodeDescription:
+    """Return what a node tells a server that asks for its name."""
+    config = context.node_config
+    return NodeDescription(
+        name=node_name(context),
+        version=ClientState.load(context.state).version,
+        width=str(config.get("width", "")),
+        model=str(config.get("model", "")),
+    )
+
+
 def node_name(context: Context) -> str:
-    """Return who this node is: its enrolled name when deployed, its partition in a simulation."""
+    """Return the node's name: its enrolled name when deployed, its partition's number in a simulation."""
     config = context.node_config
     return str(config.get("name", config.get("partition-id", context.node_id)))
-
-
-def _settle(memory: Memory, order: ConfigRecord, name: str) -> Memory:
-    """Return `memory` with the verdict on the last frame applied to it."""
-    server, turn = bytes(order["server"]), int(order["turn"])  # type: ignore[arg-type]
-    if memory.server != server or turn > memory.turn:
-        # What is remembered was meant for another server, or is older than what this one had from us since: it may
-        # have counted already, so none of it may be sent again.
-        if memory.after or memory.lost:
-            _log.warning("node %s forgets what it had not sent: the server knows another past", name)
-        return replace(memory, server=server, turn=turn, sent=b"", after={}, lost={}, tensors=b"")
-    if not memory.sent:
-        return memory
-    state = memory.after if memory.sent == order["accepted"] else memory.lost
-    return replace(memory, sent=b"", after=state, lost={})

@@ -1,109 +1,121 @@
-"""What a node remembers between messages, kept in its Flower `Context.state`."""
+"""What a node keeps between messages, in its Flower `Context.state`."""
 
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, RecordDict
 
-from fedpress.compression import FrameError, Layout, State, Update
-from fedpress.protocol.messages import RECORD_NAME
+from fedpress.common.errors import FrameError
+from fedpress.common.logs import LOGGER
+from fedpress.compression import Layout, State
+from fedpress.protocol.arrays import arrays_of
+from fedpress.protocol.messages import RECORD_NAME, TrainRequest, extension_name, extension_record
+from fedpress.protocol.typed_records import TypedRecord
 
-_BASE, _AFTER, _LOST, _OWN = f"{RECORD_NAME}.base", f"{RECORD_NAME}.after", f"{RECORD_NAME}.lost", f"{RECORD_NAME}.own"
+_BASE, _AFTER, _LOST = "base", "after", "lost"  # their records are named as those of extensions
+
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class Memory:
-    """A node's base model and its codec's state.
+class StateRecord(TypedRecord):
+    """The fields of a node's state that are not arrays."""
 
-    After a frame was sent, nobody knows yet whether it was accepted, so there are two states until the server says:
-    `after` if it was, `lost` if it was not and the update has to go out again.
+    version: bytes = b""  # of the model that the node holds, 8 bytes; empty if it holds none
+    layout: str = ""  # of the model that the codec's states are of, as text
+    server: bytes = b""  # identity of the server that the codec's states are for, 8 bytes
+    turn: int = 0  # number of stateful updates that were sent to it
+    tensors: bytes = b""  # mask of the tensors that the codec's states are of
+    sent: bytes = b""  # name of the frame whose acceptance is not known yet, 8 bytes; empty if there is none
+
+
+@dataclass(frozen=True)
+class ClientState(StateRecord):
+    """A node's base model, its codec's states, and the states of extensions.
+
+    After a frame was sent, the node does not know whether it was accepted, so there are two states until the next
+    request tells: `after` if it was, `lost` if it was not and the update has to be sent again.
     """
 
-    version: bytes = b""  # name of the model in `base`; empty if there is none
-    layout: str = ""  # of the model that the states below are of, as text
-    base: ArrayRecord | None = None
-    server: bytes = b""  # the run of the server that the rest is about
-    turn: int = 0  # how many updates were sent
-    tensors: bytes = b""  # mask of the tensors that the states below are of
-    sent: bytes = b""  # name of the frame that awaits its verdict; empty if none does
+    base: ArrayRecord | None = None  # the model that the node holds
     after: State = field(default_factory=dict)
     lost: State = field(default_factory=dict)
-    own: ArrayRecord | None = None  # tensors that stay on this node, as its last training left them
+    extensions: Mapping[str, ArrayRecord] = field(default_factory=dict)  # by the name of the extension
 
     @classmethod
     def load(cls, state: RecordDict) -> Self:
-        """Return what `state` holds; an empty memory if it holds nothing."""
+        """Return what `state` holds; an empty state if it holds nothing of ours."""
         if RECORD_NAME not in state.config_records:
             return cls()
-        config = state.config_records[RECORD_NAME]
-        records = state.array_records
+        records = {name: record for key, record in state.array_records.items() if (name := extension_name(key))}
         return cls(
-            version=bytes(config["version"]),  # type: ignore[arg-type]
-            layout=str(config["layout"]),
-            base=records.get(_BASE),
-            server=bytes(config["server"]),  # type: ignore[arg-type]
-            turn=int(config["turn"]),  # type: ignore[arg-type]
-            tensors=bytes(config["tensors"]),  # type: ignore[arg-type]
-            sent=bytes(config["sent"]),  # type: ignore[arg-type]
-            after=_arrays(records.get(_AFTER)),
-            lost=_arrays(records.get(_LOST)),
-            own=records.get(_OWN),
+            **vars(StateRecord.from_record(state.config_records[RECORD_NAME])),
+            base=records.pop(_BASE, None),
+            after=arrays_of(records.pop(_AFTER, None)),
+            lost=arrays_of(records.pop(_LOST, None)),
+            extensions=records,
         )
+
+    def save(self, state: RecordDict) -> None:
+        """Put this into `state` in place of what was there; nothing if there is nothing to keep."""
+        for key in [key for key in state if key == RECORD_NAME or extension_name(key)]:
+            del state[key]
+        arrays = {_BASE: self.base, _AFTER: _record(self.after), _LOST: _record(self.lost), **self.extensions}
+        kept = {extension_record(name): record for name, record in arrays.items() if record}
+        if kept or self.sent:
+            fields = {name: getattr(self, name) for name in StateRecord.__dataclass_fields__}
+            state[RECORD_NAME] = StateRecord(**fields).to_record()
+            state.update(kept)
 
     @property
     def part(self) -> Layout:
-        """The layout of the tensors that the states are of; of none if that is not known."""
+        """The layout of the tensors that the codec's states are of; of none if that is not known."""
         try:
             return Layout.read(self.layout).part(self.tensors)
         except FrameError:
             return Layout(())
 
-    def save(self, state: RecordDict) -> None:
-        """Put this memory into `state` in place of what was there; a memory of nothing leaves nothing there."""
-        for key in (RECORD_NAME, _BASE, _AFTER, _LOST, _OWN):
-            state.pop(key, None)
-        if not (self.base or self.sent or self.after or self.lost or self.own):
-            return
-        state[RECORD_NAME] = ConfigRecord(
-            {
-                "version": self.version,
-                "layout": self.layout,
-                "server": self.server,
-                "turn": self.turn,
-                "tensors": self.tensors,
-                "sent": self.sent,
-            }
+    def settle(self, request: TrainRequest, node: str) -> Self:
+        """Return the state once it is known whether the last frame was accepted."""
+        if self.server != request.server or request.turn > self.turn:
+            # What is kept was meant for another server, or is older than what this one has received since: it may have
+            # been counted already, so none of it may be sent again.
+            if self.after or self.lost:
+                _log.warning(
+                    "node %s drops updates that it has not sent: they are for another state of the server", node
+                )
+            return replace(self, server=request.server, turn=request.turn, sent=b"", after={}, lost={}, tensors=b"")
+        if not self.sent:
+            return self
+        return replace(self, sent=b"", after=self.after if self.sent == request.accepted else self.lost, lost={})
+
+    def hold(self, request: TrainRequest, model: ArrayRecord) -> Self:
+        """Return the state after the node received the request's model, which it keeps if it is to."""
+        return (
+            replace(self, version=request.version, base=model)
+            if request.keep
+            else replace(self, version=b"", base=None)
         )
-        states = (_AFTER, _record(self.after)), (_LOST, _record(self.lost))
-        for key, record in ((_BASE, self.base), *states, (_OWN, self.own)):
-            if record:
-                state[key] = record
-
-
-def model_record(model: Update) -> ArrayRecord:
-    """Return `model` as the ArrayRecord that apps expect."""
-    return ArrayRecord({name: Array(np.asarray(array, order="C")) for name, array in model.items()})
 
 
 def _record(state: State) -> ArrayRecord | None:
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in state.items()}) if state else None
 
 
-def _arrays(record: ArrayRecord | None) -> State:
-    return {name: array.numpy() for name, array in record.items()} if record else {}
-
-
 def adapt(state: State, old: Layout, fresh: State, new: Layout) -> State:
-    """Return `state`, of the tensors of `old`, as it is for those of `new`; `fresh` is a new one of them.
+    """Return a codec's `state`, of the tensors of `old`, as a state of those of `new`.
 
-    What is kept value by value, as a residual is, goes with its tensor, and begins at zero where the tensor is new, or
-    of another shape. Anything else, as a warm start is, begins anew if the tensors are others, or the codec.
+    Arrays of one value for each value of the layout, such as residuals, follow their tensors, and start at zero where
+    a tensor is new or of another shape. All others, such as warm starts, start as in `fresh`, a new state of `new`, if
+    the tensors differ, or the codec.
     """
     if (
         old == new
         and state.keys() == fresh.keys()
-        # A state that was kept before may count other values than a layout has now.
+        # A state that was kept before may be of a different number of values than the layout has now.
         and all(state[key].shape == array.shape for key, array in fresh.items())
     ):
         return state

@@ -1,14 +1,16 @@
 """Features that join the rounds of a federation: a package for each, and a line in `EXTENSIONS`.
 
-The package holds `settings.py` with the class `NameSettings`, by the extension's name in capitals; `server.py` with
-`build(settings, context)`, which returns the `Extension` that joins the rounds on the server; and `client.py` where the
-extension has a part on nodes. The core finds them here and knows no extension by name. Nothing of a package is imported
-before it is needed: a node needs no server.
+The package of an extension holds `settings.py` with the class of its settings, `PersonalLayersSettings` for
+`personal_layers`; `server.py` with `build(settings, context)`, which returns the `Extension` that joins the rounds on
+the server; and, where nodes have a part, `client.py` with that part as `EXTENSION`. The core finds them here and knows
+no extension by name. Nothing of a package is imported before it is needed: a node needs no server.
 """
 
 from importlib import import_module
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from fedpress.common.errors import SettingError, unknown
 
 EXTENSIONS = {  # name -> package, in the order in which they run
     "catch_up": "fedpress.extensions.catch_up",
@@ -31,7 +33,15 @@ class ExtensionSettings:
 
 
 def load(name: str, part: str) -> ModuleType:
-    """Return the module `part` of the extension `name`: "settings", "server" or "client"."""
+    """Return the module `part` of the extension `name`: "settings", "server" or "client".
+
+    Raises
+    ------
+    SettingError
+        If there is no such extension.
+    """
+    if name not in EXTENSIONS:
+        raise SettingError(unknown("extension", name, EXTENSIONS))
     return import_module(f"{EXTENSIONS[name]}.{part}")
 
 
@@ -40,3 +50,8 @@ def settings_class(name: str) -> type[ExtensionSettings]:
     words = "".join(word.capitalize() for word in name.split("_"))
     found: type[ExtensionSettings] = getattr(load(name, "settings"), f"{words}Settings")
     return found
+
+
+def client_extension(name: str) -> Any:
+    """Return the part of the extension `name` on nodes; raise SettingError if there is no such extension."""
+    return load(name, "client").EXTENSION

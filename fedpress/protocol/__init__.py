@@ -1,5 +1,6 @@
-"""The messages between client and server: names of fields and records, and how a message is folded into one record.
+"""What server and nodes send each other: messages as types, and frames of models and updates, made and applied.
 
-In goes what one end has to say, out comes the record that the other end reads. `messages.py` lists every field. Nothing
-here imports the client, the server or flwr's classes: callers pass those in. A new message goes into `messages.py`.
+`messages.py` holds the messages, `typed_records.py` writes and reads them; `model_frames.py` makes and applies key
+frames and deltas of models, `update_frames.py` frames of updates; `folding.py` packs a message's records into one.
+A new field of a message goes into its class in `messages.py`, a record of an extension into the extension's package.
 """

@@ -1,74 +1,177 @@
-"""What client and server say to each other beside the frames: the names of the fields, of frames and of models.
+"""The messages between server and nodes, as types.
 
-Every message between them carries one ConfigRecord under `RECORD_NAME`; the model, or its update, is one array of
-bytes.
+Every Flower message between them carries one ConfigRecord under `RECORD_NAME`, written from one of the types below;
+models and updates travel beside it, as frames in an ArrayRecord. An extension of the round adds a typed record that
+only it reads, under `extension_record(name)`.
 
-    server to node   ask       "who": answer with your name; "work": handle the message
-                     arrays    the record's name under which the app expects the model
-                     frames    lengths of the frames, bytes, in the order in which they are to be applied
-                     tensors   for each frame the mask of the tensors that it holds, empty for all of them
-                     version   the model that they lead to
-                     layout    the model's layout as text; with key frames only
-                     up        the spec of the reply's frame
-                     exclude   the mask of the tensors whose changes are not to be sent
-                     personal  the mask of the whole model's tensors that stay on the node, empty for none; frames,
-                               masks, versions and layouts are of the others alone
-                     own       length of one more frame, bytes: what the personal tensors begin as; 0 if the node knows
-                     own_layout their layout as text, with that frame
-                     sparse    whether dead weights of the model, those that are minus zero, are left out of frames
-                     live      length of what leads to the live weights, bytes, behind the frames; 0 if they are those
-                               of the model that the frames start from, or all
-                     keep      whether the model is to be kept as the base of a later delta frame
-                     accepted  the name of the last frame that was accepted from this node, empty if none was
-                     turn      how many updates the node had sent by its last reply that arrived
-                     server    the run of the server that has counted so far
-                     nonce     what makes this message the only one of its kind
-                     round, seed
-    node to server   version   the model that the node holds now
-                     need_key  true if the frames start from another model than the node's
-                     turn      how many updates the node has sent, this one included
-                     owns      whether it has personal tensors of its own
-                     tensors   the mask of the tensors that the frame holds, empty for all of them
-                     answer    binds the frame to the message that it answers
-                     seconds   how long the app took
-                     coding    how long decoding and encoding took, seconds
-                     name      the node's name, in answer to "who"
-                     width, model   what it can run, in answer to "who", if its configuration says so
+    NodeQuery       server to node   asks for the node's name
+    NodeDescription node to server   answers it
+    TrainRequest    server to node   asks to train, or to evaluate, the model that its frames lead to
+    TrainReply      node to server   goes with the update, or with the metrics of an evaluation
+    BaseRequest     node to server   asks for frames from another base: the node does not hold the one they start from
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import ClassVar
+
+from flwr.app import ConfigRecord
 
 from fedpress.common.errors import FrameError
-
-T = TypeVar("T", bytes, int, float, str, bool)
+from fedpress.protocol.typed_records import TypedRecord
 
 RECORD_NAME = "fedpress"  # of the ConfigRecord that every message carries
-FRAME_STYPE = "fedpress.frame"  # how the array of bytes says what its bytes are
-LOSSLESS = "none"  # the codec of whole models
-CLASSES = "class-counts"  # the metric in which a node says how many examples of each class it has, if asked
+FRAME_STYPE = "fedpress.frame"  # marks an array of bytes as frames
+LOSSLESS = "none"  # spec of the codec that loses nothing
+CLASSES = "class-counts"  # metric with a node's number of examples of each class
 
 
-def taken(said: Mapping[str, object], name: str, kind: type[T]) -> T:
-    """Return the field `name` of what a node said; raise FrameError if it is not there, or not of this `kind`.
+class ProtocolMessage(TypedRecord):
+    """Base of the messages: the record also holds which of them it is, in the field `kind`."""
 
-    Nothing is converted: of a number `bytes` would make as many bytes.
-    """
-    value = said.get(name)
-    if type(value) is not kind:
-        raise FrameError(f"its {name} is {kind.__name__}, got {type(value).__name__}")
-    return value
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, kind: str) -> None:
+        super().__init_subclass__()
+        cls.kind = kind
+
+    def to_record(self) -> ConfigRecord:
+        return ConfigRecord({"kind": self.kind, **super().to_record()})
+
+
+@dataclass(frozen=True)
+class NodeQuery(ProtocolMessage, kind="query"):
+    """Asks a node for its name."""
+
+
+@dataclass(frozen=True)
+class NodeDescription(ProtocolMessage, kind="node"):
+    """Describes the node that sends it."""
+
+    name: str  # its enrolled name when deployed, its partition's number in a simulation
+    version: bytes  # of the model that it holds, 8 bytes; empty if it holds none
+    width: str  # largest share of a model's channels that it can train, as it is configured; empty if it is not
+    model: str  # the workload's model that it can train; empty if none is configured
+
+
+@dataclass(frozen=True)
+class TrainRequest(ProtocolMessage, kind="train"):
+    """Asks a node to train the model that the frames lead to, or to evaluate it if the Flower message asks for that."""
+
+    arrays: str  # name of the ArrayRecord: frames when it travels, the model when the app sees it
+    frame_lengths: tuple[int, ...]  # bytes of each frame, in the order in which they are applied
+    frame_tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
+    weight_mask_length: int  # bytes behind the frames that lead to the model's weight masks; 0 if they are the base's
+    version: bytes  # of the model that the frames lead to, 8 bytes
+    layout: str  # of that model, as text; empty if it is the base's
+    weight_masks: bool  # whether weights that are minus zero are pruned: no frame holds them
+    keep: bool  # whether the node is to keep the model as the base of a later delta
+    up: str  # spec of the codec of the update
+    exclude: bytes  # mask of the tensors whose changes are not sent; empty for none
+    accepted: bytes  # name of the last frame of this node that was accepted, 8 bytes; empty if none was
+    turn: int  # number of stateful updates that the node had sent by its last reply that arrived
+    server: bytes  # identity of the server that counted them, 8 bytes
+    nonce: bytes  # of this request alone, 16 bytes: the reply is bound to it
+    round: int  # number of the round, from 1; also of an evaluation after the last one
+    seed: int  # of the run
+
+    def __post_init__(self) -> None:
+        if len(self.frame_lengths) != len(self.frame_tensors):
+            raise FrameError(
+                f"frame_tensors must have a mask for each of {len(self.frame_lengths)} frames, "
+                f"got {len(self.frame_tensors)}"
+            )
+        if min((0, *self.frame_lengths, self.weight_mask_length)) < 0:
+            raise FrameError("frame_lengths and weight_mask_length must be at least 0")
+
+
+@dataclass(frozen=True)
+class TrainReply(ProtocolMessage, kind="reply"):
+    """Goes with what the app made of a request's model."""
+
+    version: bytes  # of the model that the node holds now, 8 bytes; empty if it keeps none
+    turn: int  # number of stateful updates that the node has sent, this one included
+    tensors: bytes  # mask of the tensors that the frame holds; empty for all
+    answer: bytes  # binds the frame to the request, 16 bytes: see `answer_of`
+    training_seconds: float  # time that the app took; 0 if the node reports what cannot be one
+    coding_seconds: float  # time that decoding and encoding took; 0 likewise
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "training_seconds", _duration(self.training_seconds))
+        object.__setattr__(self, "coding_seconds", _duration(self.coding_seconds))
+
+
+@dataclass(frozen=True)
+class BaseRequest(ProtocolMessage, kind="base"):
+    """Asks for frames that start from another model: the node does not hold the base of those that it was sent."""
+
+    version: bytes  # of the model that the node holds, 8 bytes; empty if it holds none
+    turn: int  # number of stateful updates that the node has sent
+
+
+class ExtensionMessage(TypedRecord):
+    """Base of the typed records that an extension of the round adds to a message."""
+
+    @property
+    def payload_nbytes(self) -> int:
+        """Bytes of the frames among the fields: they are counted as the frames of models are."""
+        return 0
+
+    @property
+    def payload_raw_nbytes(self) -> int:
+        """Bytes of the same tensors, uncompressed."""
+        return 0
+
+
+def extension_record(name: str) -> str:
+    """Return the name of the record of the extension `name`."""
+    return f"{RECORD_NAME}.{name}"
+
+
+def extension_name(record: str) -> str:
+    """Return the name of the extension whose record is named `record`; empty if it is not an extension's."""
+    prefix, _, name = record.partition(".")
+    return name if prefix == RECORD_NAME else ""
+
+
+def read_request(record: Mapping[str, object]) -> NodeQuery | TrainRequest:
+    """Return the server's message; raise FrameError if it is none, or one of its fields is not what it must be."""
+    match record.get("kind"):
+        case NodeQuery.kind:
+            return NodeQuery.from_record(record)
+        case TrainRequest.kind:
+            return TrainRequest.from_record(record)
+        case kind:
+            raise FrameError(f"kind must be {NodeQuery.kind!r} or {TrainRequest.kind!r}, got {kind!r}")
+
+
+def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | BaseRequest:
+    """Return the node's message; raise FrameError if it is none, or one of its fields is not what it must be."""
+    match record.get("kind"):
+        case NodeDescription.kind:
+            return NodeDescription.from_record(record)
+        case TrainReply.kind:
+            return TrainReply.from_record(record)
+        case BaseRequest.kind:
+            return BaseRequest.from_record(record)
+        case kind:
+            raise FrameError(f"kind must be that of a node's message, got {kind!r}")
 
 
 def frame_name(frame: bytes) -> bytes:
-    """Return the name by which both ends speak of `frame`, 8 bytes."""
+    """Return the name by which both ends refer to `frame`, 8 bytes."""
     return hashlib.blake2b(frame, digest_size=8).digest()
 
 
 def answer_of(nonce: bytes, round: int, node: str, frame: bytes) -> bytes:
-    """Return what binds `frame` to its round, its node and the message it answers, 16 bytes."""
+    """Return what binds `frame` to its round, its node and the request that it answers, 16 bytes."""
     state = hashlib.blake2b(nonce, digest_size=16, person=b"fedpress.answer", salt=round.to_bytes(8, "little"))
     state.update(len(node.encode()).to_bytes(4, "little") + node.encode())
     state.update(frame)
     return state.digest()
+
+
+def _duration(seconds: float) -> float:
+    return seconds if 0 <= seconds < math.inf else 0.0

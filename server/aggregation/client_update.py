@@ -13,7 +13,8 @@ from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import apply, difference
 from fedpress.compression.weight_masks import Live
-from fedpress.protocol.messages import FRAME_STYPE, LOSSLESS
+from fedpress.protocol.messages import FRAME_STYPE
+from fedpress.protocol.update_frames import UpdateCoding
 from fedpress.server.downlink.model_store import Versions
 
 _log = logging.getLogger(LOGGER)
@@ -89,8 +90,9 @@ class ClientUpdate:
 
     def decode(self) -> Update:
         """Return w plus the node's update; raise FrameError if it does not decode to tensors within the limits."""
-        base, part, version = self.base, self.encoded.part, self.encoded.version
-        sent, whole = self._decode_frame(), str(self.encoded.codec) == LOSSLESS
+        encoded, base, part, version = self.encoded, self.base, self.encoded.part, self.encoded.version
+        coding = UpdateCoding(encoded.codec, part, base.live, version, self._delta())
+        sent, whole = coding.decode(encoded.frame), coding.whole
         if whole and version in base.versions:  # what changed is counted from where the node stood
             sent, whole = difference(sent, base.versions.get(version), part), False
         update = difference(sent, base.exact, part) if whole else sent
@@ -108,20 +110,13 @@ class ClientUpdate:
                     raise FrameError(f"tensor {tensor.name!r} is not finite in float32")
         return model
 
-    def _decode_frame(self) -> Update:
-        """Return the tensors that the frame holds: an update, or with the lossless codec a model."""
-        encoded, live = self.encoded, self.base.live
-        base = b"" if str(encoded.codec) == LOSSLESS else encoded.version
-        sent = encoded.codec.decode(encoded.frame, live.part(encoded.part), side=self._side(), base=base)
-        return live.put(sent, encoded.part)
-
-    def _side(self) -> Update | None:
+    def _delta(self) -> Update | None:
         """Return the delta that the node was sent last: what changed there is likely to change again."""
         versions, part = self.base.versions, self.encoded.part
         before, version = self.encoded.before, self.encoded.version
         if before not in versions or version not in versions:
             return None
-        return self.base.live.take(difference(versions.get(version), versions.get(before), part))
+        return difference(versions.get(version), versions.get(before), part)
 
 
 def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> float:

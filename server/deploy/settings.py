@@ -8,7 +8,7 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import Value, key_of, read, require
 from fedpress.extensions.catch_up.settings import CatchUpSettings
 from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.mixed_fleet.server import check_strategy
+from fedpress.extensions.mixed_fleet.conflicts import check_federation
 from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.extensions.sparsity.settings import SparsitySettings
@@ -112,8 +112,7 @@ def _resolve(chosen: Mapping[str, Value], training: type) -> dict[str, Value]:
         raise SettingError(f"per-round is at most nodes, {deployed.nodes}, got {serving.per_round}")
     groups = read(MixedFleetSettings, config)
     strategy = build_strategy({"clients": deployed.nodes, **config})
-    if groups.enabled:
-        check_strategy(strategy)
+    check_federation(groups, strategy, stateless=serving.stateless, shared_initial=serving.shared_initial)
     if groups.dealt:
         raise SettingError(f"a device says itself what it runs: groups have no shares, got {groups.groups!r}")
     build_policy(config)

@@ -14,9 +14,10 @@ import numpy as np
 
 from fedpress.common.rng import derive
 from fedpress.compression import Codec, Layout, SpecError, Update, UpdateError, parse
-from fedpress.compression.updates import apply, changed, difference, representable, version_of
-from fedpress.compression.weight_masks import ALL, Live, encode_change
+from fedpress.compression.updates import changed, representable, version_of
+from fedpress.compression.weight_masks import ALL, Live
 from fedpress.protocol.messages import LOSSLESS
+from fedpress.protocol.model_frames import ModelFrames, Target, make_delta, make_key
 from fedpress.server.downlink.model_store import Versions
 
 Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, and the model that it really leads to
@@ -40,29 +41,6 @@ class DeltaHooks(Protocol):
 
     def late_delta_step(self) -> float:
         """Return the factor by which deltas are quantized coarser for nodes that missed rounds."""
-
-
-@dataclass(frozen=True)
-class Frames:
-    """What one node is sent."""
-
-    frames: tuple[bytes, ...]
-    tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds
-    version: bytes  # name of the model that they lead to
-    key: bool  # whether they start from nothing
-    base: bytes = b""  # name of the model that they start from; empty if from nothing, or if there are none
-    live: bytes = b""  # what leads to the live weights; empty if they are those of the base, or all
-    own: bytes = b""  # one more frame, of what the node's personal tensors begin as; empty if it knows
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the way."""
-        return len(self.data)
-
-    @property
-    def data(self) -> bytes:
-        """All that goes on the way."""
-        return b"".join((*self.frames, self.live, self.own))
 
 
 def parse_down(spec: str) -> Codec:
@@ -121,8 +99,10 @@ class Downlink:
         self._aim: Update | None = None  # what v's delta is aimed at, if that is not w
         self._pinned = codec
         self._round = 0
-        self._newest: tuple[bytes, Frames] | None = None  # v's last delta, and the version that it started from
-        self._ready: dict[tuple[bytes, bool], Frames] = {}  # (what a node holds, whether it needs a key) -> its frames
+        self._newest: tuple[bytes, ModelFrames] | None = None  # v's last delta, and the version that it started from
+        self._ready: dict[
+            tuple[bytes, bool], ModelFrames
+        ] = {}  # (what a node holds, whether it needs a key) -> its frames
         self._set_exact(initial)
         self.initial = b""  # name of the model that nodes have before they are sent anything; empty if none
         if shared_initial and str(codec) != LOSSLESS:
@@ -133,6 +113,7 @@ class Downlink:
     def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
         self.exact = representable(model, self.layout)
         self.live = Live.of(self.exact, self.layout) if self.sparse else ALL
+        self._target = Target(self.exact, self.layout, self.live if self.sparse else None)
 
     def _set(self, model: Update) -> None:
         self.model = model
@@ -156,7 +137,7 @@ class Downlink:
             self._newest = old, replace(frames, version=self.version)
             self._ready[old, False] = self._newest[1]
 
-    def frames_for(self, held: bytes, *, key: bool = False) -> Frames:
+    def frames_for(self, held: bytes, *, key: bool = False) -> ModelFrames:
         """Return the frames that bring a node that holds version `held`, empty for none, to the newest model."""
         held = held or self.initial
         if (held, key) not in self._ready:
@@ -178,12 +159,12 @@ class Downlink:
         self._set(saved["v"])
         if saved["newest"] is not None:
             old, *frames = saved["newest"]
-            self._newest = old, Frames(*frames)
+            self._newest = old, ModelFrames(*frames)
             self._ready[old, False] = self._newest[1]
 
-    def _make(self, held: bytes, *, key: bool) -> Frames:
+    def _make(self, held: bytes, *, key: bool) -> ModelFrames:
         if self.keep and not key and held == self.version:
-            return Frames((), (), held, key=False)
+            return ModelFrames((), (), version=held)
         if not self.keep and self.initial and not key:
             return replace(self._delta(self.initial, self.codec, self._aim)[0], version=self.version)
         if self.keep and not key and held in self.versions:
@@ -206,38 +187,21 @@ class Downlink:
         aim = self._hooks.aim_delta(self.exact, DeltaContext(self.exact, code, self._round, self._seed))
         return None if aim is self.exact else aim
 
-    def _delta(self, held: bytes, codec: Codec, aim: Update | None = None) -> tuple[Frames, Update]:
+    def _delta(self, held: bytes, codec: Codec, aim: Update | None = None) -> tuple[ModelFrames, Update]:
         """Return the delta from `held` to w, or aimed beside it, and where it leads."""
         base = self.versions.get(held)
-        mask = self.layout.mask(changed(self.exact, base))
-        part = self.layout.part(mask)
-        update = self.live.take(difference(self.exact if aim is None else aim, base, part))
         rng = derive(self._seed, "down", self._round, held.hex())
         try:
-            frame, _ = codec.encode(update, {}, rng, base=held)
+            frames, model = make_delta(self._target, base, held, codec, rng, aim=aim)
         except UpdateError:  # a step that fits a round's change may be too fine for what many rounds changed
             codec = self.codec
-            frame, _ = codec.encode(update, {}, rng, base=held)
+            frames, model = make_delta(self._target, base, held, codec, rng, aim=aim)
         if codec is self.codec:
+            part = self.layout.part(frames.tensors[0])
             coarser = self._hooks.late_delta_step() if self._hooks else 1.0
-            self._pinned = codec.pinned(frame, self.live.part(part), coarser)
-        changes = self.live.put(codec.decode(frame, self.live.part(part)), part)
-        model = self.live.stamp(apply(base, changes, self.layout))
-        live = encode_change(self.live, base, self.layout) if self.sparse else b""
-        return Frames((frame,), (mask,), b"", key=False, base=held, live=live), model
+            self._pinned = codec.pinned(frames.frames[0], self.live.part(part), coarser)
+        return frames, model
 
-    def _from_key(self) -> tuple[Frames, Update]:
+    def _from_key(self) -> tuple[ModelFrames, Update]:
         """Return the key frames of w, and where they lead."""
-        lossy = {t.name for t in self.layout.lossy if len(t.shape) > 1} if str(self.key) != LOSSLESS else set()
-        frames, masks, model = [], [], dict(self.exact)
-        for names, codec in ((lossy, self.key), (self.exact.keys() - lossy, parse(LOSSLESS))):
-            if names:
-                mask = self.layout.mask(names)
-                part = self.layout.part(mask)
-                rng = derive(self._seed, "key", self._round)
-                frame, _ = codec.encode(self.live.take({t.name: self.exact[t.name] for t in part.tensors}), {}, rng)
-                model |= self.live.put(codec.decode(frame, self.live.part(part)), part)
-                frames.append(frame)
-                masks.append(mask)
-        live = encode_change(self.live, None, self.layout) if self.sparse else b""
-        return Frames(tuple(frames), tuple(masks), b"", key=True, live=live), self.live.stamp(model)
+        return make_key(self._target, self.key, derive(self._seed, "key", self._round))

@@ -7,6 +7,7 @@ from typing import Any
 from fedpress.compression import Layout, Update
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import representable
+from fedpress.protocol.messages import NodeDescription
 from fedpress.server.downlink.downlink import Downlink
 
 
@@ -15,7 +16,7 @@ class ModelGroups(ABC):
 
     names: tuple[str, ...]  # of the groups
     shown: str  # the group whose model is evaluated; empty for the whole model
-    asks: bool  # whether a node's group follows from its answer to "who are you"
+    asks: bool  # whether a node's group follows from its own description
     disjoint: bool  # whether no two groups' models share a tensor of the server's
 
     @abstractmethod
@@ -30,8 +31,8 @@ class ModelGroups(ABC):
     def module(self, name: str) -> Any:
         """Return a torch module for a group's model, which all who need one take turns with."""
 
-    def join(self, node: str, answer: Mapping[str, object]) -> str:
-        """Take in a node that answers this to "who are you"; return why it cannot take part, empty if it can."""
+    def join(self, node: str, description: NodeDescription) -> str:
+        """Take in a node; return why it cannot take part, empty if it can."""
         return ""
 
 

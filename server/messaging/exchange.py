@@ -1,20 +1,31 @@
 """The traffic of a federation: messages become frames, replies become updates, and both are counted."""
 
 import logging
-import math
 import secrets
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Codec, FrameError, Layout
-from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.flower.message_size import message_nbytes
-from fedpress.protocol.folding import Records
-from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of, frame_name, taken
+from fedpress.protocol.arrays import frame_record
+from fedpress.protocol.folding import fold, unfold
+from fedpress.protocol.messages import (
+    FRAME_STYPE,
+    RECORD_NAME,
+    BaseRequest,
+    NodeDescription,
+    TrainReply,
+    TrainRequest,
+    answer_of,
+    extension_record,
+    frame_name,
+    read_reply,
+)
+from fedpress.protocol.model_frames import ModelFrames
 from fedpress.server.aggregation.client_update import (
     ClientUpdate,
     EncodedUpdate,
@@ -25,13 +36,11 @@ from fedpress.server.aggregation.client_update import (
     read_weight,
     refuse,
 )
-from fedpress.server.downlink.downlink import Frames
 from fedpress.server.downlink.models import Models
+from fedpress.server.messaging.extension_messages import MessageExtension, RequestContext
 from fedpress.server.messaging.ledger import Direction, Entry, Ledger, Purpose
 from fedpress.server.messaging.named_grid import NamedGrid
 from fedpress.server.messaging.node_state import Peers
-
-RECORDS = Records(Array, ArrayRecord, ConfigRecord, MetricRecord)
 
 _log = logging.getLogger(LOGGER)
 
@@ -106,7 +115,7 @@ class Exchange:
         ledger: Ledger,
         peers: Peers,
         *,
-        personal: ModelSplit,
+        extensions: Sequence[MessageExtension],
         exclude: Mapping[Layout, bytes],
         seed: int,
     ) -> None:
@@ -115,10 +124,10 @@ class Exchange:
         self.peers = peers
         self.ledger = ledger
         self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
-        self.personal = personal
+        self._extensions = extensions
         self._exclude = exclude  # for each layout the mask of tensors whose changes are not sent
         self._seed = seed
-        self._shared: dict[Frames, ArrayRecord] = {}  # equal frames are one object in Flower's store
+        self._shared: dict[ModelFrames, ArrayRecord] = {}  # equal frames are one object in Flower's store
         self._apart: dict[int, ConfigRecord] = {}  # and stay one when they are folded
 
     def deliver(
@@ -168,18 +177,18 @@ class Exchange:
                 continue
             nbytes = message_nbytes(message)
             try:
-                RECORDS.unfold(message.content)
+                unfold(message.content)
             except (FrameError, KeyError, TypeError, ValueError) as error:
                 self._count(round, message, name, nbytes)
                 refuse(round, name, error)
                 continue
             self._count(round, message, name, nbytes)
-            said = message.content.config_records.get(RECORD_NAME)
-            if said is None:
+            record = message.content.config_records.get(RECORD_NAME)
+            if record is None:
                 _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
                 continue
             try:
-                missed = self._take(round, node, message, said, delivery)
+                missed = self._take(round, node, message, record, delivery)
             except FrameError as error:
                 refuse(round, name, error)
                 delivery.trouble = f"node {name}: {error}"
@@ -188,33 +197,46 @@ class Exchange:
                 again[node] = missed
         return again
 
-    def _take(self, round: int, node: int, message: Message, said: ConfigRecord, delivery: Delivery) -> bool | None:
+    def _take(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
         """Take a reply in; if its node could not start return whether only a key frame will help, else None."""
         name = self.grid.name(node)
         if node not in delivery.asked:
-            raise FrameError("it was asked nothing")
-        peer, asked = self.peers[name], delivery.asked[node]
-        peer.owns = taken(said, "owns", bool)
-        version, turn = taken(said, "version", bytes), taken(said, "turn", int)
-        if said.get("need_key"):
-            useless = (
-                version == peer.held and peer.held != b""
-            )  # it got what leads on from what it has, and is not there
-            if peer.held and version != peer.held:
-                _log.warning("round %d: node %s lost the model that it held: it gets another", round, name)
-            self._heard(name, version, turn)
-            return useless or version not in self.models.of(name).versions
-        frames = [a.data for r in message.content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
+            raise FrameError("the node was sent no request")
+        reply = read_reply(record)
+        for extension in self._extensions:
+            extension.on_reply(name, message.content.config_records.get(extension_record(extension.name)))
+        match reply:
+            case BaseRequest():
+                return self._take_base_request(round, name, reply)
+            case TrainReply():
+                self._take_reply(round, name, message, reply, delivery)
+                return None
+            case NodeDescription():
+                raise FrameError("the node was not asked for its name")
+
+    def _take_base_request(self, round: int, name: str, reply: BaseRequest) -> bool:
+        """Return whether only a key frame will help a node that could not start from the frames that it was sent."""
+        peer = self.peers[name]
+        useless = reply.version == peer.held != b""  # the frames started from what it holds, and it could not start
+        if peer.held and reply.version != peer.held:
+            _log.warning("round %d: node %s lost the model that it held: it gets another", round, name)
+        self._heard(name, reply.version, reply.turn)
+        return useless or reply.version not in self.models.of(name).versions
+
+    def _take_reply(self, round: int, name: str, message: Message, reply: TrainReply, delivery: Delivery) -> None:
+        node = message.metadata.src_node_id
+        asked = delivery.asked[node]
+        content = message.content
+        frames = [a.data for r in content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        if not asked.nonce or taken(said, "answer", bytes) != answer_of(asked.nonce, round, name, frame):
-            raise FrameError("it does not answer what the node was asked, or answers it again")
+        if not asked.nonce or reply.answer != answer_of(asked.nonce, round, name, frame):
+            raise FrameError("the reply must answer the request that the node was sent, once")
         delivery.asked[node] = replace(asked, nonce=b"")
-        self._heard(name, version, turn)
-        work = WorkTime(*(_seconds(taken(said, name, float)) for name in ("seconds", "coding")))
-        tensors = taken(said, "tensors", bytes)
-        del message.content[RECORD_NAME]
-        delivery.replies.append(Reply(name, message, asked, tensors, work))
-        return None
+        self._heard(name, reply.version, reply.turn)
+        for record in (RECORD_NAME, *(extension_record(extension.name) for extension in self._extensions)):
+            content.pop(record, None)
+        work = WorkTime(reply.training_seconds, reply.coding_seconds)
+        delivery.replies.append(Reply(name, message, asked, reply.tensors, work))
 
     def _heard(self, name: str, version: bytes, turn: int) -> None:
         peer = self.peers[name]
@@ -233,69 +255,64 @@ class Exchange:
             self.peers[name].held = self.grid.versions.get(name, b"")
         peer = self.peers[name]
         downlink = self.models.of(name)
-        frames = replace(downlink.frames_for(peer.held, key=key), own=self._own(name))
+        frames = downlink.frames_for(peer.held, key=key)
         base = frames.base if downlink.keep else b""
         delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
         if downlink.keep:
             peer.offered = frames.version
         content = RecordDict(dict(message.content))
         content[arrays] = self._record(frames)
-        content[RECORD_NAME] = ConfigRecord(
-            {
-                "ask": "work",
-                "arrays": arrays,
-                "frames": [len(frame) for frame in frames.frames],
-                "tensors": list(frames.tensors),
-                "version": frames.version,
-                "layout": downlink.layout.text if frames.key else "",
-                "up": str(asked.up),
-                "exclude": self._exclude[downlink.layout],
-                "personal": self.personal.mask,
-                "own": len(frames.own),
-                "own_layout": self.personal.layout.text if frames.own else "",
-                "sparse": downlink.sparse,
-                "live": len(frames.live),
-                "keep": downlink.keep,
-                "accepted": peer.accepted,
-                "turn": peer.turn,
-                "server": self.server,
-                "nonce": delivery.asked[node].nonce,
-                "round": round,
-                "seed": self._seed,
-            }
+        request = TrainRequest(
+            arrays=arrays,
+            frame_lengths=tuple(map(len, frames.frames)),
+            frame_tensors=frames.tensors,
+            weight_mask_length=len(frames.weight_mask),
+            version=frames.version,
+            layout=downlink.layout.text if frames.is_key else "",
+            weight_masks=downlink.sparse,
+            keep=downlink.keep,
+            up=str(asked.up),
+            exclude=self._exclude[downlink.layout],
+            accepted=peer.accepted,
+            turn=peer.turn,
+            server=self.server,
+            nonce=delivery.asked[node].nonce,
+            round=round,
+            seed=self._seed,
         )
+        content[RECORD_NAME] = request.to_record()
+        payload, raw = self._extend(content, name)
         sent = message.metadata
-        RECORDS.fold(content, self._apart)
+        fold(content, self._apart)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
-        self._note(round, packed, name, frames.nbytes, message_nbytes(packed), owned=bool(frames.own))
+        self._note(round, packed, name, frames.nbytes + payload, message_nbytes(packed), raw)
         return packed
 
-    def _own(self, name: str) -> bytes:
-        """Return the frame of what a node's personal tensors begin as; none where it has its own, or makes them."""
-        peer = self.peers[name]
-        makes_them = peer.owns is None and self.models.of(name).initial
-        return b"" if peer.owns or makes_them else self.personal.frame
+    def _extend(self, content: RecordDict, node: str) -> tuple[int, int]:
+        """Add the extensions' records to a request; return the bytes of frames in them, and of those uncompressed."""
+        context = RequestContext(node, has_initial=bool(self.models.of(node).initial))
+        payload = raw = 0
+        for extension in self._extensions:
+            added = extension.on_request(context)
+            if added is not None:
+                content[extension_record(extension.name)] = added.to_record()
+                payload, raw = payload + added.payload_nbytes, raw + added.payload_raw_nbytes
+        return payload, raw
 
-    def _record(self, frames: Frames) -> ArrayRecord:
+    def _record(self, frames: ModelFrames) -> ArrayRecord:
         if frames not in self._shared:
-            data = frames.data
-            self._shared[frames] = ArrayRecord({"frames": Array("uint8", (len(data),), FRAME_STYPE, data)})
+            self._shared[frames] = frame_record(frames.data)
         return self._shared[frames]
 
     def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
         frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
         self._note(round, message, node, frame, nbytes)
 
-    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, *, owned: bool = False) -> None:
+    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int = 0) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
         # An evaluation's reply, or a request for a key frame, carries no tensors.
         plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
-        plain += self.personal.layout.nbytes if owned else 0
+        plain += raw
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
-
-
-def _seconds(said: float) -> float:
-    """Return a duration that a node claims, 0 for what cannot be one."""
-    return said if 0 <= said < math.inf else 0.0

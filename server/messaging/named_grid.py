@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedpress.common.errors import FedpressError
+from fedpress.common.errors import FedpressError, FrameError
 from fedpress.common.logs import LOGGER
 from fedpress.common.rng import derive
 from fedpress.flower.message_size import NodeInfo, Run, message_nbytes
-from fedpress.protocol.messages import RECORD_NAME
+from fedpress.protocol.messages import RECORD_NAME, NodeDescription, NodeQuery, read_reply
 from fedpress.server.messaging.ledger import Direction, Entry, Ledger
 
-Join = Callable[[str, Mapping[str, object]], str]
+Join = Callable[[str, NodeDescription], str]  # given a node's name and description: why it cannot take part, or ""
 
 _log = logging.getLogger(LOGGER)
 
@@ -146,29 +146,28 @@ class NamedGrid(Grid):
 
     def _ask(self, nodes: list[int]) -> None:
         # A mod is called only for kinds of messages that its app handles: every app trains, few answer queries.
-        question = RecordDict({RECORD_NAME: ConfigRecord({"ask": "who"})})
+        question = RecordDict({RECORD_NAME: NodeQuery().to_record()})
         messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
         replies = list(self._grid.send_and_receive(messages, timeout=self._timeout))
         for reply in replies:
             node = reply.metadata.src_node_id
-            said: Mapping[str, object] = {} if reply.has_error() else reply.content.config_records.get(RECORD_NAME, {})
-            if "name" not in said:
-                reason = reply.error.reason if reply.has_error() else "its app has no compress() among its mods"
-                _log.warning("node %d does not say who it is: %s", node, reason)
+            try:
+                description = _description(reply)
+            except FrameError as error:
+                _log.warning("node %d does not tell its name: %s", node, error)
                 continue
-            name = self._names.get(node) or str(said["name"])
+            name = self._names.get(node) or description.name
             if node not in self._names and name in self._names.values():
-                _log.warning("node %d says that it is %r, which another node is: left out", node, name)
+                _log.warning("node %d has the name %r of another node: left out", node, name)
                 continue
             self._names[node] = name
             self._asked.add(node)
-            if self._join and (why := self._join(name, said)):
+            if self._join and (why := self._join(name, description)):
                 _log.warning("node %s is left out: %s", name, why)
                 self._left_out[node] = why
             else:
                 self._joined.add(node)
-            version = said.get("version")
-            self.versions[name] = version if isinstance(version, bytes) else b""
+            self.versions[name] = description.version
 
         for message in messages:
             self._count(message, message.metadata.dst_node_id, "down")
@@ -179,6 +178,20 @@ class NamedGrid(Grid):
     def _count(self, message: Message, node: int, direction: Direction) -> None:
         name = self._names.get(node, str(node))
         self._ledger.add(Entry(0, name, direction, "ask", 0, message_nbytes(message), 0))
+
+
+def _description(reply: Message) -> NodeDescription:
+    """Return what a node tells about itself; raise FrameError if it does not."""
+    if reply.has_error():
+        raise FrameError(reply.error.reason)
+    record = reply.content.config_records.get(RECORD_NAME)
+    if record is None:
+        raise FrameError("its app has no compress() among its mods")
+    match read_reply(record):
+        case NodeDescription() as description:
+            return description
+        case _:
+            raise FrameError("the reply must be a description of the node")
 
 
 def seed_samplers(grid: NamedGrid, seed: int, *path: str | int) -> None:

@@ -13,7 +13,6 @@ class Peer:
     offered: bytes = b""  # version that it was sent since, if it has not been heard of again
     accepted: bytes = b""  # name of the last frame that counted
     turn: int = 0  # how many updates it had sent by its last reply that arrived
-    owns: bool | None = None  # whether it has personal tensors of its own; None if it has not said so
 
 
 class Peers(dict[str, Peer]):
@@ -30,7 +29,7 @@ class Peers(dict[str, Peer]):
 
     def as_json(self) -> dict[str, Any]:
         """Return all that is known, as JSON can hold it."""
-        rows = [[name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn, p.owns] for name, p in self.items()]
+        rows = [[name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn] for name, p in self.items()]
         return {"nodes": rows}
 
     @classmethod

@@ -15,7 +15,6 @@ from flwr.serverapp.strategy import Result, Strategy
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Layout, Update, parse
-from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
@@ -237,10 +236,15 @@ class Compressed(Strategy):
         join = groups.join if groups and groups.asks else None
         needed = max(getattr(self.strategy, "min_available_nodes", 0), getattr(self.strategy, "min_train_nodes", 0))
         named = NamedGrid(grid, timeout, self.ledger, join, needed=needed)
-        personal = next(
-            (e.split for e in self.extensions.extensions if e.name == "personal_layers"), ModelSplit(b"", {}, ())
-        )  # type: ignore[attr-defined]
-        return Exchange(named, models, self.ledger, Peers(), personal=personal, exclude=excluded, seed=self.seed)
+        return Exchange(
+            named,
+            models,
+            self.ledger,
+            Peers(),
+            extensions=self.extensions.extensions,
+            exclude=excluded,
+            seed=self.seed,
+        )
 
     def _lacks(self) -> dict[Property, str]:
         """Return the properties that the federation does not have, and the reason of each."""
@@ -256,7 +260,7 @@ class Compressed(Strategy):
         return lacks
 
     def _check_trees(self) -> None:
-        lossless = (str(self.up), str(self.down)) == (LOSSLESS, LOSSLESS)
+        lossless = self.up == Fixed(LOSSLESS) and str(self.down) == LOSSLESS
         if not lossless or self._checkpoint or self.on_round or self.extensions.extensions:
             raise SettingError(
                 f"{type(self.strategy).__name__} has trees for models, which are passed through: up and down must be "

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpress import extensions
 from fedpress.common.settings import Value, read
+from fedpress.extensions import EXTENSIONS, load, settings_class
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.extension import BuildContext, Extension
@@ -46,8 +46,8 @@ def build(config: Mapping[str, Value], task: Any, folder: Path | None = None) ->
 def build_extensions(config: Mapping[str, Value], context: BuildContext) -> list[Extension]:
     """Return the extensions that `config` switches on, in the order of the registry."""
     built = []
-    for name in extensions.EXTENSIONS:
-        settings = read(extensions.settings_class(name), config)
+    for name in EXTENSIONS:
+        settings = read(settings_class(name), config)
         if settings.enabled:
-            built.append(extensions.load(name, "server").build(settings, context))
+            built.append(load(name, "server").build(settings, context))
     return built

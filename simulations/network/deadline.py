@@ -4,13 +4,13 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 
-from fedpress.client.mod.mod import RECORDS
 from fedpress.common.logs import LOGGER
 from fedpress.common.settings import Value, read
 from fedpress.flower.message_size import message_nbytes
-from fedpress.protocol.messages import RECORD_NAME
+from fedpress.protocol.folding import unfold
+from fedpress.protocol.messages import RECORD_NAME, TrainRequest, read_request
 from fedpress.simulations.network.clock import Pace, Visit, clock, read_visits, visit_seconds
 from fedpress.simulations.network.devices import find_fleet
 from fedpress.simulations.network.links import find_link
@@ -39,15 +39,16 @@ class Late:
 
     def __call__(self, message: Message, reply: Message) -> bool:
         """Return whether `reply`, to `message`, arrives."""
-        order = message.content.config_records.get(RECORD_NAME) or ConfigRecord()
-        trains = message.metadata.message_type.startswith(MessageType.TRAIN) and "round" in order
-        if not trains or reply.has_error():
+        record = message.content.config_records.get(RECORD_NAME)
+        request = read_request(record) if record else None
+        trains = message.metadata.message_type.startswith(MessageType.TRAIN)
+        if not trains or not isinstance(request, TrainRequest) or reply.has_error():
             return True
         content = RecordDict(dict(reply.content))
-        RECORDS.unfold(content)
+        unfold(content)
         if not content.metric_records:
             return True
-        number, node = int(order["round"]), str(self._partition_of[message.metadata.dst_node_id])  # type: ignore[arg-type]
+        number, node = request.round, str(self._partition_of[message.metadata.dst_node_id])
         if number > self._round:  # simulated time goes on by what the last round took
             now = self._now + self._latest if number == self._round + 1 else self._before(number)
             self._round, self._now, self._latest = number, now, 0.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedpress.client.mod.node_state import Memory, adapt
+from fedpress.client.mod.node_state import ClientState, adapt
 from fedpress.compression import Layout, parse
 
 CODEC = parse("ef | topk(0.5) | ans")
@@ -29,6 +29,6 @@ def test_a_state_that_counts_other_values_than_the_layout_begins_anew(values: in
 
 def test_a_memory_knows_what_its_states_are_of() -> None:
     whole = layout(a=(2,), b=(3,))
-    assert Memory(layout=whole.text, tensors=whole.mask({"b"})).part == layout(b=(3,))
-    assert Memory().part == Memory(layout="[", tensors=b"").part == Layout(())
-    assert Memory(layout=whole.text, tensors=b"\xff").part == Layout(())  # a mask of other tensors
+    assert ClientState(layout=whole.text, tensors=whole.mask({"b"})).part == layout(b=(3,))
+    assert ClientState().part == ClientState(layout="[", tensors=b"").part == Layout(())
+    assert ClientState(layout=whole.text, tensors=b"\xff").part == Layout(())  # a mask of other tensors

@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from fedpress.client.edge.journal import Journal
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 
 from .conftest import Place, free_port
 
@@ -33,7 +33,7 @@ def check_books(place: Place, names: tuple[str, ...] = ("0", "1")) -> None:
         finally:
             journal.close()
         wanted = sum(array.numpy().astype(np.float64) for array in state["wanted"].values())
-        total += wanted - Memory.load(state).after["residual"]
+        total += wanted - ClientState.load(state).after["residual"]
     np.testing.assert_allclose(model * len(names), total, atol=1e-4)
 
 
@@ -120,7 +120,7 @@ def test_killed_while_it_trains_a_client_keeps_its_personal_layers(place: Place)
         finally:
             journal.close()
         steps = [array.numpy() for array in state["wanted-head"].values()]
-        own = Memory.load(state).own
+        own = ClientState.load(state).extensions.get("personal_layers")
         assert own is not None
         assert len(steps) == 2
         np.testing.assert_array_equal(own["head"].numpy(), np.ones(7, np.float32) + steps[0] + steps[1])

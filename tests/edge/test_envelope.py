@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedpress.client.mod.mod import RECORDS
 from fedpress.common.errors import FrameError
-from fedpress.protocol.folding import FRAMES
+from fedpress.protocol.folding import FRAMES, fold, unfold
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME
 
 
@@ -29,18 +28,28 @@ def a_content(size: int, *, more: bool = False) -> RecordDict:
 @pytest.mark.parametrize("more", [False, True])
 def test_a_content_comes_back_as_it_was(size: int, apart: bool, more: bool) -> None:
     content = a_content(size, more=more)
-    RECORDS.fold(content, {} if apart else None)
+    fold(content, {} if apart else None)
     assert set(content) == {RECORD_NAME} | ({FRAMES} if apart and size > 4096 else set()) | (
         {"plain"} if more else set()
     )
-    assert RECORDS.unfold(content)
+    assert unfold(content)
     assert content == a_content(size, more=more)
-    assert not RECORDS.unfold(content)
+    assert not unfold(content)
+
+
+def test_a_long_record_stays_one_by_itself() -> None:
+    """An extension sends the same frame to many nodes: the record is stored once."""
+    content = a_content(10)
+    content["fedpress.some"] = ConfigRecord({"frame": bytes(5000)})
+    fold(content)
+    assert set(content) == {RECORD_NAME, "fedpress.some"}
+    assert unfold(content)
+    assert content == RecordDict({**a_content(10), "fedpress.some": ConfigRecord({"frame": bytes(5000)})})
 
 
 def test_what_has_nothing_to_fold_stays() -> None:
     content = RecordDict({RECORD_NAME: ConfigRecord({"ask": "who"})})
-    RECORDS.fold(content)
+    fold(content)
     assert content == RecordDict({RECORD_NAME: ConfigRecord({"ask": "who"})})
 
 
@@ -61,4 +70,4 @@ def test_what_has_nothing_to_fold_stays() -> None:
 )
 def test_what_was_not_folded_so_is_refused(fields: dict[str, object]) -> None:
     with pytest.raises((FrameError, KeyError, TypeError, ValueError)):
-        RECORDS.unfold(RecordDict({RECORD_NAME: ConfigRecord(fields)}))
+        unfold(RecordDict({RECORD_NAME: ConfigRecord(fields)}))

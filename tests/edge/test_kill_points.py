@@ -27,7 +27,7 @@ from fedpress.client.edge.backoff import Polling
 from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Gatekeeper, Limits
 from fedpress.client.edge.runner import Runner
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 from fedpress.flower.byte_counter import Traffic
 from fedpress.flower.fleet_api import RunInfo, message_to_proto, remove_content_from_message
 from fedpress.flower.mail import Letter, Work
@@ -217,7 +217,7 @@ def federate(folder: Path, dies: Dies) -> tuple[DeadlyGrid, np.ndarray]:
         journal.close()
         wanted = [array.numpy().astype(np.float64) for array in state["wanted"].values()]
         assert len(wanted) == ROUNDS  # each message was worked on as if once
-        memory = Memory.load(state)
+        memory = ClientState.load(state)
         assert memory.turn == ROUNDS
         total += np.sum(wanted, axis=0) - memory.after["residual"]
     np.testing.assert_allclose(final * NODES, total, atol=1e-4)
@@ -279,6 +279,6 @@ def test_on_a_disk_that_is_full_the_round_fails_and_the_next_ones_do_not(
     assert result.arrays is not None
     for node in grid.nodes.values():
         journal = Journal(node.folder)
-        memory = Memory.load(journal.load(9))
+        memory = ClientState.load(journal.load(9))
         journal.close()
         assert memory.turn in (ROUNDS, ROUNDS - 1)

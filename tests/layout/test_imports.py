@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fedpress.extensions import EXTENSIONS
+
 from .house import FOLDERS, PROJECT, ROOMS, ROOT, imports, sources
 
 _BELOW = {"common", "compression", "protocol", "flower"}
@@ -17,9 +19,10 @@ MAY = {
     "compression": {"common", "compression"},
     "protocol": {"common", "compression", "protocol"},
     "flower": _BELOW,
-    "client": {*_BELOW, "client"},
-    "server": {*_BELOW, "server"},
-    "simulations": {*_BELOW, "client", "server", "simulations"},
+    "extensions": {*_BELOW, "client", "server", "extensions"},
+    "client": {*_BELOW, "client", "extensions"},
+    "server": {*_BELOW, "server", "extensions"},
+    "simulations": {*_BELOW, "client", "server", "extensions", "simulations"},
 }
 # A distribution's module, where the two have different names.
 MODULES = {
@@ -68,6 +71,25 @@ def test_imports_point_one_way(package: str) -> None:
             if first == "fedpress" and rest:
                 assert rest[0] in MAY[package], f"{path} imports {name}"
             assert name != "fedpress", f"{path}: what is imported is named by its package"
+
+
+CORE = ["server/strategy", "server/messaging", "server/aggregation", "server/downlink", "server/run", "client/mod"]
+
+
+@pytest.mark.parametrize("folder", CORE)
+def test_the_core_knows_no_extension_by_name(folder: str) -> None:
+    for path in sources(folder):
+        known = [name for name in imports(path) if name.startswith("fedpress.extensions.")]
+        assert {name.count(".") for name in known} <= {2}, f"{path} imports {known}"
+        assert not {name.rpartition(".")[2] for name in known} & EXTENSIONS.keys(), f"{path} imports {known}"
+
+
+def test_the_two_ends_of_an_extension_do_not_import_each_other() -> None:
+    for path in sources("fedpress/extensions"):
+        rooms = {name.split(".")[1] for name in imports(path) if name.startswith("fedpress.")}
+        assert not {"client", "server"} <= rooms, path
+        ends = {name.rpartition(".")[2] for name in imports(path) if name.startswith("fedpress.extensions.")}
+        assert not ends & {"client": {"server"}, "server": {"client"}}.get(path.stem, {"client", "server"}), path
 
 
 def test_compression_imports_no_flwr_and_torch_in_one_folder_alone() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from fedpress.client.edge.journal import Journal
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 from fedpress.compression import Layout, parse
 from fedpress.compression.updates import apply
 from fedpress.protocol.messages import frame_name
@@ -98,7 +98,7 @@ def check_residuals(federation: "Federation", last: int) -> None:
             continue
         wanted = {key: array.numpy() for key, array in state[WANTED].items()}
         asked = np.concatenate([wanted[tensor.name].ravel() for tensor in layout.tensors])
-        memory = Memory.load(state)
+        memory = ClientState.load(state)
         lost = memory.sent and memory.sent not in names.get(name, set())
         kept = (memory.lost if lost else memory.after).get("residual")
         left = np.zeros(layout.size) if kept is None else spread(kept, layout, memory.tensors)

@@ -29,9 +29,10 @@ from torch import nn
 
 from fedpress.client import app as ours
 from fedpress.client import compress
-from fedpress.client.mod.mod import RECORDS, node_name
+from fedpress.client.mod.mod import node_name
 from fedpress.client.training.loop import evaluate
 from fedpress.compression.frame import put_head, read_frame, write_frame
+from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of
 
 WANTED = "wanted"  # sums of all that training asked for, kept with the node's own state
@@ -180,10 +181,10 @@ def _owned(spoil: Callable[[Message], None]) -> ClientApp:
     def mod(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         reply = call_next(message, context)
         if not reply.has_error() and "tensors" in reply.content[RECORD_NAME]:
-            folded = RECORDS.unfold(reply.content)
+            folded = unfold(reply.content)
             spoil(reply)
             if folded:
-                RECORDS.fold(reply.content)
+                fold(reply.content)
         return reply
 
     made = ClientApp(mods=[_overhear, mod, compress(initial=initial)])

@@ -12,9 +12,10 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fedpress.client import compress
-from fedpress.client.mod.mod import RECORDS, Mod
+from fedpress.client.mod.mod import Mod
 from fedpress.compression import Layout
 from fedpress.flower.runtime import identify
+from fedpress.protocol.folding import fold, unfold
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 
@@ -116,7 +117,7 @@ class DirectGrid(Grid):
         replies = []
         for message in messages:
             plain = Message(metadata=message.metadata, content=RecordDict(dict(message.content)))
-            RECORDS.unfold(plain.content)
+            unfold(plain.content)
             self.sent.append(plain)
             if not self.before(plain):
                 continue
@@ -126,12 +127,12 @@ class DirectGrid(Grid):
                 reply = self.app(own, self.contexts[message.metadata.dst_node_id])
             except Exception as error:
                 reply = Message(Error(0, repr(error)), reply_to=own)
-            folded = reply.has_content() and RECORDS.unfold(reply.content)
+            folded = reply.has_content() and unfold(reply.content)
             arrived = self.after(reply)
             if not reply.has_error() and reply.content.array_records:
                 self.delivered[self.partition[message.metadata.dst_node_id]] = arrived
             if folded:
-                RECORDS.fold(reply.content)
+                fold(reply.content)
             if arrived:
                 replies.append(reply)
         if self.ordered:

@@ -10,18 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.client import compress
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 from fedpress.compression import Layout, SettingError, parse
-from fedpress.compression.frame import read_frame
-from fedpress.compression.updates import apply, version_of
+from fedpress.compression.updates import version_of
 from fedpress.extensions.catch_up.server import CatchUp
 from fedpress.extensions.catch_up.settings import CatchUpSettings
 from fedpress.protocol.folding import FRAMES
 from fedpress.protocol.messages import RECORD_NAME
+from fedpress.protocol.model_frames import ModelFrames, apply_frames
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.downlink.downlink import Downlink, Frames
+from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions
 
 from .conftest import make_app
@@ -49,14 +49,9 @@ def walk(model: dict[str, np.ndarray], rounds: int) -> list[dict[str, np.ndarray
     return models
 
 
-def follow(frames: Frames, held: dict[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:
-    """Do what a node does with frames."""
-    model = dict(held)
-    for frame, mask in zip(frames.frames, frames.tensors, strict=True):
-        part = layout.part(mask)
-        update = parse(read_frame(frame).spec).decode(frame, part)
-        model = {**model, **update} if frames.key else apply(model, update, layout)
-    return {t.name: model[t.name] for t in layout.tensors}
+def follow(frames: ModelFrames, held: dict[str, np.ndarray], layout: Layout) -> dict[str, np.ndarray]:
+    """Apply frames as a node does."""
+    return apply_frames(frames, held, layout, weight_masks=False)
 
 
 def error(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
@@ -158,7 +153,7 @@ def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:
     downlink = Downlink(parse(DOWN), parse(KEY_CODEC), model, 0, Versions(layout, tmp_path, 1 << 30))
     frames = downlink.frames_for(b"")
     got = follow(frames, {}, layout)
-    assert frames.key
+    assert frames.is_key
     assert frames.nbytes < layout.nbytes / 2
     np.testing.assert_array_equal(got["bias"], model["bias"])
     assert 0 < error(got, model) < 1e-3 * error({k: v * 0 for k, v in model.items()}, model)
@@ -169,9 +164,9 @@ def test_nodes_that_take_part_in_every_round_share_one_version(make_grid, model)
     seen = []
     strategy = Compressed(everyone(), up=UP, down=DOWN, key=KEY_CODEC, on_round=seen.append)
     strategy.start(grid, model_record(model), num_rounds=4)
-    held = {Memory.load(context.state).version for context in grid.contexts.values()}
+    held = {ClientState.load(context.state).version for context in grid.contexts.values()}
     assert held == {version_of(seen[3].model, Layout.of(model))}  # what was evaluated before the last training
-    sent = [m for m in grid.sent if m.content[RECORD_NAME]["ask"] == "work"][-NODES:]
+    sent = [m for m in grid.sent if m.content[RECORD_NAME]["kind"] == "train"][-NODES:]
     assert len({next(iter(m.content["arrays"].values())).data for m in sent}) == 1
 
 
@@ -188,7 +183,7 @@ def test_a_long_frame_is_one_object_for_all_nodes(make_grid, monkeypatch: pytest
 
     monkeypatch.setattr(grid, "send_and_receive", spy)
     Compressed(everyone(), up=UP, down="none").start(grid, model_record(model), num_rounds=1)
-    work = [message for message in raw if message.content[RECORD_NAME]["ask"] == "work"]
+    work = [message for message in raw if message.content[RECORD_NAME]["kind"] == "train"]
     assert len(work) == NODES
     assert len({id(message.content[FRAMES]) for message in work}) == 1
     assert all(len(message.content) == 2 for message in work)
@@ -286,7 +281,7 @@ def test_frozen_and_excluded_tensors_are_not_sent(make_grid, model) -> None:
     np.testing.assert_array_equal(final["weight"], model["weight"])
     np.testing.assert_array_equal(final["scale"], model["scale"])
     assert (final["bias"] != model["bias"]).any()
-    with pytest.raises(SettingError, match="leaves some tensors to be sent"):
+    with pytest.raises(SettingError, match="leave some tensors to be sent"):
         Compressed(everyone(), exclude=("*",)).start(make_grid(NODES), model_record(model), num_rounds=1)
 
 
@@ -310,7 +305,7 @@ def test_a_residual_goes_with_its_tensor(make_grid, model, wanted) -> None:
     grid.after = after
     Compressed(everyone(), up=UP, down=DOWN).start(grid, model_record(model), num_rounds=5)
     for partition in (0, 1):
-        memory = Memory.load(grid.context(partition).state)
+        memory = ClientState.load(grid.context(partition).state)
         part = layout.part(memory.tensors)
         kept = part.unflatten(memory.after["residual"], np.zeros(part.exact_nbytes, np.uint8))
         got = {t.name: counted[partition][t.name] + kept[t.name] for t in part.lossy}

@@ -13,7 +13,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
 
 from fedpress.client import compress
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression import Layout, parse
 from fedpress.compression.updates import version_of
@@ -119,11 +119,11 @@ def test_every_node_holds_the_model_that_the_server_says(make_grid, model) -> No
     run(Compressed(fedavg(), up=LOSSY, down=DOWN), grid, model, rounds=5)
     layout = Layout.of(model)
     orders = {
-        m.metadata.dst_node_id: m.content[RECORD_NAME] for m in grid.sent if m.content[RECORD_NAME]["ask"] == "work"
+        m.metadata.dst_node_id: m.content[RECORD_NAME] for m in grid.sent if m.content[RECORD_NAME]["kind"] == "train"
     }
     assert len(orders) >= 4
     for node, order in orders.items():
-        memory = Memory.load(grid.contexts[node].state)
+        memory = ClientState.load(grid.contexts[node].state)
         assert memory.version == order["version"] == version_of(plain(memory.base), layout)
 
 
@@ -149,7 +149,7 @@ def test_a_lost_reply_loses_nothing(make_grid, model, wanted) -> None:
     run(Compressed(fedavg(), up=LOSSY, down=DOWN, seed=2), grid, model, rounds=25)
     for partition in range(NODES):
         asked = wanted(grid, partition, layout)
-        memory = Memory.load(grid.context(partition).state)
+        memory = ClientState.load(grid.context(partition).state)
         # The verdict on the last frame is not told yet, so the test, which knows it, picks the state.
         last = grid.delivered.get(partition)
         state = memory.after if last else memory.lost
@@ -250,7 +250,7 @@ def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model
     def counting(messages, *, timeout=None):
         messages = list(messages)
         replies = send(messages, timeout=timeout)
-        if messages[0].content[RECORD_NAME]["ask"] == "work":
+        if messages[0].content[RECORD_NAME]["kind"] == "train":
             waves.append(len(messages))
         return replies
 

@@ -72,7 +72,7 @@ def test_what_each_element_becomes_is_the_mean_of_those_that_have_it(make_grid, 
 
 def test_a_node_whose_size_is_no_number_is_left_out(make_grid, model, caplog: pytest.LogCaptureFixture) -> None:
     strategy, _ = federate(make_grid(3), model, {0: 1.0, 1: "large", 2: 0.5})
-    assert "node 1 is left out: a device's width is a number, got 'large'" in caplog.text
+    assert "node 1 is left out: a device's width must be a number, got 'large'" in caplog.text
     assert all(set(done.counted) == {"0", "2"} for done in strategy.done[1:])  # type: ignore[attr-defined]
     asked = [entry for entry in strategy.ledger if entry.purpose == "ask"]
     assert len([entry for entry in asked if entry.direction == "down"]) == 3  # once each, and no more
@@ -84,7 +84,9 @@ def test_a_run_that_too_few_devices_can_join_ends_and_says_which_cannot(sizes, b
     grid = make_grid(2)
     if bound:
         grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
-    with pytest.raises(FedpressError, match=r"needs 2 nodes, .* node 1: a device's width is a number, got 'large'$"):
+    with pytest.raises(
+        FedpressError, match=r"needs 2 nodes, .* node 1: a device's width must be a number, got 'large'$"
+    ):
         federate(grid, model, sizes)
 
 

@@ -11,18 +11,18 @@ from flwr.serverapp.strategy import FedAvg, FedXgbBagging
 from torch import nn
 
 from fedpress.client import compress
-from fedpress.client.mod import personal_layers
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.frame import read_frame
 from fedpress.compression.tensor_patterns import chosen
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.personal_layers import client as personal_layers
 from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.extensions.personal_layers.server import PersonalLayers
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
-from fedpress.protocol.messages import RECORD_NAME
+from fedpress.protocol.messages import RECORD_NAME, extension_record
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.recovery import CheckpointSettings
@@ -33,6 +33,7 @@ from .conftest import DirectGrid, make_app
 NODES = 5
 LOSSY, DOWN = "ef | topk(0.1) | ans", "topk(0.2) | ans"
 OWN = ("bias", "steps")
+PERSONAL = extension_record("personal_layers")
 
 
 def fedavg(share: float = 0.67) -> FedAvg:
@@ -44,7 +45,7 @@ def names(model: nn.Module, *patterns: str) -> set[str]:
 
 
 def own(grid: DirectGrid, partition: int) -> dict[str, np.ndarray]:
-    record = Memory.load(grid.context(partition).state).own
+    record = ClientState.load(grid.context(partition).state).extensions.get("personal_layers")
     return {name: array.numpy() for name, array in record.items()} if record else {}
 
 
@@ -136,14 +137,14 @@ def test_none_of_them_travels_but_once(make_grid, model) -> None:
     strategy.start(grid, model_record(model), num_rounds=4)
     first = ModelSplit.of(model, OWN).frame
     for node in grid.contexts:
-        orders = [m for m in grid.sent if m.metadata.dst_node_id == node and m.content[RECORD_NAME]["ask"] == "work"]
-        lengths = [message.content[RECORD_NAME]["own"] for message in orders]
+        orders = [m for m in grid.sent if m.metadata.dst_node_id == node and m.content[RECORD_NAME]["kind"] == "train"]
+        lengths = [len(message.content[PERSONAL]["frame"]) for message in orders]
         assert lengths == [len(first)] + [0] * (len(orders) - 1)
         for message in orders:
             order = message.content[RECORD_NAME]
             (array,) = next(iter(message.content.array_records.values())).values()
-            assert len(array.data) == sum(order["frames"]) + order["own"]
-            for length, mask in zip(order["frames"], order["tensors"], strict=True):
+            assert len(array.data) == sum(order["frame_lengths"])
+            for length, mask in zip(order["frame_lengths"], order["frame_tensors"], strict=True):
                 assert {t.name for t in shared.part(mask).tensors} <= model.keys() - set(OWN)
                 parse(read_frame(array.data[:length]).spec).decode(array.data[:length], shared.part(mask))
     assert seen_up
@@ -202,7 +203,7 @@ def test_personal_values_alone_lost_are_asked_for(make_grid, model) -> None:
 
     def forget(done) -> None:
         if done.number == 1:
-            del grid.context(2).state[f"{RECORD_NAME}.own"]
+            del grid.context(2).state[PERSONAL]
 
     strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN), on_round=forget)
     strategy.start(grid, model_record(model), num_rounds=3)

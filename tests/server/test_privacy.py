@@ -73,7 +73,7 @@ def test_noise_does_not_follow_from_the_seed(make_grid, floats) -> None:
         )
         models.append(final(result))
         asked.append(
-            [grid.partition[m.metadata.dst_node_id] for m in grid.sent if m.content[RECORD_NAME]["ask"] == "work"]
+            [grid.partition[m.metadata.dst_node_id] for m in grid.sent if m.content[RECORD_NAME]["kind"] == "train"]
         )
     assert asked[0] == asked[1]
     assert not np.array_equal(models[0]["weight"], models[1]["weight"])

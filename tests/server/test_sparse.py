@@ -10,7 +10,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, FedXgbBagging
 
 from fedpress.client import compress
-from fedpress.client.mod.node_state import Memory
+from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import Layout, parse
 from fedpress.compression.weight_masks import Live, prunable
@@ -114,7 +114,7 @@ def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
     always = np.concatenate([live.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
     for partition in range(NODES):
         asked = np.sum(wanted(grid, partition, layout), axis=0, dtype=np.float64)
-        memory = Memory.load(grid.context(partition).state)
+        memory = ClientState.load(grid.context(partition).state)
         state = memory.after if grid.delivered.get(partition) else memory.lost
         kept = np.asarray(state.get("residual", np.zeros(layout.size)), np.float64)
         assert kept.shape == (layout.size,)
@@ -128,7 +128,7 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
     seen, orders = [], []
 
     def before(message: Message) -> bool:
-        if message.metadata.dst_node_id == away and message.content[RECORD_NAME]["ask"] == "work":
+        if message.metadata.dst_node_id == away and message.content[RECORD_NAME]["kind"] == "train":
             orders.append((len(seen), message.content[RECORD_NAME]))
             return len(seen) in (1, 8)  # it is there in the first round, and in the eighth
         return True
@@ -143,12 +143,12 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
     )
     strategy.start(grid, model_record(model), num_rounds=8)
     (order,) = [order for number, order in orders if number == 8]
-    assert (order["live"] > 0, order["layout"]) == (True, "")  # a delta over all changes, and no key frame
-    (others,) = {order["live"] for m in grid.sent if (order := m.content[RECORD_NAME]).get("round") == 8} - {
-        order["live"]
-    }
+    assert order["weight_mask_length"] > 0
+    assert order["layout"] == ""  # a delta over all changes, and no key frame
+    last = [m.content[RECORD_NAME] for m in grid.sent if m.content[RECORD_NAME].get("round") == 8]
+    (others,) = {each["weight_mask_length"] for each in last} - {order["weight_mask_length"]}
     assert others == 0  # the others had the mask already, and are told nothing of it
-    memory = Memory.load(grid.context(3).state)
+    memory = ClientState.load(grid.context(3).state)
     base = {name: array.numpy() for name, array in memory.base.items()}
     np.testing.assert_array_equal(dead(base), dead(seen[7].model))
     assert memory.version == order["version"]

@@ -68,13 +68,13 @@ def test_a_run_that_is_killed_goes_on_to_the_same_end(
         if getattr(done, "number", 2) == 2:  # in the second round, and after fine-tuning
             raise Stop
 
-    for name in ("__call__", "tuned"):
+    for name in ("__call__", "finish"):
         with monkeypatch.context() as patch:
             write = getattr(Recorder, name)
             patch.setattr(Recorder, name, stop)
             with pytest.raises(Stop):
-                outcome(tmp_path / "run", workers=1, resume=name == "tuned")
-            if name == "tuned":  # killed before the result was written
+                outcome(tmp_path / "run", workers=1, resume=name == "finish")
+            if name == "finish":  # killed before the result was written
                 result = json.loads((tmp_path / "run" / "result.json").read_text())
                 del result["final"]["nodes"]
                 (tmp_path / "run" / "result.json").write_text(json.dumps(result))

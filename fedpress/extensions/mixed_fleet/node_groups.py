@@ -6,6 +6,7 @@ from typing import Any
 from fedpress.common.errors import SettingError
 from fedpress.compression import Update
 from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.protocol.messages import NodeDescription
 from fedpress.server.downlink.models import ModelGroups
 
 MakeModule = Callable[[str], Any]  # a group's name -> a module for its model; empty for the whole model
@@ -31,9 +32,9 @@ class NodeGroups(ModelGroups):
         self._make = make
         self._joined: dict[str, str] = {}  # node -> group, of devices that answered what they run
 
-    def join(self, node: str, answer: Mapping[str, object]) -> str:
+    def join(self, node: str, description: NodeDescription) -> str:
         try:
-            self._joined[node] = self.settings.choose(answer).name
+            self._joined[node] = self.settings.choose(description.width, description.model).name
         except SettingError as error:
             return str(error)
         return ""

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flwr.serverapp.strategy import Strategy
 from torch import nn
 
-from fedpress.common.errors import SettingError
 from fedpress.compression import Update
 from fedpress.compression.model.narrow import narrow
 from fedpress.extensions.mixed_fleet.architectures import Architectures
+from fedpress.extensions.mixed_fleet.conflicts import check_federation
 from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
 from fedpress.extensions.mixed_fleet.settings import Group, MixedFleetSettings
 from fedpress.extensions.mixed_fleet.widths import Widths
-from fedpress.server.aggregation.aggregate import STREAMING
 from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.extension import BuildContext, Extension, FederationTerms, Property
 from fedpress.server.strategy.round_record import Round
@@ -42,13 +40,12 @@ class MixedFleet(Extension):
         self._evaluate = evaluate
 
     def conflicts(self, federation: FederationTerms) -> None:
-        check_strategy(federation.strategy)
-        slices = self.settings.slices
-        if slices != "nested" and (federation.shared_initial or not federation.stateless):
-            raise SettingError(
-                f"{slices} slices take channels from a node whose state belongs to them: they need stateless true and "
-                "shared-initial false"
-            )
+        check_federation(
+            self.settings,
+            federation.strategy,
+            stateless=federation.stateless,
+            shared_initial=federation.shared_initial,
+        )
 
     def begin(self, initial: Update) -> Update:
         return self._groups.whole
@@ -70,13 +67,6 @@ class MixedFleet(Extension):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._groups.load_state(state)
-
-
-def check_strategy(strategy: Strategy) -> None:
-    """Raise SettingError if `strategy` looks at whole models, of which a node may have a part."""
-    if type(strategy) not in STREAMING:
-        names = ", ".join(kind.__name__ for kind in STREAMING)
-        raise SettingError(f"groups are averaged by {names}, got {type(strategy).__name__}")
 
 
 def build(settings: MixedFleetSettings, context: BuildContext) -> MixedFleet:

@@ -71,29 +71,45 @@ class MixedFleetSettings(ExtensionSettings):
         """Return the group of virtual node `partition` of `clients`."""
         return self.all[_deal(tuple(group.share for group in self.all), clients, seed)[partition]]
 
-    def choose(self, said: Mapping[str, object]) -> Group:
-        """Return the group of a device that says this of itself.
+    def choose(self, width: str, model: str) -> Group:
+        """Return the group of a device.
 
-        It is the widest that is no wider than it says, the narrowest if it says nothing or less. Raises SettingError
-        if it runs none of the run's models.
+        It is the widest that is no wider than the device can train, the narrowest if it names no width or a smaller
+        one.
+
+        Parameters
+        ----------
+        width : the share of channels that the device can train, as its configuration has it; empty if it names none
+        model : the workload's model that it can train; empty if it names none
+
+        Raises
+        ------
+        SettingError
+            If the run has no model for the device.
         """
         if not self.wide:
             known = {group.model: group for group in self.all}
-            model = str(said.get("model", ""))
             if model not in known:
-                raise SettingError(f"a device's model is one of the run's, {', '.join(known)}; got {model or 'none'}")
+                raise SettingError(
+                    f"a device's model must be one of the run's, {', '.join(known)}; got {model or 'none'}"
+                )
             return known[model]
-        width = said.get("width", 0.0)
-        if isinstance(width, bool) or not isinstance(width, int | float):
-            raise SettingError(f"a device's width is a number, got {width!r}")
+        try:
+            most = float(width or 0.0)
+        except ValueError:
+            raise SettingError(f"a device's width must be a number, got {width!r}") from None
         by_width = sorted(self.all, key=lambda group: group.width)
-        return max((group for group in by_width if group.width <= width), key=lambda g: g.width, default=by_width[0])
+        return max((group for group in by_width if group.width <= most), key=lambda g: g.width, default=by_width[0])
 
     def of(self, node: Mapping[str, object], clients: int, seed: int) -> Group | None:
         """Return the group of a node with this configuration; None if all have the same model."""
         if not self.all:
             return None
-        return self.deal(int(str(node["partition-id"])), clients, seed) if self.dealt else self.choose(node)
+        return (
+            self.deal(int(str(node["partition-id"])), clients, seed)
+            if self.dealt
+            else self.choose(str(node.get("width", "")), str(node.get("model", "")))
+        )
 
 
 @lru_cache(maxsize=16)

@@ -5,11 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flwr.app import ConfigRecord
+
 from fedpress.compression import Update
 from fedpress.extensions.personal_layers.finetune import FineTuned, finetune, scores_of, write_table
+from fedpress.extensions.personal_layers.messages import PersonalLayersReply, PersonalLayersRequest
 from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.server.extension import BuildContext, Extension, FinalContext, Property
+from fedpress.server.messaging.extension_messages import RequestContext
 
 
 class PersonalLayers(Extension):
@@ -29,7 +33,7 @@ class PersonalLayers(Extension):
         self.settings = settings
         self._seed = seed
         self._folder = folder
-        self.split = ModelSplit(b"", {}, ())
+        self._split = ModelSplit(b"", {}, ())
         self._owns: dict[str, bool] = {}  # node -> whether it has personal tensors, as it last said
         self._finetuned: dict[str, Any] = {}  # what came of it; empty before
 
@@ -42,11 +46,23 @@ class PersonalLayers(Extension):
         return frozenset({Property.WHOLE_MODEL}) if self.settings.patterns else frozenset()
 
     def begin(self, initial: Update) -> Update:
-        self.split = ModelSplit.of(initial, self.settings.patterns)
-        return self.split.shared(initial)
+        self._split = ModelSplit.of(initial, self.settings.patterns)
+        return self._split.shared(initial)
 
     def complete(self, model: Update) -> Update:
-        return self.split.whole(model)
+        return self._split.whole(model)
+
+    def on_request(self, request: RequestContext) -> PersonalLayersRequest | None:
+        split, owns = self._split, self._owns.get(request.node)
+        if not split.mask:
+            return None
+        if owns or (owns is None and request.has_initial):  # the node has its own, or makes the initial ones itself
+            return PersonalLayersRequest(split.mask, b"", "")
+        return PersonalLayersRequest(split.mask, split.frame, split.layout.text)
+
+    def on_reply(self, node: str, record: ConfigRecord | None) -> None:
+        if self._split.mask:
+            self._owns[node] = PersonalLayersReply.from_record(record or ConfigRecord()).owned
 
     def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
         if not self.settings.finetune_epochs:

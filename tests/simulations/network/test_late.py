@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 
 from fedpress.flower.message_size import message_nbytes
 from fedpress.flower.runtime import identify, stamp
-from fedpress.protocol.messages import RECORD_NAME
+from fedpress.protocol.messages import RECORD_NAME, TrainRequest
 from fedpress.simulations.network.clock import Pace, Visit, clock
 from fedpress.simulations.network.deadline import Late
 from fedpress.simulations.network.devices import FLEETS
@@ -19,7 +19,25 @@ CONFIG = {"link": "nb-iot", "deadline": 1e6, "seed": 0, "training-pace": 0.1, "c
 
 def exchanged(number: int) -> tuple[Message, Message]:
     identify(run_id=1)
-    content = RecordDict({RECORD_NAME: ConfigRecord({"round": number, "filling": b"x" * 5000})})
+    request = TrainRequest(
+        arrays="arrays",
+        frame_lengths=(),
+        frame_tensors=(),
+        weight_mask_length=0,
+        version=b"",
+        layout="",
+        weight_masks=False,
+        keep=True,
+        up="none",
+        exclude=b"",
+        accepted=b"",
+        turn=0,
+        server=b"",
+        nonce=bytes(5000),
+        round=number,
+        seed=0,
+    )
+    content = RecordDict({RECORD_NAME: request.to_record()})
     message = stamp(Message(content, 7, "train"), 1)
     return message, stamp(Message(RecordDict({"m": MetricRecord({"num-examples": 10})}), reply_to=message), 1)
 

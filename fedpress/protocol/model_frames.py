@@ -1,0 +1,166 @@
+"""Key frames and deltas: made from a model by the server, applied by a node, with the same bits at both ends.
+
+A key frame holds a model, or some of its tensors, and needs nothing; a delta leads from a base that its receiver holds
+to another model. What a frame leads to is computed by one function for both ends, so that the server knows bit for bit
+what a node holds.
+
+Where weights may be pruned, a pruned weight is minus zero, frames hold the others alone, and `weight_mask` leads from
+the masks of the base, or from masks of all weights, to those of the new model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Self
+
+import numpy as np
+
+from fedpress.common.errors import FrameError
+from fedpress.compression import Codec, Layout, Update, parse
+from fedpress.compression.frame import read_frame
+from fedpress.compression.updates import apply, changed, difference, version_of
+from fedpress.compression.weight_masks import ALL, Live, decode_change, encode_change
+from fedpress.protocol.messages import LOSSLESS
+
+
+@dataclass(frozen=True)
+class ModelFrames:
+    """Frames that lead to a model; none if the receiver holds it already."""
+
+    frames: tuple[bytes, ...]  # in the order in which they are applied
+    tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
+    base: bytes = b""  # version of the model that they start from, 8 bytes; empty for key frames, or without frames
+    weight_mask: bytes = b""  # leads to the model's weight masks; empty if they are the base's
+    version: bytes = b""  # of the model that they lead to, 8 bytes; empty until it is known
+
+    @property
+    def is_key(self) -> bool:
+        """Whether they start from nothing."""
+        return bool(self.frames) and not self.base
+
+    @property
+    def required(self) -> bytes:
+        """Version of the model that the receiver must hold, 8 bytes; empty if it needs none."""
+        return self.base if self.frames else self.version
+
+    @property
+    def data(self) -> bytes:
+        """All that is sent, in one piece."""
+        return b"".join((*self.frames, self.weight_mask))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of `data`."""
+        return sum(map(len, self.frames)) + len(self.weight_mask)
+
+    @classmethod
+    def split(
+        cls, data: bytes, lengths: Sequence[int], tensors: tuple[bytes, ...], *, weight_mask_length: int, version: bytes
+    ) -> Self:
+        """Return the frames that were sent as `data`.
+
+        Raises
+        ------
+        FrameError
+            If the lengths do not add up to the data, or the frames start from different bases.
+        """
+        if sum(lengths) + weight_mask_length != len(data):
+            raise FrameError(f"{len(data)} bytes of frames must be as long as announced, {sum(lengths)}")
+        ends = np.cumsum([0, *lengths]).tolist()
+        frames = tuple(data[start:end] for start, end in pairwise(ends))
+        bases = {read_frame(frame).base for frame in frames} or {b""}
+        if len(bases) > 1:
+            raise FrameError("the frames of a message must start from the same base")
+        return cls(frames, tensors, bases.pop(), data[ends[-1] :], version)
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The model that frames are to lead to."""
+
+    model: Update
+    layout: Layout
+    masks: Live | None  # its weight masks; None where no weight may be pruned
+
+    @property
+    def live(self) -> Live:
+        """The weights that frames hold."""
+        return ALL if self.masks is None else self.masks
+
+
+def make_delta(
+    target: Target, base: Update, version: bytes, codec: Codec, rng: np.random.Generator, *, aim: Update | None = None
+) -> tuple[ModelFrames, Update]:
+    """Return a delta from `base` to the target, and the model that it leads to.
+
+    Parameters
+    ----------
+    version : of `base`, 8 bytes
+    codec : one without memory
+    aim : model that the delta approximates in place of the target; tensors that the target leaves as they are do not
+        change
+
+    Raises
+    ------
+    UpdateError
+        If the codec cannot encode the difference.
+    """
+    layout = target.layout
+    mask = layout.mask(changed(target.model, base))
+    part = layout.part(mask)
+    update = target.live.take(difference(target.model if aim is None else aim, base, part))
+    frame, _ = codec.encode(update, {}, rng, base=version)
+    weight_mask = encode_change(target.masks, base, layout) if target.masks is not None else b""
+    return ModelFrames((frame,), (mask,), version, weight_mask), _follow([(frame, mask)], base, layout, target.live)
+
+
+def make_key(target: Target, codec: Codec, rng: np.random.Generator) -> tuple[ModelFrames, Update]:
+    """Return key frames of the target, and the model that they lead to.
+
+    Tensors of two axes or more are coded with `codec`; all others, among them variances that must not become zero, are
+    exact.
+    """
+    model, layout = target.model, target.layout
+    lossy = {t.name for t in layout.lossy if len(t.shape) > 1} if str(codec) != LOSSLESS else set()
+    steps: list[tuple[bytes, bytes]] = []
+    for names, coder in ((lossy, codec), (model.keys() - lossy, parse(LOSSLESS))):
+        if names:
+            mask = layout.mask(names)
+            update = target.live.take({tensor.name: model[tensor.name] for tensor in layout.part(mask).tensors})
+            steps.append((coder.encode(update, {}, rng)[0], mask))
+    weight_mask = encode_change(target.masks, None, layout) if target.masks is not None else b""
+    frames, masks = zip(*steps, strict=True)
+    return ModelFrames(frames, masks, b"", weight_mask), _follow(steps, {}, layout, target.live)
+
+
+def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_masks: bool) -> Update:
+    """Return the model that the frames lead to.
+
+    Parameters
+    ----------
+    base : the model that they start from; ignored by key frames
+    layout : of the model that they lead to
+    weight_masks : whether weights may be pruned
+
+    Raises
+    ------
+    FrameError
+        If a frame does not decode, or the frames do not lead to the model that `frames.version` names: as from a wrong
+        base.
+    """
+    start = {} if frames.is_key else base
+    live = decode_change(frames.weight_mask, start or None, layout) if weight_masks else ALL
+    model = _follow(list(zip(frames.frames, frames.tensors, strict=True)), start, layout, live)
+    if Layout.of(model) != layout or version_of(model, layout) != frames.version:
+        raise FrameError(f"the frames must lead to the model {frames.version.hex()} that was announced")
+    return model
+
+
+def _follow(steps: Sequence[tuple[bytes, bytes]], base: Mapping[str, np.ndarray], layout: Layout, live: Live) -> Update:
+    """Return what pairs of a frame and its tensors' mask lead to from `base`, or from nothing if that is empty."""
+    model: Update = dict(base)
+    for frame, mask in steps:
+        part = layout.part(mask)
+        update = live.put(parse(read_frame(frame).spec).decode(frame, live.part(part)), part)
+        model = apply(model, update, layout) if base else model | update
+    return live.stamp({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})
