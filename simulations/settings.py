@@ -8,7 +8,7 @@ from fedpress.client.training.settings import Training
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import Value, key_of, read, require
 from fedpress.compression.model.channel_axes import channels_of
-from fedpress.extensions.catch_up.settings import CatchUpSettings
+from fedpress.extensions import EXTENSIONS, settings_class
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.mixed_fleet.conflicts import check_federation
 from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
@@ -70,11 +70,7 @@ SECTIONS: dict[str, type] = {
     "simulation": Simulated,
     "server": Serving,
     "training": Training,
-    "distillation": DistillationSettings,
-    "catch-up": CatchUpSettings,
-    "groups": MixedFleetSettings,
-    "personalisation": PersonalLayersSettings,
-    "sparsity": SparsitySettings,
+    **{name: settings_class(name) for name in EXTENSIONS},
     "network": Network,
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import Value, key_of, read, require
-from fedpress.extensions.catch_up.settings import CatchUpSettings
+from fedpress.extensions import EXTENSIONS, settings_class
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.mixed_fleet.conflicts import check_federation
 from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
@@ -53,11 +53,7 @@ def sections(training: type) -> dict[str, tuple[type, ...]]:
     return {
         "server": (Deployed, Serving),
         "training": (training,),
-        "distillation": (DistillationSettings,),
-        "catch-up": (CatchUpSettings,),
-        "groups": (MixedFleetSettings,),
-        "personalisation": (PersonalLayersSettings,),
-        "sparsity": (SparsitySettings,),
+        **{name: (settings_class(name),) for name in EXTENSIONS},
     }
 
 
