@@ -23,6 +23,7 @@ class Serving:
     exclude: str = ""  # patterns of names of tensors whose changes are not sent, between commas
     policy: str = "fixed"  # of rate: fixed or budget; its arguments stand under policy.NAME
     max_norm: float = 0.0  # an update of a larger L2 norm is refused; 0 for any
+    max_examples: float = 1e9  # a reply that claims a larger weight is refused
     fraction_evaluate: float = 0.0  # share of the nodes that evaluate the model after each round
     min_replies: int = 1  # a round in which fewer replies count is repeated
     timeout: float = 3600.0  # seconds to wait for a round's replies
@@ -38,3 +39,4 @@ class Serving:
         parse_down(self.down)
         parse_down(self.key)
         require(self.max_norm >= 0, "max_norm", "at least 0", self.max_norm)
+        require(self.max_examples > 0, "max_examples", "above 0", self.max_examples)

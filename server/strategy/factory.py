@@ -37,7 +37,11 @@ def build(config: Mapping[str, Value], task: Any, folder: Path | None = None) ->
         shared_initial=serving.shared_initial,
         stateless=serving.stateless,
         exclude=tuple(filter(None, serving.exclude.split(","))),
-        limits=FederationLimits(min_replies=serving.min_replies, max_norm=serving.max_norm or math.inf),
+        limits=FederationLimits(
+            min_replies=serving.min_replies,
+            max_norm=serving.max_norm or math.inf,
+            max_examples=serving.max_examples,
+        ),
         checkpoint=CheckpointSettings(folder / CHECKPOINT, resume=bool(config.get("resume"))) if folder else None,
         extensions=build_extensions(config, context),
     )

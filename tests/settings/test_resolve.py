@@ -43,6 +43,7 @@ OTHERS: dict[str, Value] = {
     "exclude": "conv*,*.bias",
     "policy": "fixed",
     "max-norm": 3.5,
+    "max-examples": 500.0,
     "fraction-evaluate": 0.5,
     "min-replies": 2,
     "timeout": 60.0,
