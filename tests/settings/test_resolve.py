@@ -40,6 +40,7 @@ OTHERS: dict[str, Value] = {
     "shared-initial": False,
     "stateless": True,
     "catch-up": 2.0,
+    "clipping-norm": 0.7,
     "exclude": "conv*,*.bias",
     "policy": "fixed",
     "max-norm": 3.5,
