@@ -23,7 +23,7 @@ _log = logging.getLogger(LOGGER)
 
 KEPT = 2
 VERSIONS = "versions"
-FORMAT = "2"
+FORMAT = "3"
 
 
 @dataclass(frozen=True)
