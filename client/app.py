@@ -2,7 +2,6 @@
 
 import hashlib
 import pkgutil
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -16,11 +15,12 @@ from fedpress.client.mod.mod import node_name
 from fedpress.client.training.loop import Examples, count_classes
 from fedpress.client.training.loop import evaluate as evaluate_model
 from fedpress.client.training.loop import train as train_model
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import DataError, SettingError
-from fedpress.common.settings import Value, read
-from fedpress.extensions.mixed_fleet.settings import Group, MixedFleetSettings
+from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.mixed_fleet.settings import GroupSettings, MixedFleetSettings
+from fedpress.extensions.sparsity.settings import SparsitySettings
 from fedpress.protocol.messages import CLASSES
+from fedpress.settings import RunSettings
 
 
 def _initial(context: Context) -> dict[str, Any]:
@@ -39,27 +39,27 @@ app = ClientApp(mods=[compress(initial=_initial)])
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train the model of the message on this node's examples; reply with what it became."""
-    config = context.run_config
-    task, partition, device = _task(context), partition_of(context), str(config["device"])
-    model, key = _load(message, context, task, device)
+    settings, task = _settings(context), _task(context)
+    model, key = _load(message, context, task)
     examples, _ = _examples(context, task, model)
-    settings = _settings(message)
-    training = read(Training, config)
-    if "proximal-mu" in settings:  # the FedProx strategy says how strong the pull is
-        training = replace(training, proximal_mu=float(settings["proximal-mu"]))  # type: ignore[arg-type]
+    request = _request(message)
+    training = settings.training
+    if "proximal-mu" in request:  # the FedProx strategy says how strong the pull is
+        training = replace(training, proximal_mu=float(request["proximal-mu"]))  # type: ignore[arg-type]
     metrics = train_model(
         model,
         examples,
         training,
-        round=int(settings["server-round"]),  # type: ignore[arg-type]
-        rounds=int(config["rounds"]),
-        seed=int(config["seed"]),
-        partition=partition,
-        device=device,
-        sparse=bool(config.get("sparsify")),
+        round=int(request["server-round"]),  # type: ignore[arg-type]
+        rounds=settings.server.rounds,
+        seed=settings.run.seed,
+        partition=partition_of(context),
+        device=settings.run.device,
+        sparse=settings.extension(SparsitySettings).target > 0,
     )
-    if config.get("distil") and config.get("distil-weighing") == "classes":
-        metrics[CLASSES] = count_classes(model, examples, device)
+    distillation = settings.extension(DistillationSettings)
+    if distillation.enabled and distillation.teacher_weights == "classes":
+        metrics[CLASSES] = count_classes(model, examples, settings.run.device)
     content = RecordDict({key: ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
 
@@ -67,40 +67,40 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the model of the message on the examples that this node holds out."""
-    task, device = _task(context), str(context.run_config["device"])
-    model, _ = _load(message, context, task, device)
+    task, device = _task(context), _settings(context).run.device
+    model, _ = _load(message, context, task)
     examples, holdout = _examples(context, task, model)
     metrics = evaluate_model(model, holdout, device)
-    settings = _settings(message)
-    if settings.get("finetune-epochs"):
+    request = _request(message)
+    if request.get("finetune-epochs"):
         before = {f"before-{name}": metrics[name] for name in ("accuracy", "loss")}
-        _finetune(model, examples, settings, context)
+        _finetune(model, examples, request, context)
         metrics = {**before, **evaluate_model(model, holdout, device)}
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
-def _finetune(model: torch.nn.Module, examples: Examples, settings: ConfigRecord, context: Context) -> None:
+def _finetune(model: torch.nn.Module, examples: Examples, request: ConfigRecord, context: Context) -> None:
     """Train `model` in place, at a constant rate and with no pull back to where it came from."""
-    config, number = context.run_config, int(settings["server-round"])  # type: ignore[arg-type]
-    training = read(Training, config)
+    settings, number = _settings(context), int(request["server-round"])  # type: ignore[arg-type]
+    training = settings.training
     train_model(
         model,
         examples,
         replace(
             training,
-            local_epochs=int(settings["finetune-epochs"]),  # type: ignore[arg-type]
+            local_epochs=int(request["finetune-epochs"]),  # type: ignore[arg-type]
             local_steps=0,
-            lr=float(settings["finetune-lr"]) or training.lr,  # type: ignore[arg-type]
+            lr=float(request["finetune-lr"]) or training.lr,  # type: ignore[arg-type]
             schedule="constant",
             warmup_rounds=0,
             proximal_mu=0.0,
         ),
         round=number,
         rounds=number,
-        seed=int(config["seed"]),
+        seed=settings.run.seed,
         partition=partition_of(context),
-        device=str(config["device"]),
-        sparse=bool(config.get("sparsify")),
+        device=settings.run.device,
+        sparse=settings.extension(SparsitySettings).target > 0,
     )
 
 
@@ -116,42 +116,48 @@ def _examples(context: Context, task: Any, model: torch.nn.Module) -> tuple[Exam
     """Return what the node trains on and what it holds out: its own data if it has some, else the task's."""
     spec, partition = str(context.node_config.get("data", "")), partition_of(context)
     if spec:
-        return _local(spec, context.run_config, partition, model)
+        return _local(spec, _settings(context), partition, model)
     if "partition-id" not in context.node_config:
         raise DataError("the node has neither data of its own nor a partition-id: client.toml names one with data")
     return task.examples(partition), task.holdout(partition)
 
 
-def _local(spec: str, config: Mapping[str, Value], partition: int, model: torch.nn.Module) -> tuple[Examples, Examples]:
+def _local(spec: str, settings: RunSettings, partition: int, model: torch.nn.Module) -> tuple[Examples, Examples]:
     from fedpress.client.data import read as read_data
 
     local = read_data(spec)
-    local.fits(model, str(config["device"]))
-    return local.split(float(config.get("holdout", 0.0)), int(config["seed"]), partition)
+    local.fits(model, settings.run.device)
+    return local.split(settings.simulation.holdout, settings.run.seed, partition)
+
+
+def _settings(context: Context) -> RunSettings:
+    if not context.run_config:
+        raise SettingError("the run must have a configuration: the server passes all of it when it starts the run")
+    return RunSettings.from_config(context.run_config)
 
 
 def _task(context: Context) -> Any:
-    if "task" not in context.run_config:
-        raise SettingError("the run's configuration names no task: the server passes the whole of it when it starts")
-    return pkgutil.resolve_name(str(context.run_config["task"]))(context.run_config)
+    settings = _settings(context)
+    return pkgutil.resolve_name(settings.deployment.task)(settings)
 
 
-def _load(message: Message, context: Context, task: Any, device: str) -> tuple[torch.nn.Module, str]:
+def _load(message: Message, context: Context, task: Any) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
-    model = _model(task, _group(context), read(MixedFleetSettings, context.run_config).scale, device)
+    settings = _settings(context)
+    model = _model(task, _group(context), settings.extension(MixedFleetSettings).scale, settings.run.device)
     model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
 
 @lru_cache(maxsize=8)
-def _model(task: Any, group: Group | None, scale: float, device: str) -> torch.nn.Module:
+def _model(task: Any, group: GroupSettings | None, scale: float, device: str) -> torch.nn.Module:
     """Return a model that all nodes trained by this process take turns with: its weights are loaded anew each time."""
     model: torch.nn.Module = _made(task, group, scale).to(device)
     return model
 
 
-def _made(task: Any, group: Group | None, scale: float) -> torch.nn.Module:
+def _made(task: Any, group: GroupSettings | None, scale: float) -> torch.nn.Module:
     """Return a fresh model, as the nodes of a group have it."""
     model: torch.nn.Module = task.model(group.model) if group and group.model else task.model()
     if group is None or group.width == 1:
@@ -161,13 +167,12 @@ def _made(task: Any, group: Group | None, scale: float) -> torch.nn.Module:
     return narrow(model, group.width, scale)
 
 
-def _group(context: Context) -> Group | None:
+def _group(context: Context) -> GroupSettings | None:
     """Return the group of this node; None if all nodes have the same model."""
-    config = context.run_config
-    groups = read(MixedFleetSettings, config)
-    return groups.of(context.node_config, int(config["clients"]), int(config["seed"])) if groups.all else None
+    settings = _settings(context)
+    return settings.extension(MixedFleetSettings).of(context.node_config, settings.clients, settings.run.seed)
 
 
-def _settings(message: Message) -> ConfigRecord:
+def _request(message: Message) -> ConfigRecord:
     (record,) = message.content.config_records.values()
     return record

@@ -9,7 +9,7 @@ from fedpress.common.errors import DataError, FedpressError, FrameError, Setting
 from fedpress.compression.codec import Codec, Stage, State, Streams
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.registry import codecs
-from fedpress.compression.spec import parse
+from fedpress.compression.spec import parse, parse_stateless
 
 __all__ = [
     "Codec",
@@ -26,4 +26,5 @@ __all__ = [
     "UpdateError",
     "codecs",
     "parse",
+    "parse_stateless",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedpress.common.errors import SettingError
 from fedpress.compression.codec import Stage
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.stages.identity import Identity
@@ -66,7 +67,7 @@ WRAPPERS: Mapping[str, WrapperEntry] = {
     "dgc": WrapperEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
 }
 
-STAGES: Mapping[str, Entry] = {
+STAGES: dict[str, Entry] = {
     "none": Entry(Identity, ("none",)),
     "fp16": Entry(Fp16, ("fp16", "fp16 | zstd(3)")),
     "bf16": Entry(Bf16, ("bf16", "bf16 | zstd(3)")),
@@ -113,6 +114,28 @@ STAGES: Mapping[str, Entry] = {
     "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
     "ans": Entry(Ans, ("uniform(8) | ans",)),
 }
+
+
+def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
+    """Let specs name a stage of one's own by its class's name in lower case.
+
+    Parameters
+    ----------
+    stage : type
+        A frozen dataclass, a subclass of `Stage`, whose fields are its arguments in a spec.
+    examples : tuple of str, optional
+        Specs in which it is used.
+
+    Raises
+    ------
+    SettingError
+        If another stage or wrapper has the name.
+    """
+    name = stage.__name__.lower()
+    known = WRAPPERS.get(name) or STAGES.get(name)
+    if known is not None and known.make is not stage:
+        raise SettingError(f"a stage must have a name of its own, got {name!r}, which is {known.make.__qualname__}")
+    STAGES[name] = Entry(stage, examples)
 
 
 def codecs() -> tuple[str, ...]:

@@ -179,3 +179,22 @@ def _show(name: str, given: Mapping[str, Any], takes: Mapping[str, inspect.Param
         if value is not None
     ]
     return f"{name}({', '.join(shown)})" if shown else name
+
+
+def parse_stateless(spec: str) -> Codec:
+    """Return the codec of models or of their deltas that `spec` names.
+
+    A delta is coded from what the node holds to what it should hold, so that what one leaves out the next one carries.
+
+    Raises
+    ------
+    SpecError
+        If the codec keeps a state.
+    """
+    codec = parse(spec)
+    if codec.stateful:
+        raise SpecError(
+            f"down must be a codec without state, got {spec!r}: a delta carries what the last one left out, so leave "
+            "its ef out"
+        )
+    return codec

@@ -17,12 +17,11 @@ import torch
 from nncodec import bytes_at, run, sweep
 
 from fedpress.client.training.loop import train
-from fedpress.client.training.settings import Training
 from fedpress.common.rng import derive
-from fedpress.common.settings import Value, read
 from fedpress.compression import Layout, Update, parse
 from fedpress.compression.updates import difference
 from fedpress.protocol.messages import LOSSLESS
+from fedpress.settings import RunSettings
 from fedpress.simulations.bench.codec import nmse
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
@@ -47,13 +46,13 @@ def compare(update: Update, specs: Sequence[str], python: Path, cache: Path) -> 
     return rows
 
 
-def first_update(config: dict[str, Value]) -> Update:
+def first_update(settings: RunSettings) -> Update:
     """Return what the training of the first node changes in the initial model."""
-    work = task(config)
+    work = task(settings)
     initial, model = work.initial(), work.model()
     model.load_state_dict({name: torch.from_numpy(array) for name, array in initial.items()})
-    place: dict[str, Any] = {"round": 1, "rounds": int(config["rounds"]), "seed": int(config["seed"]), "partition": 0}
-    train(model, work.examples(0), read(Training, config), **place, device=str(config["device"]))
+    place: dict[str, Any] = {"round": 1, "rounds": settings.server.rounds, "seed": settings.run.seed, "partition": 0}
+    train(model, work.examples(0), settings.training, **place, device=settings.run.device)
     new = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     return difference(new, initial, Layout.of(initial))
 

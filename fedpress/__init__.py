@@ -6,6 +6,7 @@ virtual clients on one machine); `fedpress.common`, `fedpress.protocol` and `fed
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # A Flower bundle holds the repository's files without installing them: the rooms then stand beside this folder.
 if (Path(__file__).parent.parent / "server" / "app.py").is_file():
@@ -14,6 +15,42 @@ if (Path(__file__).parent.parent / "server" / "app.py").is_file():
 from fedpress.common.version import VERSION
 from fedpress.compression import FrameError, Layout, codecs
 from fedpress.compression import parse as codec
+from fedpress.compression.registry import register
+
+if TYPE_CHECKING:
+    from fedpress.simulations.completed_run import Run
 
 __version__ = VERSION
-__all__ = ["FrameError", "Layout", "__version__", "codec", "codecs"]
+__all__ = ["FrameError", "Layout", "__version__", "codec", "codecs", "register", "simulate"]
+
+
+def simulate(**settings: Any) -> "Run":
+    """Simulate a federation and return the run.
+
+    Parameters
+    ----------
+    **settings
+        Settings by their keys, with `_` for `-`, or tables of them by section: `rounds=20, training={"lr": 0.1}`.
+        `fedpress settings` lists them.
+
+    Returns
+    -------
+    Run
+        Its rounds, the clients' traffic, and the trained model.
+
+    Raises
+    ------
+    SettingError
+        If a setting cannot work, or the folder `out` holds a run already.
+    DataError
+        If the workload's data is not there.
+
+    Examples
+    --------
+    >>> run = fedpress.simulate(workload="digits", rounds=20)  # doctest: +SKIP
+    >>> run.rounds[-1]["accuracy"]  # doctest: +SKIP
+    0.9164
+    """
+    from fedpress.simulations.completed_run import simulate as run  # which imports torch
+
+    return run(settings)

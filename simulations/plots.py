@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from fedpress.common.units import amount
+from fedpress.settings import RunSettings
 from fedpress.simulations.run_files import PLOTS
 
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
@@ -17,8 +18,9 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     """Draw `accuracy_by_round.png` and `accuracy_by_bytes.png` of a result, as result.json holds it, into `folder`."""
     rounds = [0, *(row["round"] for row in result["rounds"])]
     accuracy = [100 * scores["accuracy"] for scores in (result["initial"], *result["rounds"])]
-    config = result["config"]
-    title = f"{config['workload']}, {config['clients']} clients, {config['per-round']} a round"
+    settings = RunSettings.from_config(result["config"])
+    simulation, server = settings.simulation, settings.server
+    title = f"{simulation.workload}, {simulation.clients} clients, {server.per_round} a round"
 
     figure, axes = _figure(title)
     mark = "o" if len(rounds) <= 60 else None
@@ -28,7 +30,7 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     figure.savefig(folder / PLOTS[0])
 
     figure, axes = _figure(title)
-    for way, colour, style, codec in (("uplink", _UP, "-", config["up"]), ("downlink", _DOWN, "--", config["down"])):
+    for way, colour, style, codec in (("uplink", _UP, "-", server.up), ("downlink", _DOWN, "--", server.down)):
         total, spent = 0, []
         for row in result["rounds"]:
             total += row[f"{way}_bytes"]

@@ -1,21 +1,19 @@
 """What a run's data and models say against its settings: asked before its folder is made, so that it can be mended."""
 
-from collections.abc import Mapping
-
 from torch import Tensor
 
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import Value
 from fedpress.compression import Layout
 from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.strategy.factory import build
+from fedpress.settings import RunSettings
 from fedpress.simulations.workloads.task import Task
 
 
-def check(config: Mapping[str, Value], task: Task) -> None:
-    """Raise SettingError if the server could not be built as `config` says, or a group's model does not run."""
-    config = {**config, "device": "cpu"}  # workers are forked later, and a GPU must not have been started by then
-    strategy = build(config, task)
+def check(settings: RunSettings, task: Task) -> None:
+    """Raise SettingError if the server could not be built from `settings`, or a group's model does not run."""
+    # Workers are forked later, and a GPU must not have been started by then.
+    strategy = build(settings.change("run", device="cpu"), task)
     strategy.excluded(Layout.of(strategy.extensions.begin(task.initial())))
     if groups := strategy.extensions.model_groups():
         _try(groups, task.data.train.x[:1])

@@ -15,16 +15,17 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.errors import SettingError
 from fedpress.common.files import make_folder, replace
-from fedpress.common.settings import Value
+from fedpress.common.settings import read_file
 from fedpress.server.checkpointing.files import VERSIONS
-from fedpress.server.run.configuration import CONFIG, go_on
+from fedpress.server.run.configuration import CONFIG, continue_run
 from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
+from fedpress.settings import RunSettings
 from fedpress.simulations.engine import simulate
 from fedpress.simulations.network.deadline import Late
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
 from fedpress.simulations.run_files import LOG, PARTITION, clear, holds
-from fedpress.simulations.settings import TASK, resolve
+from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import task
 from fedpress.simulations.workloads.partitions import draw
 
@@ -34,14 +35,14 @@ _POLL = 0.1  # seconds between two looks at the result
 
 
 def run(
-    config: Mapping[str, Value],
+    settings: RunSettings,
     *,
     force: bool = False,
     watch: Watch | None = None,
     debug: bool = False,
     picture: bool = False,
 ) -> dict[str, Any]:
-    """Run the federation that `config`, as `resolve` returns it, describes; return what its result.json holds.
+    """Run the federation that `settings` describe; return what its result.json holds.
 
     `watch` is called with the result as it stands, after every round, on whichever engine. With `debug` Flower's log
     goes to the terminal, else into the run's folder. With `picture` the partition is drawn there.
@@ -56,19 +57,18 @@ def run(
     KeyboardInterrupt
         At Ctrl-C: the folder then holds the result of the rounds done.
     """
-    config = _placed(config)
-    work = task(config)  # loaded before anything is written, and before workers are forked, which share it
-    check(config, work)
-    folder = _make_folder(config, force)
+    work = task(settings)  # loaded before anything is written, and before workers are forked, which share it
+    check(settings, work)
+    folder = _make_folder(settings, force)
     if picture:
         draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
-    config = {**config, "out": str(folder)}
-    replace(folder / CHECKPOINT / CONFIG, json.dumps(config).encode(), durable=True)
+    settings = settings.change("run", out=str(folder))
+    replace(folder / CHECKPOINT / CONFIG, json.dumps(settings.to_config()).encode(), durable=True)
     with _log_to(None if debug else folder / LOG):
-        if config["engine"] == "ray":
-            _on_ray(config, folder, watch)
+        if settings.simulation.engine == "ray":
+            _on_ray(settings, folder, watch)
         else:
-            _in_process(config, folder, watch)
+            _in_process(settings, folder, watch)
     result = _read(folder) or {}
     plot(result, folder)
     for left in (CLIENTS, VERSIONS):  # a run that is over has no use for what nodes hold
@@ -76,28 +76,20 @@ def run(
     return result
 
 
-def settings(given: Mapping[str, Value], file: Path | None) -> dict[str, Value]:
-    """Return the configuration of a run that is to begin, or with `resume` of the one that its folder holds.
+def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
+    """Return the settings of a new run, or with `resume` those of the run that its folder holds.
 
     Raises
     ------
     SettingError
-        As `resolve` does; and if a setting is given that is not that of the run to go on with.
+        As `resolve` does; and if a setting is given that is not the run's.
     """
-    own = ("task", TASK)  # part of every simulation's configuration, and no setting
-    return go_on(_placed(given), lambda chosen: resolve(dict(chosen.items() - {own}), file), _FREE)
+    schema = simulation_schema()
+    chosen = {**(read_file(schema, file) if file else {}), **schema.flatten(given)}
+    return continue_run(chosen, resolve)
 
 
-def _placed(config: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Return `config` with the whole path of the model to begin with: Ray's workers stand elsewhere."""
-    start = config.get("start")
-    return {**config, "start": str(Path(str(start)).expanduser().resolve())} if start else config
-
-
-_FREE = {"resume", "out", "workers"}  # what may change without changing a bit
-
-
-def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
+def _in_process(settings: RunSettings, folder: Path, watch: Watch | None) -> None:
     import torch._dynamo  # noqa: F401  every optimiser imports it when it is made: once here, not once a worker
 
     from fedpress.client.app import app as client_app
@@ -107,51 +99,52 @@ def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) 
 
     @watched.main()
     def main(grid: Grid, context: Context) -> None:
-        late = Late(config, grid.partition_of, folder / TRAFFIC)  # type: ignore[attr-defined]
+        late = Late(settings, grid.partition_of, folder / TRAFFIC)  # type: ignore[attr-defined]
         if not late.idle:
             grid.arrives = late  # type: ignore[attr-defined]
         with _watching(folder, watch):  # from here on: workers cannot be forked from a process that has threads
             server_app(grid, context)
 
-    workers = int(config["workers"]) or None
+    workers = settings.simulation.workers or None
     states = folder / CHECKPOINT / CLIENTS
-    simulate(watched, client_app, int(config["clients"]), workers, run_config=config, states=states)
+    config = settings.to_config()
+    simulate(watched, client_app, settings.clients, workers, run_config=config, states=states)
 
 
-def _on_ray(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
+def _on_ray(settings: RunSettings, folder: Path, watch: Watch | None) -> None:
     from fedpress.simulations.engine.ray import run_ray
 
-    workers = int(config["workers"]) or len(os.sched_getaffinity(0))
+    workers = settings.simulation.workers or len(os.sched_getaffinity(0))
     with _watching(folder, watch):
         run_ray(
             "fedpress.server.app:app",
             "fedpress.client.app:app",
-            num_clients=int(config["clients"]),
+            num_clients=settings.clients,
             workers=workers,
-            run_config=config,
+            run_config=settings.to_config(),
         )
 
 
-def _make_folder(config: Mapping[str, Value], force: bool) -> Path:
-    if not config["out"]:
+def _make_folder(settings: RunSettings, force: bool) -> Path:
+    if not settings.run.out:
         root = Path("runs")
         root.mkdir(exist_ok=True)
         for number in range(1, 10**6):
-            folder = root / f"{str(config['workload']).replace(':', '.')}-{number:03}"
+            folder = root / f"{settings.simulation.workload.replace(':', '.')}-{number:03}"
             try:
                 folder.mkdir()
             except FileExistsError:
                 continue
             (folder / CHECKPOINT).mkdir()
             return folder.resolve()
-    folder = Path(str(config["out"])).expanduser().resolve()
-    if not config["resume"] and holds(folder):
+    folder = Path(settings.run.out).expanduser().resolve()
+    if not settings.run.resume and holds(folder):
         if not force:
             raise SettingError(
-                f"{config['out']} holds a run already: go on with it with --resume, name another folder, or overwrite "
-                "it with --force"
+                f"{settings.run.out} holds a run already: continue it with --resume, name another folder, or "
+                "overwrite it with --force"
             )
-        if str(folder) == config["start"]:
+        if str(folder) == settings.simulation.start:
             raise SettingError(f"the run begins with the model in {folder}: name another folder for it")
         clear(folder)
     make_folder(folder / CHECKPOINT)

@@ -7,15 +7,15 @@ from pathlib import Path
 from fedpress.common.errors import SettingError
 from fedpress.common.files import check_folder
 from fedpress.compression.model.plan import PLAN
-from fedpress.extensions import EXTENSIONS, settings_class
 from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
+from fedpress.settings.registry import extension_sections
 
 LOG, PARTITION = "run.log", "partition.png"
 PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
 REPORT = "report.json"  # of what was made smaller
 EXPORT, EXPORTED = "export", "model"  # the folder of files for devices, and their name without a suffix
 _NAMES = (RESULT, MODEL, TRAFFIC, PLAN, REPORT, LOG, PARTITION, *PLOTS)
-_OF_EXTENSIONS = tuple(file for name in EXTENSIONS for file in settings_class(name).files)
+_OF_EXTENSIONS = tuple(file for section in extension_sections().values() for file in section.files)
 
 
 def own_files(folder: Path) -> list[Path]:

@@ -4,38 +4,18 @@ Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-j
 """
 
 import random
-from dataclasses import dataclass
 
-from fedpress.common.settings import require
+from fedpress.settings.device import PollingSettings
 
 _GROWTH = 1.4  # from one answer of nothing to the next
 _SPREAD = 0.1  # of a wait, so that nodes do not keep step
 _CEILING = 32  # doublings: no more are needed, and a float holds them
 
 
-@dataclass(frozen=True)
-class Polling:
-    """How often a device asks."""
-
-    poll_min: float = 0.1  # seconds until it asks again after work
-    poll_max: float = 3.0  # seconds between two questions at most, when there is no work
-    backoff: float = 1.0  # seconds of the first wait at most, when the server is away; each may be twice as long
-    backoff_max: float = 60.0  # seconds of any such wait at most
-    refused: float = 300.0  # seconds between attempts while the server does not take the device's key
-    heartbeat: float = 30.0  # seconds between signs of life: after two that are missing the server gives a node up
-
-    def __post_init__(self) -> None:
-        for name in ("poll_min", "backoff", "refused"):
-            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
-        require(self.poll_max >= self.poll_min, "poll_max", f"at least poll-min, {self.poll_min}", self.poll_max)
-        require(self.backoff_max >= self.backoff, "backoff_max", f"at least backoff, {self.backoff}", self.backoff_max)
-        require(10 <= self.heartbeat <= 1800, "heartbeat", "of 10 to 1800", self.heartbeat)  # Flower's own bounds
-
-
 class Pace:
     """Says how long to wait, given what came of the last question."""
 
-    def __init__(self, polling: Polling, rng: random.Random | None = None) -> None:
+    def __init__(self, polling: PollingSettings, rng: random.Random | None = None) -> None:
         self._polling = polling
         self._rng = rng or random.Random()  # noqa: S311  nothing secret hangs on it
         self._wait = polling.poll_min

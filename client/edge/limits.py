@@ -8,16 +8,14 @@ import resource
 import shlex
 import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import require
+from fedpress.settings.device import LimitSettings, read_hours
 
-_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]|24):([0-5]\d)")
 _SOON = 30.0  # seconds until what holds is looked at again
 _MB = 1_000_000
 # By itself glibc raises this with each large block that is freed, and what is smaller stays in the heap, in pieces:
@@ -26,55 +24,16 @@ _M_MMAP_THRESHOLD, _MMAP_THRESHOLD = -3, 1 << 18
 _DAY = 24 * 60
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a device gives at most."""
-
-    threads: int = 1  # of torch
-    memory: int = 0  # MB of private memory; an app that wants more fails its round. 0 for no limit
-    nice: int = 10  # of the process: 0 to 19, the higher the more it lets others go first
-    hours: str = ""  # when it takes work, by local time: 22:00-06:00, several between commas; empty for always
-    allow: str = ""  # a command that exits with 0 if the device may take work now; empty for always
-    allow_seconds: float = 10.0  # that the command may take; longer is a no
-    bytes_a_day: int = 0  # of HTTP, both ways, by local date; no round begins beyond it. 0 for no limit
-
-    def __post_init__(self) -> None:
-        require(self.threads >= 1, "threads", "at least 1", self.threads)
-        require(self.memory >= 0, "memory", "at least 0", self.memory)
-        require(0 <= self.nice <= 19, "nice", "of 0 to 19", self.nice)
-        require(self.allow_seconds > 0, "allow_seconds", "above 0", self.allow_seconds)
-        require(self.bytes_a_day >= 0, "bytes_a_day", "at least 0", self.bytes_a_day)
-        read_hours(self.hours)
-        try:
-            shlex.split(self.allow)
-        except ValueError as error:
-            raise SettingError(f"allow is a command, got {self.allow!r}: {error}") from error
-
-
-def read_hours(text: str) -> list[tuple[int, int]]:
-    """Return the spans of `text` in minutes from midnight; one that ends before it begins goes over midnight."""
-    spans = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        found = _HOURS.fullmatch(part)
-        if not found:
-            raise SettingError(f"hours are HH:MM-HH:MM, several between commas, got {part!r}")
-        begin, end = (int(found[i]) * 60 + int(found[i + 1]) for i in (1, 3))
-        if begin == end or end > _DAY:
-            raise SettingError(f"hours are a span of the day, got {part!r}")
-        spans.append((begin, end))
-    return spans
-
-
-def until_open(text: str, now: datetime) -> float:
+def until_open(hours: Sequence[str], now: datetime) -> float:
     """Return the seconds until `hours` next allow work; 0 if they do now."""
-    spans = read_hours(text)
+    spans = read_hours(hours)
     at = now.hour * 60 + now.minute + now.second / 60
     if not spans or any(b <= at < e if b < e else (at >= b or at < e) for b, e in spans):
         return 0.0
     return min((begin - at) % _DAY for begin, _ in spans) * 60
 
 
-def apply(limits: Limits) -> None:
+def apply(limits: LimitSettings) -> None:
     """Set what holds for the whole process; raise SettingError if it is beyond what the process has already.
 
     Memory is bounded as RLIMIT_DATA: pages that are the process's own and written to. RLIMIT_AS counts address space,
@@ -109,7 +68,7 @@ class Gatekeeper:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: LimitSettings,
         used: Callable[[], int],
         kept: dict[str, Any],
         *,
@@ -145,7 +104,7 @@ class Gatekeeper:
         """Return why no work may be taken now and when to look again, seconds; empty if it may."""
         now = self._now()
         if wait := until_open(self._limits.hours, now):
-            return f"outside its hours, {self._limits.hours}", max(1.0, wait)
+            return f"outside its hours, {', '.join(self._limits.hours)}", max(1.0, wait)
         most = self._limits.bytes_a_day
         if most and self.today >= most:
             tomorrow = datetime.combine(now.date() + timedelta(days=1), datetime.min.time())

@@ -11,7 +11,7 @@ from weakref import ref
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedpress.client.edge.backoff import Pace, Polling
+from fedpress.client.edge.backoff import Pace
 from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Gatekeeper
 from fedpress.client.edge.status import Status
@@ -20,10 +20,11 @@ from fedpress.common.logs import LOGGER
 from fedpress.common.settings import Value
 from fedpress.flower.fleet_api import Fleet, RunInfo, failure, letter_of, message_of
 from fedpress.flower.mail import Letter, Work
+from fedpress.settings.device import PollingSettings
+from fedpress.settings.run import named_objects
 
 # A run may have these tasks made; what else is installed is not for the server to call.
 TASKS = ("fedpress.simulations.workloads:task",)
-_NAMED = ("task", "workload")  # settings of a run that may name an object
 _SAVED = 60.0  # seconds between two notes of what was used
 
 _log = logging.getLogger(LOGGER)
@@ -39,7 +40,7 @@ class Runner:
         app: ClientApp,
         *,
         node: Mapping[str, Value],
-        polling: Polling,
+        polling: PollingSettings,
         gate: Gatekeeper,
         tasks: tuple[str, ...] = (),
         status: Status | None = None,
@@ -224,8 +225,7 @@ class Runner:
         return letter
 
     def _check(self, run: RunInfo) -> None:
-        for key in _NAMED:
-            name = str(run.config.get(key, ""))
+        for key, name in named_objects(run.config).items():
             if ":" in name and name not in self._tasks:
                 raise SettingError(f"this device makes no {key} {name!r}: its client.toml does not name it in tasks")
 

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Gatekeeper, apply
-from fedpress.client.edge.settings import Settings
 from fedpress.client.edge.shutdown import on_stop
 from fedpress.client.edge.status import Status
 from fedpress.common.errors import DataError, SettingError
@@ -22,6 +21,7 @@ from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
 from fedpress.common.settings import Value
 from fedpress.flower.byte_counter import Traffic
+from fedpress.settings.device import ClientSettings
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -32,7 +32,7 @@ Watch = Callable[[Status, Traffic], None]
 
 
 def serve(
-    settings: Settings,
+    settings: ClientSettings,
     *,
     name: str,
     server: str,
@@ -57,7 +57,7 @@ def serve(
         If the state folder cannot be used.
     """
     journal = Journal(Path(settings.device.state) if settings.device.state else state_folder(name))
-    config = {**node, **settings.node, "name": name}
+    config = {**node, **dict(settings.node.arguments), "name": name}
     if settings.device.data:
         config["data"] = settings.device.data
     # torch reads how many threads it may have when it is imported.
@@ -83,7 +83,7 @@ def serve(
         node=config,
         polling=settings.polling,
         gate=gate,
-        tasks=settings.device.allowed,
+        tasks=settings.device.tasks,
         status=status,
     )
     apply(settings.limits)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from fedpress.client.training.frozen_weights import Dead
 from fedpress.client.training.schedules import learning_rate
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
+from fedpress.settings.training import TrainingSettings
 
 Metrics = dict[str, int | float | list[int] | list[float]]  # what a Flower MetricRecord is made of
 _EVALUATION_BATCH = 100  # larger ones fall out of the cache: up to twice as slow
@@ -31,7 +31,7 @@ class Examples(Protocol):
 def train(
     model: nn.Module,
     examples: Examples,
-    training: Training,
+    training: TrainingSettings,
     *,
     round: int,
     rounds: int,
@@ -123,7 +123,7 @@ def count_classes(model: nn.Module, examples: Examples, device: str) -> list[int
     return counts
 
 
-def make_optimizer(parameters: list[nn.Parameter], training: Training, lr: float) -> torch.optim.Optimizer:
+def make_optimizer(parameters: list[nn.Parameter], training: TrainingSettings, lr: float) -> torch.optim.Optimizer:
     """Return a fresh optimiser: nodes carry no moments from round to round."""
     decay = training.weight_decay
     match training.optimizer:
@@ -158,7 +158,7 @@ def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(scores, targets)
 
 
-def _batches(count: int, training: Training, order: torch.Generator) -> Iterator[Tensor]:
+def _batches(count: int, training: TrainingSettings, order: torch.Generator) -> Iterator[Tensor]:
     """Yield the examples of each step: every epoch is a new permutation, its last batch may be short."""
     steps, epochs = 0, 0
     while training.local_steps > steps if training.local_steps else epochs < training.local_epochs:

@@ -2,10 +2,10 @@
 
 import math
 
-from fedpress.client.training.settings import Training
+from fedpress.settings.training import TrainingSettings
 
 
-def learning_rate(training: Training, round: int, rounds: int) -> float:
+def learning_rate(training: TrainingSettings, round: int, rounds: int) -> float:
     """Return the learning rate of `round`, from 1 to `rounds`.
 
     After warm-up the schedule runs from lr, in its first round, towards its end, which it would reach in the round

@@ -4,31 +4,29 @@ import ipaddress
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
+
+from fedpress.cli.options import SetOption, read_pairs, settings_options
+from fedpress.settings.device import client_schema
 
 if TYPE_CHECKING:
     from fedpress.client.edge.status import Status
     from fedpress.common.settings import Value
     from fedpress.flower.byte_counter import Traffic
 
-_EXAMPLE = """
-Take part in a federation from this device, until it is told to stop.
 
-Example: `fedpress client kitchen.enrol --config client.toml`
-"""
-
-
-def client(  # noqa: D103  the help text is its docstring
+@settings_options(client_schema(), "state", "app")
+def client(
+    given: Mapping[str, Any],
     enrolment: Annotated[
         Path | None, typer.Argument(help="The file that `fedpress keys issue` made for this device.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options win over it.")] = None,
-    state: Annotated[str | None, typer.Option(help="Folder of what must outlive the process.")] = None,
-    app: Annotated[str | None, typer.Option(help="The ClientApp that runs here, module:object.")] = None,
     server: Annotated[str | None, typer.Option(help="HOST:PORT, if not the enrolment's.")] = None,
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for the enrolment's passphrase.")] = False,
     insecure: Annotated[
@@ -37,17 +35,16 @@ def client(  # noqa: D103  the help text is its docstring
     name: Annotated[str | None, typer.Option(help="This node's name, with --insecure.")] = None,
     health: Annotated[str | None, typer.Option(help="HOST:PORT of a gRPC health service.")] = None,
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of metrics for Prometheus.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting, KEY=VALUE: 'hours=22:00-06:00'.")
-    ] = None,
+    setting: SetOption = None,
     debug: Annotated[bool, typer.Option("--debug", help="Log more, with tracebacks.")] = False,
 ) -> None:
-    from fedpress.client.edge.settings import resolve
-    from fedpress.common.settings import read_pair
+    """Take part in a federation from this device, until it is told to stop.
 
-    pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
-    named = {key: value for key, value in (("state", state), ("app", app)) if value is not None}
-    settings = resolve({**pairs, **named}, config)
+    Example: `fedpress client kitchen.enrol --config client.toml`
+    """
+    from fedpress.client.edge.settings import resolve
+
+    settings = resolve({**read_pairs(setting), **given}, config)
     key = ca = None
     node: dict[str, Value] = {}
     if insecure:
@@ -81,9 +78,6 @@ def client(  # noqa: D103  the help text is its docstring
             started.append(serve_metrics(metrics, status, traffic))
 
     serve(settings, name=name, server=server, key=key, ca=ca, node=node, watch=watch)
-
-
-client.__doc__ = _EXAMPLE
 
 
 def _require_loopback(server: str) -> None:

@@ -3,26 +3,31 @@
 import json as json_module
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedpress.cli.debug import Debug
+from fedpress.cli.options import SetOption, read_pairs, settings_options
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import require
+from fedpress.settings import RunSettings
 
 if TYPE_CHECKING:
     from fedpress.simulations.compare.executor import Standing
 
-_EXAMPLE = """
-Compare codecs on real runs, everything else equal: accuracy, bytes each way, seconds on a link; and say which to take.
 
-Example: `fedpress compare --workload digits --codecs "none;qsgd(4) | ans;ef | lowrank(nmse=0.1) | ans" --link nb-iot`
-"""
-
-
-def compare(  # noqa: D103  the help text is its docstring
+@settings_options(
+    RunSettings.schema(),
+    "rounds",
+    link="network.link.name",
+    devices="network.devices.name",
+    deadline="network.deadline",
+)
+def compare(
+    given: Mapping[str, Any],
     suite: Annotated[str | None, typer.Option(help="quick (digits, under two minutes) or standard (hours).")] = None,
     workload: Annotated[str | None, typer.Option(help="One or more, between commas: digits, fashion, watch...")] = None,
     codecs: Annotated[
@@ -33,47 +38,46 @@ def compare(  # noqa: D103  the help text is its docstring
         Path | None, typer.Option(help="Folder of your Flower app, in place of our workloads; '--set clients=10'.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between commas; 0,1,2 if not given.")] = None,
-    link: Annotated[
-        str, typer.Option(help="lora, nb-iot, lte-m, 3g, 4g, dsl, wifi or trace:FILE; '4g,loss=0.02' changes it.")
-    ] = "4g",
-    fleet: Annotated[str, typer.Option(help="this, boards or phones; 'this,slower=8,spread=0.4' changes it.")] = "this",
-    deadline: Annotated[float, typer.Option(help="Seconds after which a round is over on the link; 0 for none.")] = 0.0,
     target: Annotated[
         float | None, typer.Option(help="Accuracy to be reached; 0.99 of what float32 reaches if not given.")
     ] = None,
     allowed: Annotated[float, typer.Option(help="Points of accuracy that the recommendation may lose.")] = 1.0,
     jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
-    rounds: Annotated[int | None, typer.Option(help="Rounds of every run.")] = None,
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Any other setting of every run, KEY=VALUE.")
-    ] = None,
+    setting: SetOption = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
     json: Annotated[bool, typer.Option("--json", help="Print what results.json holds and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
+    """Compare codecs on real runs, all else equal, and recommend one.
+
+    Example: `fedpress compare --workload digits --codecs "none;qsgd(4) | ans" --link nb-iot`
+    """
     from rich.console import Console
 
     from fedpress.common.files import make_folder
-    from fedpress.common.settings import read_pair
+    from fedpress.common.settings import read
+    from fedpress.settings.network import NetworkSettings
     from fedpress.simulations.compare.candidates import find_suite, read_candidates
     from fedpress.simulations.compare.run import Question, cells_of
     from fedpress.simulations.compare.run import compare as run
-    from fedpress.simulations.network.devices import find_fleet
-    from fedpress.simulations.network.links import find_link
+    from fedpress.simulations.settings import simulation_schema
 
     if app is not None and workload is not None:
         raise SettingError(f"an app stands in place of our workloads, got {app} and {workload}")
     require(jobs >= 0, "jobs", "at least 0", jobs)
     chosen = find_suite(suite or "quick")
-    pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
+    schema = simulation_schema()
+    flat = {**schema.flatten({} if app else {**chosen.settings, **read_pairs(setting)}), **given}
+    network = {key: value for key, value in flat.items() if key.startswith("network.")}
+    settings = {key: value for key, value in flat.items() if key not in network}
+    if app is not None:  # its settings are its own
+        settings = {**read_pairs(setting), **{schema.declared[key].name: value for key, value in settings.items()}}
     question = Question(
         read_candidates(codecs) if codecs else read_candidates(";".join(chosen.candidates)),
         tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
         _seeds(seeds) if seeds is not None else chosen.seeds,
-        {**chosen.settings, **pairs, **({"rounds": rounds} if rounds is not None else {})},
-        find_link(link),
-        find_fleet(fleet),
-        deadline,
+        settings,
+        read(NetworkSettings, network, "network."),
         target,
         app,
         allowed,
@@ -92,9 +96,6 @@ def compare(  # noqa: D103  the help text is its docstring
         _close(result, out)
     if result["failures"]:
         raise typer.Exit(1)
-
-
-compare.__doc__ = _EXAMPLE
 
 
 def _seeds(text: str) -> tuple[int, ...]:

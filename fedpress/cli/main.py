@@ -17,9 +17,12 @@ from fedpress.cli.compare import compare
 from fedpress.cli.distil import distil
 from fedpress.cli.doctor import doctor
 from fedpress.cli.export import export
+from fedpress.cli.init import init
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
+from fedpress.cli.runs import runs
 from fedpress.cli.server import server
+from fedpress.cli.settings import settings
 from fedpress.cli.shrink import shrink
 from fedpress.cli.simulate import simulate
 from fedpress.common.errors import FedpressError, SettingError
@@ -43,6 +46,9 @@ app.command()(inspect)
 app.command()(server)
 app.command()(doctor)
 app.command()(client)
+app.command()(settings)
+app.command()(init)
+app.command()(runs)
 app.add_typer(bench, name="bench")
 app.add_typer(keys, name="keys")
 

@@ -10,16 +10,16 @@ from rich import progress as rich_progress
 from rich.console import Console
 from rich.table import Table
 
-from fedpress.common.settings import Value
 from fedpress.common.units import amount
+from fedpress.settings import RunSettings
 
 
 class Progress:
     """Follows a run's result; on standard error, so that standard output is the result alone."""
 
-    def __init__(self, settings: dict[str, Value], *, quiet: bool) -> None:
+    def __init__(self, settings: RunSettings, *, quiet: bool) -> None:
         self._console = Console(stderr=True, quiet=quiet)
-        self._rounds = int(settings["rounds"])
+        self._rounds = settings.server.rounds
         self._began = time.monotonic()
         self._bar = rich_progress.Progress(
             rich_progress.TextColumn("{task.description}"),
@@ -73,10 +73,12 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result))
         return
-    totals, final, config = result["totals"], result["final"], result["config"]
+    totals, final = result["totals"], result["final"]
+    settings = RunSettings.from_config(result["config"])
+    what = settings.deployment.task if settings.deployed else settings.simulation.workload
     console = Console()
     table = Table(
-        title=f"{config.get('workload', config['task'])}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s",
+        title=f"{what}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s",
         title_justify="left",
     )
     for name, justify in (
@@ -87,7 +89,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
         ("float32 / frames", "right"),
     ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for way, codec in (("uplink", config["up"]), ("downlink", config["down"])):
+    for way, codec in (("uplink", settings.server.up), ("downlink", settings.server.down)):
         table.add_row(
             way,
             str(codec),
@@ -99,7 +101,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     failures = sum(row["failures"] for row in result["rounds"])
     scores = ", ".join(f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if name in final)
     console.print(scores + (f", {failures} failures" if failures else ""))
-    console.print(f"in {config['out']}", highlight=False, soft_wrap=True)
+    console.print(f"in {settings.run.out}", highlight=False, soft_wrap=True)
 
 
 def row_line(row: dict[str, Any]) -> str:

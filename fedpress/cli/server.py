@@ -1,27 +1,22 @@
 """`fedpress server`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from fedpress.cli.debug import Debug
-
-_EXAMPLE = """
-Serve a federation of real devices: a SuperLink with TLS and enrolled keys behind a gate, and one run on it.
-
-Example: `fedpress server --keys keys --config server.toml --out runs/edge`
-"""
+from fedpress.cli.options import SetOption, read_pairs, settings_options
+from fedpress.settings import RunSettings
 
 
-def server(  # noqa: D103  the help text is its docstring
+@settings_options(RunSettings.schema(), "out", "resume")
+def server(
+    given: Mapping[str, Any],
     keys: Annotated[Path, typer.Option(help="The folder of keys that `fedpress keys init` made.")] = Path("keys"),
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options win over it.")] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT that devices reach.")] = "",
-    out: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out; begin it where there is none.")
-    ] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="No TLS and no keys, on loopback: to try things out.")
     ] = False,
@@ -30,31 +25,28 @@ def server(  # noqa: D103  the help text is its docstring
     ] = False,
     health: Annotated[str, typer.Option(help="HOST:PORT of a gRPC health service.")] = "",
     metrics: Annotated[str, typer.Option(help="HOST:PORT of Prometheus metrics.")] = "",
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting, KEY=VALUE: 'rounds=20', 'task.workload=digits'."),
-    ] = None,
+    setting: SetOption = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print events, and in the end the result, a JSON object a line.")
     ] = False,
     _debug: Debug = False,
 ) -> None:
+    """Serve a federation of real devices: a SuperLink with TLS and enrolled keys behind a gate, and one run on it.
+
+    Example: `fedpress server --keys keys --config server.toml --out runs/edge`
+    """
     # Only now: what follows imports flwr, which --help can do without.
     from fedpress.cli.progress import close
     from fedpress.cli.server_table import Fleet
-    from fedpress.client.training.settings import Training
     from fedpress.common.address import parse_address
-    from fedpress.common.settings import Value, read_pair
     from fedpress.server.deploy.settings import resolve
     from fedpress.server.deploy.supervisor import Place, serve
     from fedpress.server.keys import PORT
 
-    given: dict[str, Value] = dict(read_pair(text, "--set takes ") for text in setting or [])
-    given |= {key: value for key, value in (("out", out), ("resume", resume or None)) if value is not None}
     open_to_all = insecure or insecure_anywhere
     host, port = parse_address(listen) if listen else ("127.0.0.1" if open_to_all else "0.0.0.0", PORT)  # noqa: S104
     place = Place(host, port, None if open_to_all else keys, insecure_anywhere, health, metrics)
-    chosen = resolve(given, config, Training)
+    chosen = resolve({**read_pairs(setting), **given}, config)
     if open_to_all:
         typer.echo(
             "fedpress: INSECURE: no TLS and no keys: whoever reaches this server takes part, reads and changes all",
@@ -63,6 +55,3 @@ def server(  # noqa: D103  the help text is its docstring
     with Fleet(as_json=json) as fleet:
         result = serve(chosen, place, fleet.show)
     close(result, as_json=json)
-
-
-server.__doc__ = _EXAMPLE

@@ -76,9 +76,14 @@ class VersionError(ServerError):
     """The other end's Flower is of another version."""
 
 
+def near_misses(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that asks whether a near one of the `known` was meant; empty if none is near."""
+    near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f": did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Return one line on a name that is not known: the name, its near misses, else all that there are."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names)}"
-    return f"unknown {kind} {name!r}: {hint}"
+    hint = near_misses(name, names) or f": there are: {', '.join(names)}"
+    return f"unknown {kind} {name!r}{hint}"

@@ -1,80 +1,450 @@
-"""Settings: frozen dataclasses, read from the flat mapping of names with dashes that a Flower run is configured by."""
+"""Settings: frozen dataclasses whose fields are declared once, for TOML, the command line, Flower and the docs alike.
 
+A field made by `option` has its type, its default, its range and a help text. A `Schema` is the sections of settings
+that a program takes: it reads nested tables and flat names, `section.key` or the bare key where that is unambiguous,
+into the typed sections, and writes them back as flat names.
+"""
+
+import json
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError, near_misses, unknown
 
 Value = str | int | float | bool
-S = TypeVar("S")
+Arguments = tuple[tuple[str, Value], ...]  # of something that the schema does not know, name and value
+S = TypeVar("S", bound="Settings")
 
+_OPTION = "option"  # key of a field's metadata
 KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
 
 
-def key_of(field: str) -> str:
-    """Return the name under which a dataclass's field stands in a configuration."""
-    return field.replace("_", "-")
+@dataclass(frozen=True)
+class Option:
+    """What is declared of a setting in addition to its type and its default."""
+
+    help: str  # in plain words, a phrase without a full stop
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None  # the value must be greater
+    below: float | None = None  # the value must be less
+    choices: tuple[str, ...] = ()
+    changes_result: bool = True  # False: a run has the same result whatever the value
+    flag: str = ""  # name of an option of `fedpress simulate`, if it is to have one by another name
+    open: bool = False  # takes all keys of its section that are not declared
+
+    @property
+    def range(self) -> str:
+        """What a value must be, as an error message says it; empty if any will do."""
+        if self.choices:
+            return f"one of {', '.join(choice or repr(choice) for choice in self.choices)}"
+        bounds = (("at least", self.minimum), ("above", self.above), ("at most", self.maximum), ("below", self.below))
+        return " and ".join(f"{word} {bound}" for word, bound in bounds if bound is not None)
+
+    def allows(self, value: Any) -> bool:
+        """Return whether `value` is in range."""
+        if self.choices:
+            return value in self.choices
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.above is None or value > self.above)
+            and (self.maximum is None or value <= self.maximum)
+            and (self.below is None or value < self.below)
+        )
 
 
-def read(cls: type[S], config: Mapping[str, Value]) -> S:
-    """Return the settings `cls` from the keys of `config` that are its own; others are somebody else's.
+def option(default: Any = MISSING, *, help: str, **rules: Any) -> Any:
+    """Return a dataclass field for a setting.
+
+    Parameters
+    ----------
+    default : int, float, bool, str, tuple or None, optional
+        The value if none is given; a setting without a default must be given.
+    help : str
+        What the setting is, in plain words, for the command line and the docs.
+    **rules
+        The other fields of `Option`: `minimum`, `maximum`, `above`, `below`, `choices`, `changes_result`.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Example(Settings):
+    ...     workers: int = option(0, minimum=0, help="worker processes")
+    >>> Example(workers=2)
+    Example(workers=2)
+    """
+    return field(default=default, metadata={_OPTION: Option(help, **rules)})
+
+
+def table(cls: "type[Settings]") -> Any:
+    """Return a dataclass field for the table of settings `cls` inside a section."""
+    return field(default_factory=cls)
+
+
+def free_arguments(help: str) -> Any:
+    """Return a dataclass field for all keys of a section that are not declared, a tuple of names and values."""
+    return field(default=(), metadata={_OPTION: Option(help, open=True)})
+
+
+class Settings:
+    """Base of settings: a frozen dataclass of options that checks their ranges when it is made."""
+
+    def __post_init__(self) -> None:
+        """Raise SettingError if a value is out of range, or two do not go together."""
+        for declared, rule in _rules(type(self)):
+            value = getattr(self, declared.name)
+            if value is not None and not rule.allows(value):
+                hint = near_misses(value, rule.choices) if isinstance(value, str) else ""
+                shown = repr(value) if isinstance(value, str) else value
+                raise SettingError(f"{key_of(declared.name)} must be {rule.range}, got {shown}{hint}")
+        self.check()
+
+    def check(self) -> None:
+        """Raise SettingError if two settings do not go together; a section with such rules overrides this."""
+
+
+def key_of(name: str) -> str:
+    """Return the key of a dataclass's field in a configuration."""
+    return name.replace("_", "-")
+
+
+def require(holds: bool, name: str, rule: str, value: object) -> None:
+    """Raise SettingError, which has the `rule` and the `value`, unless it `holds`."""
+    if not holds:
+        raise SettingError(f"{key_of(name)} must be {rule}, got {value}")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A setting as its section declares it."""
+
+    key: str  # in full: section.key
+    kind: Any  # its type
+    default: Any  # MISSING if it must be given
+    option: Option
+
+    @property
+    def name(self) -> str:
+        """The key without its section."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def section(self) -> str:
+        """The section and the tables in it."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def kind_name(self) -> str:
+        """The type, in words."""
+        return _kind_name(self.kind)
+
+
+class Schema:
+    """The sections of settings that a program takes.
+
+    Parameters
+    ----------
+    sections : mapping
+        Each section's name and its class.
+
+    Attributes
+    ----------
+    declared : mapping
+        Every setting by its full key, `section.key`.
+    """
+
+    def __init__(self, sections: Mapping[str, type[Settings]]) -> None:
+        self.sections = dict(sections)
+        self.declared = {d.key: d for name, cls in sections.items() for d in _walk(cls, f"{name}.")}
+
+    @cached_property
+    def tables(self) -> set[str]:
+        """The names of sections, and of tables in them: `network`, `network.link`."""
+        return {*self.sections, *(declared.section for declared in self.declared.values())}
+
+    @property
+    def flags(self) -> dict[str, str]:
+        """The settings that have an option of `fedpress simulate` by another name, by that name."""
+        return {declared.option.flag: key for key, declared in self.declared.items() if declared.option.flag}
+
+    @cached_property
+    def open(self) -> set[str]:
+        """The names of sections that take arguments which are not declared."""
+        return {name for name, cls in self.sections.items() if any(rule.open for _, rule in _options(cls))}
+
+    def find(self, name: str) -> str:
+        """Return the full key of the setting `name`, which may be given without its section.
+
+        A table that has a `name` may stand for it: `link` for `network.link.name`.
+
+        Raises
+        ------
+        SettingError
+            If there is no such setting, or there are several.
+        """
+        section, _, rest = name.partition(".")
+        if name in self.declared or (rest and section in self.open):
+            return name
+        found = [key for key in self.declared if f".{key}".endswith((f".{name}", f".{name}.name"))]
+        depth = min((key.count(".") for key in found), default=0)
+        found = [key for key in found if key.count(".") == depth]
+        if len(found) > 1:
+            raise SettingError(f"setting {name!r} is ambiguous: it may be {' or '.join(found)}")
+        if not found:
+            known = self.declared if "." in name else {declared.name for declared in self.declared.values()}
+            raise SettingError(unknown("setting", name, known))
+        return found[0]
+
+    def flatten(self, tables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return nested tables, or a mapping with full or bare keys, as a mapping with full keys.
+
+        Raises
+        ------
+        SettingError
+            If there is no such table or setting.
+        """
+        return dict(self._flatten(tables, ""))
+
+    def _flatten(self, tables: Mapping[str, Any], within: str) -> Iterator[tuple[str, Any]]:
+        for name, value in tables.items():
+            key = within + name
+            if not isinstance(value, Mapping):
+                yield self.find(key), value
+            elif key in self.tables or within.partition(".")[0] in self.open:
+                yield from self._flatten(value, f"{key}.")
+            else:
+                raise SettingError(unknown("table", key, self.tables))
+
+    def read(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Return each section, made of a mapping with full keys; keys that are not declared are left out.
+
+        Raises
+        ------
+        SettingError
+            If a setting is missing that has no default, or a value is of the wrong type or out of range.
+        """
+        return {name: read(cls, flat, f"{name}.") for name, cls in self.sections.items()}
+
+    def write(self, sections: Mapping[str, Settings]) -> dict[str, Value]:
+        """Return sections as a flat mapping with full keys that Flower's run config can hold: lists are JSON text."""
+        flat = {key: value for name, section in sections.items() for key, value in values(section, f"{name}.").items()}
+        return {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat.items()}
+
+
+def read(cls: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
+    """Return the settings `cls` from the keys of `flat` that begin with `prefix`; others are left alone.
+
+    A list may be given as JSON text, as Flower's run config holds it, and a list of one as that one.
 
     Raises
     ------
     SettingError
-        If a key is missing that has no default, or a value is of the wrong kind or out of range.
+        If a setting is missing that has no default, or a value is of the wrong type or out of range.
     """
-    kinds = get_type_hints(cls)
-    given = {}
-    for field in fields(cls):  # type: ignore[arg-type]
-        key = key_of(field.name)
-        if key in config:
-            given[field.name] = convert(key, config[key], kinds[field.name])
-        elif field.default is MISSING:
-            raise SettingError(f"{key} is missing")
+    given: dict[str, Any] = {}
+    for declared, kind in _fields(cls):
+        key = prefix + key_of(declared.name)
+        if _is_table(kind):
+            given[declared.name] = read(kind, flat, f"{key}.")
+        elif declared.metadata[_OPTION].open:
+            given[declared.name] = _undeclared(cls, flat, prefix)
+        elif key in flat:
+            given[declared.name] = convert(key.rpartition(".")[2], flat[key], kind)
+        elif declared.default is MISSING:
+            raise SettingError(f"{key.rpartition('.')[2]} must be given: it has no default")
     return cls(**given)
 
 
-def convert(key: str, value: Value, kind: type) -> Value:
-    """Return `value` as the `kind` that the setting `key` has: a whole number is a number too, nothing else changes."""
+def values(settings: Settings, prefix: str = "") -> dict[str, Any]:
+    """Return `settings` as a flat mapping, lists as lists; what is None is left out."""
+    flat: dict[str, Any] = {}
+    for declared, kind in _fields(type(settings)):
+        key, value = prefix + key_of(declared.name), getattr(settings, declared.name)
+        if _is_table(kind):
+            flat |= values(value, f"{key}.")
+        elif declared.metadata[_OPTION].open:
+            flat |= {prefix + name: argument for name, argument in value}
+        elif value is not None:
+            flat[key] = [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return flat
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Return `settings` as TOML and JSON have a table: lists as lists, settings at their defaults left out."""
+    return {
+        key_of(declared.name): [_plain(item) for item in value] if isinstance(value, tuple) else _plain(value)
+        for declared, _ in _fields(type(settings))
+        if (value := getattr(settings, declared.name)) != declared.default
+    }
+
+
+def convert(key: str, value: Any, kind: Any) -> Any:
+    """Return `value` as the setting `key` of type `kind` has it: a whole number is a number too, nothing else changes.
+
+    Raises
+    ------
+    SettingError
+        If it is of another type, or not a finite number.
+    """
+    if isinstance(kind, UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is tuple:
+        return tuple(_item(key, item, get_args(kind)[0]) for item in _list(key, value))
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise SettingError(f"{key} is {KINDS[kind]}, got {value!r}")
+        raise SettingError(f"{key} must be {_kind_name(kind)}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise SettingError(f"{key} is a finite number, got {value}")
+        raise SettingError(f"{key} must be a finite number, got {value}")
     return value
 
 
-def require(holds: bool, field: str, rule: str, value: object) -> None:
-    """Raise SettingError, which says the `rule` and the `value`, unless it `holds`."""
-    if not holds:
-        raise SettingError(f"{key_of(field)} is {rule}, got {value}")
+def _list(key: str, value: Any) -> list[Any]:
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise SettingError(f"{key} must be a list, got {value!r}") from error
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def read_pair(text: str, who: str = "a setting is ") -> tuple[str, Value]:
-    """Return KEY=VALUE as a pair, the value as TOML reads it, else as text; raise SettingError if it is none."""
+def _item(key: str, value: Any, kind: Any) -> Any:
+    if not _is_table(kind):
+        return convert(key, value, kind)
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{key} must be a list of tables, got {value!r}")
+    names = {key_of(declared.name) for declared, _ in _fields(kind)}
+    if strange := sorted(value.keys() - names):
+        raise SettingError(f"{key}: {unknown('setting', strange[0], names)}")
+    return read(kind, value)
+
+
+def _undeclared(cls: type, flat: Mapping[str, Any], prefix: str) -> Arguments:
+    known = {prefix + key_of(declared.name) for declared, _ in _fields(cls)}
+    found = [(key, value) for key, value in flat.items() if key.startswith(prefix) and key not in known]
+    for key, value in found:
+        if type(value) not in KINDS:
+            raise SettingError(f"{key} must be one value, got {value!r}")
+    return tuple(sorted((key.removeprefix(prefix), value) for key, value in found))
+
+
+def _plain(value: Any) -> Any:
+    return plain(value) if isinstance(value, Settings) else value
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+def _kind_name(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return _kind_name(get_args(kind)[0])
+    if get_origin(kind) is tuple:
+        return "a list of tables" if _is_table(get_args(kind)[0]) else "a list"
+    return KINDS[kind]
+
+
+def _fields(cls: type) -> tuple[tuple["Field[Any]", Any], ...]:
+    """Return a dataclass's fields and their types."""
+    return _cached_fields(cls)
+
+
+@cache
+def _cached_fields(cls: type) -> tuple[tuple["Field[Any]", Any], ...]:
+    kinds = get_type_hints(cls)
+    return tuple((declared, kinds[declared.name]) for declared in fields(cls))
+
+
+def _options(cls: type) -> Iterator[tuple["Field[Any]", Option]]:
+    for declared, _ in _fields(cls):
+        if _OPTION in declared.metadata:
+            yield declared, declared.metadata[_OPTION]
+
+
+def _rules(cls: type) -> Iterator[tuple["Field[Any]", Option]]:
+    """Yield the fields whose values have a range."""
+    return ((declared, rule) for declared, rule in _options(cls) if rule.range)
+
+
+def _walk(cls: type[Settings], prefix: str) -> Iterator[Declared]:
+    for declared, kind in _fields(cls):
+        key = prefix + key_of(declared.name)
+        if _is_table(kind):
+            yield from _walk(kind, f"{key}.")
+        elif not declared.metadata[_OPTION].open:
+            yield Declared(key, kind, declared.default, declared.metadata[_OPTION])
+
+
+def declared_of(cls: type[Settings], section: str) -> list[Declared]:
+    """Return the settings of one section, those of its tables included."""
+    return list(_walk(cls, f"{section}."))
+
+
+def toml(value: Any) -> str:
+    """Return a value as TOML has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(toml(_plain(item)) for item in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key} = {toml(item)}' for key, item in value.items())}}}"
+    return str(value)
+
+
+def read_pair(text: str, who: str = "a setting") -> tuple[str, Any]:
+    """Return KEY=VALUE as a pair: the value as TOML reads it, else as text.
+
+    Raises
+    ------
+    SettingError
+        If `text` has no key or no equals sign; `who` is what takes it.
+    """
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise SettingError(f"{who}KEY=VALUE, got {text!r}")
+        raise SettingError(f"{who} must be KEY=VALUE, got {text!r}")
     try:
-        found = tomllib.loads(f"value = {value}")["value"]
+        return key, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         return key, value
-    if not isinstance(found, str | int | float | bool):
-        raise SettingError(f"{who}one value, got {text!r}")
-    return key, found
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds; raise DataError if it cannot be read, SettingError if it is no TOML."""
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read.
+    SettingError
+        If it is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is not TOML: {error}") from error
+
+
+def read_file(schema: Schema, path: Path) -> dict[str, Any]:
+    """Return the settings in a TOML file, with full keys.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    SettingError
+        If it is not TOML, or has a table or a setting that `schema` does not have.
+    """
+    try:
+        return schema.flatten(read_toml(path))
+    except SettingError as error:
+        raise SettingError(str(error) if str(path) in str(error) else f"{path}: {error}") from error

@@ -8,7 +8,7 @@ no extension by name. Nothing of a package is imported before it is needed: a no
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 from fedpress.common.errors import SettingError, unknown
 
@@ -22,17 +22,6 @@ EXTENSIONS = {  # name -> package, in the order in which they run
 }
 
 
-class ExtensionSettings:
-    """Base of the frozen dataclasses that configure extensions."""
-
-    files: ClassVar[tuple[str, ...]] = ()  # names of the files that the extension writes to the run's folder
-
-    @property
-    def enabled(self) -> bool:
-        """Whether a run with these settings has the extension."""
-        raise NotImplementedError
-
-
 def load(name: str, part: str) -> ModuleType:
     """Return the module `part` of the extension `name`: "settings", "server" or "client".
 
@@ -44,13 +33,6 @@ def load(name: str, part: str) -> ModuleType:
     if name not in EXTENSIONS:
         raise SettingError(unknown("extension", name, EXTENSIONS))
     return import_module(f"{EXTENSIONS[name]}.{part}")
-
-
-def settings_class(name: str) -> type[ExtensionSettings]:
-    """Return the class of an extension's settings."""
-    words = "".join(word.capitalize() for word in name.split("_"))
-    found: type[ExtensionSettings] = getattr(load(name, "settings"), f"{words}Settings")
-    return found
 
 
 def client_extension(name: str) -> Any:

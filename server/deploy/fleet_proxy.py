@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from fedpress.common.version import VERSION
 from fedpress.flower.signal_file import Bell
 from fedpress.server.deploy.authentication import Admission, Refusals, Refused
+from fedpress.settings.deployment import MIN_BODY
 
 PATH, HELLO = "/v1/fleet/", "/v1/fedpress"
 FLEET = (
@@ -29,7 +30,6 @@ FLEET = (
     *("get-fab", "push-object", "pull-object", "confirm-message-received"),
 )
 OPEN_FLEET = (*FLEET, "register-node", "unregister-node")  # where nodes have no keys they register themselves
-LEAST_BODY = 8 << 20  # bytes: flwr cuts arrays into chunks of 5 MiB
 MOST_HEADERS = 16 << 10  # bytes
 _SMALL = 1 << 16  # bytes of a body that is read before SuperLink hears of it
 _IDLE = 5.0  # seconds for which a node is told that there is nothing without SuperLink being asked
@@ -73,7 +73,7 @@ class Gate:
     target: str
     context: ssl.SSLContext
     admission: Admission | None
-    largest: int = LEAST_BODY
+    largest: int = MIN_BODY
     sent: Bell | None = None
     arrived: Bell | None = None
     refusals: Refusals = field(default_factory=Refusals)

@@ -5,7 +5,7 @@ import logging
 import shutil
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ from fedpress.common.address import join_address
 from fedpress.common.errors import DataError, FedpressError, SettingError
 from fedpress.common.files import make_folder, replace
 from fedpress.common.logs import LOGGER
-from fedpress.common.settings import Value
 from fedpress.flower.control_api import AwayError, Control, Node
 from fedpress.flower.polling_grid import ARRIVED, SENT
 from fedpress.flower.signal_file import Bell
@@ -27,7 +26,6 @@ from fedpress.server.deploy.fleet_proxy import Gate, Traffic
 from fedpress.server.deploy.health import Health
 from fedpress.server.deploy.listener import Listener, is_loopback
 from fedpress.server.deploy.metrics import Metrics
-from fedpress.server.deploy.settings import as_run
 from fedpress.server.deploy.state import NodeState, Records, State
 from fedpress.server.deploy.superlink import DATABASE, HOME, LOG, SuperLink
 from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, load_certificate, load_key, read
@@ -35,6 +33,7 @@ from fedpress.server.keys.authority import KEY as SECRET
 from fedpress.server.run.bundle import Report, check, write_bundle
 from fedpress.server.run.configuration import CONFIG
 from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
+from fedpress.settings import RunSettings
 
 _log = logging.getLogger(LOGGER)
 
@@ -59,8 +58,8 @@ class Place:
     metrics: str = ""
 
 
-def serve(config: Mapping[str, Value], place: Place, watch: Watch) -> dict[str, Any]:
-    """Run the federation that `config`, as `resolve` returns it, describes; return what its result.json holds.
+def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
+    """Run the federation that `settings` describe; return what its result.json holds.
 
     `watch` is called with the state about once a second, and whenever a round is done.
 
@@ -79,10 +78,10 @@ def serve(config: Mapping[str, Value], place: Place, watch: Watch) -> dict[str, 
         )
     if place.keys is not None:
         _check_keys(place.keys)
-    folder = _make_folder(config)
+    folder = _make_folder(settings)
     with ExitStack() as stack:
         stack.enter_context(_logging(folder / LOG))
-        server = _Server(config, place, folder, watch, stack)
+        server = _Server(settings, place, folder, watch, stack)
         try:
             return server.run()
         finally:
@@ -91,15 +90,15 @@ def serve(config: Mapping[str, Value], place: Place, watch: Watch) -> dict[str, 
 
 
 class _Server:
-    def __init__(self, config: Mapping[str, Value], place: Place, folder: Path, watch: Watch, stack: ExitStack) -> None:
-        self._config = {**config, "out": str(folder)}
+    def __init__(self, settings: RunSettings, place: Place, folder: Path, watch: Watch, stack: ExitStack) -> None:
+        self._settings = settings.change("run", out=str(folder))
         self._folder = folder
         self._watch = watch
         self._stack = stack
         self._records = Records(folder)
         self._falls = 0
         self._nodes: list[Node] = []
-        self._resume = bool(config["resume"])
+        self._resume = settings.run.resume
         self._devices = Devices(place.keys) if place.keys else None
         self._enrolment = Enrolment(self._devices, folder / NODES) if self._devices else None
         self._link = SuperLink(folder, authenticated=place.keys is not None)
@@ -108,7 +107,7 @@ class _Server:
             f"https://{self._link.address}",
             ssl.create_default_context(cadata=self._link.root.decode()),
             Admission(self._devices) if self._devices else None,
-            int(config["max-body"]),
+            settings.deployment.max_body,
             Bell(folder / HOME / SENT),
             Bell(folder / HOME / ARRIVED),
         )
@@ -116,7 +115,7 @@ class _Server:
         certificate = (place.keys / CERTIFICATE, place.keys / SECRET) if place.keys else None
         self._listener = Listener(self._gate, place.host, place.port, certificate)
         stack.callback(self._listener.stop)
-        self._state = State(wanted=int(config["nodes"]), rounds=int(config["rounds"]))
+        self._state = State(wanted=settings.deployment.nodes, rounds=settings.server.rounds)
         self._health = stack.enter_context(_closing(Health(place.health))) if place.health else None
         if place.metrics:
             stack.enter_context(_closing(Metrics(place.metrics, self._state)))
@@ -178,15 +177,16 @@ class _Server:
         return True
 
     def _start(self, control: Control) -> int:
-        nodes_file = str(self._folder / NODES) if self._enrolment else ""
-        bells = str(self._folder / HOME) if self._enrolment else ""
-        config = {**as_run(self._config, nodes_file, bells), "resume": self._resume}
+        names, signals = (str(self._folder / name) if self._enrolment else "" for name in (NODES, HOME))
+        settings = self._settings.change("run", resume=self._resume)
+        settings = settings.change("deployment", node_names=names, signals=signals)
+        config = settings.to_config()
         shutil.rmtree(self._bundle, ignore_errors=True)
         write_bundle(
             self._bundle,
-            str(config["app"]),
-            str(config["client-app"]),
-            num_clients=int(config["nodes"]),
+            settings.deployment.app,
+            settings.deployment.client_app,
+            num_clients=settings.deployment.nodes,
             run_config=config,
             report=self._pipe,
             log=self._folder / LOG,
@@ -275,13 +275,15 @@ def _check_keys(keys: Path) -> None:
         raise DataError(f"{keys / CERTIFICATE} has expired: `fedpress keys init --renew` makes a new one")
 
 
-def _make_folder(config: Mapping[str, Value]) -> Path:
-    folder = Path(str(config["out"])).expanduser().resolve()
+def _make_folder(settings: RunSettings) -> Path:
+    folder = Path(settings.run.out).expanduser().resolve()
     begun = any((folder / name).exists() for name in (RESULT, MODEL, TRAFFIC, CHECKPOINT, DATABASE))
-    if begun and not config["resume"]:
-        raise SettingError(f"{config['out']} holds a run already: go on with it with --resume, or name another folder")
+    if begun and not settings.run.resume:
+        raise SettingError(
+            f"{settings.run.out} holds a run already: go on with it with --resume, or name another folder"
+        )
     make_folder(folder / CHECKPOINT)
-    replace(folder / CHECKPOINT / CONFIG, json.dumps(dict(config)).encode(), durable=True)
+    replace(folder / CHECKPOINT / CONFIG, json.dumps(settings.to_config()).encode(), durable=True)
     return folder
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedpress.common.rng import derive
-from fedpress.compression import Codec, Layout, SpecError, Update, UpdateError, parse
+from fedpress.compression import Codec, Layout, Update, UpdateError, parse
 from fedpress.compression.updates import changed, representable, version_of
 from fedpress.compression.weight_masks import ALL, Live
 from fedpress.protocol.messages import LOSSLESS
@@ -41,19 +41,6 @@ class DeltaHooks(Protocol):
 
     def late_delta_step(self) -> float:
         """Return the factor by which deltas are quantized coarser for nodes that missed rounds."""
-
-
-def parse_down(spec: str) -> Codec:
-    """Return the codec of models or deltas that `spec` names; raise SpecError if it has a memory.
-
-    A delta is coded from what the node holds to what it should hold, so that what one leaves out the next one carries.
-    """
-    codec = parse(spec)
-    if codec.stateful:
-        raise SpecError(
-            f"down needs no memory, a delta carries what the last one left out: got {spec!r}, leave out its ef"
-        )
-    return codec
 
 
 class Downlink:

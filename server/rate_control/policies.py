@@ -1,13 +1,11 @@
 """Policies of rate: which codec each node is to use in each round."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
 
-from fedpress.common.errors import SettingError, unknown
-from fedpress.common.settings import Value, convert, key_of, require
+from fedpress.common.settings import require
 from fedpress.compression import Codec, parse
+from fedpress.settings.server import PolicySettings
 
 
 @dataclass(frozen=True)
@@ -61,33 +59,15 @@ def _possible(nbytes: int, known: Known) -> int:
     return max(1, nbytes, known.exact + LEAST if known.exact else 0)
 
 
-PREFIX = "policy."  # of the keys that hold a policy's arguments
-POLICIES: dict[str, type[Policy]] = {"fixed": Fixed, "budget": Budget}
-
-
-def build_policy(config: Mapping[str, Value]) -> Policy:
-    """Return the policy that a run's configuration names.
+def build_policy(settings: PolicySettings, up: str) -> Policy:
+    """Return the policy that `settings` name, for updates that are coded by `up`.
 
     Raises
     ------
     SettingError
-        If there is none of this name, or it takes no such argument, or not with this value.
+        If `up` takes no target.
     """
-    name, up = str(config.get("policy", "fixed")), str(config["up"])
-    if name not in POLICIES:
-        raise SettingError(unknown("policy", name, POLICIES))
-    make = POLICIES[name]
-    takes = {PREFIX + key_of(argument): argument for argument in get_type_hints(make) if argument != "up"}
-    given: dict[str, Any] = {}
-    for key, value in config.items():
-        if not key.startswith(PREFIX):
-            continue
-        if key not in takes:
-            raise SettingError(f"policy {name} takes {', '.join(takes) or 'no arguments'}, got {key}")
-        given[takes[key]] = convert(key, value, get_type_hints(make)[takes[key]])
-    if lacking := [key for key, argument in takes.items() if argument not in given]:
-        raise SettingError(f"policy {name} needs {', '.join(lacking)}")
-    return make(up, **given)  # type: ignore[call-arg]
+    return Fixed(up) if settings.name == "fixed" else Budget(up, settings.nbytes)
 
 
 def describe(policy: Policy) -> str:

@@ -1,73 +1,54 @@
-"""What a run is configured by: a file's tables and the command line's words, flattened; and a run that goes on."""
+"""The settings of a run that continues: those that its folder holds, and what may differ from them."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpress.common.errors import SettingError, unknown
-from fedpress.common.settings import Value, read_toml
-from fedpress.server.rate_control.policies import PREFIX as POLICY
+from fedpress.common.errors import SettingError
 from fedpress.server.run.recorder import CHECKPOINT
-from fedpress.server.strategy.flower_strategies import PREFIX as STRATEGY
+from fedpress.settings import RunSettings
 
 CONFIG = "config.json"  # in the folder of checkpoints
-_LEADS = {"strategy": STRATEGY, "policy": POLICY}
 
 
-def read_tables(path: Path, sections: Collection[str], leads: Mapping[str, str] | None = None) -> dict[str, Value]:
-    """Return what a TOML file says, the tables named `sections` taken apart.
+def continue_run(
+    chosen: Mapping[str, Any], resolve: Callable[[Mapping[str, Any]], RunSettings], free: Collection[str] = ()
+) -> RunSettings:
+    """Return the settings of a new run, or with `resume` those of the run that its folder holds.
 
-    `[strategy]`, `[policy]` and the tables that `leads` has keep their prefix before each key.
-
-    Raises
-    ------
-    SettingError
-        If there is another table, or a value that is not one.
-    DataError
-        If the file cannot be read.
-    """
-    flat: dict[str, Any] = {}
-    leads = {**_LEADS, **(leads or {})}
-    for name, value in read_toml(path).items():
-        if not isinstance(value, dict):
-            flat[name] = value
-        elif lead := leads.get(name):
-            flat |= {(name if key == "name" and name in _LEADS else lead + key): item for key, item in value.items()}
-        elif name in sections:
-            flat |= value
-        else:
-            raise SettingError(f"{path}: {unknown('table', name, [*leads, *sections])}")
-    for name, value in flat.items():
-        if not isinstance(value, str | int | float | bool):
-            raise SettingError(f"{path}: {name} is one value, got {value!r}")
-    return flat
-
-
-def go_on(
-    given: Mapping[str, Value], resolve: Callable[[Mapping[str, Value]], dict[str, Value]], free: Collection[str]
-) -> dict[str, Value]:
-    """Return the configuration of a run that is to begin, or with `resume` of the one that its folder holds.
-
-    `resolve` makes a whole configuration of what is given; settings in `free` may change from one try to the next.
+    Parameters
+    ----------
+    chosen : mapping
+        The settings that were given, by their full keys.
+    resolve : callable
+        Returns all settings of a run from those that were given.
+    free : collection of str
+        Settings that may differ from the run's, besides those that do not change a result.
 
     Raises
     ------
     SettingError
-        As `resolve` does; and if a setting is given that is not that of the run to go on with.
+        As `resolve` does; and if a setting is given that is not the run's.
     """
-    if not given.get("resume"):
-        return resolve(given)
-    if not given.get("out"):
-        raise SettingError("resume goes on with the run in a folder: name it with --out")
-    path = Path(str(given["out"])).expanduser() / CHECKPOINT / CONFIG
-    if not path.exists():  # killed before it began, or the first of several tries
-        return resolve(given)
-    saved: dict[str, Value] = json.loads(path.read_bytes())
-    wanted = resolve({**saved, **given})
-    for key, value in wanted.items():
-        if key not in free and value != saved.get(key):
-            raise SettingError(
-                f"the run in {given['out']} has {key} {saved.get(key)!r}: it cannot go on with {value!r}"
-            )
-    return wanted
+    if not chosen.get("run.resume"):
+        return resolve(chosen)
+    out = str(chosen.get("run.out", ""))
+    if not out:
+        raise SettingError("out must be given with resume: it is the folder of the run")
+    path = Path(out).expanduser() / CHECKPOINT / CONFIG
+    if not path.exists():  # killed before it began, or the first of several attempts
+        return resolve(chosen)
+    saved = json.loads(path.read_bytes())
+    settings = resolve({**saved, **chosen})
+    _require_same(settings, RunSettings.from_config(saved), out, free)
+    return settings
+
+
+def _require_same(wanted: RunSettings, saved: RunSettings, out: str, free: Collection[str]) -> None:
+    declared, before = RunSettings.schema().declared, saved.to_config()
+    for key, value in wanted.to_config().items():
+        may_differ = key in free or (key in declared and not declared[key].option.changes_result)
+        if not may_differ and value != before.get(key):
+            name = key.rpartition(".")[2]
+            raise SettingError(f"{name} must be that of the run in {out}, {before.get(key)!r}, got {value!r}")

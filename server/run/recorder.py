@@ -18,6 +18,7 @@ from fedpress.compression.model.plan import PLAN
 from fedpress.server.messaging.ledger import Ledger, Totals
 from fedpress.server.run.accuracy_summary import spread
 from fedpress.server.strategy.round_record import Round
+from fedpress.settings import RunSettings
 
 SCHEMA = 1
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
@@ -38,17 +39,22 @@ class Recorder:
     def __init__(
         self,
         folder: Path,
-        config: Mapping[str, str | int | float | bool],
+        settings: RunSettings,
         ledger: Ledger,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
         self._folder = folder
-        resumed = bool(config.get("resume")) and (folder / RESULT).exists()
-        start = config.get("start")
-        if start and not resumed and (plan := Path(str(start)) / PLAN).is_file():
+        resumed = settings.run.resume and (folder / RESULT).exists()
+        start = settings.simulation.start
+        if start and not resumed and (plan := Path(start) / PLAN).is_file():
             replace(folder / PLAN, plan.read_bytes())
         self._ledger = ledger
-        self._result: dict[str, Any] = {"schema": SCHEMA, "config": dict(config), "versions": versions(), "rounds": []}
+        self._result: dict[str, Any] = {
+            "schema": SCHEMA,
+            "config": settings.to_result(),
+            "versions": versions(),
+            "rounds": [],
+        }
         self._seconds = 0.0
         if resumed:
             self._result = json.loads((folder / RESULT).read_bytes())
@@ -86,10 +92,12 @@ class Recorder:
                 row["nodes_accuracy"] = spread(said)
             self._result["rounds"].append(row)
         up, down = (self._ledger.totals(direction=d, purpose="train") for d in ("up", "down"))
+        both = self._ledger.totals(purpose="train")
         self._result["totals"] = {
             **_bytes(up, down),
             "uplink_ratio": round(up.ratio, 4),
             "downlink_ratio": round(down.ratio, 4),
+            "ratio": round(both.ratio, 4),
             "seconds": round(self._seconds, 6),
         }
         self._result["final"] = {**scores, **done.scores}

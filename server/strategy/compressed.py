@@ -14,12 +14,12 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import Layout, Update, parse
+from fedpress.compression import Layout, Update, parse, parse_stateless
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.checkpointing.recovery import CheckpointSettings, Recovery
-from fedpress.server.downlink.downlink import Downlink, parse_down
+from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions
 from fedpress.server.downlink.models import GroupedModels, Models, SingleModel
 from fedpress.server.extension import Extension, FederationTerms, Property
@@ -103,8 +103,8 @@ class Compressed(Strategy):
             )
         self.strategy = strategy
         self.up = Fixed(str(parse(up))) if isinstance(up, str) else up
-        self.down = parse_down(down)
-        self.key = parse_down(key if stateless or str(self.down) != LOSSLESS else LOSSLESS)
+        self.down = parse_stateless(down)
+        self.key = parse_stateless(key if stateless or str(self.down) != LOSSLESS else LOSSLESS)
         self.seed = seed
         self.limits = limits
         self.ledger = Ledger()

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_type_hints
 
@@ -10,10 +10,11 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedpress.common.errors import SettingError, unknown
-from fedpress.common.settings import Value, convert, key_of, read
-from fedpress.server.settings import Serving
+from fedpress.common.settings import Value, convert, key_of
+from fedpress.settings import RunSettings
+from fedpress.settings.server import StrategySettings
 
-PREFIX = "strategy."  # of the keys that hold a strategy's arguments
+PREFIX = "strategy."  # section of a strategy's arguments
 # These follow from the run's own settings.
 _OURS = set(inspect.signature(FedAvg).parameters)
 # Their models are trees, which grow: they have no layout that stays.
@@ -46,45 +47,55 @@ def arguments_of(name: str) -> dict[str, tuple[type, Value | None]]:
     }
 
 
-def build_strategy(config: Mapping[str, Value]) -> Strategy:
-    """Return the strategy that a run's configuration names, `per-round` nodes to a round.
+def strategy_arguments(settings: StrategySettings) -> dict[str, Any]:
+    """Return the arguments of the strategy that `settings` name, converted.
 
     Raises
     ------
     SettingError
-        If there is none of this name, or it takes no such argument, or not with this value.
+        If there is no such strategy, or it takes no such argument, or lacks one.
     """
-    serving = read(Serving, config)
-    if serving.strategy in {made.__name__ for made in _TREES}:
-        raise SettingError(f"strategy {serving.strategy!r} has no tensors to compress: {', '.join(names())} have")
-    if serving.strategy not in names():
-        raise SettingError(unknown("strategy", serving.strategy, names()))
-    make: type[FedAvg] = getattr(flower, serving.strategy)
-    given = {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
-    own = arguments_of(serving.strategy)
-    arguments: dict[str, Any] = {}
-    for key, value in given.items():
+    name, given = settings.name, dict(settings.arguments)
+    if name in {made.__name__ for made in _TREES}:
+        raise SettingError(f"strategy must have tensors to compress, got {name!r}: {', '.join(names())} have")
+    if name not in names():
+        raise SettingError(unknown("strategy", name, names()))
+    own = arguments_of(name)
+    for key in given:
         if key not in own:
-            takes = ", ".join(PREFIX + name for name in own) or "no arguments"
-            raise SettingError(f"{serving.strategy} takes {takes}, got {PREFIX}{key}")
-        arguments[key.replace("-", "_")] = convert(PREFIX + key, value, own[key][0])
+            takes = ", ".join(PREFIX + known for known in own) or "no arguments"
+            raise SettingError(f"{name} takes {takes}, got {PREFIX}{key}")
     lacking = [PREFIX + key for key, (_, default) in own.items() if default is None and key not in given]
     if lacking:
-        raise SettingError(f"{serving.strategy} needs {', '.join(lacking)}")
-    evaluating = round(serving.fraction_evaluate * int(config["clients"]))
+        raise SettingError(f"{name} needs {', '.join(lacking)}")
+    return {key.replace("-", "_"): convert(PREFIX + key, value, own[key][0]) for key, value in given.items()}
+
+
+def build_strategy(settings: RunSettings) -> Strategy:
+    """Return the strategy of a run, with `per-round` nodes to a round.
+
+    Raises
+    ------
+    SettingError
+        If there is no such strategy, or it takes no such argument, or not with this value.
+    """
+    server = settings.server
+    arguments = strategy_arguments(settings.strategy)
+    make: type[FedAvg] = getattr(flower, settings.strategy.name)
+    evaluating = round(server.fraction_evaluate * settings.clients)
     try:
         with _quiet():
             return make(
                 # The number of nodes is exact where a fraction would be rounded; the fraction only must not be 0.
                 fraction_train=1e-9,
-                fraction_evaluate=serving.fraction_evaluate,
-                min_train_nodes=serving.per_round,
+                fraction_evaluate=server.fraction_evaluate,
+                min_train_nodes=server.per_round,
                 min_evaluate_nodes=evaluating,
-                min_available_nodes=max(serving.per_round, evaluating),
+                min_available_nodes=max(server.per_round, evaluating),
                 **arguments,
             )
     except ValueError as error:  # flwr's own checks of its arguments
-        raise SettingError(f"{serving.strategy}: {error}") from error
+        raise SettingError(f"{settings.strategy.name}: {error}") from error
 
 
 @contextmanager

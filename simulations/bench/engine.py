@@ -40,10 +40,11 @@ def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Call
     they got it is Flower's Ray runtime. `note` is told what is under way.
     """
     shared: dict[str, Any] = {"clients": 100, "per-round": 10, "rounds": rounds, "seed": 0}
-    train = resolve({"workload": "fashion", "model": model, "partition": "iid", "up": "none", "down": "none", **shared})
+    fashion = {"workload": "fashion", "model": model, "partition": "iid", "up": "none", "down": "none"}
+    train, echo = (resolve(given).to_config() for given in ({**fashion, **shared}, shared))
     kinds = {
         "train": (train, ["bare-1", "bare-2", "inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
-        "echo": (shared, ["inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
+        "echo": (echo, ["inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
     }
     result: dict[str, Any] = {"rounds": rounds, "repeats": repeats, "model": model, "echo_floats": ECHO_FLOATS}
     for kind, (config, names) in kinds.items():

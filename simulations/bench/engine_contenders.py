@@ -19,6 +19,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
+from fedpress.settings import RunSettings
+
 ECHO_FLOATS = 1_600_000
 HERE = "fedpress.simulations.bench.engine_contenders"
 
@@ -36,11 +38,11 @@ def _echo(message: Message, _: Context) -> Message:
 
 @echo_server.main()
 def _echo_main(grid: Grid, context: Context) -> None:
-    config = context.run_config
-    strategy = FedAvg(fraction_train=1e-9, fraction_evaluate=0.0, min_train_nodes=int(config["per-round"]))
+    settings = RunSettings.from_config(context.run_config)
+    strategy = FedAvg(fraction_train=1e-9, fraction_evaluate=0.0, min_train_nodes=settings.server.per_round)
     model = ArrayRecord([np.zeros(ECHO_FLOATS, np.float32)])
-    clock = _Clock(Path(str(config["times"])))
-    strategy.start(grid, model, num_rounds=int(config["rounds"]), evaluate_fn=clock)
+    clock = _Clock(Path(settings.run.out))
+    strategy.start(grid, model, num_rounds=settings.server.rounds, evaluate_fn=clock)
 
 
 @train_server.main()
@@ -50,10 +52,11 @@ def _train_main(grid: Grid, context: Context) -> None:
     from fedpress.server.strategy.flower_strategies import build_strategy
     from fedpress.simulations.workloads import task
 
-    config = context.run_config
-    strategy = Compressed(build_strategy(config), up=str(config["up"]), down=str(config["down"]))
-    clock = _Clock(Path(str(config["times"])))
-    strategy.start(grid, model_record(task(config).initial()), num_rounds=int(config["rounds"]), evaluate_fn=clock)
+    settings = RunSettings.from_config(context.run_config)
+    server = settings.server
+    strategy = Compressed(build_strategy(settings), up=server.up, down=server.down)
+    clock = _Clock(Path(settings.run.out))
+    strategy.start(grid, model_record(task(settings).initial()), num_rounds=server.rounds, evaluate_fn=clock)
 
 
 class _Clock:
@@ -68,43 +71,44 @@ class _Clock:
         self._path.write_text(json.dumps(self._times))
 
 
-def _bare(config: dict[str, Any], loops: int) -> None:
+def _bare(settings: RunSettings, loops: int) -> None:
     """Train the same number of nodes a round with nothing around it, shared out among `loops` processes."""
     import torch._dynamo
 
     from fedpress.simulations.workloads import task
 
     torch.set_num_threads(1)
-    work = task(config)
+    work = task(settings)
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(loops + 1)
-    processes = [context.Process(target=_loop, args=(config, work, loop, loops, barrier)) for loop in range(loops)]
+    processes = [context.Process(target=_loop, args=(settings, work, loop, loops, barrier)) for loop in range(loops)]
     for process in processes:
         process.start()
-    clock = _Clock(Path(config["times"]))
-    for number in range(int(config["rounds"]) + 1):
+    clock = _Clock(Path(settings.run.out))
+    for number in range(settings.server.rounds + 1):
         barrier.wait()
         clock(number, ArrayRecord())
     for process in processes:
         process.join()
 
 
-def _loop(config: dict[str, Any], work: Any, loop: int, loops: int, barrier: Barrier) -> None:
+def _loop(settings: RunSettings, work: Any, loop: int, loops: int, barrier: Barrier) -> None:
     import torch
     from torch import nn
 
     model = work.model().to(memory_format=torch.channels_last)
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     barrier.wait()
-    for number in range(int(config["rounds"])):
-        for place in range(loop, int(config["per-round"]), loops):
-            examples = work.examples((number * int(config["per-round"]) + place) % int(config["clients"]))
+    training, per_round = settings.training, settings.server.per_round
+    for number in range(settings.server.rounds):
+        for place in range(loop, per_round, loops):
+            examples = work.examples((number * per_round + place) % settings.clients)
             x, y = examples.x.contiguous(memory_format=torch.channels_last), examples.y
             model.load_state_dict(start)
             model.train()
-            optimizer = torch.optim.SGD(model.parameters(), float(config["lr"]), momentum=float(config["momentum"]))
-            for _ in range(int(config["local-epochs"])):
-                for batch in torch.randperm(len(x)).split(int(config["batch-size"])):  # type: ignore[no-untyped-call]
+            optimizer = torch.optim.SGD(model.parameters(), training.lr, momentum=training.momentum)
+            for _ in range(training.local_epochs):
+                for batch in torch.randperm(len(x)).split(training.batch_size):  # type: ignore[no-untyped-call]
                     optimizer.zero_grad(set_to_none=True)
                     nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
@@ -113,11 +117,12 @@ def _loop(config: dict[str, Any], work: Any, loop: int, loops: int, barrier: Bar
 
 def main() -> None:
     """Run the contender that the process was called with."""
-    name, kind, settings, out = sys.argv[1:]
-    config = {**json.loads(settings), "times": out}
+    name, kind, given, out = sys.argv[1:]
+    settings = RunSettings.from_config({**json.loads(given), "run.out": out})
+    clients, config = settings.clients, settings.to_config()
     engine, _, workers = name.partition("-")
     if engine == "bare":
-        _bare(config, int(workers))
+        _bare(settings, int(workers))
     elif engine == "inprocess":
         from fedpress.simulations.engine import simulate
 
@@ -127,17 +132,15 @@ def main() -> None:
             from fedpress.client.app import app
             from fedpress.simulations.workloads import task
 
-            task(config)
-            simulate(train_server, app, int(config["clients"]), int(workers), run_config=config)
+            task(settings)
+            simulate(train_server, app, clients, int(workers), run_config=config)
         else:
-            simulate(echo_server, echo_client, int(config["clients"]), int(workers), run_config=config)
+            simulate(echo_server, echo_client, clients, int(workers), run_config=config)
     else:
         from fedpress.simulations.engine.ray import run_ray
 
         client = "fedpress.client.app:app" if kind == "train" else f"{HERE}:echo_client"
-        run_ray(
-            f"{HERE}:{kind}_server", client, num_clients=int(config["clients"]), workers=int(workers), run_config=config
-        )
+        run_ray(f"{HERE}:{kind}_server", client, num_clients=clients, workers=int(workers), run_config=config)
 
 
 if __name__ == "__main__":

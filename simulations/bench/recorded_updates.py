@@ -9,10 +9,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from fedpress.client.training.loop import train
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import DataError, SettingError, unknown
 from fedpress.common.rng import derive
-from fedpress.common.settings import Value, read
+from fedpress.common.settings import Value
 from fedpress.compression import Layout, Update
 from fedpress.compression.updates import difference
 from fedpress.simulations.settings import resolve
@@ -84,17 +83,23 @@ def recorded(folder: Path) -> Iterator[tuple[str, Update, Update | None]]:
 
 def _update(recording: Recording) -> tuple[Update, Update]:
     """Return the update, and the mean of those of the round before, which a broadcast told every client of."""
-    config = resolve({"seed": 0, "partition": "iid", **recording.config})
-    work, training = task(config), read(Training, config)
-    weights, seed = work.initial(), int(config["seed"])
+    settings = resolve({"seed": 0, "partition": "iid", **recording.config})
+    work, training = task(settings), settings.training
+    weights, seed = work.initial(), settings.run.seed
     mean: Update = {}
     for number in range(1, recording.round + 1):
-        chosen = derive(seed, "sample", number).choice(int(config["clients"]), int(config["per-round"]), replace=False)
+        chosen = derive(seed, "sample", number).choice(settings.clients, settings.server.per_round, replace=False)
         updates = []
         for node in chosen.tolist():
             model = work.model()
             model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
-            place = {"round": number, "rounds": int(config["rounds"]), "seed": seed, "partition": node, "device": "cpu"}
+            place = {
+                "round": number,
+                "rounds": settings.server.rounds,
+                "seed": seed,
+                "partition": node,
+                "device": "cpu",
+            }
             train(model, work.examples(node), training, **place)
             new = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
             updates.append(difference(new, weights, Layout.of(weights)))

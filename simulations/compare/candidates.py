@@ -9,7 +9,7 @@ from fedpress.common.errors import DataError, SettingError, SpecError, unknown
 from fedpress.common.settings import Value, read_pair
 from fedpress.compression import parse
 from fedpress.protocol.messages import LOSSLESS
-from fedpress.server.settings import Serving
+from fedpress.settings.server import ServerSettings
 
 REFERENCE = LOSSLESS  # the candidate that all others are held against: float32 both ways
 _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")
@@ -49,7 +49,7 @@ def read_candidate(text: str) -> Candidate:
     settings = dict(map(read_pair, given.split()))
     up, arrow, down = (part.strip() for part in specs.partition(">"))
     if not arrow:
-        down = LOSSLESS if up == LOSSLESS else Serving.down
+        down = LOSSLESS if up == LOSSLESS else ServerSettings.down
     if not up or not down:
         raise SpecError(f"a candidate is {_SYNTAX}; got {text!r}")
     parse(up)
@@ -95,7 +95,7 @@ class Suite:
     takes: str = ""  # how long, in words
 
 
-_MOMENTUM = "strategy='FedAvgM' strategy.server-momentum=0.5 strategy.server-learning-rate=1.0"
+_MOMENTUM = "strategy.name='FedAvgM' strategy.server-momentum=0.5 strategy.server-learning-rate=1.0"
 SUITES: dict[str, Suite] = {
     "quick": Suite(
         ("none", "qsgd(4) | ans", "ef | lowrank(nmse=0.1) | ans"),

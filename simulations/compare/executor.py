@@ -119,7 +119,7 @@ def _run_cells(
 
 
 def _updates(cell: Cell) -> int:
-    return int(cell.config.get("rounds", 1)) * int(cell.config.get("per-round", 1))
+    return 1 if cell.is_app else cell.settings.server.rounds * cell.settings.server.per_round
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
@@ -156,14 +156,14 @@ def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]", held: 
 def _command(cell: Cell, folder: Path) -> list[str]:
     """Return the call that runs `cell` in `folder`, its settings written there."""
     settings = folder / SETTINGS
-    if "app" in cell.config:  # somebody else's, which knows no checkpoints
+    if cell.is_app:  # somebody else's, which knows no checkpoints
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         settings.write_text(json.dumps(dict(cell.config)))
         return [sys.executable, "-m", "fedpress.simulations.compare.flower_app", str(settings), str(folder)]
     folder.mkdir(parents=True, exist_ok=True)
-    kept = {**cell.config, "workers": 1, "engine": "inprocess"}
-    lines = [f"{json.dumps(k)} = {json.dumps(v)}\n" for k, v in kept.items() if k not in ("task", "out", "resume")]
+    kept = cell.settings.change("simulation", workers=1, engine="inprocess").change("run", out="", resume=False)
+    lines = [f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in kept.to_config().items()]
     settings.write_text("".join(lines))  # strings, numbers and booleans are written alike in JSON and TOML
     call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json"]
     return [*call, "--resume", "--out", str(folder)]

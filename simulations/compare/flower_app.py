@@ -26,6 +26,7 @@ from fedpress.common.settings import Value
 from fedpress.server import Compressed
 from fedpress.server.run.recorder import RESULT, Recorder
 from fedpress.server.strategy.round_record import Round
+from fedpress.settings import RunSettings
 from fedpress.simulations import simulate
 
 OURS = {"clients": 10, "workers": 1}  # what belongs to the simulation, with defaults; all else is the app's
@@ -120,7 +121,7 @@ def _compressing(config: Mapping[str, Value], folder: Path) -> Iterator[None]:
             return plain(self, grid, initial_arrays, *args, **kwargs)
         inner = self.strategy if isinstance(self, Compressed) else self
         wrapped = Compressed(inner, up=str(config["up"]), down=str(config["down"]), seed=int(config["seed"]))
-        record, judge = Recorder(folder, config, wrapped.ledger), _Judge()
+        record, judge = Recorder(folder, _settings(config), wrapped.ledger), _Judge()
         wrapped.on_round = lambda done: record(judge(done))
         started.append(wrapped)
         try:
@@ -136,6 +137,14 @@ def _compressing(config: Mapping[str, Value], folder: Path) -> Iterator[None]:
         yield
     finally:
         Strategy.start, Compressed.start = plain, ours  # type: ignore[method-assign]
+
+
+def _settings(config: Mapping[str, Value]) -> RunSettings:
+    """Return what the record of a run holds of its settings; an app has rounds of its own."""
+    given = {"server.up": config["up"], "server.down": config["down"], "run.seed": config["seed"]}
+    return RunSettings.read(
+        {**given, "simulation.clients": config["clients"], "server.rounds": 1, "server.per-round": 1}
+    )
 
 
 class _Judge:

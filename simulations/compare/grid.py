@@ -5,33 +5,30 @@ import json
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from fedpress.client.training.loop import train
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.files import make_folder
 from fedpress.common.files import replace as replace_file
 from fedpress.common.rng import derive
-from fedpress.common.settings import Value, key_of, read
-from fedpress.compression import Layout, Update, parse
-from fedpress.server.downlink.downlink import parse_down
+from fedpress.common.settings import Value
+from fedpress.compression import Layout, Update, parse, parse_stateless
 from fedpress.server.run.recorder import versions
 from fedpress.server.strategy.factory import build
+from fedpress.settings import RunSettings
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.flower_app import read_app, resolve_app
-from fedpress.simulations.network.settings import Network
-from fedpress.simulations.settings import Simulated, resolve
+from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import task
 
-_NOT_THE_RESULT = {"out", "resume", "workers", "engine", "data", "fetch", "task"}  # with them a run has the same bits
 PACES = "paces.json"
 # What all candidates share; a candidate that had another would be compared with nothing.
-_SHARED = {key_of(field.name) for settings in (Simulated, Network) for field in fields(settings)} | {"per-round"}
+_SHARED = ("run.", "simulation.", "network.", "server.per-round")
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,24 @@ class Cell:
     candidate: Candidate
     seed: int
     given: Mapping[str, Value]  # the settings that make it what it is
-    config: Mapping[str, Value]  # all settings
+    config: Mapping[str, Value]  # all settings, by their full keys; of an app of somebody else's, its own
+
+    @property
+    def is_app(self) -> bool:
+        """Whether it is a run of somebody else's Flower app."""
+        return "app" in self.config
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings of a run of ours."""
+        return RunSettings.from_config(self.config)
 
     @cached_property
     def key(self) -> str:
         """The name of the run in the cache: whatever changes its result changes this."""
-        decides = {key: value for key, value in self.config.items() if key not in _NOT_THE_RESULT}
+        declared = RunSettings.schema().declared
+        without = {key for key, setting in declared.items() if not setting.option.changes_result}
+        decides = {key: value for key, value in self.config.items() if key not in without | {"simulation.engine"}}
         made_with = {name: version for name, version in versions().items() if name != "cores"}
         text = json.dumps([decides, made_with], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -64,15 +73,20 @@ def plan(
     Raises SettingError, which names the candidate, if one of them cannot work.
     """
     for candidate in candidates:
-        if own := sorted(_SHARED & candidate.settings.keys()):
-            raise SettingError(f"candidate {candidate.name!r}: {own[0]} is the same for all: give it with --set")
+        flat = simulation_schema().flatten(candidate.settings)
+        if shared := sorted(key for key in flat if key.startswith(_SHARED)):
+            raise SettingError(
+                f"candidate {candidate.name!r}: {shared[0]} must be the same for all: give it with --set"
+            )
     cells = []
     for workload in workloads:
         for seed in seeds:
             for candidate in candidates:
-                given = {**settings, "workload": workload, "seed": seed, **candidate.config}
                 try:
-                    cells.append(Cell(workload, candidate, seed, given, resolve(given)))
+                    flatten = simulation_schema().flatten
+                    own = {"workload": workload, "seed": seed, **candidate.config}
+                    given = {**flatten(settings), **flatten(own)}
+                    cells.append(Cell(workload, candidate, seed, given, resolve(given).to_config()))
                 except SettingError as error:
                     raise SettingError(f"candidate {candidate.name!r}: {error}") from error
     return cells
@@ -90,7 +104,7 @@ def plan_app(
                 f"candidate {candidate.name!r}: the app has a strategy of its own, so it takes no @ settings"
             )
         try:
-            parse_down(candidate.down)
+            parse_stateless(candidate.down)
         except SettingError as error:
             raise SettingError(f"candidate {candidate.name!r}: {error}") from error
     return [
@@ -108,8 +122,8 @@ def check(cells: Iterable[Cell]) -> None:
     """
     for cell in _once(cells):
         try:
-            work = task(cell.config)
-            strategy = build(cell.config, work)
+            work = task(cell.settings)
+            strategy = build(cell.settings, work)
             initial = strategy.extensions.begin(work.initial())
             layout = Layout.of(initial)
             left_out = strategy.excluded(layout)
@@ -130,15 +144,15 @@ def paced(cells: Sequence[Cell], folder: Path, network: Mapping[str, Value]) -> 
         name = f"{cell.workload}: {cell.candidate.name}"
         if name not in known:
             trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
-            coding = _code(cell.candidate, task(cell.config).initial())
+            coding = _code(cell.candidate, task(cell.settings).initial())
             known[name] = [trainings[0] if trainings else _train(cell), coding]
     make_folder(folder)
     replace_file(path, json.dumps(known, indent=1).encode())
     result = []
     for cell in cells:
         training, coding = known[f"{cell.workload}: {cell.candidate.name}"]
-        pace = {"training-pace": training, "coding-pace": coding}
-        result.append(replace(cell, config=resolve({**cell.given, **network, **pace})))
+        pace = {"network.training-pace": training, "network.coding-pace": coding}
+        result.append(replace(cell, config=resolve({**cell.given, **network, **pace}).to_config()))
     return result
 
 
@@ -149,19 +163,19 @@ def _once(cells: Iterable[Cell]) -> list[Cell]:
 
 def _train(cell: Cell) -> float:
     """Return how many seconds this machine trains for an example, median over three nodes."""
-    work, took = task(cell.config), []
+    work, took = task(cell.settings), []
     model = work.model()
-    for node in range(min(3, int(cell.config["clients"]))):
+    for node in range(min(3, cell.settings.clients)):
         examples, began = work.examples(node), time.perf_counter()
         train(
             model,
             examples,
-            read(Training, cell.config),
+            cell.settings.training,
             round=1,
-            rounds=int(cell.config["rounds"]),
+            rounds=cell.settings.server.rounds,
             seed=0,
             partition=node,
-            device=str(cell.config["device"]),
+            device=cell.settings.run.device,
         )
         took.append((time.perf_counter() - began) / len(examples))
     return statistics.median(took)

@@ -191,16 +191,16 @@ def _advice(advice: Advice) -> dict[str, Any]:
 
 
 def _about(done: Sequence[Done], workload: str) -> str:
-    config = next(one.cell.config for one in done if one.cell.workload == workload)
-    if "app" in config:
-        return f"The Flower app {workload}, with its own strategy and training, on {config['clients']} nodes."
-    model = f", model {config['model']}" if config["model"] else ""
-    partition = (
-        f"{config['partition']}({config['alpha']})" if config["partition"] == "dirichlet" else config["partition"]
-    )
+    cell = next(one.cell for one in done if one.cell.workload == workload)
+    if cell.is_app:
+        return f"The Flower app {workload}, with its own strategy and training, on {cell.config['clients']} nodes."
+    simulation, server = cell.settings.simulation, cell.settings.server
+    model = f", model {simulation.model}" if simulation.model else ""
+    alpha = f"({simulation.alpha})" if simulation.partition == "dirichlet" else ""
     return (
-        f"{config['clients']} clients, {config['per-round']} a round, {config['rounds']} rounds, partition {partition}"
-        f"{model}, strategy {config['strategy']} where a candidate does not name another."
+        f"{simulation.clients} clients, {server.per_round} a round, {server.rounds} rounds, partition "
+        f"{simulation.partition}{alpha}{model}, strategy {cell.settings.strategy.name} where a candidate does not name "
+        "another."
     )
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import Value, require
+from fedpress.common.settings import Value, require, values
+from fedpress.settings.network import NetworkSettings
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.executor import Standing, run_cells
 from fedpress.simulations.compare.grid import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.recommendation import advise
 from fedpress.simulations.compare.report import Comparison, write
 from fedpress.simulations.compare.scores import score
-from fedpress.simulations.network.devices import FLEETS, Fleet
-from fedpress.simulations.network.links import LINKS, Link
+from fedpress.simulations.network.devices import Fleet, find_devices
+from fedpress.simulations.network.links import Link, find_link
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,7 @@ class Question:
     workloads: Sequence[str]
     seeds: Sequence[int]
     settings: Mapping[str, Value] = field(default_factory=dict)  # of every run
-    link: Link = LINKS["4g"]
-    fleet: Fleet = FLEETS["this"]
-    deadline: float = 0.0  # seconds after which a round is over on the link; 0 for none
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     target: float | None = None  # accuracy
     app: Path | None = None  # folder of a Flower app in place of our workloads
     allowed: float = 1.0  # points of accuracy that the recommendation may lose
@@ -36,25 +35,33 @@ class Question:
         require(bool(self.seeds), "seeds", "at least one", self.seeds)
         require(self.target is None or 0 < self.target <= 1, "target", "in (0, 1]", self.target)
         require(self.allowed >= 0, "allowed", "at least 0", self.allowed)
-        require(self.deadline >= 0, "deadline", "at least 0", self.deadline)
         for name in ("seeds", "workloads"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
                 raise SettingError(f"{name} differ, got {', '.join(map(str, given))}")
 
+    @property
+    def link(self) -> Link:
+        """The link between nodes and server."""
+        return find_link(self.network.link)
+
+    @property
+    def devices(self) -> Fleet:
+        """The nodes' devices."""
+        return find_devices(self.network.devices)
+
 
 def cells_of(question: Question, folder: Path) -> list[Cell]:
     """Return the runs that `question` takes; raise SettingError if one of them cannot work."""
     if question.app is not None:
-        if question.deadline or question.fleet.dropouts:
+        if question.network.deadline or question.devices.dropouts:
             raise SettingError("deadlines and dropouts are for our own workloads, and app is another's")
         return plan_app(question.candidates, question.app, question.seeds, question.settings)
     cells = plan(question.candidates, question.workloads, question.seeds, question.settings)
     check(cells)
-    if not question.deadline and not question.fleet.dropouts:
+    if not question.network.deadline and not question.devices.dropouts:
         return cells  # runs are the same whatever the link: what they would take on it is computed afterwards
-    link, fleet = question.link.name, question.fleet.name
-    return paced(cells, folder, {"link": link, "fleet": fleet, "deadline": question.deadline})
+    return paced(cells, folder, values(question.network, "network."))
 
 
 def compare(
@@ -68,7 +75,7 @@ def compare(
 ) -> dict[str, Any]:
     """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
     done = run_cells(cells, folder, jobs=jobs, note=note)
-    scores = score(done, question.link, question.fleet, target=question.target, deadline=question.deadline)
+    scores = score(done, question.link, question.devices, target=question.target, deadline=question.network.deadline)
     advice = advise(scores, allowed=question.allowed)
-    made = Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command)
+    made = Comparison(done, scores, advice, question.link, question.devices, question.network.deadline, command)
     return write(made, folder)

@@ -118,9 +118,9 @@ def score(
             runs = []
             for one in group:
                 if one.result:
-                    fixed = one.cell.config
-                    if fixed.get("training-pace"):  # by which its replies were late or in time
-                        pace = Pace(float(fixed["training-pace"]), float(fixed["coding-pace"]))
+                    network = None if one.cell.is_app else one.cell.settings.network
+                    if network and network.training_pace:  # by which its replies were late or in time
+                        pace = Pace(network.training_pace, network.coding_pace)
                     rounds, seed = len(one.result["rounds"]), one.cell.seed
                     spent = clock(visits[one.cell.key], link, fleet, pace, seed=seed, deadline=deadline, rounds=rounds)
                     known = [step.joules for step in spent if step.joules is not None]

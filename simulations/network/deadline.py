@@ -7,14 +7,13 @@ from pathlib import Path
 from flwr.app import Message, MessageType, RecordDict
 
 from fedpress.common.logs import LOGGER
-from fedpress.common.settings import Value, read
 from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.folding import unfold
 from fedpress.protocol.messages import RECORD_NAME, TrainRequest, read_request
+from fedpress.settings import RunSettings
 from fedpress.simulations.network.clock import Pace, Visit, clock, read_visits, visit_seconds
-from fedpress.simulations.network.devices import find_fleet
+from fedpress.simulations.network.devices import find_devices
 from fedpress.simulations.network.links import find_link
-from fedpress.simulations.network.settings import Network
 
 _log = logging.getLogger(LOGGER)
 
@@ -22,12 +21,12 @@ _log = logging.getLogger(LOGGER)
 class Late:
     """Says whether a training reply arrives. Its node has trained, and knows nothing of it: as on a real link."""
 
-    def __init__(self, config: Mapping[str, Value], partition_of: Mapping[int, int], traffic: Path) -> None:
-        network = read(Network, config)
-        self._link, self._fleet = find_link(network.link), find_fleet(network.fleet)
+    def __init__(self, settings: RunSettings, partition_of: Mapping[int, int], traffic: Path) -> None:
+        network = settings.network
+        self._link, self._fleet = find_link(network.link), find_devices(network.devices)
         self._pace = Pace(network.training_pace, network.coding_pace)
         self._deadline = network.deadline
-        self._seed = int(config["seed"])
+        self._seed = settings.run.seed
         self._partition_of = partition_of
         self._traffic = traffic  # clients.csv
         self._round, self._now, self._latest = 0, 0.0, 0.0

@@ -1,11 +1,11 @@
 """Devices: how many times slower than this machine each trains, and how often one does not answer."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
-from fedpress.simulations.network.overrides import read_changes
+from fedpress.settings.network import DeviceClassSettings
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,12 @@ FLEETS = {
 }
 
 
-def find_fleet(name: str) -> Fleet:
-    """Return the fleet `name`, or `NAME,slower=8,...`; raise SettingError if there is none."""
-    base, given = read_changes(name, "fleet", {field.name: float for field in fields(Fleet) if field.name != "name"})
-    if base not in FLEETS:
-        raise SettingError(unknown("fleet", base, FLEETS))
-    return replace(FLEETS[base], name=name, **given) if given else FLEETS[base]
+def find_devices(settings: DeviceClassSettings) -> Fleet:
+    """Return the devices that `settings` name, changed as they say; raise SettingError if there are none."""
+    changes = {key: value for key, value in vars(settings).items() if key != "name" and value is not None}
+    if settings.name not in FLEETS:
+        raise SettingError(unknown("devices", settings.name, FLEETS))
+    if not changes:
+        return FLEETS[settings.name]
+    name = ",".join([settings.name, *(f"{key}={value:g}" for key, value in changes.items())])
+    return replace(FLEETS[settings.name], name=name, **changes)

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedpress.common.errors import DataError, SettingError, unknown
 from fedpress.common.settings import require
-from fedpress.simulations.network.overrides import read_changes
+from fedpress.settings.network import LinkSettings
 
 Way = Literal["up", "down"]
 TRACE = "trace:"
@@ -139,23 +139,22 @@ LINKS = {
 }
 
 
-def find_link(name: str) -> Link:
-    """Return the link `name`, or `trace:FILE`, changed by `,loss=0.02,...`; raise SettingError or DataError if none."""
-    whole = ("payload", "overhead")
-    takes = {key: int if key in whole else float for key in ("down", "up", "latency", "loss", *whole, "duty")}
-    base, given = read_changes(name, "link", takes)
-    if base.startswith(TRACE):
-        if measured := sorted({"down", "up", "duty"} & given.keys()):
-            raise SettingError(f"the {measured[0]} of a link is what the trace {base.removeprefix(TRACE)!r} measured")
-        link = read_trace(Path(base.removeprefix(TRACE)).expanduser())
-    elif base in LINKS:
-        link = LINKS[base]
+def find_link(settings: LinkSettings) -> Link:
+    """Return the link that `settings` name, changed as they say; raise SettingError or DataError if there is none."""
+    changes = {key: value for key, value in vars(settings).items() if key != "name" and value is not None}
+    if settings.name.startswith(TRACE):
+        path = settings.name.removeprefix(TRACE)
+        if measured := sorted({"down", "up", "duty"} & changes.keys()):
+            raise SettingError(f"{measured[0]} must be left to the trace {path!r}, which measured it")
+        link = read_trace(Path(path).expanduser())
+    elif settings.name in LINKS:
+        link = LINKS[settings.name]
     else:
-        raise SettingError(f"{unknown('link', base, LINKS)}; measured ones are {TRACE}FILE")
-    if not given:
+        raise SettingError(f"{unknown('link', settings.name, LINKS)}; measured ones are {TRACE}FILE")
+    if not changes:
         return link
-    _, *changes = name.split(",")
-    return replace(link, name=",".join([link.name, *changes]), source=f"{link.source}; changed", **given)
+    name = ",".join([link.name, *(f"{key}={value:g}" for key, value in changes.items())])
+    return replace(link, name=name, source=f"{link.source}; changed", **changes)
 
 
 def read_trace(path: Path) -> Link:

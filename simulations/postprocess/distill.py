@@ -16,7 +16,7 @@ from fedpress.client.training.loop import evaluate
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
-from fedpress.common.settings import Value, require
+from fedpress.common.settings import require
 from fedpress.compression.model.distill import Schooling, school
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
@@ -60,13 +60,14 @@ def distil_run(
     check_device(device)
     require(0 <= holdout < 1, "holdout", "in [0, 1)", holdout)
     folder = read_folder(source)
-    known = find(str(folder.config["workload"])).models
+    known = find(folder.settings.simulation.workload).models
     if model not in known:
         raise SettingError(unknown("model", model, known))
     check_made(out, source, force=force)
-    seed = int(folder.config["seed"]) if seed is None else seed
-    config: dict[str, Value] = {**folder.config, "model": model, "seed": seed, "out": str(out), "resume": False}
-    config["start"] = ""  # it begins with fresh weights, whatever its teacher began with
+    seed = folder.settings.run.seed if seed is None else seed
+    # It begins with fresh weights, whatever its teacher began with.
+    settings = folder.settings.change("simulation", model=model, start="")
+    settings = settings.change("run", seed=seed, out=str(out), resume=False)
     train, judge = _split(folder, holdout)
     x, y = _lessons(folder, train, on, seed)
     student = task_replace(folder.task, seed=seed).model(model)
@@ -84,7 +85,7 @@ def distil_run(
         "seconds": seconds,
         "teacher": {
             "folder": str(source),
-            "model": folder.config.get("model") or next(iter(known)),
+            "model": folder.settings.simulation.model or next(iter(known)),
             "parameters": sum(p.numel() for p in folder.model.parameters()),
             "accuracy": evaluate(folder.model, folder.task.data.test, "cpu")["accuracy"],
         },
@@ -96,7 +97,7 @@ def distil_run(
         }
     result = {
         "schema": SCHEMA,
-        "config": config,
+        "config": settings.to_result(),
         "versions": versions(),
         "rounds": [],
         "final": {name: final[name] for name in ("accuracy", "loss")},
@@ -114,7 +115,7 @@ def distil_run(
 def _split(folder: Folder, share: float) -> tuple[Examples, Examples]:
     """Return the training examples without those held out, and these: the same whatever the student's seed is."""
     data = folder.task.data.train
-    order = derive(int(folder.config["seed"]), "student", "holdout").permutation(len(data))
+    order = derive(folder.settings.run.seed, "student", "holdout").permutation(len(data))
     kept = int(share * len(order))
     return data.pick(np.sort(order[kept:])), data.pick(np.sort(order[:kept]))
 
@@ -132,5 +133,5 @@ def _lessons(folder: Folder, train: Examples, on: str, seed: int) -> tuple[Tenso
         return folder.task.proxy.x, None
     if on != "mnist" and not on.startswith("folder:"):
         raise SettingError(f"on is {TRAIN}, {PROXY}, mnist or folder:PATH, got {on!r}")
-    settings = DistillationSettings(distil_source=on, distil_proxy=_MOST)
-    return foreign(settings, folder.task.data.train.x, seed, may_fetch=bool(folder.config.get("fetch"))), None
+    settings = DistillationSettings(source=on, proxy_examples=_MOST)
+    return foreign(settings, folder.task.data.train.x, seed, may_fetch=folder.settings.simulation.fetch), None

@@ -62,7 +62,8 @@ def export_run(
     places = {name: _place(source, out, name, int8=int8, force=force) for name in dict.fromkeys(formats)}
     folder = read_folder(source)
     work = _Work(folder, examples)
-    say(f"{source}: {folder.config['workload']}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
+    name = folder.settings.simulation.workload
+    say(f"{source}: {name}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
     rows = []
     if found := work.in_torch(folder.model):
         rows.append({"format": "torch", "int8": False, **asdict(found)})
@@ -91,7 +92,7 @@ class _Work:
     def __init__(self, folder: Folder, examples: int) -> None:
         self._folder = folder
         self._data = folder.task.data
-        rng = derive(int(folder.config["seed"]), "export")
+        rng = derive(folder.settings.run.seed, "export")
         some = np.sort(rng.permutation(len(self._data.test))[:examples])
         test = self._data.test.pick(some)
         self.x, self._y = test.x, test.y
@@ -128,11 +129,11 @@ class _Work:
 
     def configuration(self, int8: bool) -> bytes:
         """Return what somebody needs to know to use the weights, as JSON."""
-        config, model = self._folder.config, self._folder.model
+        simulation, model = self._folder.settings.simulation, self._folder.model
         told = {
             "schema": SCHEMA,
-            "workload": config["workload"],
-            "model": config.get("model") or next(iter(find(str(config["workload"])).models)),
+            "workload": simulation.workload,
+            "model": simulation.model or next(iter(find(simulation.workload).models)),
             "plan": self._folder.plan.json() if self._folder.plan.steps else None,
             "input": {"shape": list(self.x.shape[1:]), "dtype": str(self.x.dtype).removeprefix("torch.")},
             "classes": list(self._data.names) if self._y.dim() == 1 else None,

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.common.settings import Value
 from fedpress.compression.model import Plan
 from fedpress.compression.model.plan import PLAN
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
+from fedpress.settings import RunSettings
 from fedpress.simulations.workloads import Task, task
 from fedpress.simulations.workloads.initial_model import begun
 
@@ -28,9 +28,9 @@ class Folder:
     model: nn.Module  # with its weights, on the CPU
 
     @property
-    def config(self) -> dict[str, Value]:
-        """The configuration of the run that the model comes from."""
-        return dict(self.result["config"])
+    def settings(self) -> RunSettings:
+        """The settings of the run that the model comes from."""
+        return RunSettings.from_config(self.result["config"])
 
 
 def read_folder(path: Path) -> Folder:
@@ -53,13 +53,14 @@ def read_folder(path: Path) -> Folder:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
-    if not isinstance(config, dict) or "workload" not in config:
+    if not isinstance(config, dict) or "simulation.workload" not in config:
         raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
     try:
-        # The plan beside the weights begins with the workload's own model, whatever the run began with.
-        work = task({**config, "start": "", "device": "cpu"})
-    except KeyError as error:
-        raise DataError(f"{path / RESULT} lacks the setting {error.args[0]!r} of its run") from error
+        settings = RunSettings.from_config(config)
+    except SettingError as error:
+        raise DataError(f"{path / RESULT} has settings that no run has: {error}") from error
+    # The plan beside the weights begins with the workload's own model, whatever the run began with.
+    work = task(settings.change("simulation", start="").change("run", device="cpu"))
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
     model = begun(path, work.model, work.data.train.x[:1])()
     return Folder(path, result, work, plan, model)

@@ -83,13 +83,12 @@ def shrink(
     check_device(device)
     check_made(out, source, force=force)
     folder = read_folder(source)
-    say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.config['workload']}")
+    say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.settings.simulation.workload}")
     work = _Work(folder, wanted, device, say)
     done = list(work.steps())
     model, plan = work.model, work.plan
     final = evaluate(model, folder.task.data.test, "cpu")
     data = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
-    config = {**folder.config, "out": str(out)}
     told = {
         "schema": SCHEMA,
         "settings": asdict(wanted),
@@ -109,7 +108,7 @@ def shrink(
     replace(out / REPORT, json.dumps(told, indent=1).encode())
     result = {
         "schema": SCHEMA,
-        "config": config,
+        "config": folder.settings.change("run", out=str(out)).to_result(),
         "versions": versions(),
         "rounds": [],
         "final": {name: final[name] for name in ("accuracy", "loss")},
@@ -125,7 +124,7 @@ class _Work:
     def __init__(self, folder: Folder, wanted: Shrinking, device: str, say: Say) -> None:
         self.model, self.plan = folder.model, folder.plan
         self._folder, self._wanted, self._device, self._say = folder, wanted, device, say
-        self._seed = int(folder.config["seed"])
+        self._seed = folder.settings.run.seed
         self._data = folder.task.data
         some = self._pick("scores", _SEEN)
         self._seen = batches_of(self._data.train.x[some], self._data.train.y[some])
@@ -202,8 +201,8 @@ class _Work:
 
     def _tune(self, kind: str) -> None:
         """Let the folder's model teach this one what it says of training examples; their targets are not looked at."""
-        settings = DistillationSettings(distil_steps=self._wanted.tune)
-        some = self._pick(f"tune {kind}", settings.distil_steps * settings.distil_batch)
+        settings = DistillationSettings(steps=self._wanted.tune)
+        some = self._pick(f"tune {kind}", settings.steps * settings.proxy_batch_size)
         x = self._data.train.x[some]
         recalibrate(self.model, self._seen)
         scores = scores_of(self._folder.model.to(self._device), x, self._device)
@@ -212,7 +211,7 @@ class _Work:
         student.cpu()
         self._folder.model.cpu()
         if not all(tensor.isfinite().all() for tensor in student.state_dict().values()):
-            raise DataError(f"tuning at lr {settings.distil_lr} left weights that are no numbers")
+            raise DataError(f"tuning at lr {settings.proxy_lr} left weights that are no numbers")
 
     def _pick(self, purpose: str, count: int) -> Tensor:
         """Return the numbers of at most `count` training examples."""

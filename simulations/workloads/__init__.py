@@ -1,22 +1,21 @@
 """The workloads: real data, how it is dealt out to nodes, and the models that suit it.
 
-`task(run_config)` is what our Flower apps work on; it is made once a process. A workload is an object with `models`,
+`task(settings)` is what our Flower apps work on; it is made once a process. A workload is an object with `models`,
 `defaults` and `load`; ours are in the table below, one file each, anybody's is named `package.module:object`.
 """
 
 import pkgutil
 from functools import lru_cache
-from typing import Any
 
 from fedpress.common.errors import SettingError, unknown
-from fedpress.simulations.workloads.cache import Config
+from fedpress.settings import RunSettings
 from fedpress.simulations.workloads.digits import Digits
 from fedpress.simulations.workloads.fashion import Fashion
 from fedpress.simulations.workloads.speeches import Speeches
-from fedpress.simulations.workloads.task import Data, Examples, Task, Workload, cache_key, make_task
+from fedpress.simulations.workloads.task import Data, Examples, Task, TaskTerms, Workload, make_task
 from fedpress.simulations.workloads.watch import Watch
 
-__all__ = ["WORKLOADS", "Data", "Examples", "Task", "Workload", "find", "task"]
+__all__ = ["WORKLOADS", "Data", "Examples", "Task", "TaskTerms", "Workload", "find", "task"]
 
 WORKLOADS: dict[str, Workload] = {
     "digits": Digits(),
@@ -44,12 +43,11 @@ def find(name: str) -> Workload:
     return found
 
 
-def task(config: Config) -> Task:
-    """Return the task of a run's configuration, the same object each time in one process."""
-    return _task(cache_key(config))
+def task(settings: RunSettings) -> Task:
+    """Return the task of a run, the same object each time in one process."""
+    return _task(TaskTerms.of(settings))
 
 
 @lru_cache(maxsize=1)
-def _task(items: tuple[tuple[str, Any], ...]) -> Task:
-    config = dict(items)
-    return make_task(find(str(config["workload"])), config)
+def _task(terms: TaskTerms) -> Task:
+    return make_task(find(terms.simulation.workload), terms)

@@ -1,10 +1,9 @@
 """Where data is looked for: in the folder that the run names, else in the user's cache."""
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-Config = Mapping[str, str | int | float | bool]
+from fedpress.settings.simulation import SimulationSettings
 
 
 def cache() -> Path:
@@ -12,6 +11,6 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedpress"
 
 
-def named(config: Config) -> Path | None:
-    """Return the folder of the run's setting `data`: who names one wants no other; None if it names none."""
-    return Path(str(config["data"])).expanduser() if config.get("data") else None
+def named(settings: SimulationSettings) -> Path | None:
+    """Return the folder that the setting `data` names, in which alone is looked; None if it names none."""
+    return Path(settings.data).expanduser() if settings.data else None

@@ -10,8 +10,9 @@ from torch import nn
 
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
+from fedpress.common.settings import Value
+from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.workloads import models
-from fedpress.simulations.workloads.cache import Config
 from fedpress.simulations.workloads.task import Data, Examples
 
 
@@ -20,7 +21,7 @@ class Digits:
     """`digits`: 1,797 images of ten digits; a fifth, the same whatever the run's seed, is the test set."""
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {"mlp": models.mlp}
-    defaults: ClassVar[Config] = {
+    defaults: ClassVar[Mapping[str, Value]] = {
         "clients": 100,
         "per-round": 10,
         "rounds": 40,
@@ -31,7 +32,7 @@ class Digits:
         "local-epochs": 5,
     }
 
-    def load(self, config: Config) -> Data:
+    def load(self, settings: SimulationSettings) -> Data:
         try:
             from sklearn.datasets import load_digits
         except ImportError as error:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedpress.common.errors import DataError
+from fedpress.common.settings import Value
+from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.workloads import models
-from fedpress.simulations.workloads.cache import Config, cache, named
+from fedpress.simulations.workloads.cache import cache, named
 from fedpress.simulations.workloads.idx import find_idx, read_idx
 from fedpress.simulations.workloads.task import Data, Examples
 
@@ -46,7 +48,7 @@ class Fashion:
         "strided": models.strided,
         "pocket": models.pocket,
     }
-    defaults: ClassVar[Config] = {
+    defaults: ClassVar[Mapping[str, Value]] = {
         "clients": 100,
         "per-round": 10,
         "rounds": 40,
@@ -58,8 +60,8 @@ class Fashion:
         "local-epochs": 2,
     }
 
-    def load(self, config: Config) -> Data:
-        folder = _folder(config)
+    def load(self, settings: SimulationSettings) -> Data:
+        folder = _folder(settings)
         arrays = [read_idx(folder, name) for name in FILES]
         train, test = _examples(*arrays[:2]), _examples(*arrays[2:])
         return Data(train, test, train.y.numpy(), NAMES)
@@ -76,10 +78,10 @@ def _examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
     return Examples(x, torch.from_numpy(labels.astype(np.int64)))
 
 
-def _folder(config: Config) -> Path:
+def _folder(settings: SimulationSettings) -> Path:
     """Return the folder that holds the four files: the one that the run names, else Debian's, else the cache."""
     kept = cache() / "fashion-mnist"
-    given = named(config)
+    given = named(settings)
     for folder in [given] if given else [DEBIAN, kept]:
         if all(find_idx(folder, name) for name in FILES):
             return folder

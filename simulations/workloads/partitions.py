@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.rng import derive
+from fedpress.settings.simulation import PARTITIONS
 
 Indices = NDArray[np.int64]
 _CELL, _TEXT, _COLOUR = 14, 8, "#0072B2"  # of the picture, in points
@@ -88,9 +89,6 @@ def from_flower(partitioner: Partitioner) -> list[Indices]:
     ]
 
 
-KINDS = ("iid", "dirichlet", "shards", "natural")
-
-
 def partition(
     kind: str,
     labels: Indices,
@@ -109,8 +107,8 @@ def partition(
     SettingError
         If the kind is unknown, or a node is left without examples.
     """
-    if kind not in KINDS:
-        raise SettingError(unknown("partition", kind, KINDS))
+    if kind not in PARTITIONS:
+        raise SettingError(unknown("partition", kind, PARTITIONS))
     if not 1 <= clients <= labels.size:
         raise SettingError(f"{labels.size} examples cannot be shared out among {clients} clients")
     if not alpha > 0:

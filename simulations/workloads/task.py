@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from fedpress.client.training.loop import Metrics, evaluate
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.rng import derive
-from fedpress.common.settings import read
 from fedpress.compression import Update
 from fedpress.extensions.distillation.settings import SOURCES, DistillationSettings
-from fedpress.simulations.workloads.cache import Config
+from fedpress.settings import RunSettings
+from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.workloads.initial_model import begun
 from fedpress.simulations.workloads.partitions import Indices, partition
 from fedpress.simulations.workloads.proxy_data import MNIST, foreign
@@ -58,10 +58,10 @@ class Workload(Protocol):
         """Models by name, the default one first; each is made from a dropout rate."""
 
     @property
-    def defaults(self) -> Config:
-        """Settings that suit it, where they differ from everyone's."""
+    def defaults(self) -> Mapping[str, Any]:
+        """Settings that suit it, by their keys, where they differ from the declared defaults."""
 
-    def load(self, config: Config) -> Data:
+    def load(self, settings: SimulationSettings) -> Data:
         """Return the data; raise DataError, in one line, if it is not there or not what it should be."""
 
 
@@ -80,10 +80,18 @@ class Task:
     _dealt: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
 
     def model(self, name: str = "") -> nn.Module:
-        """Return a fresh model, the run's or another of the workload's; its weights derive from the seed alone."""
+        """Return a fresh model, the run's or another of the workload's; its weights derive from the seed alone.
+
+        Raises
+        ------
+        SettingError
+            If the workload has no such model.
+        """
+        if name and name not in self.makes:
+            raise SettingError(unknown("model", name, self.makes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(derive(self.seed, "model").integers(2**63)))
-            return self.makes[name or next(iter(self.makes))]()
+            return self.makes[name]() if name else next(iter(self.makes.values()))()
 
     def initial(self) -> Update:
         """Return the weights that a run begins with."""
@@ -118,87 +126,73 @@ class Task:
         return self._dealt[node]
 
 
-def make_task(workload: Workload, config: Config) -> Task:
-    """Return the task that `config` describes.
+@dataclass(frozen=True)
+class TaskTerms:
+    """The settings of a run that decide what its task is: runs that share them share the task."""
+
+    simulation: SimulationSettings
+    seed: int
+    device: str
+    distillation: DistillationSettings
+
+    @classmethod
+    def of(cls, settings: RunSettings) -> "TaskTerms":
+        """Return the terms of a run."""
+        distillation = settings.extension(DistillationSettings)
+        return cls(settings.simulation, settings.run.seed, settings.run.device, distillation)
+
+
+def make_task(workload: Workload, terms: TaskTerms) -> Task:
+    """Return the task of a run.
 
     Raises
     ------
     SettingError
-        If the model is unknown, a number is out of range, or the partition leaves a client without data.
+        If the model is unknown, or the partition leaves a client without data.
     DataError
         If the data cannot be loaded.
     """
-    name = str(config.get("model") or next(iter(workload.models)))
+    simulation, seed = terms.simulation, terms.seed
+    name = simulation.model or next(iter(workload.models))
     if name not in workload.models:
         raise SettingError(unknown("model", name, workload.models))
-    dropout, share = float(config.get("dropout", 0.0)), float(config.get("holdout", 0.0))
-    if not 0 <= dropout < 1:
-        raise SettingError(f"dropout is in [0, 1), got {dropout}")
-    if not 0 <= share < 1:
-        raise SettingError(f"holdout is in [0, 1), got {share}")
-    data, proxy, guard = _hold_back(workload.load(config), config)
+    data, proxy, guard = _hold_back(workload.load(simulation), terms)
     parts = partition(
-        str(config["partition"]),
+        simulation.partition,
         data.labels,
-        int(config["clients"]),
-        int(config["seed"]),
-        alpha=float(config.get("alpha", 0.5)),
-        shards_each=int(config.get("shards-per-client", 2)),
+        simulation.clients,
+        seed,
+        alpha=simulation.alpha,
+        shards_each=simulation.shards_per_client,
         owners=data.owners,
         groups=data.groups,
     )
     makes: dict[str, Callable[[], nn.Module]] = {
-        other: partial(workload.models[other], dropout) for other in sorted(workload.models, key=name.__ne__)
+        other: partial(workload.models[other], simulation.dropout) for other in sorted(workload.models, key=name.__ne__)
     }
-    if start := str(config.get("start", "")):
-        makes[name] = begun(Path(start), makes[name], data.train.x[:1])
-    return Task(data, parts, makes, int(config["seed"]), str(config.get("device", "cpu")), share, proxy, guard)
+    if simulation.start:
+        makes[name] = begun(Path(simulation.start), makes[name], data.train.x[:1])
+    return Task(data, parts, makes, seed, terms.device, simulation.holdout, proxy, guard)
 
 
-def _hold_back(data: Data, config: Config) -> tuple[Data, Examples, Examples]:
+def _hold_back(data: Data, terms: TaskTerms) -> tuple[Data, Examples, Examples]:
     """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
-    settings, count, seed = read(DistillationSettings, config), len(data.train), int(config["seed"])
+    settings, count, seed = terms.distillation, len(data.train), terms.seed
     nothing = data.train.pick(np.arange(0))
-    if not settings.needs_proxy:
+    if not settings.active:
         return data, nothing, nothing
-    held, guarded = settings.distil_source == "held-out", settings.distil and settings.distil_criterion == "held-out"
-    sizes = [settings.distil_proxy * held, settings.distil_guard * guarded]
+    held, guarded = settings.source == "held-out", settings.enabled and settings.criterion == "held-out"
+    sizes = [settings.proxy_examples * held, settings.guard_examples * guarded]
     if sum(sizes) >= count:
-        raise SettingError(f"distil-proxy and distil-guard leave some of the {count} examples to nodes, got {sizes}")
+        raise SettingError(
+            f"proxy-examples and guard-examples must leave some of the {count} examples to nodes, got {sizes}"
+        )
     order = derive(seed, "proxy").permutation(count)
     proxy, guard, rest = (np.sort(part) for part in np.split(order, np.cumsum(sizes)))
     owners, groups = (None if known is None else known[rest] for known in (data.owners, data.groups))
     left = replace(data, train=data.train.pick(rest), labels=data.labels[rest], owners=owners, groups=groups)
     taught_on = data.train.pick(proxy)
-    if settings.distil_source not in SOURCES or settings.distil_source == MNIST:
-        x = foreign(settings, data.train.x, seed, may_fetch=bool(config.get("fetch")))
+    if settings.source not in SOURCES or settings.source == MNIST:
+        x = foreign(settings, data.train.x, seed, may_fetch=terms.simulation.fetch)
         taught_on = Examples(x, torch.zeros(len(x), dtype=torch.int64))  # targets of no meaning
     return left, taught_on, data.train.pick(guard)
-
-
-def cache_key(config: Config) -> tuple[tuple[str, Any], ...]:
-    """Return what tasks are told apart by."""
-    return tuple(sorted((key, config[key]) for key in KEYS if key in config))
-
-
-KEYS = (
-    "workload",
-    "model",
-    "start",
-    "data",
-    "fetch",
-    "partition",
-    "alpha",
-    "shards-per-client",
-    "clients",
-    "seed",
-    "dropout",
-    "holdout",
-    "device",
-    "distil",
-    "distil-source",
-    "distil-proxy",
-    "distil-criterion",
-    "distil-guard",
-    "distil-tune",
-)

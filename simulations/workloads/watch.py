@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from fedpress.common.errors import DataError
+from fedpress.common.settings import Value
+from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.workloads import models
-from fedpress.simulations.workloads.cache import Config
 from fedpress.simulations.workloads.task import Data, Examples
 
 WINDOW, STRIDE = 100, 50  # samples: two seconds at 50 Hz, half of it shared with the next window
@@ -28,7 +29,7 @@ class Watch:
     """
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {"cnn1d": models.cnn1d}
-    defaults: ClassVar[Config] = {
+    defaults: ClassVar[Mapping[str, Value]] = {
         "clients": 8,
         "per-round": 8,
         "rounds": 40,
@@ -39,7 +40,7 @@ class Watch:
         "local-epochs": 1,
     }
 
-    def load(self, config: Config) -> Data:
+    def load(self, settings: SimulationSettings) -> Data:
         recordings = _recordings()
         windows, labels, people, groups = [], [], [], []
         for number, (series, label, person) in enumerate(

@@ -39,8 +39,8 @@ def test_the_example_is_a_right_call(call: Call, empty: Path, begun: list[Any]) 
 
     (empty / "server.toml").write_text('task = "a.b:c"\nrounds = 2\n')
     call(*example(str(server.__doc__)))
-    ((config, place),) = begun
-    assert (config["out"], config["rounds"]) == ("runs/edge", 2)
+    ((settings, place),) = begun
+    assert (settings.run.out, settings.server.rounds) == ("runs/edge", 2)
     assert place == supervisor.Place("0.0.0.0", 9443, Path("keys"))
 
 
@@ -70,12 +70,12 @@ def test_without_keys_it_says_so_and_stays_at_home(call: Call, begun: list[Any])
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["server"], "task is missing"),
+        (["server"], "task must be given"),
         ([*WORDS, "--set", "lerning=1"], "unknown setting 'lerning'"),
-        ([*WORDS, "--set", "alpha"], "--set takes KEY=VALUE, got 'alpha'"),
+        ([*WORDS, "--set", "alpha"], "--set must be KEY=VALUE, got 'alpha'"),
         ([*WORDS, "--listen", "here"], "an address is HOST:PORT"),
         ([*WORDS, "--insecure", "--listen", "0.0.0.0:1234"], "loopback alone, got 0.0.0.0: --insecure-anywhere"),
-        ([*WORDS, "--resume"], "name it with --out"),
+        ([*WORDS, "--resume"], "out must be given"),
     ],
     ids=str,
 )

@@ -13,8 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fedpress.client.training.loop import evaluate, train
-from fedpress.client.training.settings import Training
-from fedpress.common.settings import read
 from fedpress.compression.model import report
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.simulations.postprocess import shrink as module
@@ -34,9 +32,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = resolve({"workload": "digits", "clients": 3, "per-round": 3})
     work = task(config)
     model = work.model()
-    train(model, work.examples(0), read(Training, config), round=1, rounds=1, seed=0, partition=0, device="cpu")
+    train(model, work.examples(0), config.training, round=1, rounds=1, seed=0, partition=0, device="cpu")
     save_file(model.state_dict(), folder / "model.safetensors")
-    (folder / "result.json").write_text(json.dumps({"schema": 1, "config": config, "rounds": []}))
+    (folder / "result.json").write_text(json.dumps({"schema": 1, "config": config.to_result(), "rounds": []}))
     return folder
 
 
@@ -288,7 +286,7 @@ def test_tuning_that_ends_in_no_numbers_writes_none(
     call: Call, empty: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        module, "DistillationSettings", lambda **given: replace(DistillationSettings(**given), distil_lr=1e30)
+        module, "DistillationSettings", lambda **given: replace(DistillationSettings(**given), proxy_lr=1e30)
     )
     ended = call("shrink", str(run), "--share", "16", "--tune", "5", "--out", "small", "--json")
     assert (ended.code, ended.err) == (1, "fedpress: tuning at lr 1e+30 left weights that are no numbers\n")

@@ -13,7 +13,8 @@ import pytest
 from safetensors.numpy import load_file
 
 import fedpress
-from fedpress.simulations.settings import resolve
+from fedpress.settings import RunSettings
+from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import task
 
 from .conftest import Said, finish, start
@@ -38,6 +39,7 @@ TOTALS = {
     "downlink_message_bytes": int,
     "uplink_ratio": float,
     "downlink_ratio": float,
+    "ratio": float,
     "seconds": float,
 }
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -96,15 +98,24 @@ def test_the_result_is_of_its_schema_and_adds_up(done: tuple[Path, Said]) -> Non
     assert totals["uplink_ratio"] == pytest.approx(9 * floats / totals["uplink_bytes"], rel=1e-4)
     assert result["final"] == {key: rounds[-1][key] for key in ("accuracy", "loss")}
     given = {"clients": 8, "per-round": 3, "rounds": 3, "alpha": 2.0, "partition": "dirichlet", "seed": 5}
-    assert {key: result["config"][key] for key in given} == given
-    assert Path(result["config"]["out"]) == folder
+    flat = simulation_schema().flatten(given)
+    assert {key: result["config"][key] for key in flat} == flat
+    assert Path(result["config"]["run.out"]) == folder
 
 
 def test_the_model_has_the_accuracy_that_the_result_says(done: tuple[Path, Said]) -> None:
     folder, _ = done
     result = json.loads((folder / "result.json").read_text())
-    assert task(result["config"]).evaluate(load_file(folder / "model.safetensors")) == result["final"]
-    assert task(result["config"]).evaluate(task(result["config"]).initial()) == result["initial"]
+    assert (
+        task(RunSettings.from_config(result["config"])).evaluate(load_file(folder / "model.safetensors"))
+        == result["final"]
+    )
+    assert (
+        task(RunSettings.from_config(result["config"])).evaluate(
+            task(RunSettings.from_config(result["config"])).initial()
+        )
+        == result["initial"]
+    )
 
 
 def test_the_folder_holds_pictures_and_the_log(done: tuple[Path, Said]) -> None:
@@ -120,9 +131,7 @@ def test_the_folder_holds_pictures_and_the_log(done: tuple[Path, Said]) -> None:
 def test_the_configuration_of_a_result_gives_the_same_result(done: tuple[Path, Said], tmp_path: Path) -> None:
     first = json.loads((done[0] / "result.json").read_text())
     (tmp_path / "run.toml").write_text(
-        "\n".join(
-            f"{key} = {json.dumps(value)}" for key, value in first["config"].items() if key not in ("task", "out")
-        )
+        "\n".join(f"{key} = {json.dumps(value)}" for key, value in first["config"].items() if key != "run.out")
     )
     said = finish(start("simulate", "--config", "run.toml", "--workers", "1", folder=tmp_path))
     assert said.code == 0, said.err
@@ -212,7 +221,10 @@ def test_a_stopped_run_keeps_its_rounds_and_leaves_no_process(
     kept = json.loads(result.read_text())
     check_schema(kept)
     assert kept["rounds"]
-    assert task(kept["config"]).evaluate(load_file(tmp_path / "run" / "model.safetensors")) == kept["final"]
+    assert (
+        task(RunSettings.from_config(kept["config"])).evaluate(load_file(tmp_path / "run" / "model.safetensors"))
+        == kept["final"]
+    )
 
 
 def alive(process: psutil.Process) -> bool:
@@ -235,6 +247,5 @@ def test_with_no_arguments_it_learns_to_read_digits(tmp_path: Path) -> None:
     assert result["final"]["accuracy"] > 0.9
     assert result["totals"]["uplink_ratio"] > 1
     assert result["totals"]["downlink_ratio"] > 1
-    assert {key: value for key, value in result["config"].items() if key != "out"} == {
-        key: value for key, value in resolve({}).items() if key != "out"
-    }
+    settings = RunSettings.from_config(result["config"])
+    assert settings.change("run", out="") == resolve({})

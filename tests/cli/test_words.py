@@ -1,6 +1,7 @@
 """What the command does with its words: options become settings, mistakes one line and an exit code, and no file."""
 
 import gzip
+import json
 import re
 import shlex
 import subprocess
@@ -15,6 +16,7 @@ import typer
 
 from fedpress.cli.main import app
 from fedpress.common.settings import Value
+from fedpress.settings import RunSettings
 from fedpress.simulations import run as run_module
 from fedpress.simulations.bench import engine as bench_module
 from fedpress.simulations.settings import resolve
@@ -28,9 +30,9 @@ class Seen(Exception):
 
 
 @pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Value], dict[str, Any]]]:
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSettings, dict[str, Any]]]:
     """What would have been run, in place of a run."""
-    seen: list[tuple[dict[str, Value], dict[str, Any]]] = []
+    seen: list[tuple[RunSettings, dict[str, Any]]] = []
 
     def run(settings: dict[str, Value], **options: Any) -> None:
         seen.append((settings, options))
@@ -54,6 +56,45 @@ def test_every_command_has_help(call: Call, words: list[str]) -> None:
     assert "Usage: fedpress" in said.out
     if words in (["simulate"], ["bench", "engine"]):
         assert "Example: fedpress" in said.out
+
+
+@pytest.mark.parametrize("command", ["simulate", "compare", "server", "client", "settings", "init", "runs"])
+def test_help_fits_a_screen(call: Call, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(call(command, "--help").out.splitlines()) <= 50
+
+
+def test_settings_are_listed(call: Call) -> None:
+    listed = json.loads(call("settings", "dirichlet", "--json").out)
+    assert [row["setting"] for row in listed] == ["simulation.partition", "simulation.alpha"]
+    assert call("settings", "no-such-word").code == 2
+
+
+def test_init_writes_a_file_that_simulate_takes(call: Call, empty: Path) -> None:
+    assert call("init").code == 0
+    assert resolve({}, empty / "fedpress.toml") == resolve({})
+    assert call("init").code == 2
+    assert call("init", "--force").code == 0
+
+
+def test_runs_lists_what_is_there(call: Call, empty: Path) -> None:
+    folder = empty / "runs" / "one"
+    folder.mkdir(parents=True)
+    result = {
+        "config": resolve({}).to_result(),
+        "rounds": [{}, {}],
+        "final": {"accuracy": 0.5},
+        "totals": {"ratio": 9.0},
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    (row,) = json.loads(call("runs", "--json").out)
+    assert (row["name"], row["workload"], row["rounds"], row["accuracy"], row["ratio"]) == (
+        "one",
+        "digits",
+        2,
+        0.5,
+        9.0,
+    )
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
@@ -84,14 +125,14 @@ except SystemExit:
     assert said.stdout.endswith("heavy: []\n")
 
 
-def test_the_example_of_simulate_works(call: Call, begun: list[tuple[dict[str, Value], dict[str, Any]]]) -> None:
+def test_the_example_of_simulate_works(call: Call, begun: list[tuple[RunSettings, dict[str, Any]]]) -> None:
     from fedpress.cli.simulate import simulate
 
     assert simulate.__doc__
     call(*example(simulate.__doc__))
     ((settings, _),) = begun
-    assert settings["workload"] == "fashion"
-    assert settings["out"] == "runs/first"
+    assert settings.simulation.workload == "fashion"
+    assert settings.run.out == "runs/first"
 
 
 def test_the_example_of_bench_works(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +150,7 @@ def test_the_example_of_bench_works(call: Call, monkeypatch: pytest.MonkeyPatch)
     assert len(seen) == 1
 
 
-def test_every_option_becomes_a_setting(call: Call, begun: list[tuple[dict[str, Value], dict[str, Any]]]) -> None:
+def test_every_option_becomes_a_setting(call: Call, begun: list[tuple[RunSettings, dict[str, Any]]]) -> None:
     options: dict[str, Value] = {
         "workload": "fashion",
         "model": "lenet",
@@ -138,13 +179,11 @@ def test_every_option_becomes_a_setting(call: Call, begun: list[tuple[dict[str, 
     assert (given["force"], given["picture"], given["debug"]) == (True, True, False)
 
 
-def test_options_win_over_the_file(
-    call: Call, empty: Path, begun: list[tuple[dict[str, Value], dict[str, Any]]]
-) -> None:
+def test_options_win_over_the_file(call: Call, empty: Path, begun: list[tuple[RunSettings, dict[str, Any]]]) -> None:
     (empty / "run.toml").write_text("[server]\nrounds = 3\nup = 'fp16'\n[training]\nlr = 0.5\n")
     call("simulate", "--config", "run.toml", "--rounds", "4", "--set", "lr=0.25")
     ((settings, _),) = begun
-    assert (settings["rounds"], settings["lr"], settings["up"]) == (4, 0.25, "fp16")
+    assert (settings.server.rounds, settings.training.lr, settings.server.up) == (4, 0.25, "fp16")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +202,7 @@ def test_options_win_over_the_file(
         (["--set", "lrr=0.1"], "'lr'"),
         (["--set", "lr"], "KEY=VALUE"),
         (["--set", "=1"], "KEY=VALUE"),
-        (["--set", "lr=[1, 2]"], "one value"),
+        (["--set", "lr=[1, 2]"], "a number"),
         (["--clients", "5000"], "5000 clients"),  # fewer examples than that
         (["--partition", "natural"], "natural"),  # nobody owns the examples
         (["--rounds", "many"], "'--rounds'"),
@@ -223,7 +262,7 @@ def test_a_run_is_never_overwritten_unasked(call: Call, empty: Path) -> None:
 
 
 def test_an_unforeseen_error_gets_one_line_and_debug_its_traceback(
-    call: Call, begun: list[tuple[dict[str, Value], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    call: Call, begun: list[tuple[RunSettings, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = call("simulate")
     assert said.code == 1

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpress.client.training.schedules import learning_rate
-from fedpress.client.training.settings import SCHEDULES, Training
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import key_of, read
+from fedpress.settings.training import SCHEDULES, TrainingSettings
 
 
 def test_settings_are_read_by_their_names_with_dashes() -> None:
     config = {"optimizer": "adamw", "lr": 1, "batch-size": 8, "warmup-rounds": 2, "rounds": 40, "up": "none"}
-    assert read(Training, config) == Training(optimizer="adamw", lr=1.0, batch_size=8, warmup_rounds=2)
+    assert read(TrainingSettings, config) == TrainingSettings(optimizer="adamw", lr=1.0, batch_size=8, warmup_rounds=2)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_settings_are_read_by_their_names_with_dashes() -> None:
 )
 def test_a_bad_value_is_one_line_that_names_it(config: dict[str, Any], line: str) -> None:
     with pytest.raises(SettingError) as error:
-        read(Training, config)
+        read(TrainingSettings, config)
     assert str(error.value) == line
 
 
 def test_the_page_on_training_has_every_setting() -> None:
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    missing = [key_of(field.name) for field in fields(Training) if f"`{key_of(field.name)}`" not in page]
+    missing = [key_of(field.name) for field in fields(TrainingSettings) if f"`{key_of(field.name)}`" not in page]
     assert missing == []
 
 
@@ -71,7 +71,7 @@ TORCHS = {
 }
 
 
-def rates(training: Training, rounds: int) -> list[float]:
+def rates(training: TrainingSettings, rounds: int) -> list[float]:
     return [learning_rate(training, number, rounds) for number in range(1, rounds + 1)]
 
 
@@ -79,7 +79,7 @@ def rates(training: Training, rounds: int) -> list[float]:
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_after_its_warm_up_a_schedule_is_torchs(name: str, warm: int) -> None:
     rounds = 12
-    training = Training(lr=0.5, schedule=name, warmup_rounds=warm, lr_end=0.2, lr_step=3, lr_decay=0.6)
+    training = TrainingSettings(lr=0.5, schedule=name, warmup_rounds=warm, lr_end=0.2, lr_step=3, lr_decay=0.6)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
     scheduler = TORCHS[name](optimizer, rounds)
     due = []
@@ -97,7 +97,7 @@ def test_after_its_warm_up_a_schedule_is_torchs(name: str, warm: int) -> None:
     end=st.sampled_from([0.0, 0.1, 1.0]),
 )
 def test_no_round_is_wasted_and_none_is_faster_than_lr(name: str, warm: int, rounds: int, end: float) -> None:
-    training = Training(lr=0.5, schedule=name, warmup_rounds=warm, lr_end=end)
+    training = TrainingSettings(lr=0.5, schedule=name, warmup_rounds=warm, lr_end=end)
     found = rates(training, rounds)
     assert all(0 < rate <= 0.5 for rate in found)
     rising = found[: warm + 1]

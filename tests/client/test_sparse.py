@@ -6,7 +6,7 @@ from torch import nn
 
 from fedpress.client.training.frozen_weights import dead
 from fedpress.client.training.loop import train
-from fedpress.client.training.settings import OPTIMIZERS, Training
+from fedpress.settings.training import OPTIMIZERS, TrainingSettings
 from fedpress.simulations.workloads import Examples
 
 
@@ -27,7 +27,7 @@ def sparse_model() -> nn.Module:
 
 def run(model: nn.Module, *, sparse: bool = True, **settings: object) -> None:
     place = {"round": 1, "rounds": 1, "seed": 0, "partition": 0, "device": "cpu"}
-    train(model, examples(), Training(batch_size=8, local_epochs=2, **settings), **place, sparse=sparse)
+    train(model, examples(), TrainingSettings(batch_size=8, local_epochs=2, **settings), **place, sparse=sparse)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

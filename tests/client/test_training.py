@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.client.training.loop import count_classes, evaluate, train
-from fedpress.client.training.settings import OPTIMIZERS, Training
 from fedpress.common.errors import DataError
+from fedpress.settings.training import OPTIMIZERS, TrainingSettings
 
 COUNT = 22
 
@@ -29,7 +29,9 @@ def make_model(dropout: float = 0.0) -> nn.Sequential:
         return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Dropout(dropout), nn.Linear(5, 3))
 
 
-def trained(training: Training, data: Any = None, dropout: float = 0.0, **where: int) -> tuple[nn.Sequential, dict]:
+def trained(
+    training: TrainingSettings, data: Any = None, dropout: float = 0.0, **where: int
+) -> tuple[nn.Sequential, dict]:
     model = make_model(dropout)
     place = {"round": 2, "rounds": 5, "seed": 7, "partition": 3, **where}
     return model, train(model, data or examples(), training, **place, device="cpu")
@@ -82,7 +84,7 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("settings", "make"), BY_HAND)
 def test_an_optimizer_is_the_loop_by_hand(settings: dict[str, Any], make: Callable) -> None:
-    model, metrics = trained(Training(batch_size=COUNT, local_epochs=4, **settings))
+    model, metrics = trained(TrainingSettings(batch_size=COUNT, local_epochs=4, **settings))
     due, loss = by_hand(make)
     torch.testing.assert_close(weights(model), due, rtol=1e-4, atol=1e-6)
     assert metrics["train_loss"] == pytest.approx(loss, rel=1e-5)
@@ -98,19 +100,19 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 
 
 def test_the_proximal_term_is_half_mu_times_the_squared_distance() -> None:
-    model, metrics = trained(Training(lr=0.3, batch_size=COUNT, local_epochs=4, proximal_mu=0.7))
+    model, metrics = trained(TrainingSettings(lr=0.3, batch_size=COUNT, local_epochs=4, proximal_mu=0.7))
     due, loss = by_hand(
         sgd, penalty=lambda now, start: 0.35 * sum(((p - q) ** 2).sum() for p, q in zip(now, start, strict=True))
     )
     torch.testing.assert_close(weights(model), due, rtol=1e-4, atol=1e-6)
     assert metrics["train_loss"] == pytest.approx(loss, rel=1e-5)  # penalties are no part of it
     start = weights(make_model())
-    free, _ = trained(Training(lr=0.3, batch_size=COUNT, local_epochs=4))
+    free, _ = trained(TrainingSettings(lr=0.3, batch_size=COUNT, local_epochs=4))
     assert (weights(model) - start).norm() < (weights(free) - start).norm()
 
 
 def test_l1_is_the_sum_of_magnitudes() -> None:
-    model, metrics = trained(Training(lr=0.3, batch_size=COUNT, local_epochs=4, l1=0.05))
+    model, metrics = trained(TrainingSettings(lr=0.3, batch_size=COUNT, local_epochs=4, l1=0.05))
     due, loss = by_hand(sgd, penalty=lambda now, start: 0.05 * sum(p.abs().sum() for p in now))
     torch.testing.assert_close(weights(model), due, rtol=1e-4, atol=1e-6)
     assert metrics["train_loss"] == pytest.approx(loss, rel=1e-5)
@@ -122,21 +124,21 @@ def test_clipping_scales_the_whole_gradient() -> None:
         for gradient in gradients:
             gradient.mul_(min(1.0, 0.05 / float(norm)))
 
-    model, _ = trained(Training(lr=0.3, batch_size=COUNT, local_epochs=4, clip_norm=0.05))
+    model, _ = trained(TrainingSettings(lr=0.3, batch_size=COUNT, local_epochs=4, clip_norm=0.05))
     due, _ = by_hand(sgd, change=clip)
     torch.testing.assert_close(weights(model), due, rtol=1e-4, atol=1e-6)
-    one, _ = trained(Training(lr=1.0, batch_size=COUNT, clip_norm=0.05))
+    one, _ = trained(TrainingSettings(lr=1.0, batch_size=COUNT, clip_norm=0.05))
     assert (weights(one) - weights(make_model())).norm() == pytest.approx(0.05, rel=1e-3)
 
 
 def test_the_proximal_pull_is_clipped_too() -> None:
-    model, _ = trained(Training(lr=1.0, batch_size=COUNT, local_steps=2, clip_norm=0.01, proximal_mu=1e4))
+    model, _ = trained(TrainingSettings(lr=1.0, batch_size=COUNT, local_steps=2, clip_norm=0.01, proximal_mu=1e4))
     assert (weights(model) - weights(make_model())).norm() <= 0.0201
 
 
 def test_the_schedule_sets_the_rate_of_the_round() -> None:
-    fast, _ = trained(Training(lr=0.4, batch_size=COUNT, schedule="exponential", lr_decay=0.5), round=3)
-    slow, _ = trained(Training(lr=0.1, batch_size=COUNT), round=3)
+    fast, _ = trained(TrainingSettings(lr=0.4, batch_size=COUNT, schedule="exponential", lr_decay=0.5), round=3)
+    slow, _ = trained(TrainingSettings(lr=0.1, batch_size=COUNT), round=3)
     assert torch.equal(weights(fast), weights(slow))
 
 
@@ -159,7 +161,7 @@ def numbered(count: int) -> SimpleNamespace:
 @pytest.mark.parametrize(("batch", "epochs"), [(4, 3), (22, 1), (100, 2), (1, 1)])
 def test_an_epoch_is_a_permutation(batch: int, epochs: int) -> None:
     model, seen = recorder()
-    settings = Training(lr=1e-9, batch_size=batch, local_epochs=epochs)
+    settings = TrainingSettings(lr=1e-9, batch_size=batch, local_epochs=epochs)
     metrics = train(model, numbered(COUNT), settings, round=1, rounds=1, seed=0, partition=0, device="cpu")
     steps = -(-COUNT // batch)
     assert metrics["num-examples"] == COUNT
@@ -173,14 +175,14 @@ def test_an_epoch_is_a_permutation(batch: int, epochs: int) -> None:
 @pytest.mark.parametrize("steps", [1, 5, 6, 7, 20])
 def test_local_steps_take_the_place_of_epochs(steps: int) -> None:
     model, seen = recorder()
-    settings = Training(lr=1e-9, batch_size=4, local_epochs=9, local_steps=steps)
+    settings = TrainingSettings(lr=1e-9, batch_size=4, local_epochs=9, local_steps=steps)
     metrics = train(model, numbered(COUNT), settings, round=1, rounds=1, seed=0, partition=0, device="cpu")
     assert metrics["steps"] == len(seen) == steps
     first = torch.cat(seen[:6]).tolist()
     assert len(set(first)) == len(first) == min(4 * steps, COUNT)
 
 
-HARD = Training(lr=0.2, momentum=0.9, batch_size=4, local_epochs=2, proximal_mu=0.1, clip_norm=1.0, l1=1e-3)
+HARD = TrainingSettings(lr=0.2, momentum=0.9, batch_size=4, local_epochs=2, proximal_mu=0.1, clip_norm=1.0, l1=1e-3)
 
 
 def test_the_same_place_gives_the_same_bits_whatever_went_before() -> None:
@@ -196,7 +198,7 @@ def test_the_same_place_gives_the_same_bits_whatever_went_before() -> None:
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_every_other_place_has_its_own_order_and_dropout(place: dict[str, int], dropout: float) -> None:
     batch = 4 if dropout == 0 else COUNT  # then only dropout can tell
-    settings = Training(lr=0.2, batch_size=batch)
+    settings = TrainingSettings(lr=0.2, batch_size=batch)
     here, there = (weights(trained(settings, dropout=dropout, **where)[0]) for where in ({}, place))
     assert not torch.allclose(here, there, atol=1e-5)
 
@@ -231,7 +233,7 @@ def test_a_model_that_was_evaluated_can_be_trained() -> None:
     data = SimpleNamespace(x=torch.randn(6, 2, 5, 5), y=torch.zeros(6, dtype=torch.int64))
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(27, 2))
     before = evaluate(model, data, "cpu")
-    train(model, data, Training(lr=0.1, batch_size=3), round=1, rounds=1, seed=0, partition=0, device="cpu")
+    train(model, data, TrainingSettings(lr=0.1, batch_size=3), round=1, rounds=1, seed=0, partition=0, device="cpu")
     assert evaluate(model, data, "cpu")["loss"] < before["loss"]
 
 
@@ -251,7 +253,7 @@ def test_images_train_as_they_would_in_any_memory_format() -> None:
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.Flatten(), nn.Linear(64, 4))
     plain = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 4, 3), nn.Flatten(), nn.Linear(64, 4))
     plain.load_state_dict(model.state_dict())
-    settings = Training(lr=0.1, batch_size=10)
+    settings = TrainingSettings(lr=0.1, batch_size=10)
     train(model, data, settings, round=1, rounds=1, seed=0, partition=0, device="cpu")
     optimizer = torch.optim.SGD(plain.parameters(), 0.1)
     nn.functional.cross_entropy(plain(data.x), data.y).backward()
@@ -288,7 +290,7 @@ def test_a_sequence_is_trained_at_every_step() -> None:
     model, plain = (nn.Sequential(nn.Embedding(3, 4), nn.Linear(4, 3)) for _ in range(2))
     plain.load_state_dict(model.state_dict())
     data = SimpleNamespace(x=x, y=(x + 1) % 3)
-    train(model, data, Training(lr=0.5, batch_size=8), round=1, rounds=1, seed=0, partition=0, device="cpu")
+    train(model, data, TrainingSettings(lr=0.5, batch_size=8), round=1, rounds=1, seed=0, partition=0, device="cpu")
     optimizer = torch.optim.SGD(plain.parameters(), 0.5)
     nn.functional.cross_entropy(plain(x).reshape(40, 3), data.y.reshape(40)).backward()
     optimizer.step()
@@ -305,6 +307,6 @@ def test_classes_are_counted_for_every_one_that_the_model_tells_apart(shape: tup
 
 def test_a_node_without_examples_is_one_line() -> None:
     with pytest.raises(DataError, match=r"^node 3 has no examples$"):
-        trained(Training(), examples(0))
+        trained(TrainingSettings(), examples(0))
     with pytest.raises(DataError, match=r"^there are no examples to evaluate on$"):
         evaluate(make_model(), examples(0), "cpu")

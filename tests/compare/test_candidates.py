@@ -6,14 +6,14 @@ import pytest
 
 from fedpress.common.errors import DataError, FedpressError, SettingError, SpecError
 from fedpress.compression.registry import PRESETS
-from fedpress.server.settings import Serving
+from fedpress.settings.server import ServerSettings
 from fedpress.simulations.compare.candidates import SUITES, Candidate, find_suite, read_candidate, read_candidates
 from fedpress.simulations.compare.grid import check, plan
 
 
 def test_a_line_says_who_it_is_and_what_goes_which_way() -> None:
     assert read_candidate("none") == Candidate("none", "none", "none")
-    assert read_candidate("qsgd(4) | ans") == Candidate("qsgd(4) | ans", "qsgd(4) | ans", Serving.down)
+    assert read_candidate("qsgd(4) | ans") == Candidate("qsgd(4) | ans", "qsgd(4) | ans", ServerSettings.down)
     assert read_candidate(" fp16 > none ") == Candidate("fp16 > none", "fp16", "none")
     line = "ours: ef | topk(0.01) | ans > fp16 @ strategy=FedAvgM strategy.server-momentum=0.5"
     settings = {"strategy": "FedAvgM", "strategy.server-momentum": 0.5}

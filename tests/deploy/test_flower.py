@@ -9,7 +9,7 @@ from flwr.supercore.control import ControlHttpClient
 from flwr.superlink.grid import HttpGrid
 
 from fedpress.flower.control_api import EARLIEST, LATEST, PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fedpress.server.deploy.fleet_proxy import LEAST_BODY
+from fedpress.settings.deployment import MIN_BODY
 
 
 def test_it_is_the_version_that_was_read() -> None:
@@ -19,7 +19,7 @@ def test_it_is_the_version_that_was_read() -> None:
 def test_what_the_gate_knows_of_signed_requests() -> None:
     assert (PUBLIC_KEY, TIMESTAMP, SIGNATURE) == ("flwr-public-key", "flwr-timestamp", "flwr-signature")
     assert (EARLIEST, LATEST) == (-5, 305)
-    assert 1.5 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE < LEAST_BODY
+    assert 1.5 * FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE < MIN_BODY
 
 
 def test_what_the_control_client_has() -> None:

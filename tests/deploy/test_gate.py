@@ -21,9 +21,10 @@ from flwr.superlink.routers.fleet.router import router
 from fedpress.flower.control_api import PUBLIC_KEY, SIGNATURE, TIMESTAMP
 from fedpress.flower.signal_file import Bell
 from fedpress.server.deploy.authentication import Admission, Refused
-from fedpress.server.deploy.fleet_proxy import CAUSE, LEAST_BODY, OPEN_FLEET, PATH, Gate
+from fedpress.server.deploy.fleet_proxy import CAUSE, OPEN_FLEET, PATH, Gate
 from fedpress.server.deploy.listener import Listener
 from fedpress.server.keys import init, revoke
+from fedpress.settings.deployment import MIN_BODY
 
 from .conftest import DAY, Issued, Site, sign
 
@@ -206,7 +207,7 @@ def test_nobody_asks_superlink_in_vain(site: Site, device: Issued, tmp_path: Pat
 
 
 def test_a_body_that_is_too_long_is_refused_unread(site: Site, device: Issued) -> None:
-    lines = [f"POST {PULL} HTTP/1.1", "host: x", f"content-length: {LEAST_BODY + 1}"]
+    lines = [f"POST {PULL} HTTP/1.1", "host: x", f"content-length: {MIN_BODY + 1}"]
     plain = socket.create_connection(("127.0.0.1", site.port), timeout=10)
     with site.context.wrap_socket(plain, server_hostname="127.0.0.1") as link:
         link.sendall("\r\n".join([*lines, *(f"{k}: {v}" for k, v in device.sign().items()), "", ""]).encode())
@@ -219,7 +220,7 @@ def test_a_body_that_turns_out_too_long_is_cut(site: Site, device: Issued) -> No
 
     def endless() -> "object":
         nonlocal sent
-        while sent < 100 * LEAST_BODY:
+        while sent < 100 * MIN_BODY:
             sent += 1 << 16
             yield bytes(1 << 16)
 
@@ -229,8 +230,8 @@ def test_a_body_that_turns_out_too_long_is_cut(site: Site, device: Issued) -> No
             assert answer.status_code == 413
         except httpx.TransportError:  # the gate hung up while we still sent
             pass
-    assert sent < 10 * LEAST_BODY
-    assert all(length <= LEAST_BODY for _, length, _ in site.behind.seen)
+    assert sent < 10 * MIN_BODY
+    assert all(length <= MIN_BODY for _, length, _ in site.behind.seen)
 
 
 def test_refusals_cost_no_memory_and_one_line(site: Site, device: Issued, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import SettingError
 from fedpress.server.deploy.settings import resolve
 
@@ -19,7 +18,7 @@ TASK = {"task": "fedpress.simulations.workloads:task", "rounds": 2}
 
 @pytest.mark.slow
 def test_a_device_gets_the_width_that_it_says(site: Field, tmp_path: Path) -> None:  # noqa: F811
-    server = site.serve("--set", "groups=1,0.25")
+    server = site.serve("--set", "groups=[{width=1.0}, {width=0.25}]")
     (tmp_path / "big.toml").write_text("[node]\nwidth = 1.0\n")
     site.start("client", "node0.enrol", "--state", "state-node0", "--config", "big.toml")
     site.join("node1")  # which says nothing of its size
@@ -37,6 +36,6 @@ def test_a_device_gets_the_width_that_it_says(site: Field, tmp_path: Path) -> No
 
 
 def test_shares_are_for_virtual_nodes() -> None:
-    with pytest.raises(SettingError, match="says itself what it runs: groups have no shares"):
-        resolve({**TASK, "groups": "1:0.5,0.25:0.5"}, None, Training)
-    assert resolve({**TASK, "groups": "1,0.25"}, None, Training)["groups"] == "1,0.25"
+    with pytest.raises(SettingError, match="share must be 0 for groups of devices"):
+        resolve({**TASK, "groups": [{"share": 0.5}, {"width": 0.25, "share": 0.5}]})
+    assert resolve({**TASK, "groups": [{"width": 1.0}, {"width": 0.25}]}).deployed

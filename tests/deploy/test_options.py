@@ -7,14 +7,14 @@ import pytest
 
 from .test_server import Field, site  # noqa: F401  a fixture
 
-DISTIL = ("distil=true", "distil-proxy=200", "distil-guard=100", "distil-steps=20")
+DISTIL = ("distil=true", "proxy-examples=200", "guard-examples=100", "distillation.steps=20")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
-        (*DISTIL, "distil-weighing=classes", "distil-criterion=clients", "task.holdout=0.2"),
+        (*DISTIL, "teacher-weights=classes", "criterion=clients", "task.holdout=0.2"),
         (*DISTIL, "groups=1,0.25"),
         ("personal=head", "finetune-epochs=1", "task.holdout=0.2"),
         ("sparsify=gradual", "sparsify-rounds=1:2"),

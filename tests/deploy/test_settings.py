@@ -7,58 +7,55 @@ from typing import Any
 
 import pytest
 
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.settings import Value
-from fedpress.server.deploy.fleet_proxy import LEAST_BODY
-from fedpress.server.deploy.settings import as_run
 from fedpress.server.deploy.settings import resolve as resolve_all
 from fedpress.server.deploy.supervisor import Place, serve
 from fedpress.server.keys import init
 from fedpress.server.run.configuration import CONFIG
 from fedpress.server.run.recorder import CHECKPOINT
+from fedpress.settings import RunSettings
+from fedpress.settings.deployment import MIN_BODY
 
 ROOT = Path(__file__).parents[2]
 LEAST: dict[str, Value] = {"task": "a.b:c", "rounds": 3, "nodes": 4}
 
 
-def resolve(file: Path | None = None, **given: Any) -> dict[str, Value]:
-    return resolve_all({key.replace("_", "-"): value for key, value in given.items()}, file, Training)
+def resolve(file: Path | None = None, **given: Any) -> RunSettings:
+    return resolve_all({key.replace("_", "-"): value for key, value in given.items()}, file)
 
 
 def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "server.md").read_text()
     (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "server.toml").write_text(text)
-    config = resolve(tmp_path / "server.toml", rounds=5)
-    assert (config["strategy"], config["rounds"], config["task.workload"]) == ("FedAvgM", 5, "digits")
-    run = as_run(config, "nodes.json", "bells")
-    assert (run["workload"], run["clients"], run["nodes-file"], run["task"]) == (
-        "digits",
-        40,
-        "nodes.json",
-        config["task"],
-    )
-    assert not [key for key in run if key.startswith("task.")]
+    settings = resolve(tmp_path / "server.toml", rounds=5)
+    assert (settings.strategy.name, settings.server.rounds, settings.simulation.workload) == ("FedAvgM", 5, "digits")
+    assert (settings.clients, settings.simulation.clients, settings.deployed) == (40, 40, True)
 
 
 def test_nodes_of_a_round_are_all_unless_it_is_said() -> None:
-    assert resolve(**LEAST)["per-round"] == 4
-    assert resolve(**LEAST, per_round=2)["per-round"] == 2
+    assert resolve(**LEAST).server.per_round == 4
+    assert resolve(**LEAST, per_round=2).server.per_round == 2
+
+
+def test_a_task_has_settings_of_its_own() -> None:
+    settings = resolve(**LEAST, **{"task.folder": "here", "task.depth": 3})
+    assert dict(settings.task.arguments) == {"folder": "here", "depth": 3}
+    assert RunSettings.from_config(settings.to_config()) == settings
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"task": "nothing"}, "task is package.module:object, got 'nothing'"),
-        ({"nodes": 0}, "nodes is at least 1, got 0"),
-        ({"per_round": 5}, "per-round is at most nodes, 4, got 5"),
-        ({"max_body": 1}, f"max-body is at least {LEAST_BODY}"),
-        ({"workload": "digits"}, "task.workload"),
-        ({"rounds": "many"}, "rounds is a whole number, got 'many'"),
-        ({"lr": -1.0}, "lr is above 0, got -1.0"),
+        ({"task": "nothing"}, "task must be package.module:object, got 'nothing'"),
+        ({"nodes": 0}, "nodes must be at least 1, got 0"),
+        ({"per_round": 5}, "per-round must be at most nodes, 4, got 5"),
+        ({"max_body": 1}, f"max-body must be at least {MIN_BODY}"),
+        ({"rounds": "many"}, "rounds must be a whole number, got 'many'"),
+        ({"lr": -1.0}, "lr must be above 0, got -1.0"),
         ({"up": "nonsense"}, "nonsense"),
-        ({"task.lr": 1.0}, "lr is a setting of every run"),
+        ({"deadline": 1.0}, "unknown setting 'deadline'"),
     ],
     ids=str,
 )
@@ -69,19 +66,19 @@ def test_a_mistake_gets_one_line(given: dict[str, Value], words: str) -> None:
 
 
 def test_what_has_no_default_is_asked_for() -> None:
-    with pytest.raises(SettingError, match="task is missing"):
+    with pytest.raises(SettingError, match="task must be given"):
         resolve(rounds=1)
-    with pytest.raises(SettingError, match="rounds is missing"):
+    with pytest.raises(SettingError, match="rounds must be given"):
         resolve(task="a:b")
 
 
 def test_a_run_goes_on_with_its_own_settings(tmp_path: Path) -> None:
     config = resolve(**LEAST, out=str(tmp_path), resume=True)  # the first of several tries
     (tmp_path / CHECKPOINT).mkdir()
-    (tmp_path / CHECKPOINT / CONFIG).write_text(json.dumps(config))
+    (tmp_path / CHECKPOINT / CONFIG).write_text(json.dumps(config.to_config()))
     assert resolve(out=str(tmp_path), resume=True) == config
-    assert resolve(out=str(tmp_path), resume=True, timeout=5.0)["timeout"] == 5.0
-    with pytest.raises(SettingError, match="it cannot go on with 9"):
+    assert resolve(out=str(tmp_path), resume=True, timeout=5.0).server.timeout == 5.0
+    with pytest.raises(SettingError, match=r"rounds must be that of the run in .*, 3, got 9"):
         resolve(out=str(tmp_path), resume=True, rounds=9)
 
 

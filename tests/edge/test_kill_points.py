@@ -23,9 +23,8 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from fedpress.client import compress
-from fedpress.client.edge.backoff import Polling
 from fedpress.client.edge.journal import Journal
-from fedpress.client.edge.limits import Gatekeeper, Limits
+from fedpress.client.edge.limits import Gatekeeper
 from fedpress.client.edge.runner import Runner
 from fedpress.client.mod.node_state import ClientState
 from fedpress.flower.byte_counter import Traffic
@@ -35,13 +34,14 @@ from fedpress.flower.runtime import stamp
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import FederationLimits
+from fedpress.settings.device import LimitSettings, PollingSettings
 
 from ..server.conftest import DirectGrid
 
 NODES, ROUNDS, RUN = 2, 3, 1
 UP = "ef | topk(0.1) | ans"
 CALLS = ("pull", "take", "fetch", "confirm", "run", "load", "commit", "push", "done")
-FAST = Polling(poll_min=0.001, poll_max=0.002)
+FAST = PollingSettings(poll_min=0.001, poll_max=0.002)
 
 
 Dies = Callable[[str, str], bool]  # given the point, and the message that is worked on
@@ -92,7 +92,7 @@ class Node:
             for name in names:
                 if hasattr(thing, name):
                     setattr(thing, name, self.mortal(name, getattr(thing, name)))
-        gate = Gatekeeper(Limits(), lambda: 0, {})
+        gate = Gatekeeper(LimitSettings(), lambda: 0, {})
         return Runner(
             connection, journal, make_app(self), node={"partition-id": self.partition}, polling=FAST, gate=gate
         )  # type: ignore[arg-type]

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.client.edge.limits import Gatekeeper, Limits, until_open
+from fedpress.client.edge.limits import Gatekeeper, until_open
 from fedpress.common.errors import SettingError
+from fedpress.settings.device import LimitSettings
 
 NOON = datetime(2030, 5, 6, 12, 0, 0)
 
@@ -27,7 +28,7 @@ class Day:
         def seconds() -> float:
             return (self.now - NOON).total_seconds()
 
-        return Gatekeeper(Limits(**limits), lambda: self.used, kept or {}, now=lambda: self.now, clock=seconds)
+        return Gatekeeper(LimitSettings(**limits), lambda: self.used, kept or {}, now=lambda: self.now, clock=seconds)
 
 
 @settings(deadline=None)
@@ -39,21 +40,21 @@ def test_hours_go_over_midnight(begin: int, end: int, at: int) -> None:
     now = datetime(2030, 1, 1) + timedelta(seconds=at)
     minute = at / 60
     inside = begin <= minute < end if begin < end else minute >= begin or minute < end
-    wait = until_open(hours, now)
+    wait = until_open([hours], now)
     assert (wait == 0) == inside
     if wait:
-        assert until_open(hours, now + timedelta(seconds=wait + 0.01)) == 0
-        assert until_open(hours, now + timedelta(seconds=wait / 2)) > 0
+        assert until_open([hours], now + timedelta(seconds=wait + 0.01)) == 0
+        assert until_open([hours], now + timedelta(seconds=wait / 2)) > 0
 
 
 @pytest.mark.parametrize("hours", ["22-6", "25:00-06:00", "10:00-10:00", "10:00", "10:00-24:30", "late"])
 def test_hours_that_are_none(hours: str) -> None:
-    with pytest.raises(SettingError, match="hours are"):
-        Limits(hours=hours)
+    with pytest.raises(SettingError, match="hours must be"):
+        LimitSettings(hours=(hours,))
 
 
 def test_several_spans() -> None:
-    assert until_open("10:00-11:00, 14:00-24:00", NOON) == 2 * 3600
+    assert until_open(["10:00-11:00", "14:00-24:00"], NOON) == 2 * 3600
     assert until_open("", NOON) == 0
 
 
@@ -102,20 +103,21 @@ def test_a_command_that_hangs_or_is_not_there_is_a_no(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(SettingError, match=str(next(iter(given.values())))):
-        Limits(**given)
+        LimitSettings(**given)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux alone counts so")
 def test_memory_beyond_the_bound_is_an_exception_and_the_process_lives_on() -> None:
     code = """
 import torch
-from fedpress.client.edge.limits import Limits, apply
+from fedpress.client.edge.limits import apply
+from fedpress.settings.device import LimitSettings
 from fedpress.common.errors import SettingError
 try:
-    apply(Limits(memory=1, nice=0))
+    apply(LimitSettings(memory=1, nice=0))
 except SettingError as error:
     print(error)
-apply(Limits(memory=900, nice=3))
+apply(LimitSettings(memory=900, nice=3))
 import os
 print(os.nice(0) >= 3)
 torch.ones(1000, 1000)

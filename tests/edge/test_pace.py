@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.client.edge.backoff import Pace, Polling
+from fedpress.client.edge.backoff import Pace
 from fedpress.common.errors import SettingError
+from fedpress.settings.device import PollingSettings
 
 
 @settings(deadline=None)
@@ -18,7 +19,7 @@ from fedpress.common.errors import SettingError
     steps=st.lists(st.sampled_from(["idle", "away", "busy", "refused"]), max_size=60),
 )
 def test_waits_stay_within_their_bounds(least: float, factor: float, seed: int, steps: list[str]) -> None:
-    polling = Polling(poll_min=least, poll_max=least * factor, backoff=least, backoff_max=least * factor)
+    polling = PollingSettings(poll_min=least, poll_max=least * factor, backoff=least, backoff_max=least * factor)
     pace = Pace(polling, random.Random(seed))
     most = least
     for step in steps:
@@ -36,7 +37,7 @@ def test_waits_stay_within_their_bounds(least: float, factor: float, seed: int, 
 
 
 def test_work_makes_it_ask_soon_again() -> None:
-    pace = Pace(Polling(poll_min=0.1, poll_max=3.0), random.Random(0))
+    pace = Pace(PollingSettings(poll_min=0.1, poll_max=3.0), random.Random(0))
     waits = [pace.idle() for _ in range(20)]
     assert waits[0] <= 0.1
     assert waits[-1] > 2.5
@@ -45,7 +46,7 @@ def test_work_makes_it_ask_soon_again() -> None:
 
 
 def test_nodes_do_not_come_back_together() -> None:
-    waits = {Pace(Polling(), random.Random(seed)).away() for seed in range(40)}
+    waits = {Pace(PollingSettings(), random.Random(seed)).away() for seed in range(40)}
     assert min(waits) < 0.2
     assert max(waits) > 0.8
     assert len(waits) == 40
@@ -56,4 +57,4 @@ def test_nodes_do_not_come_back_together() -> None:
 )
 def test_what_cannot_be_is_refused(given: dict[str, float]) -> None:
     with pytest.raises(SettingError, match=str(next(iter(given.values())))):
-        Polling(**given)
+        PollingSettings(**given)

@@ -10,13 +10,13 @@ from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 
-from fedpress.client.edge.backoff import Polling
 from fedpress.client.edge.journal import Journal
-from fedpress.client.edge.limits import Gatekeeper, Limits
+from fedpress.client.edge.limits import Gatekeeper
 from fedpress.client.edge.runner import Runner
 from fedpress.common.errors import AwayError, RefusedError, ServerError
 from fedpress.flower.fleet_api import RunInfo
 from fedpress.flower.mail import Letter, Work
+from fedpress.settings.device import LimitSettings, PollingSettings
 
 from .test_flower import a_message
 
@@ -47,11 +47,14 @@ class Line:
 def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Runner, Line]]]:
     journals = []
 
-    def build(app: ClientApp | None = None, limits: Limits | None = None, **options: object) -> tuple[Runner, Line]:
+    def build(
+        app: ClientApp | None = None, limits: LimitSettings | None = None, **options: object
+    ) -> tuple[Runner, Line]:
         journals.append(Journal(tmp_path))
-        gate = Gatekeeper(limits or Limits(), lambda: 0, {})
+        gate = Gatekeeper(limits or LimitSettings(), lambda: 0, {})
         line = Line()
-        runner = Runner(line, journals[-1], app or ClientApp(), node={}, polling=Polling(), gate=gate, **options)  # type: ignore[arg-type]
+        polling = PollingSettings()
+        runner = Runner(line, journals[-1], app or ClientApp(), node={}, polling=polling, gate=gate, **options)  # type: ignore[arg-type]
         return runner, line
 
     yield build
@@ -66,7 +69,7 @@ def reason(letter: Letter) -> str:
     return str(message.error.reason)
 
 
-@pytest.mark.parametrize("key", ["task", "workload"])
+@pytest.mark.parametrize("key", ["deployment.task", "simulation.workload"])
 def test_only_what_the_device_names_is_made(key: str, make, caplog: pytest.LogCaptureFixture) -> None:
     ran = []
     app = ClientApp()
@@ -78,10 +81,9 @@ def test_only_what_the_device_names_is_made(key: str, make, caplog: pytest.LogCa
 
     runner, _ = make(app, tasks=("mine:task",))
     said = reason(runner._reply(WORK, a_message(), RunInfo(1, {key: "subprocess:Popen", "rm": "-rf"})))
-    assert (
-        said
-        == f"SettingError: this device makes no {key} 'subprocess:Popen': its client.toml does not name it in tasks"
-    )
+    name = key.rpartition(".")[2]
+    refusal = f"this device makes no {name} 'subprocess:Popen': its client.toml does not name it in tasks"
+    assert said == f"SettingError: {refusal}"
     for allowed in ("mine:task", "fedpress.simulations.workloads:task", "digits"):
         runner._reply(WORK, a_message(), RunInfo(1, {key: allowed}))
     assert ran == ["mine:task", "fedpress.simulations.workloads:task", "digits"]
@@ -106,7 +108,7 @@ def test_an_app_that_fails_is_a_reply_that_says_so(error: BaseException, make) -
 
 def test_while_a_limit_holds_the_device_is_signed_off_and_asks_for_nothing(make, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    runner, line = make(limits=Limits(allow=f"test -e {gate}"))
+    runner, line = make(limits=LimitSettings(allow=f"test -e {gate}"))
     assert runner._step() > 1
     assert line.called == []
     gate.touch()
@@ -148,6 +150,6 @@ def test_a_key_that_is_not_taken_is_tried_again_slowly(make, caplog: pytest.LogC
     runner._stopping.wait = wait  # type: ignore[method-assign,assignment]
     runner._beat = lambda: None  # type: ignore[method-assign]
     runner.run()
-    assert all(wait >= 0.9 * Polling().refused for wait in waits)
+    assert all(wait >= 0.9 * PollingSettings().refused for wait in waits)
     assert caplog.text.count("does not take this device's key") == 1
     assert runner.status.failures["key"] == 3

@@ -10,18 +10,18 @@ from fedpress.common.errors import DataError, SettingError
 
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
     file = tmp_path / "client.toml"
-    file.write_text("state = 'here'\n[polling]\npoll-max = 9\n[limits]\nthreads = 2\nhours = '22:00-06:00'\n")
+    file.write_text("state = 'here'\n[polling]\npoll-max = 9\n[limits]\nthreads = 2\nhours = ['22:00-06:00']\n")
     settings = resolve({"threads": 3}, file)
     assert settings.limits.threads == 3
-    assert settings.limits.hours == "22:00-06:00"
+    assert settings.limits.hours == ("22:00-06:00",)
     assert settings.polling.poll_max == 9.0
     assert settings.device.state == "here"
     assert settings.device.app == "fedpress.client.app:app"
 
 
-def test_tasks_are_a_list_between_commas() -> None:
-    assert resolve({"tasks": "a.b:c, d:e"}).device.allowed == ("a.b:c", "d:e")
-    assert resolve({}).device.allowed == ()
+def test_tasks_are_a_list() -> None:
+    assert resolve({"tasks": ["a.b:c", "d:e"]}).device.tasks == ("a.b:c", "d:e")
+    assert resolve({}).device.tasks == ()
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ def test_tasks_are_a_list_between_commas() -> None:
     [
         ("thread = 2", "did you mean 'threads'"),
         ("[limit]\nthreads = 2", "did you mean 'limits'"),
-        ("threads = 'two'", "threads is a whole number, got 'two'"),
-        ("threads = [2]", "threads is one value"),
+        ("threads = 'two'", "threads must be a whole number, got 'two'"),
+        ("threads = [2]", "threads must be a whole number"),
         ("app = 'mine'", "module:object, got 'mine'"),
-        ("tasks = 'a:b, c'", "module:object, got 'c'"),
-        ("poll-min = 5", "poll-max is at least poll-min, 5.0, got 3.0"),
+        ("tasks = ['a:b', 'c']", "module:object, got 'c'"),
+        ("poll-min = 5", "poll-max must be at least poll-min, 5.0, got 3.0"),
         ("= 3", "is not TOML"),
     ],
 )

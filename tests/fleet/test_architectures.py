@@ -14,7 +14,7 @@ from fedpress.server.messaging.node_evaluation import Score
 
 WORKLOAD = "fedpress_test_twins:twins"
 BOTH = {"workload": WORKLOAD, "groups": "mlp:0.5,slim:0.5"}
-TEACH = {"distil": True, "distil-proxy": 300, "distil-guard": 200, "distil-steps": 20}
+TEACH = {"distil": True, "proxy-examples": 300, "guard-examples": 200, "distillation.steps": 20}
 
 
 def teachers(row: dict[str, Any]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("compression", "client", "server", "simulations")
-SHARED = ("common", "protocol", "flower", "extensions")  # packages in fedpress/
+SHARED = ("common", "settings", "extensions", "protocol", "flower")  # in fedpress/: what the rooms have in common
 FOLDERS = {**{name: f"fedpress/{name}" for name in SHARED}, **{name: name for name in ROOMS}}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

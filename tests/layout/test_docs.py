@@ -19,12 +19,13 @@ import fedpress.client
 import fedpress.server
 import fedpress.simulations
 from fedpress.cli import main
-from fedpress.client.training.settings import OPTIMIZERS, SCHEDULES
 from fedpress.compression.registry import STAGES, WRAPPERS
+from fedpress.settings import RunSettings
+from fedpress.settings.simulation import ENGINES, PARTITIONS
+from fedpress.settings.training import OPTIMIZERS, SCHEDULES
 from fedpress.simulations import run as run_module
 from fedpress.simulations.compare import run as compare_module
-from fedpress.simulations.settings import ENGINES, resolve
-from fedpress.simulations.workloads.partitions import KINDS
+from fedpress.simulations.settings import resolve
 
 from .house import PROJECT, ROOT
 
@@ -57,7 +58,7 @@ def test_the_tables_of_settings_are_those_of_the_code() -> None:
         written = text.split(script["BEGIN"])[1].split(script["END"])[0]
         assert written == "\n" + tables, "run scripts/tables"
     written = script["tables"]()["simulate.md"]
-    for choice in (*OPTIMIZERS, *SCHEDULES, *KINDS, *ENGINES):
+    for choice in (*OPTIMIZERS, *SCHEDULES, *PARTITIONS, *ENGINES):
         assert re.search(rf"\b{choice}\b", written), choice
 
 
@@ -77,8 +78,9 @@ def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
 def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
     (text,) = blocks(SIMULATE, "toml")
     (tmp_path / "run.toml").write_text(text)
-    config = resolve({}, tmp_path / "run.toml")
-    assert (config["model"], config["strategy"], config["strategy.server-momentum"]) == ("mcmahan", "FedAvgM", 0.9)
+    settings = resolve({}, tmp_path / "run.toml")
+    assert (settings.simulation.model, settings.strategy.name) == ("mcmahan", "FedAvgM")
+    assert dict(settings.strategy.arguments) == {"server-momentum": 0.9}
 
 
 def test_there_are_commands_to_try() -> None:
@@ -104,8 +106,8 @@ def test_every_command_is_a_right_call(command: str, tmp_path: Path, monkeypatch
 
 
 def test_the_readme_s_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(settings: dict[str, Any]) -> dict[str, Any]:
-        assert settings == resolve({key: settings[key] for key in settings if key != "task"})
+    def run(settings: RunSettings) -> dict[str, Any]:
+        assert settings == resolve(settings.to_config())
         return {"final": {"accuracy": 0.0}, "totals": {"uplink_ratio": 1.0}}
 
     monkeypatch.setattr(run_module, "run", run)

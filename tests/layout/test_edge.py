@@ -19,7 +19,6 @@ from packaging.utils import parse_wheel_filename
 
 from fedpress.cli.main import app
 from fedpress.client.edge.settings import resolve as resolve_client
-from fedpress.client.training.settings import Training
 from fedpress.server.deploy.settings import resolve as resolve_server
 
 from .house import PROJECT, ROOT
@@ -69,14 +68,15 @@ def test_the_files_of_settings_are_right_ones(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.toml"
         path.write_text(block)
         if "[server]" in block:
-            config = resolve_server({}, path, Training)
-            assert (config["nodes"], config["task.workload"]) == (2, "digits")
+            served = resolve_server({}, path)
+            assert (served.deployment.nodes, served.simulation.workload) == (2, "digits")
         else:
             settings = resolve_client({}, path)
             told = {key: value for table in tomllib.loads(block).values() for key, value in table.items()}
             parts = (settings.device, settings.limits)
             found = {key: value for part in parts for key, value in vars(part).items()}
-            assert all(found[key.replace("-", "_")] == value for key, value in told.items())
+            lists = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+            assert all(found[key.replace("-", "_")] == value for key, value in lists.items())
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)

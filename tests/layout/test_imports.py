@@ -13,10 +13,12 @@ from fedpress.extensions import EXTENSIONS
 
 from .house import FOLDERS, PROJECT, ROOMS, ROOT, imports, sources
 
-_BELOW = {"common", "compression", "protocol", "flower"}
+_BELOW = {"common", "compression", "settings", "extensions", "protocol", "flower"}
 MAY = {
     "common": {"common"},
     "compression": {"common", "compression"},
+    "settings": {"common", "compression", "settings"},
+    "extensions": {"common", "settings", "extensions"},
     "protocol": {"common", "compression", "protocol"},
     "flower": _BELOW,
     "extensions": {*_BELOW, "client", "server", "extensions"},

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import fedpress
-from fedpress.simulations.settings import resolve
 
 from .house import PROJECT, ROOMS, ROOT, sources
 
@@ -91,10 +90,12 @@ import pkgutil
 
 app = tomllib.loads((bundle / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
 server, client = (pkgutil.resolve_name(app["components"][name]) for name in ("serverapp", "clientapp"))
+from fedpress.settings import RunSettings
 from fedpress.simulations import simulate
 
-small = {"clients": 4, "per-round": 2, "rounds": 2}
-simulate(server, client, 4, 1, run_config={**app["config"], **small})
+flatten = RunSettings.schema().flatten  # as Flower does with nested tables
+small = {"simulation.clients": 4, "server.per-round": 2, "server.rounds": 2}
+simulate(server, client, 4, 1, run_config={**flatten(app["config"]), **small})
 homes = {str(Path(m.__file__)) for name, m in sys.modules.items() if name.split(".")[0] == "fedpress"}
 print(json.dumps(sorted(homes)))
 """
@@ -115,13 +116,8 @@ print(json.dumps(sorted(homes)))
     assert run.returncode == 0, run.stderr
     homes = json.loads(run.stdout.splitlines()[-1])
     assert all(Path(home).is_relative_to(bundle) for home in homes)
-    result = json.loads((tmp_path / PROJECT["tool"]["flwr"]["app"]["config"]["out"] / "result.json").read_text())
+    result = json.loads((tmp_path / PROJECT["tool"]["flwr"]["app"]["config"]["run"]["out"] / "result.json").read_text())
     assert len(result["rounds"]) == 2
-
-
-def test_the_bundle_s_configuration_is_the_default_run() -> None:
-    config = PROJECT["tool"]["flwr"]["app"]["config"]
-    assert config == resolve({"out": config["out"]})
 
 
 def test_versions_agree() -> None:

@@ -12,10 +12,10 @@ from safetensors.numpy import load_file
 
 from fedpress.client.edge.journal import Journal
 from fedpress.client.mod.node_state import ClientState
-from fedpress.compression import Layout, parse
+from fedpress.compression import Layout, parse, parse_stateless
 from fedpress.compression.updates import apply
 from fedpress.protocol.messages import frame_name
-from fedpress.server.downlink.downlink import Downlink, parse_down
+from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions
 
 from . import proofapps
@@ -56,8 +56,8 @@ def check_model(federation: "Federation", last: int) -> None:
     layout = Layout.of(model)
     with tempfile.TemporaryDirectory() as folder:
         downlink = Downlink(
-            parse_down(settings["down"]),
-            parse_down(settings["key"]),
+            parse_stateless(settings["down"]),
+            parse_stateless(settings["key"]),
             model,
             settings["seed"],
             Versions(layout, Path(folder), 1 << 30),

@@ -48,7 +48,7 @@ def teach(averaged, teachers, seed: int = 0, **settings):
 
 
 def test_the_ensemble_teaches() -> None:
-    taught = teach(BLANK, [GOOD, GOOD], distil_steps=400)
+    taught = teach(BLANK, [GOOD, GOOD], steps=400)
     assert taught is not BLANK
     assert taught["weight"][1, 0] > taught["weight"][0, 0]
 
@@ -69,7 +69,7 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
 
     model = {name: tensor.numpy().copy() for name, tensor in make().state_dict().items()}
     best = {**model, "1.weight": GOOD["weight"], "1.bias": GOOD["bias"]}
-    taught = made(make, distil_steps=300, distil_previous=False)(
+    taught = made(make, steps=300, previous_model=False)(
         {**model, "1.weight": BLANK["weight"]}, [vote(best)], np.random.default_rng(0)
     ).model
     for name in ("0.running_mean", "0.running_var", "0.num_batches_tracked"):
@@ -86,13 +86,13 @@ def test_a_guard_without_targets_is_refused() -> None:
     chosen = DistillationSettings()
     with pytest.raises(SettingError, match="distil-guard"):
         EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
-    chosen = DistillationSettings(distil_criterion="agreement")
+    chosen = DistillationSettings(criterion="agreement")
     EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
 
 
 def test_agreement_needs_no_targets() -> None:
-    assert teach(BLANK, [GOOD], distil_criterion="agreement", distil_steps=200) is not BLANK
-    assert teach(GOOD, [BAD], distil_criterion="agreement", distil_steps=400) is not GOOD, "who asks only the ensemble"
+    assert teach(BLANK, [GOOD], criterion="agreement", steps=200) is not BLANK
+    assert teach(GOOD, [BAD], criterion="agreement", steps=400) is not GOOD, "who asks only the ensemble"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:  # with the defaul
         asked.extend(models)
         return [Score(1.0, 0.8), after]
 
-    distil = made(distil_criterion="clients", distil_steps=5)
+    distil = made(criterion="clients", steps=5)
     result = distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(ask))
     taught, noted = result.model, result.facts
     assert asked[0] is BLANK
@@ -116,12 +116,12 @@ def test_nodes_may_decide(after: Score, taken: bool) -> None:  # with the defaul
 
 
 def test_if_no_node_answers_the_average_stays() -> None:
-    distil = made(distil_criterion="clients", distil_steps=5)
+    distil = made(criterion="clients", steps=5)
     assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(lambda _: [])).model is BLANK
 
 
 def test_without_a_criterion_the_taught_model_is_taken() -> None:
-    assert teach(GOOD, [BAD], distil_criterion="none") is not GOOD
+    assert teach(GOOD, [BAD], criterion="none") is not GOOD
 
 
 def test_teaching_stops_when_it_gains_nothing() -> None:
@@ -134,7 +134,7 @@ def test_teaching_stops_when_it_gains_nothing() -> None:
 
     def steps(patience: int) -> int:
         looks.clear()
-        distil = made(lambda: Counting(2, 2), distil_patience=patience, distil_steps=1000, distil_lr=0.01)
+        distil = made(lambda: Counting(2, 2), patience=patience, steps=1000, proxy_lr=0.01)
         distil(GOOD, [vote(BAD)], np.random.default_rng(0))
         return len(looks)
 
@@ -143,19 +143,19 @@ def test_teaching_stops_when_it_gains_nothing() -> None:
 
 def test_a_student_that_stopped_is_as_it_was_at_its_best() -> None:
     # The guard's loss only rises on the way to a bad teacher, so the best is the first look's.
-    distil = made(distil_patience=2, distil_steps=500, distil_criterion="held-out")
+    distil = made(patience=2, steps=500, criterion="held-out")
     assert distil(GOOD, [vote(BAD)], np.random.default_rng(0)).model is GOOD
 
 
 def test_who_says_nothing_of_its_classes_does_not_teach() -> None:
-    distil = made(distil_weighing="classes", distil_steps=200)
+    distil = made(teacher_weights="classes", steps=200)
     votes = [vote(GOOD, [50, 50]), vote(BAD), vote(BAD)]
     assert distil(BLANK, votes, np.random.default_rng(0)).model is not BLANK
     assert distil(BLANK, votes[1:], np.random.default_rng(0)).model is BLANK
 
 
 def test_counts_of_other_classes_do_not_teach() -> None:
-    distil = made(distil_weighing="classes", distil_steps=200)
+    distil = made(teacher_weights="classes", steps=200)
     assert distil(BLANK, [vote(BAD, [50, 50, 50])], np.random.default_rng(0)).model is BLANK
 
 
@@ -167,7 +167,7 @@ def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
         return nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 2))
 
     model = {name: tensor.numpy() for name, tensor in make().state_dict().items()}
-    distil = made(make, distil_lr=1e30, distil_criterion=criterion)
+    distil = made(make, proxy_lr=1e30, criterion=criterion)
     teaching = TeachingRound(lambda models: asked.extend(models) or [])
     assert distil(model, [vote(model)], np.random.default_rng(0), teaching).model is model
     assert not asked
@@ -179,12 +179,12 @@ def test_the_model_before_speaks_for_who_is_not_there() -> None:
     votes = [vote(knows_none, [100, 0]) for _ in range(5)]
 
     def accuracy(**more: Any) -> float:
-        distil = made(distil_weighing="classes", distil_criterion="none", distil_steps=300, **more)
+        distil = made(teacher_weights="classes", criterion="none", steps=300, **more)
         taught = distil(BLANK, votes, np.random.default_rng(0), TeachingRound(previous=GOOD)).model
         said = X[400:] @ torch.from_numpy(taught["weight"]).T + torch.from_numpy(taught["bias"])
         return float((said.argmax(-1) == Y[400:]).float().mean())
 
-    assert accuracy() > accuracy(distil_previous=False) + 0.05
+    assert accuracy() > accuracy(previous_model=False) + 0.05
 
 
 @pytest.mark.parametrize("source", ["held-out", "inverted"])
@@ -210,7 +210,7 @@ def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
         return modules[-1]
 
     votes = [SimpleNamespace(decode=decode, weight=1.0, message=None) for _ in range(7)]
-    made(make, distil_steps=3, distil_source=source, distil_proxy=50)(BLANK, votes, np.random.default_rng(0))
+    made(make, steps=3, source=source, proxy_examples=50)(BLANK, votes, np.random.default_rng(0))
     assert len(live) == (14 if source == "inverted" else 7)
     assert (most, len(modules)) == (1, 1), "one decoded, and one module that they and the student take turns with"
 
@@ -222,7 +222,7 @@ def test_noise_of_privacy_is_not_gone_around() -> None:
 
 
 def test_what_the_server_keeps_no_node_has() -> None:
-    work = task(resolve({"distil": True, "distil-proxy": 100, "distil-guard": 50}))
+    work = task(resolve({"distil": True, "proxy-examples": 100, "guard-examples": 50}))
     dealt = [tuple(row.flatten().tolist()) for node in range(100) for row in work.examples(node).x]
     assert (len(work.proxy), len(work.guard)) == (100, 50)
     assert len(dealt) + 150 == len(task(resolve({})).data.train)
@@ -231,5 +231,5 @@ def test_what_the_server_keeps_no_node_has() -> None:
 
 
 def test_more_than_there_is_cannot_be_kept() -> None:
-    with pytest.raises(SettingError, match="distil-proxy and distil-guard leave some"):
-        task(resolve({"distil": True, "distil-proxy": 10**6}))
+    with pytest.raises(SettingError, match="proxy-examples and guard-examples leave some"):
+        task(resolve({"distil": True, "proxy-examples": 10**6}))

@@ -160,7 +160,7 @@ def test_nobody_is_no_ensemble() -> None:
 def test_a_student_of_another_architecture_learns_it() -> None:
     wanted = torch.stack([X[:, 0] * 4, -X[:, 0] * 4], -1)
     student = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 2))
-    teach(student, X, wanted, DistillationSettings(distil_steps=400, distil_lr=0.01), np.random.default_rng(0))
+    teach(student, X, wanted, DistillationSettings(steps=400, proxy_lr=0.01), np.random.default_rng(0))
     assert (scores_of(student, X).argmax(-1) == wanted.argmax(-1)).float().mean() > 0.95
 
 

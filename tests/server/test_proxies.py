@@ -22,7 +22,7 @@ def make(x: Tensor, teachers: list[Teacher] | None = None, seed: int = 0, **sett
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_noise_looks_like_the_inputs(shape: tuple[int, ...]) -> None:
-    x = make(torch.zeros(0, *shape), distil_source="noise", distil_proxy=50)
+    x = make(torch.zeros(0, *shape), source="noise", proxy_examples=50)
     assert (x.shape, x.dtype) == ((50, *shape), torch.float32)
     assert torch.isfinite(x).all()
     assert x.flatten(1).unique(dim=0).shape[0] == 50
@@ -33,7 +33,7 @@ def test_noise_looks_like_the_inputs(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_mixtures_take_the_place_of_a_share(shape: tuple[int, ...]) -> None:
     given = torch.rand(40, *shape, generator=torch.Generator().manual_seed(0))
-    x = make(given, distil_mixed=0.75)
+    x = make(given, mixed=0.75)
     assert x.shape == given.shape
     known = {row.numpy().tobytes() for row in given}
     assert sum(row.numpy().tobytes() in known for row in x) == 10
@@ -41,7 +41,7 @@ def test_mixtures_take_the_place_of_a_share(shape: tuple[int, ...]) -> None:
     assert make(given) is given
 
 
-@pytest.mark.parametrize("settings", [{"distil_source": "noise"}, {"distil_mixed": 0.5}], ids=str)
+@pytest.mark.parametrize("settings", [{"source": "noise"}, {"mixed": 0.5}], ids=str)
 def test_the_same_generator_makes_the_same(settings: dict) -> None:
     first, again, other = (make(PICTURES, seed=seed, **settings).numpy().tobytes() for seed in (1, 1, 2))
     assert first == again
@@ -54,7 +54,7 @@ def test_inverted_inputs_are_what_the_teacher_takes_for_its_classes(norm: nn.Mod
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(400, 3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     teacher = Teacher(model, Knows(20, torch.tensor([10.0, 0.0, 10.0])))
-    x = make(PICTURES[:0], [teacher, teacher], distil_source="inverted", distil_proxy=61, distil_inversion=60)
+    x = make(PICTURES[:0], [teacher, teacher], source="inverted", proxy_examples=61, inversion_steps=60)
     assert x.shape == (61, 1, 12, 12)
     assert (x.min() >= 0, x.max() <= 1) == (True, True)
     said = scores_of(model, x).argmax(-1).bincount(minlength=3)
@@ -67,6 +67,6 @@ def test_inverted_inputs_are_what_the_teacher_takes_for_its_classes(norm: nn.Mod
 @pytest.mark.parametrize("source", ["noise", "inverted"])
 def test_nothing_is_made_up_for_words(source: str) -> None:
     with pytest.raises(SettingError, match=r"real numbers.*int64.*folder:PATH"):
-        make(torch.zeros(0, 80, dtype=torch.int64), distil_source=source)
-    with pytest.raises(SettingError, match="distil-mixed"):
-        make(torch.zeros(5, 80, dtype=torch.int64), distil_mixed=0.5)
+        make(torch.zeros(0, 80, dtype=torch.int64), source=source)
+    with pytest.raises(SettingError, match="mixed"):
+        make(torch.zeros(5, 80, dtype=torch.int64), mixed=0.5)

@@ -205,7 +205,7 @@ def test_the_schedule_ends_where_it_should() -> None:
         ({"sparsity": 1.0}, "sparsity is in"),
         ({"sparsify_rounds": "9:3"}, "FIRST:LAST"),
         ({"sparsify_rounds": "0:3"}, "FIRST:LAST"),
-        ({"sparsify_every": 0}, "sparsify-every"),
+        ({"every": 0}, "sparsity.every"),
     ],
 )
 def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:

@@ -10,23 +10,24 @@ from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads.digits import Digits
 
-GROUPS = "1:0.5,0.25:0.5"
+GROUPS = [{"share": 0.5}, {"width": 0.25, "share": 0.5}]
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"sparsify": "gradual", "distil": True},
-        {"personal": "head", "distil": True},
-        {"personal": "hed"},
-        {"exclude": "*"},
-        {"sparsify": "gradual", "groups": GROUPS},
-        {"distil-tune": 5, "down": "none"},
+        ({"target": 0.8, "distillation.enabled": True}, "distil changes every weight"),
+        ({"tensors": ["head"], "distillation.enabled": True}, "distil works on whole models"),
+        ({"tensors": ["hed"]}, "'hed' means no tensor"),
+        ({"exclude": "*"}, "exclude leaves some tensors"),
+        ({"target": 0.8, "groups": GROUPS}, "sparsify is for the one model"),
+        ({"tune-steps": 5, "down": "none"}, "tune aims lossy deltas"),
     ],
 )
-def test_settings_that_do_not_go_together_leave_no_folder(settings, tmp_path: Path) -> None:
-    with pytest.raises(SettingError) as caught:
-        run(resolve({"rounds": 30, "distil-proxy": 100, "distil-guard": 50, **settings, "out": str(tmp_path / "run")}))
+def test_settings_that_do_not_go_together_leave_no_folder(settings, why: str, tmp_path: Path) -> None:
+    small = {"rounds": 30, "proxy-examples": 100, "guard-examples": 50}
+    with pytest.raises(SettingError, match=why) as caught:
+        run(resolve({**small, **settings, "out": str(tmp_path / "run")}))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -37,7 +38,15 @@ def test_a_model_that_does_not_run_in_its_group_is_named(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(Digits, "models", {**Digits.models, "odd": odd})
     with pytest.raises(SettingError, match=r"Sequential of group odd does not run on the data: .*65"):
-        run(resolve({"groups": "mlp:0.5,odd:0.5", "seed": 12345, "out": str(tmp_path / "run")}))
+        run(
+            resolve(
+                {
+                    "groups": [{"model": "mlp", "share": 0.5}, {"model": "odd", "share": 0.5}],
+                    "seed": 12345,
+                    "out": str(tmp_path / "run"),
+                }
+            )
+        )
     assert not (tmp_path / "run").exists()
 
 

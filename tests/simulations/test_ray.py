@@ -161,7 +161,7 @@ def test_nothing_outlives_a_run_that_is_stopped(blow: signal.Signals, tmp_path: 
     assert not home.exists()
 
 
-DISTIL = {"distil": True, "distil-proxy": 200, "distil-guard": 100, "distil-steps": 20}
+DISTIL = {"distil": True, "proxy-examples": 200, "guard-examples": 100, "distillation.steps": 20}
 
 
 @pytest.mark.slow
@@ -170,7 +170,7 @@ DISTIL = {"distil": True, "distil-proxy": 200, "distil-guard": 100, "distil-step
     "more",
     [
         {},
-        {**DISTIL, "distil-weighing": "classes", "distil-criterion": "clients"},
+        {**DISTIL, "teacher-weights": "classes", "criterion": "clients"},
         {**DISTIL, "groups": "1:0.5,0.25:0.5"},
         {"personal": "head", "finetune-epochs": 1},
         {"sparsify": "gradual", "sparsify-rounds": "1:2"},

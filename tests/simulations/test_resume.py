@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from fedpress.common.errors import DataError, SettingError
 from fedpress.server.checkpointing.files import Checkpoints, Saved
-from fedpress.simulations.run import settings
+from fedpress.simulations.run import settings_of
 
 ROUNDS = 10
 RUN = ["simulate", "--rounds", str(ROUNDS), "--clients", "12", "--per-round", "4", "--seed", "3"]
@@ -112,15 +112,15 @@ def test_killed_at_twenty_random_moments(whole: Path, tmp_path: Path) -> None:
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    saved = settings({"out": str(out), "rounds": 3, "resume": True}, None)
-    assert saved["rounds"] == 3  # nothing there yet: the run begins
+    saved = settings_of({"out": str(out), "rounds": 3, "resume": True}, None)
+    assert saved.server.rounds == 3  # nothing there yet: the run begins
     (out / "checkpoint").mkdir(parents=True)
-    (out / "checkpoint" / "config.json").write_text(json.dumps(saved))
-    assert settings({"out": str(out), "resume": True, "workers": 1}, None)["rounds"] == 3
-    with pytest.raises(SettingError, match="has seed 0: it cannot go on with 1"):
-        settings({"out": str(out), "resume": True, "seed": 1}, None)
-    with pytest.raises(SettingError, match="name it with --out"):
-        settings({"resume": True}, None)
+    (out / "checkpoint" / "config.json").write_text(json.dumps(saved.to_config()))
+    assert settings_of({"out": str(out), "resume": True, "workers": 1}, None).server.rounds == 3
+    with pytest.raises(SettingError, match=r"seed must be that of the run in .*, 0, got 1"):
+        settings_of({"out": str(out), "resume": True, "seed": 1}, None)
+    with pytest.raises(SettingError, match="out must be given"):
+        settings_of({"resume": True}, None)
 
 
 def test_a_spoilt_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:

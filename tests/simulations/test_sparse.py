@@ -12,7 +12,7 @@ from fedpress.simulations.settings import resolve
 
 SETTINGS = {
     **{"rounds": 5, "clients": 8, "per-round": 4, "seed": 3, "local-epochs": 1},
-    **{"sparsify": "gradual", "sparsity": 0.8, "sparsify-rounds": "1:3", "sparsify-every": 1},
+    **{"sparsify": "gradual", "sparsity": 0.8, "sparsify-rounds": "1:3", "sparsity.every": 1},
     **{"up": "ef | deadzone(nmse=0.1) | ans", "down": "deadzone(nmse=0.1) | ans"},
 }
 

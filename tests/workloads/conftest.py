@@ -7,7 +7,7 @@ import pytest
 from fedpress.common.settings import Value
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import Task, find
-from fedpress.simulations.workloads.task import make_task
+from fedpress.simulations.workloads.task import TaskTerms, make_task
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def make() -> Callable[..., Task]:
     """Make a task as a run does, from what the command line would say."""
 
     def build(**given: Value) -> Task:
-        config = resolve({key.replace("_", "-"): value for key, value in given.items()})
-        return make_task(find(str(config["workload"])), config)
+        settings = resolve({key.replace("_", "-"): value for key, value in given.items()})
+        return make_task(find(settings.simulation.workload), TaskTerms.of(settings))
 
     return build

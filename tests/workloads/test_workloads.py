@@ -15,10 +15,9 @@ import torch
 from torch import nn
 
 from fedpress.client.training.loop import evaluate, train
-from fedpress.client.training.settings import Training
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import read
-from fedpress.simulations.settings import resolve
+from fedpress.settings import RunSettings
+from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import WORKLOADS, Examples, Task, task
 from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.fashion import DEBIAN
@@ -99,7 +98,7 @@ def test_labels_are_those_of_the_names(found: Task) -> None:
 
 def test_training_on_a_node_teaches_its_own_examples(found: Task, request: pytest.FixtureRequest) -> None:
     """With the workload's own settings, from what a run begins with."""
-    training = read(Training, resolve({"workload": request.node.callspec.params["found"]}))
+    training = resolve({"workload": request.node.callspec.params["found"]}).training
     model, examples = found.model(), found.examples(0)
     before = evaluate(model, examples, "cpu")
     train(model, examples, training, round=1, rounds=1, seed=0, partition=0, device="cpu")
@@ -149,7 +148,7 @@ def test_another_process_makes_the_same_task() -> None:
 
 def test_a_process_makes_a_task_once() -> None:
     config = resolve({"seed": 6})
-    assert task(config) is task({**config, "rounds": 3, "lr": 0.5})
+    assert task(config) is task(resolve({"seed": 6, "rounds": 3, "lr": 0.5, "out": "elsewhere"}))
     assert task(config) is not task(resolve({"seed": 7}))
 
 
@@ -159,7 +158,7 @@ def test_a_task_scores_the_weights_it_is_given(make: Callable[..., Task]) -> Non
     untrained = work.evaluate(weights)
     assert untrained["accuracy"] < 0.35
     model = work.model()
-    whole = read(Training, resolve({"local-epochs": 5}))
+    whole = resolve({"local-epochs": 5}).training
     train(model, work.data.train, whole, round=1, rounds=1, seed=0, partition=0, device="cpu")
     learnt = work.evaluate({name: tensor.numpy() for name, tensor in model.state_dict().items()})
     assert learnt["accuracy"] > 0.9
@@ -202,8 +201,8 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., Task]) -> None:
             "unknown workload 'fashon': did you mean 'fashion'?; yours is package.module:object",
         ),
         ({"model": "mpl"}, "unknown model 'mpl': did you mean 'mlp'?"),
-        ({"dropout": 1.0}, "dropout is in [0, 1), got 1.0"),
-        ({"holdout": -0.5}, "holdout is in [0, 1), got -0.5"),
+        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
+        ({"holdout": -0.5}, "holdout must be at least 0 and below 1, got -0.5"),
         ({"clients": 1439}, "1438 examples cannot be shared out among 1439 clients"),
         ({"partition": "natural"}, "this workload has no natural partition: its examples belong to nobody"),
         ({"workload": "nowhere.at:all"}, "workload 'nowhere.at:all' cannot be imported: No module named 'nowhere'"),
@@ -216,7 +215,7 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., Task]) -> None:
 )
 def test_what_cannot_be_a_task_is_one_line(given: dict[str, object], line: str) -> None:
     with pytest.raises(SettingError) as error:
-        task({**resolve({}), **given})
+        task(RunSettings.from_config({**resolve({}).to_config(), **simulation_schema().flatten(given)}))
     assert str(error.value) == line
 
 

@@ -25,7 +25,7 @@ class CatchUp(Extension):
             ) from error
 
     def late_delta_step(self) -> float:
-        return self.settings.catch_up
+        return self.settings.factor
 
 
 def build(settings: CatchUpSettings, _: BuildContext) -> CatchUp:

@@ -1,22 +1,18 @@
-"""The settings of coarser deltas for nodes that missed rounds."""
+"""How coarse the deltas of nodes that missed rounds are."""
 
-import math
 from dataclasses import dataclass
 
-from fedpress.common.settings import require
-from fedpress.extensions import ExtensionSettings
+from fedpress.common.settings import option
+from fedpress.settings.extension import ExtensionSettings
 
 
 @dataclass(frozen=True)
 class CatchUpSettings(ExtensionSettings):
-    """Coarser deltas for nodes that missed rounds."""
+    """The quantization of deltas for nodes that missed rounds."""
 
-    catch_up: float = 1.0  # factor by which the steps of their deltas are larger than those of the newest delta
-
-    def __post_init__(self) -> None:
-        require(0 < self.catch_up < math.inf, "catch_up", "above 0", self.catch_up)
+    factor: float = option(1.0, above=0, help="how many times coarser their deltas are than the newest delta")
 
     @property
-    def enabled(self) -> bool:
-        """Whether their deltas are coded in another way than those of all others."""
-        return self.catch_up != 1
+    def active(self) -> bool:
+        """Whether late nodes' deltas are coded differently from those of all others."""
+        return self.factor != 1

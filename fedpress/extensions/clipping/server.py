@@ -23,9 +23,9 @@ class Clipping(Extension):
         layout = context.models.layout
         update = difference(model, context.previous, layout)
         norm = norm_of(update, layout)
-        if norm <= self.settings.clipping_norm:
+        if norm <= self.settings.norm:
             return model
-        share = self.settings.clipping_norm / norm
+        share = self.settings.norm / norm
         clipped = {t.name: (update[t.name] * share).astype(t.dtype) for t in layout.floating}
         return apply(context.previous, {**update, **clipped}, layout)
 

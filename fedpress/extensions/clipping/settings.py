@@ -2,20 +2,19 @@
 
 from dataclasses import dataclass
 
-from fedpress.common.settings import require
-from fedpress.extensions import ExtensionSettings
+from fedpress.common.settings import option
+from fedpress.settings.extension import ExtensionSettings
 
 
 @dataclass(frozen=True)
 class ClippingSettings(ExtensionSettings):
     """A bound on the norm of a round's aggregated update."""
 
-    clipping_norm: float = 0.0  # largest L2 norm of a round's aggregated update; a longer one is scaled down; 0 for any
-
-    def __post_init__(self) -> None:
-        require(self.clipping_norm >= 0, "clipping_norm", "at least 0", self.clipping_norm)
+    norm: float = option(
+        0.0, minimum=0, help="largest L2 norm of a round's aggregated update; a longer one is scaled down; 0 for any"
+    )
 
     @property
-    def enabled(self) -> bool:
+    def active(self) -> bool:
         """Whether there is a bound."""
-        return self.clipping_norm > 0
+        return self.norm > 0

@@ -59,10 +59,10 @@ class EnsembleDistillation:
     teacher: Callable[[ClientUpdate], nn.Module] | None = None  # of an update's architecture; None if that of `make`
 
     def __post_init__(self) -> None:
-        if self.settings.distil_criterion == "held-out" and not len(self.x):
+        if self.settings.criterion == "held-out" and not len(self.x):
             raise SettingError(
-                "distil-criterion held-out needs examples that no node has: hold some back with distil-guard, or let "
-                "nodes judge (distil-criterion=clients), or the ensemble itself (agreement)"
+                "criterion held-out needs examples that no node has: hold some back with guard-examples, or let nodes "
+                "judge (criterion clients), or the ensemble itself (agreement)"
             )
 
     def __call__(
@@ -78,12 +78,12 @@ class EnsembleDistillation:
         able = self._who_can_teach(updates, model)
         if not able:
             return Taught(averaged)
-        began = teaching.previous if settings.distil_previous else None
+        began = teaching.previous if settings.previous_model else None
         previous = Teacher(load(self.make().to(device), began), _typical(able)) if began else None
         teachers = _Round(self.teacher or (lambda _: model), able, previous)
         x = self.proxy(teachers, rng)
         try:
-            scores = ensemble_scores(teachers, x, settings.distil_weighing, device, balance=settings.distil_balance)
+            scores = ensemble_scores(teachers, x, settings.teacher_weights, device, balance=settings.balance)
         except DataError as error:
             _log.warning("not distilled: %s", error)
             return Taught(averaged)
@@ -92,29 +92,29 @@ class EnsembleDistillation:
         taught_on, apart = order[kept:], order[:kept]
         agreement = partial(on_agreement, x=x[apart], wanted=scores[apart], device=device)
         targets = partial(on_targets, x=self.x, y=self.y, device=device)
-        judge = targets if settings.distil_criterion == "held-out" else agreement
+        judge = targets if settings.criterion == "held-out" else agreement
         load(model, averaged)
-        before = judge(model) if settings.distil_criterion in ("held-out", "agreement") else None
-        watch = (lambda student: judge(student).loss) if settings.distil_patience else None
+        before = judge(model) if settings.criterion in ("held-out", "agreement") else None
+        watch = (lambda student: judge(student).loss) if settings.patience else None
         teach(model, x[taught_on], scores[taught_on], settings, rng, device, watch)
         taught = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
         if all(np.isfinite(array).all() for array in taught.values()):
             verdict = self._verdict([averaged, taught], before, judge(model) if before else None, teaching)
         else:
-            _log.warning("what was taught holds NaN or infinity: a distil-lr of %g is too high", settings.distil_lr)
-            verdict = Verdict(settings.distil_criterion, taken=False)
+            _log.warning("what was taught holds NaN or infinity: a proxy-lr of %g is too high", settings.proxy_lr)
+            verdict = Verdict(settings.criterion, taken=False)
         _log.info("%s", verdict)
         facts = {**verdict.facts(), "teachers": len(teachers), "inputs": len(x)}
         return Taught(taught if verdict.taken else averaged, facts)
 
     @property
     def _needs_agreement(self) -> bool:
-        criterion = self.settings.distil_criterion
-        return criterion == "agreement" or (criterion != "held-out" and self.settings.distil_patience > 0)
+        criterion = self.settings.criterion
+        return criterion == "agreement" or (criterion != "held-out" and self.settings.patience > 0)
 
     def _who_can_teach(self, updates: Sequence[ClientUpdate], model: nn.Module) -> list[tuple[ClientUpdate, Knows]]:
         """Return the votes whose weight in the ensemble can be told."""
-        if self.settings.distil_weighing != "classes":
+        if self.settings.teacher_weights != "classes":
             return [(update, Knows(update.weight)) for update in updates]
         nothing = torch.zeros((1, *self.x.shape[1:]), dtype=self.x.dtype)
         classes = scores_of(model, nothing, self.device).shape[-1]
@@ -131,7 +131,7 @@ class EnsembleDistillation:
         self, models: Sequence[Update], before: Score | None, after: Score | None, teaching: TeachingRound
     ) -> Verdict:
         """Return the verdict on two models, the averaged one and the taught one, with their scores if there are any."""
-        criterion = self.settings.distil_criterion
+        criterion = self.settings.criterion
         if criterion == "none":
             return Verdict(criterion, taken=True)
         if criterion == "clients":
@@ -139,7 +139,7 @@ class EnsembleDistillation:
             before, after = scores if scores else (None, None)
         if before is None or after is None:
             return Verdict(criterion, taken=False)
-        return decide(criterion, before, after, self.settings.distil_margin)
+        return decide(criterion, before, after, self.settings.margin)
 
 
 @dataclass(frozen=True)

@@ -89,20 +89,20 @@ def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
     SettingError
         If there is nothing to teach on, or it cannot be made up for inputs of this kind.
     """
-    shape, count = tuple(x.shape[1:]), settings.distil_proxy
-    if settings.distil_source in ("noise", "inverted"):
+    shape, count = tuple(x.shape[1:]), settings.proxy_examples
+    if settings.source in ("noise", "inverted"):
         if not x.dtype.is_floating_point:
             raise SettingError(
-                f"distil-source {settings.distil_source!r} makes up inputs of real numbers, these are {x.dtype}: {_HOW}"
+                f"distil-source {settings.source!r} makes up inputs of real numbers, these are {x.dtype}: {_HOW}"
             )
-        if settings.distil_source == "noise":
+        if settings.source == "noise":
             return Noise(shape, count)
-        return Inverted(shape, count, settings.distil_inversion, device)
+        return Inverted(shape, count, settings.inversion_steps, device)
     if len(x) < 2:
         raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
-    if settings.distil_mixed and not x.dtype.is_floating_point:
+    if settings.mixed and not x.dtype.is_floating_point:
         raise SettingError(f"distil-mixed mixes inputs of real numbers, these are {x.dtype}: leave it at 0")
-    return Given(x, settings.distil_mixed)
+    return Given(x, settings.mixed)
 
 
 def generator(rng: np.random.Generator) -> torch.Generator:

@@ -83,16 +83,16 @@ def build(settings: DistillationSettings, context: BuildContext) -> Distillation
     """Return the extension that `settings` describe."""
     task, device = context.task, context.device
     ensemble = tuning = None
-    if settings.distil:
+    if settings.enabled:
         guard = _part(task, "guard")
         proxy = proxy_of(_part(task, "proxy").x, settings, device)
         ensemble = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
-    if settings.distil_tune:
+    if settings.tune_steps:
         # The teachers of a round are not asked for its downlink.
-        source = "noise" if settings.distil_source == "inverted" else settings.distil_source
-        make_proxy = proxy_of(_part(task, "proxy").x, replace(settings, distil_source=source), device)
+        source = "noise" if settings.source == "inverted" else settings.source
+        make_proxy = proxy_of(_part(task, "proxy").x, replace(settings, source=source), device)
         proxy_data = make_proxy([], derive(context.seed, "tune"))
-        tuning = Tuning(task.model, proxy_data, settings.distil_tune, device)
+        tuning = Tuning(task.model, proxy_data, settings.tune_steps, device)
     return Distillation(settings, ensemble, tuning)
 
 

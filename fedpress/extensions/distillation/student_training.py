@@ -24,27 +24,27 @@ def teach(
 ) -> None:
     """Train `student` in place, whatever its architecture, to say of `x` what `scores` (n, ..., classes) say.
 
-    With `watch`, a loss, teaching stops when that has not fallen for `distil_patience` looks, and the student is left
+    With `watch`, a loss, teaching stops when that has not fallen for `patience` looks, and the student is left
     as it was at its lowest.
     """
-    heat = settings.distil_temperature
+    heat = settings.temperature
     order = torch.Generator().manual_seed(int(rng.integers(2**63)))
     wanted = (scores / heat).softmax(-1)
     # As in evaluation: statistics of a batch norm belong to the nodes' data, not to the proxy's.
     student.eval()
-    optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], settings.distil_lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.distil_steps)
+    optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], settings.proxy_lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     x = quick(student, x)
-    best = _Best(student, watch, settings.distil_patience) if watch else None
-    for step in range(1, settings.distil_steps + 1):
-        batch = torch.randint(len(x), (settings.distil_batch,), generator=order)
+    best = _Best(student, watch, settings.patience) if watch else None
+    for step in range(1, settings.steps + 1):
+        batch = torch.randint(len(x), (settings.proxy_batch_size,), generator=order)
         said = (student(x[batch].to(device)) / heat).log_softmax(-1)
         loss = -(wanted[batch].to(device) * said).sum(-1).mean() * heat**2
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         schedule.step()
-        if best and step % max(1, settings.distil_steps // _LOOKS) == 0 and best.look():
+        if best and step % max(1, settings.steps // _LOOKS) == 0 and best.look():
             break
     if best:
         best.restore()

@@ -26,8 +26,8 @@ class NodeGroups(ModelGroups):
 
     def __init__(self, settings: MixedFleetSettings, clients: int, seed: int, make: MakeModule) -> None:
         self.settings = settings
-        self.names = tuple(group.name for group in settings.all)
-        self.asks = not settings.dealt
+        self.names = tuple(group.name for group in settings.groups)
+        self.asks = not settings.assigned
         self._clients, self._seed = clients, seed
         self._make = make
         self._joined: dict[str, str] = {}  # node -> group, of devices that answered what they run
@@ -42,7 +42,7 @@ class NodeGroups(ModelGroups):
     def group(self, node: str) -> str:
         if self.asks:
             return self._joined[node]
-        return self.settings.deal(int(node), self._clients, self._seed).name
+        return self.settings.assign(int(node), self._clients, self._seed).name
 
     def module(self, name: str) -> Any:
         return self._make(name)

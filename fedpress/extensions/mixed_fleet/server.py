@@ -5,13 +5,14 @@ from typing import Any
 
 from torch import nn
 
+from fedpress.common.errors import SettingError
 from fedpress.compression import Update
 from fedpress.compression.model.narrow import narrow
 from fedpress.extensions.mixed_fleet.architectures import Architectures
-from fedpress.extensions.mixed_fleet.conflicts import check_federation
 from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
-from fedpress.extensions.mixed_fleet.settings import Group, MixedFleetSettings
+from fedpress.extensions.mixed_fleet.settings import GroupSettings, MixedFleetSettings
 from fedpress.extensions.mixed_fleet.widths import Widths
+from fedpress.server.aggregation.aggregate import STREAMING
 from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.extension import BuildContext, Extension, FederationTerms, Property
 from fedpress.server.strategy.round_record import Round
@@ -40,12 +41,9 @@ class MixedFleet(Extension):
         self._evaluate = evaluate
 
     def conflicts(self, federation: FederationTerms) -> None:
-        check_federation(
-            self.settings,
-            federation.strategy,
-            stateless=federation.stateless,
-            shared_initial=federation.shared_initial,
-        )
+        if type(federation.strategy) not in STREAMING:  # others look at whole models, and parts of them differ
+            names = ", ".join(kind.__name__ for kind in STREAMING)
+            raise SettingError(f"strategy must be one of {names} with groups, got {type(federation.strategy).__name__}")
 
     def begin(self, initial: Update) -> Update:
         return self._groups.whole
@@ -71,7 +69,7 @@ class MixedFleet(Extension):
 
 def build(settings: MixedFleetSettings, context: BuildContext) -> MixedFleet:
     """Return the extension that `settings` describe."""
-    by_name = {"": Group(""), **{group.name: group for group in settings.all}}
+    by_name = {"": GroupSettings(), **{group.name: group for group in settings.groups}}
     modules: dict[str, nn.Module] = {}
 
     def module(name: str) -> nn.Module:
@@ -86,5 +84,5 @@ def build(settings: MixedFleetSettings, context: BuildContext) -> MixedFleet:
         scores: Mapping[str, Any] = context.task.evaluate(weights, module(name))
         return scores
 
-    kind = Widths if settings.wide else Architectures
+    kind = Widths if settings.by_width else Architectures
     return MixedFleet(settings, kind(settings, context.clients, context.seed, module), evaluate)

@@ -1,153 +1,156 @@
-"""Groups of nodes: devices of different sizes in one federation, each group with a model of its own.
-
-Both ends read the groups from the run's configuration. Virtual nodes are dealt out by shares, from the seed; a device
-says in its own configuration what it can run: `width = 0.25`, or `model = "lenet"`.
-"""
+"""The groups of nodes that have different models."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
-from fedpress.common.settings import require
-from fedpress.extensions import ExtensionSettings
+from fedpress.common.settings import Settings, option
+from fedpress.settings.extension import ExtensionSettings
 
-_PLAIN = re.compile(r"(?!\.)[\w.-]+")  # what is a file's name everywhere
+if TYPE_CHECKING:
+    from fedpress.settings import RunSettings
+
+_FILE_NAME = re.compile(r"(?!\.)[\w.-]+")  # a file's name on every system
+
 SLICES = ("nested", "importance")
 
 
 @dataclass(frozen=True)
-class Group:
-    """Nodes that have the same model."""
+class GroupSettings(Settings):
+    """A group of nodes that have the same model."""
 
-    name: str
-    model: str = ""  # one of the workload's; empty for the run's
-    width: float = 1.0  # share of that model's channels
-    share: float = 0.0  # of the nodes, where they are dealt out; 0 where devices say themselves what they run
+    model: str = option("", help="one of the workload's models; the run's if not given")
+    width: float = option(1.0, above=0, maximum=1, help="share of that model's channels")
+    share: float = option(
+        0.0, minimum=0, maximum=1, help="share of the nodes; 0 where devices tell themselves what they run"
+    )
+
+    @property
+    def name(self) -> str:
+        """The name of the group, and of its files."""
+        return self.model or f"{self.width:g}"
+
+    def check(self) -> None:
+        if self.model and self.width != 1:
+            raise SettingError(f"a group must have a model or a width, got {self.model!r} and {self.width}")
+        if self.model and not _FILE_NAME.fullmatch(self.model):
+            raise SettingError(
+                f"a group's model must be letters, digits and . _ -, with no dot first, got {self.model!r}"
+            )
 
 
 @dataclass(frozen=True)
 class MixedFleetSettings(ExtensionSettings):
     """Devices of different sizes in one federation."""
 
-    groups: str = ""  # widths or models, with their shares of nodes: 1:0.5,0.25:0.5 or cnn:0.5,lenet:0.5; empty for one
-    scale: float = 0.5  # a narrower layer's inputs are multiplied by (1 / its share of them) to this power
-    slices: str = "nested"  # which channels a width takes: nested or importance
-    reorder: int = 1  # rounds between two looks at which channels are important
+    groups: tuple[GroupSettings, ...] = option(
+        (), help="tables of width or model, and share of the nodes; none if all have the same model"
+    )
+    scale: float = option(
+        0.5, minimum=0, maximum=1, help="a narrower layer's inputs are multiplied by (1 / its share of them) ** scale"
+    )
+    slices: str = option(
+        "nested", choices=SLICES, help="which channels a width takes: the first, or the most important"
+    )
+    reorder: int = option(1, minimum=1, help="rounds between two rankings of the channels by importance")
 
-    def __post_init__(self) -> None:
-        if self.slices not in SLICES:
-            raise SettingError(unknown("slices", self.slices, SLICES))
-        if self.slices != "nested" and not self.wide:
-            raise SettingError(
-                f"slices say which channels a width takes: {self.slices!r} needs groups of widths, got {self.groups!r}"
-            )
-        require(0 <= self.scale <= 1, "scale", "in [0, 1]", self.scale)
-        require(self.reorder >= 1, "reorder", "at least 1", self.reorder)
+    def check(self) -> None:
+        names = [group.name for group in self.groups]
+        if len(set(names)) < len(names):
+            raise SettingError(f"groups must have different names, got {', '.join(names)}")
+        if len({bool(group.model) for group in self.groups}) > 1:
+            raise SettingError(f"groups must differ all in width or all in model, got {', '.join(names)}")
+        shares = [group.share for group in self.groups]
+        if any(shares) and (not all(shares) or abs(sum(shares) - 1) > 1e-6):
+            raise SettingError(f"shares of groups must add up to 1, got {', '.join(map(str, shares))}")
+        if self.slices != "nested" and not self.by_width:
+            raise SettingError(f"slices must be nested without groups of widths, got {self.slices!r}")
 
     @property
-    def enabled(self) -> bool:
+    def active(self) -> bool:
         """Whether nodes have different models."""
-        return bool(self.all)
+        return bool(self.groups)
 
     @property
-    def all(self) -> tuple[Group, ...]:
-        """The groups, in the order in which they are named; none if all nodes have the same model."""
-        return _read(self.groups)
+    def by_width(self) -> bool:
+        """Whether groups have widths of one model."""
+        return any(not group.model for group in self.groups)
 
     @property
-    def wide(self) -> bool:
-        """Whether groups are widths of one model."""
-        return any(not group.model for group in self.all)
+    def assigned(self) -> bool:
+        """Whether nodes are assigned to groups by shares, and do not tell themselves what they run."""
+        return any(group.share for group in self.groups)
 
-    @property
-    def dealt(self) -> bool:
-        """Whether nodes are dealt out, and do not say themselves what they run."""
-        return any(group.share for group in self.all)
+    def complete(self, run: "RunSettings") -> "RunSettings":
+        """Return the run's settings with the first group's model, where groups have different models."""
+        model = run.simulation.model
+        if not self.groups or self.by_width or self.groups[0].model == model:
+            return run
+        first = self.groups[0].model
+        if model:
+            raise SettingError(f"model must be that of the first group, {first!r}, got {model!r}")
+        return run.change("simulation", model=first)
 
-    def deal(self, partition: int, clients: int, seed: int) -> Group:
-        """Return the group of virtual node `partition` of `clients`."""
-        return self.all[_deal(tuple(group.share for group in self.all), clients, seed)[partition]]
+    def check_run(self, run: "RunSettings") -> None:
+        if self.slices != "nested" and (run.server.shared_initial or not run.server.stateless):
+            raise SettingError(
+                f"stateless must be true and shared-initial false with slices {self.slices}: what a node keeps belongs "
+                "to channels that are taken from it"
+            )
+        if run.deployed and self.assigned:
+            raise SettingError("share must be 0 for groups of devices, which tell themselves what they run")
+        if not run.deployed and self.groups and not self.assigned:
+            raise SettingError("share must be above 0 for groups of virtual nodes, which are assigned by it")
 
-    def choose(self, width: str, model: str) -> Group:
+    def assign(self, partition: int, clients: int, seed: int) -> GroupSettings:
+        """Return the group of virtual node `partition` of `clients`: groups have as many nodes as their shares say."""
+        return self.groups[_assign(tuple(group.share for group in self.groups), clients, seed)[partition]]
+
+    def choose(self, width: str, model: str) -> GroupSettings:
         """Return the group of a device.
 
-        It is the widest that is no wider than the device can train, the narrowest if it names no width or a smaller
-        one.
+        It is the widest that is no wider than the device can train, the narrowest if that is less or not given; or the
+        group of the device's model.
 
         Parameters
         ----------
-        width : the share of channels that the device can train, as its configuration has it; empty if it names none
-        model : the workload's model that it can train; empty if it names none
+        width : str
+            The share of channels that the device can train, as its configuration has it; empty if it has none.
+        model : str
+            The workload's model that it can train; empty if none is configured.
 
         Raises
         ------
         SettingError
-            If the run has no model for the device.
+            If the device runs none of the run's models.
         """
-        if not self.wide:
-            known = {group.model: group for group in self.all}
+        if not self.by_width:
+            known = {group.model: group for group in self.groups}
             if model not in known:
-                raise SettingError(
-                    f"a device's model must be one of the run's, {', '.join(known)}; got {model or 'none'}"
-                )
+                raise SettingError(f"a device's model must be one of {', '.join(known)}, got {model or 'none'}")
             return known[model]
         try:
-            most = float(width or 0.0)
+            widest = float(width or 0.0)
         except ValueError:
             raise SettingError(f"a device's width must be a number, got {width!r}") from None
-        by_width = sorted(self.all, key=lambda group: group.width)
-        return max((group for group in by_width if group.width <= most), key=lambda g: g.width, default=by_width[0])
+        ordered = sorted(self.groups, key=lambda group: group.width)
+        return max((group for group in ordered if group.width <= widest), key=lambda g: g.width, default=ordered[0])
 
-    def of(self, node: Mapping[str, object], clients: int, seed: int) -> Group | None:
+    def of(self, node: Mapping[str, object], clients: int, seed: int) -> GroupSettings | None:
         """Return the group of a node with this configuration; None if all have the same model."""
-        if not self.all:
+        if not self.groups:
             return None
-        return (
-            self.deal(int(str(node["partition-id"])), clients, seed)
-            if self.dealt
-            else self.choose(str(node.get("width", "")), str(node.get("model", "")))
-        )
-
-
-@lru_cache(maxsize=16)
-def _read(text: str) -> tuple[Group, ...]:
-    if not text:
-        return ()
-    groups = []
-    for part in text.split(","):
-        what, colon, share = (piece.strip() for piece in part.partition(":"))
-        try:
-            portion = float(share) if colon else 0.0
-        except ValueError as error:
-            raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, got {text!r}") from error
-        if not what or (colon and not 0 < portion <= 1):
-            raise SettingError(f"groups are pairs such as 1:0.5,0.25:0.5, with shares in (0, 1], got {text!r}")
-        try:
-            width = float(what)
-        except ValueError:
-            if not _PLAIN.fullmatch(what):
-                raise SettingError(
-                    f"a group's name is its folder's too: letters, digits and . _ -, with no dot first; got {what!r}"
-                ) from None
-            groups.append(Group(what, what, 1.0, portion))
-            continue
-        require(0 < width <= 1, "a group's width", "in (0, 1]", what)
-        groups.append(Group(f"{width:g}", "", width, portion))
-    if len({group.name for group in groups}) < len(groups):
-        raise SettingError(f"groups are each named once, got {text!r}")
-    if len({bool(group.model) for group in groups}) > 1:
-        raise SettingError(f"groups differ in width or in model, got {text!r}")
-    shares = [group.share for group in groups]
-    if any(shares) and (not all(shares) or abs(sum(shares) - 1) > 1e-6):
-        raise SettingError(f"the shares of groups add up to 1, got {text!r}")
-    return tuple(groups)
+        if self.assigned:
+            return self.assign(int(str(node["partition-id"])), clients, seed)
+        return self.choose(str(node.get("width", "")), str(node.get("model", "")))
 
 
 @lru_cache(maxsize=4)
-def _deal(shares: tuple[float, ...], clients: int, seed: int) -> tuple[int, ...]:
+def _assign(shares: tuple[float, ...], clients: int, seed: int) -> tuple[int, ...]:
     """Return the number of each node's group: as many nodes in each as its share says, to the nearest."""
     ends = [round(clients * sum(shares[: at + 1])) for at in range(len(shares))]
     groups = [0] * clients

@@ -27,14 +27,14 @@ class Widths(NodeGroups):
         super().__init__(settings, clients, seed, make)
         model: nn.Module = make("")
         self.whole = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
-        self.shown = next((group.name for group in settings.all if group.width == 1), "")
+        self.shown = next((group.name for group in settings.groups if group.width == 1), "")
         self._channels = channels_of(model)
         self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first
 
     def places(self, round: int, model: Update) -> dict[str, Slice]:
         if self.settings.slices == "importance" and (round - 1) % self.settings.reorder == 0:
             self._orders = by_importance(self._channels, model)
-        return {group.name: part_of(self._channels, group.width, self._orders) for group in self.settings.all}
+        return {group.name: part_of(self._channels, group.width, self._orders) for group in self.settings.groups}
 
     def dump_state(self) -> Mapping[str, Any]:
         return {"orders": self._orders}

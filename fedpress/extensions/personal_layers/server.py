@@ -39,14 +39,14 @@ class PersonalLayers(Extension):
 
     @property
     def needs(self) -> frozenset[Property]:
-        return frozenset({Property.NODE_STATE, Property.ONE_MODEL}) if self.settings.patterns else frozenset()
+        return frozenset({Property.NODE_STATE, Property.ONE_MODEL}) if self.settings.tensors else frozenset()
 
     @property
     def removes(self) -> frozenset[Property]:
-        return frozenset({Property.WHOLE_MODEL}) if self.settings.patterns else frozenset()
+        return frozenset({Property.WHOLE_MODEL}) if self.settings.tensors else frozenset()
 
     def begin(self, initial: Update) -> Update:
-        self._split = ModelSplit.of(initial, self.settings.patterns)
+        self._split = ModelSplit.of(initial, self.settings.tensors)
         return self._split.shared(initial)
 
     def complete(self, model: Update) -> Update:

@@ -20,8 +20,8 @@ def prune(settings: SparsitySettings, number: int, model: Update, before: Update
     layout = Layout.of(model)
     live = Live.of(before, layout)
     masks = {tensor.name: live.mask(tensor) for tensor in prunable(layout)}
-    if settings.changes(number):
-        wanted = counts(prunable(layout), settings.share_dead(number))
+    if settings.prunes_after(number):
+        wanted = counts(prunable(layout), settings.pruned_share(number))
         masks = {name: _largest(model[name], mask, wanted[name]) for name, mask in masks.items()}
     return Live(masks).stamp(model)
 

@@ -1,73 +1,59 @@
-"""How sparse the model becomes, and when: settings, checked when they are read."""
+"""How sparse the model becomes, and when."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fedpress.common.errors import SettingError, unknown
-from fedpress.common.settings import require
-from fedpress.extensions import ExtensionSettings
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import option
+from fedpress.settings.extension import ExtensionSettings
 
-METHODS = ("gradual",)
+if TYPE_CHECKING:
+    from fedpress.settings import RunSettings
 
 
 @dataclass(frozen=True)
 class SparsitySettings(ExtensionSettings):
-    """Sparse training: dead weights are zero on every node and never travel."""
+    """Gradual pruning: pruned weights are zero on every node and are never sent."""
 
-    sparsify: str = ""  # gradual; empty for a dense model
-    sparsity: float = 0.8  # share of the weights that are dead in the end; biases and the like are not among them
-    sparsify_rounds: str = "1:20"  # the first round after which weights die, and the last after which any do
-    sparsify_every: int = 5  # rounds between two changes
-
-    def __post_init__(self) -> None:
-        if self.sparsify and self.sparsify not in METHODS:
-            raise SettingError(unknown("sparsify", self.sparsify, METHODS))
-        require(0 < self.sparsity < 1, "sparsity", "in (0, 1)", self.sparsity)
-        require(self.sparsify_every >= 1, "sparsify_every", "at least 1", self.sparsify_every)
-        first, colon, last = self.sparsify_rounds.partition(":")
-        if not (colon and first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-            raise SettingError(
-                f"sparsify-rounds is FIRST:LAST, from 1 on and in this order, got {self.sparsify_rounds!r}"
-            )
+    target: float = option(
+        0.0,
+        minimum=0,
+        below=1,
+        help="share of the weights that is pruned in the end, 0 for none; biases are not pruned",
+    )
+    first_round: int = option(1, minimum=1, help="first round after which weights are pruned")
+    last_round: int = option(20, minimum=1, help="last round after which weights are pruned")
+    every: int = option(5, minimum=1, help="rounds between two prunings")
 
     @property
-    def enabled(self) -> bool:
-        """Whether the model becomes sparse."""
-        return bool(self.sparsify)
+    def active(self) -> bool:
+        """Whether weights are pruned during training."""
+        return self.target > 0
 
-    @property
-    def first(self) -> int:
-        """The first round after which weights die."""
-        return int(self.sparsify_rounds.partition(":")[0])
+    def check(self) -> None:
+        if self.last_round < self.first_round:
+            raise SettingError(f"last-round must be at least first-round, {self.first_round}, got {self.last_round}")
 
-    @property
-    def last(self) -> int:
-        """The last round after which any do."""
-        return int(self.sparsify_rounds.partition(":")[2])
+    def check_run(self, run: "RunSettings") -> None:
+        if self.target and self.last_round > run.server.rounds:
+            raise SettingError(f"last-round must be at most rounds, {run.server.rounds}, got {self.last_round}")
 
-    def check(self, rounds: int) -> None:
-        """Raise SettingError if a run of so many rounds ends before its model is as sparse as it is to become."""
-        if self.sparsify and self.last > rounds:
-            raise SettingError(
-                f"sparsify-rounds end within the run's rounds, {rounds}, or it stops short of its sparsity: got "
-                f"{self.sparsify_rounds!r}"
-            )
-
-    def changes(self, number: int) -> bool:
-        """Whether the mask changes after round `number`."""
-        if not self.sparsify or not self.first <= number <= self.last:
+    def prunes_after(self, number: int) -> bool:
+        """Return whether weights are pruned after round `number`."""
+        if not self.target or not self.first_round <= number <= self.last_round:
             return False
-        return (number - self.first) % self.sparsify_every == 0 or number == self.last
+        return (number - self.first_round) % self.every == 0 or number == self.last_round
 
-    def share_dead(self, number: int) -> float:
-        """Return the share of the weights that is to be dead after round `number`.
+    def pruned_share(self, number: int) -> float:
+        """Return the share of the weights that is to be pruned after round `number`.
 
-        It goes there along a cubic, fast at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first step
-        is one part of the way, since the curve begins at zero.
+        It rises along a cubic, fast at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first step is
+        one part of the way, since the curve begins at zero.
         """
-        if number < self.first:
+        if number < self.first_round:
             return 0.0
-        if number >= self.last:
-            return self.sparsity
-        steps = -(-(self.last - self.first) // self.sparsify_every) + 1
-        done = (number - self.first) // self.sparsify_every + 1
-        return self.sparsity * (1 - (1 - done / steps) ** 3)
+        if number >= self.last_round:
+            return self.target
+        steps = -(-(self.last_round - self.first_round) // self.every) + 1
+        done = (number - self.first_round) // self.every + 1
+        return self.target * (1 - (1 - done / steps) ** 3)

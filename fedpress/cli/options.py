@@ -1,0 +1,83 @@
+"""Options of commands that are settings: their types and help texts are those of the declarations."""
+
+import inspect
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any, get_args
+
+import typer
+
+from fedpress.common.settings import Schema, read_pair
+
+Command = Callable[..., None]
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting, KEY=VALUE; `fedpress settings` lists them.", metavar="KEY=VALUE"),
+]
+
+
+def settings_options(
+    schema: Schema, *keys: str, panel: str | None = None, **flags: str
+) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command an option for each of some settings.
+
+    The command is called with `given`, a mapping from the full keys of those that were given to their values.
+
+    Parameters
+    ----------
+    schema : Schema
+        What declares the settings.
+    *keys : str
+        Settings whose options have their names.
+    panel : str, optional
+        Heading of these options in the help.
+    **flags : str
+        Settings whose options have another name, by that name.
+    """
+    named = {key: key for key in keys} | flags
+    declared = {flag.replace("-", "_"): schema.declared[schema.find(key)] for flag, key in named.items()}
+
+    def decorate(command: Command) -> Command:
+        def call(**values: Any) -> None:
+            mine = {
+                declared[name].key: value for name, value in values.items() if name in declared and value is not None
+            }
+            rest = {name: value for name, value in values.items() if name not in declared}
+            command(given={**mine, **rest.pop("given", {})}, **rest)
+
+        others = {name: p for name, p in inspect.signature(command).parameters.items() if name != "given"}
+        made = {
+            name: inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[
+                    _kind(setting.kind) | None,
+                    typer.Option(
+                        f"--{name.replace('_', '-')}", help=_sentence(setting.option.help), rich_help_panel=panel
+                    ),
+                ],
+            )
+            for name, setting in declared.items()
+        }
+        parameters = {**made, **{name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in others.items()}}
+        call.__name__, call.__doc__ = command.__name__, command.__doc__
+        call.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+        return call
+
+    return decorate
+
+
+def read_pairs(pairs: list[str] | None) -> dict[str, Any]:
+    """Return what `--set` was given, by key."""
+    return dict(read_pair(text, "--set") for text in pairs or [])
+
+
+def _kind(kind: Any) -> Any:
+    return get_args(kind)[0] if isinstance(kind, UnionType) else kind
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,37 @@
+"""`fedpress runs`."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedpress.cli.debug import Debug
+
+
+def runs(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds the runs' folders.")] = Path("runs"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Debug = False,
+) -> None:
+    """List the runs in a folder: workload, rounds, accuracy, and how many times fewer bytes than float32 were sent.
+
+    Example: `fedpress runs`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedpress.simulations.completed_run import list_runs
+
+    found = list_runs(folder)
+    if json:
+        typer.echo(json_module.dumps([vars(row) for row in found]))
+        return
+    table = Table("run", "workload", "model", box=None, padding=(0, 2, 0, 0))
+    for name in ("rounds", "accuracy", "ratio"):
+        table.add_column(name, justify="right")
+    for row in found:
+        accuracy = "" if row.accuracy is None else f"{row.accuracy:.4f}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.1f}"
+        table.add_row(row.name, row.workload, row.model, str(row.rounds), accuracy, ratio)
+    Console(highlight=False, markup=False).print(table)

@@ -1,0 +1,38 @@
+"""`fedpress settings`."""
+
+import json as json_module
+from typing import Annotated, Any
+
+import typer
+
+from fedpress.cli.debug import Debug
+
+
+def settings(
+    word: Annotated[str | None, typer.Argument(help="Show only settings that have this word in them.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    _debug: Debug = False,
+) -> None:
+    """List the settings of a run: their defaults, their ranges, and what they are.
+
+    Example: `fedpress settings distillation`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedpress.common.errors import SettingError
+    from fedpress.settings import RunSettings
+    from fedpress.settings.tables import rows
+
+    found = [row for row in rows(RunSettings.schema()) if word is None or word.lower() in " ".join(row).lower()]
+    if not found:
+        raise SettingError(f"no setting has {word!r} in it: `fedpress settings` lists all")
+    if json:
+        names = ("setting", "type", "default", "range", "help")
+        listed: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]
+        typer.echo(json_module.dumps(listed))
+        return
+    table = Table("setting", "default", "range", "help", box=None, padding=(0, 2, 0, 0))
+    for key, _, default, bounds, words in found:
+        table.add_row(key, default, bounds, words)
+    Console(highlight=False, markup=False).print(table)

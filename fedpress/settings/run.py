@@ -1,0 +1,159 @@
+"""All settings of a run, typed: what both apps, the engines and the command line pass on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from fedpress.common.settings import Schema, Settings, Value
+from fedpress.extensions import EXTENSIONS
+from fedpress.settings.deployment import DeploymentSettings, TaskSettings
+from fedpress.settings.execution import ExecutionSettings
+from fedpress.settings.extension import ExtensionSettings
+from fedpress.settings.network import NetworkSettings
+from fedpress.settings.registry import extension_sections
+from fedpress.settings.server import PolicySettings, ServerSettings, StrategySettings
+from fedpress.settings.simulation import SimulationSettings
+from fedpress.settings.training import TrainingSettings
+
+S = TypeVar("S", bound=Settings)
+
+# In a result, these can be read without their section too.
+SHORT = ("up", "down", "workload", "model", "seed", "rounds", "clients", "per-round")
+
+ONLY_SIMULATED = {"network"}  # sections
+ONLY_DEPLOYED = {"deployment", "task"}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The settings of one run, by section.
+
+    Examples
+    --------
+    >>> settings = RunSettings.from_config({"server.rounds": 3, "server.per-round": 2, "simulation.clients": 10})
+    >>> settings.server.rounds, settings.training.lr
+    (3, 0.1)
+    """
+
+    run: ExecutionSettings
+    simulation: SimulationSettings
+    server: ServerSettings
+    strategy: StrategySettings
+    policy: PolicySettings
+    training: TrainingSettings
+    network: NetworkSettings
+    deployment: DeploymentSettings
+    task: TaskSettings
+    extensions: tuple[ExtensionSettings, ...]  # one section of each extension, in the order of their registry
+
+    @staticmethod
+    def schema() -> Schema:
+        """Return the sections of a run's settings."""
+        return _schema()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "RunSettings":
+        """Return the settings in a flat mapping with full keys, such as Flower's run config or a result's `config`.
+
+        Keys that are not ours are ignored: a configuration may hold another app's too.
+
+        Raises
+        ------
+        SettingError
+            If a setting is missing that has no default, or a value is of the wrong type or out of range.
+        """
+        return _parse(tuple((key, value) for key, value in config.items() if not isinstance(value, list | dict)))
+
+    @classmethod
+    def read(cls, flat: Mapping[str, Any]) -> "RunSettings":
+        """Return the settings in a flat mapping with full keys, whose lists need not be JSON text."""
+        sections = _schema().read(flat)
+        extensions = tuple(sections.pop(name) for name in extension_sections())
+        return cls(**sections, extensions=extensions)
+
+    def to_config(self) -> dict[str, Value]:
+        """Return all settings as a flat mapping with full keys, as Flower's run config takes it.
+
+        Sections are left out that a simulated run does not have, or a deployed one.
+        """
+        absent = ONLY_SIMULATED if self.deployed else ONLY_DEPLOYED
+        return _schema().write({name: section for name, section in self.sections.items() if name not in absent})
+
+    def to_result(self) -> dict[str, Value]:
+        """Return what result.json holds as `config`: a few settings have a second key, without their section."""
+        config = self.to_config()
+        return {**config, **{short: config[_schema().find(short)] for short in SHORT}}
+
+    @property
+    def sections(self) -> dict[str, Settings]:
+        """The sections by name, those of extensions too."""
+        core = {declared.name: getattr(self, declared.name) for declared in fields(self) if declared.name in CORE}
+        return {**core, **dict(zip(extension_sections(), self.extensions, strict=True))}
+
+    @property
+    def extensions_by_name(self) -> dict[str, ExtensionSettings]:
+        """The extensions' sections by the names of their extensions."""
+        return dict(zip(EXTENSIONS, self.extensions, strict=True))
+
+    def extension(self, cls: type[S]) -> S:
+        """Return the section of the extension whose settings are of class `cls`."""
+        return next(section for section in self.extensions if isinstance(section, cls))
+
+    @property
+    def deployed(self) -> bool:
+        """Whether real devices take part."""
+        return self.deployment.nodes > 0
+
+    @property
+    def clients(self) -> int:
+        """The number of nodes."""
+        return self.deployment.nodes or self.simulation.clients
+
+    def completed(self) -> "RunSettings":
+        """Return these settings with what follows from the extensions'.
+
+        Raises
+        ------
+        SettingError
+            If the sections do not go together.
+        """
+        run = self
+        for extension in self.extensions:
+            run = extension.complete(run)
+        for extension in run.extensions:
+            extension.check_run(run)
+        return run
+
+    def change(self, section: str, **values: Any) -> "RunSettings":
+        """Return these settings with fields of one core section changed."""
+        return replace(self, **{section: replace(getattr(self, section), **values)})
+
+
+CORE: dict[str, type[Settings]] = {
+    "run": ExecutionSettings,
+    "simulation": SimulationSettings,
+    "server": ServerSettings,
+    "strategy": StrategySettings,
+    "policy": PolicySettings,
+    "training": TrainingSettings,
+    "network": NetworkSettings,
+    "deployment": DeploymentSettings,
+    "task": TaskSettings,
+}
+
+
+def named_objects(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what in a run's config may name an object to import, `package.module:object`, by setting."""
+    keys = {"task": "deployment.task", "workload": "simulation.workload"}
+    return {name: str(config.get(key, "")) for name, key in keys.items()}
+
+
+@lru_cache(maxsize=1)
+def _schema() -> Schema:
+    return Schema({**CORE, **extension_sections()})
+
+
+@lru_cache(maxsize=8)
+def _parse(items: tuple[tuple[str, Any], ...]) -> RunSettings:
+    return RunSettings.read(dict(items))

@@ -1,0 +1,59 @@
+"""How the server runs a federation: rounds, codecs, strategy and rate policy."""
+
+from dataclasses import dataclass
+
+from fedpress.common.errors import SettingError
+from fedpress.common.settings import Arguments, Settings, free_arguments, option
+from fedpress.compression import parse, parse_stateless
+
+POLICIES = ("fixed", "budget")
+
+
+@dataclass(frozen=True)
+class ServerSettings(Settings):
+    """Rounds, and how models and updates are coded."""
+
+    rounds: int = option(minimum=1, help="rounds of training")
+    per_round: int = option(minimum=1, help="clients that train in a round")
+    up: str = option("ef | lowrank(nmse=0.1) | ans", help="codec of the clients' updates")
+    down: str = option("lowrank(nmse=0.3) | ans", help="codec of the model's deltas")
+    key: str = option("uniform(8) | ans", help="codec of whole models, for clients that have none")
+    shared_initial: bool = option(True, help="clients make the initial model themselves, from the seed")
+    stateless: bool = option(False, help="clients keep nothing between rounds")
+    exclude: tuple[str, ...] = option((), help="patterns of names of tensors whose changes are not sent")
+    max_norm: float = option(0.0, minimum=0, help="an update of a larger L2 norm is refused; 0 for any")
+    max_examples: float = option(1e9, above=0, help="a reply that claims a larger weight is refused")
+    fraction_evaluate: float = option(
+        0.0, minimum=0, maximum=1, help="share of the clients that evaluate the model after each round"
+    )
+    min_replies: int = option(1, minimum=1, help="a round with fewer accepted replies is repeated")
+    timeout: float = option(3600.0, above=0, help="seconds to wait for a round's replies")
+
+    def check(self) -> None:
+        if self.min_replies > self.per_round:
+            raise SettingError(f"min-replies must be at most per-round, {self.per_round}, got {self.min_replies}")
+        parse(self.up)
+        parse_stateless(self.down)
+        parse_stateless(self.key)
+
+
+@dataclass(frozen=True)
+class StrategySettings(Settings):
+    """The strategy that aggregates, and its arguments."""
+
+    name: str = option("FedAvg", flag="strategy", help="any of Flower's strategies")
+    arguments: Arguments = free_arguments("the strategy's arguments, by their names")
+
+
+@dataclass(frozen=True)
+class PolicySettings(Settings):
+    """The rate policy, which picks each client's codec in each round."""
+
+    name: str = option("fixed", choices=POLICIES, help="fixed: the codec up, always; budget: as nbytes allows")
+    nbytes: int = option(0, minimum=0, help="bytes of all updates of a round together, with the policy budget")
+
+    def check(self) -> None:
+        if self.name == "budget" and not self.nbytes:
+            raise SettingError("nbytes must be at least 1 with the policy budget, got 0")
+        if self.name != "budget" and self.nbytes:
+            raise SettingError(f"nbytes must be 0 with the policy {self.name}, got {self.nbytes}")

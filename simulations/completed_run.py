@@ -1,0 +1,117 @@
+"""A run's folder, read: what `fedpress.simulate` returns, and what `fedpress runs` lists."""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from fedpress.common.errors import DataError
+from fedpress.server.run.recorder import RESULT, TRAFFIC
+from fedpress.settings import RunSettings
+from fedpress.simulations.plots import plot
+from fedpress.simulations.postprocess.run_folder import read_folder
+from fedpress.simulations.run import run, settings_of
+
+
+@dataclass(frozen=True)
+class Run:
+    """A simulated run that is done.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's folder.
+    result : mapping
+        The content of its result.json.
+    """
+
+    folder: Path
+    result: Mapping[str, Any]
+
+    @property
+    def settings(self) -> RunSettings:
+        """The settings of the run."""
+        return RunSettings.from_config(self.result["config"])
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The rounds, each as result.json has it: accuracy, loss, bytes both ways, and more."""
+        return list(self.result["rounds"])
+
+    @property
+    def clients(self) -> list[dict[str, str]]:
+        """The rows of clients.csv, one for each client and round."""
+        with (self.folder / TRAFFIC).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def plot(self) -> list[Path]:
+        """Draw accuracy by round and by bytes; return the pictures' files, in the run's folder."""
+        plot(dict(self.result), self.folder)
+        return sorted(self.folder.glob("accuracy_*.png"))
+
+    def model(self) -> nn.Module:
+        """Return the trained model, as clients can reconstruct it, on the CPU.
+
+        Raises
+        ------
+        DataError
+            If the folder's model cannot be read, or the workload's data is not there.
+        """
+        return read_folder(self.folder).model
+
+
+def simulate(settings: Mapping[str, Any]) -> Run:
+    """Simulate a federation with these settings, by their keys with `_` for `-`, and return the run."""
+    chosen = settings_of(_with_dashes(settings))
+    result = run(chosen)
+    return Run(Path(RunSettings.from_config(result["config"]).run.out), result)
+
+
+def _with_dashes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name.replace("_", "-"): _with_dashes(value) if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+    }
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in a line."""
+
+    name: str  # of its folder
+    workload: str
+    model: str
+    rounds: int  # that are done
+    accuracy: float | None  # of the last one, in [0, 1]; None before the first evaluation
+    ratio: float | None  # float32 bytes of what was sent over the frames' bytes, both ways together
+
+
+def list_runs(folder: Path) -> list[Summary]:
+    """Return the runs in `folder`, by name.
+
+    Raises
+    ------
+    DataError
+        If a run's result.json cannot be read.
+    """
+    return [_summary(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
+
+
+def _summary(path: Path) -> Summary:
+    try:
+        result = json.loads(path.read_bytes())
+        settings = RunSettings.from_config(result["config"])
+        return Summary(
+            path.parent.name,
+            settings.simulation.workload,
+            settings.simulation.model,
+            len(result["rounds"]),
+            result.get("final", {}).get("accuracy"),
+            result.get("totals", {}).get("ratio"),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
