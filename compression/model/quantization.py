@@ -1,21 +1,17 @@
-"""int8 weights and fake-quantised training: Jacob et al. 2018, https://arxiv.org/abs/1712.05877.
+"""int8 weights: Jacob et al. 2018, https://arxiv.org/abs/1712.05877.
 
-A weight of two axes or more is a row, an output channel, of whole numbers in [-127, 127] times the row's own scale.
-Batch norm multiplies whole rows, so that folding it into them after training changes no number: what is trained here
-is what an exporter quantises.
+A weight of two axes or more is stored row by row, a row for each output channel, as integers in [-127, 127] and one
+scale for each row.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedpress.common.errors import DataError
 
 SCALE = ".scale"  # behind the name of the weight that it belongs to
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)  # that int8 runtimes have
 _LEAST = 1e-12  # a scale of a row that is all zeros
 
 
@@ -46,59 +42,6 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             tensors[name] = tensor
     return tensors
-
-
-@contextmanager
-def fake_quantised(model: nn.Module, bits: int) -> Iterator[None]:
-    """Have `model` compute with weights and inputs of `bits` bits in its linear and convolutional layers.
-
-    Gradients pass as though nothing was rounded (straight through), to weights that stay float32. The range of an
-    input is that of its batch, so that a model carries nothing beside its weights. 0 bits leave it as it is.
-    """
-    layers = [layer for layer in model.modules() if isinstance(layer, LAYERS)] if bits else []
-    for layer in layers:
-        layer.forward = _Rounded(layer, bits)  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
-
-
-class _Rounded:
-    """The forward pass of a layer whose weight and input are rounded."""
-
-    def __init__(self, layer: nn.Module, bits: int) -> None:
-        self._layer, self._bits = layer, bits
-
-    def __call__(self, x: Tensor) -> Tensor:
-        layer: Any = self._layer
-        x, weight = round_input(x, self._bits), round_weight(layer.weight, self._bits)
-        if isinstance(self._layer, nn.Linear):
-            return nn.functional.linear(x, weight, self._layer.bias)
-        y: Tensor = layer._conv_forward(x, weight, layer.bias)
-        return y
-
-
-def round_weight(weight: Tensor, bits: int) -> Tensor:
-    """Return `weight` on a symmetric grid of `bits` bits, one a row."""
-    most: int = 2 ** (bits - 1) - 1
-    with torch.no_grad():
-        scales = _scales(weight, most)
-        change = (weight / scales).round_() * scales - weight
-    return weight + change
-
-
-def round_input(x: Tensor, bits: int) -> Tensor:
-    """Return `x` on a grid of `bits` bits from its least value, or zero, to its greatest; zero is on the grid."""
-    steps = 2**bits - 1
-    change: Tensor
-    with torch.no_grad():
-        low, high = x.amin().clamp(max=0), x.amax().clamp(min=0)
-        scale = ((high - low) / steps).clamp_min(_LEAST)
-        zero = (-low / scale).round()
-        change = ((x / scale + zero).round_().clamp_(0, steps) - zero) * scale - x
-    return x + change
 
 
 def _scales(weight: Tensor, most: int) -> Tensor:

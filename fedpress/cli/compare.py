@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @settings_options(
     RunSettings.schema(),
     "rounds",
-    link="network.link.name",
-    devices="network.devices.name",
-    deadline="network.deadline",
+    flags={"link": "network.link.name", "devices": "network.devices.name", "deadline": "network.deadline"},
 )
 def compare(
     given: Mapping[str, Any],

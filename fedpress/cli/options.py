@@ -1,13 +1,14 @@
 """Options of commands that are settings: their types and help texts are those of the declarations."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from types import UnionType
 from typing import Annotated, Any, get_args
 
 import typer
 
-from fedpress.common.settings import Schema, read_pair
+from fedpress.common.settings import Declared, Schema, read_pair
 
 Command = Callable[..., None]
 
@@ -18,7 +19,7 @@ SetOption = Annotated[
 
 
 def settings_options(
-    schema: Schema, *keys: str, panel: str | None = None, **flags: str
+    schema: Schema, *keys: str, panel: str | None = None, defaults: bool = False, flags: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
     """Return a decorator that gives a command an option for each of some settings.
 
@@ -32,10 +33,12 @@ def settings_options(
         Settings whose options have their names.
     panel : str, optional
         Heading of these options in the help.
-    **flags : str
+    defaults : bool, default False
+        Whether the help has the declared defaults: not where a workload may set others.
+    flags : mapping, optional
         Settings whose options have another name, by that name.
     """
-    named = {key: key for key in keys} | flags
+    named = {key: key for key in keys} | dict(flags or {})
     declared = {flag.replace("-", "_"): schema.declared[schema.find(key)] for flag, key in named.items()}
 
     def decorate(command: Command) -> Command:
@@ -54,9 +57,7 @@ def settings_options(
                 default=None,
                 annotation=Annotated[
                     _kind(setting.kind) | None,
-                    typer.Option(
-                        f"--{name.replace('_', '-')}", help=_sentence(setting.option.help), rich_help_panel=panel
-                    ),
+                    typer.Option(f"--{name.replace('_', '-')}", help=_help(setting, defaults), rich_help_panel=panel),
                 ],
             )
             for name, setting in declared.items()
@@ -79,5 +80,7 @@ def _kind(kind: Any) -> Any:
     return get_args(kind)[0] if isinstance(kind, UnionType) else kind
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
+def _help(setting: Declared, defaults: bool) -> str:
+    text, default = setting.option.help, setting.default
+    shown = f" (default {default})" if defaults and default and default is not MISSING else ""
+    return f"{text[0].upper()}{text[1:]}{shown}."

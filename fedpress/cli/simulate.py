@@ -16,7 +16,7 @@ _COMMON = (
 )
 
 
-@settings_options(_SCHEMA, *_COMMON, **_SCHEMA.flags, resume="run.resume")
+@settings_options(_SCHEMA, *_COMMON, flags={**_SCHEMA.flags, "resume": "run.resume"})
 @settings_options(_SCHEMA, "partition", "data", "fetch", panel="Data")
 def simulate(
     given: Mapping[str, Any],

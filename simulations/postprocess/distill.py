@@ -17,7 +17,7 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
-from fedpress.compression.model.distill import Schooling, school
+from fedpress.compression.model.distill import StudentSettings, train_student
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.postprocess.run_folder import Folder, read_folder
@@ -28,21 +28,21 @@ from fedpress.simulations.workloads.proxy_data import foreign
 
 TRAIN, PROXY = "train", "proxy"
 _MOST = 1 << 40  # inputs of a folder: all that there are
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
 def distil_run(
     source: Path,
     model: str,
     out: Path,
-    schooling: Schooling,
+    student_settings: StudentSettings,
     *,
     on: str = TRAIN,
     holdout: float = 0.1,
     seed: int | None = None,
     device: str = "cpu",
     force: bool = False,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Have the model in the folder `source` teach the workload's `model`; write it to `out`, return its result.
 
@@ -71,14 +71,14 @@ def distil_run(
     train, judge = _split(folder, holdout)
     x, y = _lessons(folder, train, on, seed)
     student = task_replace(folder.task, seed=seed).model(model)
-    say(f"{source} teaches {model}, on {len(x):,} examples{'' if y is not None else ' without targets'}")
+    progress(f"{source} teaches {model}, on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
-    school(student, folder.model, x, y, schooling, derive(seed, "student"), device, say)
+    train_student(student, folder.model, x, y, student_settings, derive(seed, "student"), device, progress)
     seconds = time.monotonic() - began
     student.cpu(), folder.model.cpu()
     final = evaluate(student, folder.task.data.test, "cpu")
     taught: dict[str, Any] = {
-        "settings": asdict(schooling),
+        "settings": asdict(student_settings),
         "on": on,
         "examples": len(x),
         "parameters": sum(p.numel() for p in student.parameters()),
@@ -127,11 +127,10 @@ def _lessons(folder: Folder, train: Examples, on: str, seed: int) -> tuple[Tenso
     if on == PROXY:
         if not len(folder.task.proxy):
             raise SettingError(
-                f"{folder.path} held nothing back to teach on: --on is {TRAIN}, mnist or folder:PATH, or run it with "
-                "--distil"
+                f"{folder.path} held no examples back to teach on: --on must be {TRAIN}, mnist or folder:PATH"
             )
         return folder.task.proxy.x, None
     if on != "mnist" and not on.startswith("folder:"):
-        raise SettingError(f"on is {TRAIN}, {PROXY}, mnist or folder:PATH, got {on!r}")
+        raise SettingError(f"on must be {TRAIN}, {PROXY}, mnist or folder:PATH, got {on!r}")
     settings = DistillationSettings(source=on, proxy_examples=_MOST)
     return foreign(settings, folder.task.data.train.x, seed, may_fetch=folder.settings.simulation.fetch), None

@@ -1,37 +1,27 @@
-"""How a student is taught: settings, checked when they are made."""
+"""The settings of a student's training."""
 
 from dataclasses import dataclass
 
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import require
+from fedpress.common.settings import Settings, option
 
 
 @dataclass(frozen=True)
-class Schooling:
-    """One student's lessons."""
+class StudentSettings(Settings):
+    """How a student is trained by its teacher."""
 
-    epochs: int = 20  # passes over the inputs
-    batch: int = 128  # inputs in a step
-    lr: float = 3e-3  # greatest of AdamW: it rises for a tenth of the steps and falls along a cosine
-    weight_decay: float = 1e-4  # of AdamW
-    temperature: float = 4.0  # by which scores are divided: the higher, the more the less likely answers count
-    alpha: float = 0.9  # weight of the teacher's answers; the rest is that of targets
-    hint: str = ""  # FitNets: the teacher's inner layer and the student's that it guides, as TEACHER:STUDENT
-    hint_epochs: int = 2  # passes in which the student learns the hint, before it hears answers
-    warm: bool = False  # begin with the teacher's layers where shapes allow
-    shift: int = 0  # pictures are moved by so many pixels at most
-    flip: bool = False  # and mirrored, every other one
-    qat_bits: int = 0  # weights and activations are rounded to these bits in the last epochs; 0 for never
-    qat_epochs: int = 3  # how many they are
+    epochs: int = option(20, minimum=1, help="passes over the inputs")
+    batch_size: int = option(128, minimum=1, help="inputs of a step")
+    lr: float = option(3e-3, above=0, help="greatest learning rate of AdamW: a tenth of the steps up, then a cosine")
+    weight_decay: float = option(1e-4, minimum=0, help="weight decay of AdamW")
+    temperature: float = option(4.0, above=0, help="scores are divided by it: the higher, the softer the answers")
+    alpha: float = option(0.9, minimum=0, maximum=1, help="weight of the teacher's answers; the rest is the labels'")
+    hint: str = option("", help="TEACHER:STUDENT, two inner layers: the first guides the second before the answers")
+    hint_epochs: int = option(2, minimum=1, help="passes in which the student learns the hint")
+    warm: bool = option(False, help="begin with the teacher's layers where shapes allow")
+    shift: int = option(0, minimum=0, help="images are moved by at most this many pixels")
+    flip: bool = option(False, help="every other image is mirrored")
 
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "hint_epochs", "qat_epochs"):
-            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
-        for name in ("lr", "temperature"):
-            require(getattr(self, name) > 0, name, "above 0", getattr(self, name))
-        for name in ("weight_decay", "shift"):
-            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        require(0 <= self.alpha <= 1, "alpha", "in [0, 1]", self.alpha)
-        require(self.qat_bits == 0 or 4 <= self.qat_bits <= 8, "qat_bits", "0, or 4 to 8", self.qat_bits)
+    def check(self) -> None:
         if self.hint and not all(self.hint.partition(":")):
-            raise SettingError(f"hint is TEACHER:STUDENT, the names of two layers, got {self.hint!r}")
+            raise SettingError(f"hint must be TEACHER:STUDENT, the names of two layers, got {self.hint!r}")

@@ -1,4 +1,4 @@
-"""The lessons of a student, from the first to the last: hints, then answers, rounded in the end."""
+"""The training of a student: first on hints, then on answers."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -12,29 +12,28 @@ from fedpress.common.logs import LOGGER
 from fedpress.compression.model.distill.augmentation import moved
 from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
-from fedpress.compression.model.distill.settings import Schooling
+from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.warm_start import warm_start
-from fedpress.compression.model.quantization import fake_quantised
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 _log = logging.getLogger(LOGGER)
 _RISE = 10  # one step in so many is one in which the learning rate rises
 
 
-def school(
+def train_student(
     student: nn.Module,
     teacher: nn.Module,
     x: Tensor,
     y: Tensor | None,
-    settings: Schooling,
+    settings: StudentSettings,
     rng: np.random.Generator,
     device: str = "cpu",
-    say: Say = _log.info,
+    progress: Progress = _log.info,
 ) -> None:
     """Train `student` in place to answer `x` (n, ...) as `teacher` does, and as the targets `y` say if there are any.
 
-    The teacher is asked about every input as it is shown, moved or mirrored, and is left as it was. `say` is given a
-    line after each epoch.
+    The teacher is asked about every input as it is shown, moved or mirrored, and is left as it was. `progress` is
+    given a line after each epoch.
 
     Raises
     ------
@@ -43,17 +42,17 @@ def school(
     DataError
         If there are no inputs, the two models tell different classes apart, or training ends in what is no number.
     """
-    lessons = _Lessons(student, teacher, x, y, settings, rng, device)
+    training = _StudentTraining(student, teacher, x, y, settings, rng, device)
     if settings.warm:
         taken = warm_start(student, teacher)
-        say(f"warm start: {len(taken)} tensors are the teacher's")
+        progress(f"warm start: {len(taken)} tensors are the teacher's")
     if settings.hint:
-        lessons.hear_hints(say)
-    lessons.hear_answers(say)
+        training.learn_hint(progress)
+    training.learn_answers(progress)
     student.eval()
 
 
-class _Lessons:
+class _StudentTraining:
     """What both parts share: the inputs, their order, and the models."""
 
     def __init__(
@@ -62,7 +61,7 @@ class _Lessons:
         teacher: nn.Module,
         x: Tensor,
         y: Tensor | None,
-        settings: Schooling,
+        settings: StudentSettings,
         rng: np.random.Generator,
         device: str,
     ) -> None:
@@ -86,7 +85,7 @@ class _Lessons:
             for model in (student, teacher):
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def hear_hints(self, say: Say) -> None:
+    def learn_hint(self, progress: Progress) -> None:
         """Train the student up to its guided layer."""
         settings = self._settings
         hint = Hint(self._teacher, self._student, settings.hint, self._x[:2].to(self._device)).to(self._device)
@@ -103,33 +102,29 @@ class _Lessons:
                 optimizer.step()
                 losses.append(float(loss.detach()))
             self._check(losses)
-            say(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
+            progress(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
 
-    def hear_answers(self, say: Say) -> None:
+    def learn_answers(self, progress: Progress) -> None:
         """Train the whole student."""
         settings, epochs = self._settings, self._settings.epochs
         optimizer = torch.optim.AdamW(self._student.parameters(), settings.lr, weight_decay=settings.weight_decay)
-        steps = epochs * -(-len(self._x) // settings.batch)
+        steps = epochs * -(-len(self._x) // settings.batch_size)
         # A rise of one step begins where it ends, by whose distance torch divides: it takes two.
         rise = 2 / steps if steps == _RISE else 1 / _RISE
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, steps, pct_start=rise)
         for epoch in range(1, epochs + 1):
             self._student.train()
-            bits = settings.qat_bits if epoch > epochs - settings.qat_epochs else 0
             losses = []
             for x, y in self._batches():
                 taught = self._ask(x)
-                with fake_quantised(self._student, bits):
-                    said = self._student(x)
-                loss = loss_of(said, taught, y, settings.temperature, settings.alpha)
+                loss = loss_of(self._student(x), taught, y, settings.temperature, settings.alpha)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 schedule.step()
                 losses.append(float(loss.detach()))
             self._check(losses)
-            rounded = f", rounded to {bits} bits" if bits else ""
-            say(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}{rounded}")
+            progress(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}")
 
     def _check(self, losses: list[float]) -> None:
         """Raise DataError if an epoch left the student with numbers that are none."""
@@ -153,7 +148,7 @@ class _Lessons:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield an epoch's examples in a new order; a last one alone would be nothing to a batch norm, and is left."""
         settings, order = self._settings, torch.randperm(len(self._x), generator=self._order)
-        for batch in order.split(settings.batch):  # type: ignore[no-untyped-call]
+        for batch in order.split(settings.batch_size):  # type: ignore[no-untyped-call]
             if len(batch) == 1 and len(order) > 1:
                 continue
             x = self._x[batch]
