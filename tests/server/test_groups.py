@@ -10,7 +10,7 @@ from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression.submodels import Slice
 from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
 from fedpress.extensions.mixed_fleet.server import MixedFleet
-from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.extensions.mixed_fleet.settings import GroupSettings, MixedFleetSettings
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 
@@ -30,7 +30,7 @@ class Rows(NodeGroups):
 
 
 def two_sizes(model: dict[str, np.ndarray]) -> list[MixedFleet]:
-    settings = MixedFleetSettings("1,0.5")
+    settings = MixedFleetSettings(groups=(GroupSettings(width=1.0), GroupSettings(width=0.5)))
     return [MixedFleet(settings, Rows(settings, model), lambda name, model: {})]
 
 
