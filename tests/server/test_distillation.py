@@ -222,7 +222,7 @@ def test_noise_of_privacy_is_not_gone_around() -> None:
 
 
 def test_what_the_server_keeps_no_node_has() -> None:
-    work = task(resolve({"distil": True, "proxy-examples": 100, "guard-examples": 50}))
+    work = task(resolve({"distillation.enabled": True, "proxy-examples": 100, "guard-examples": 50}))
     dealt = [tuple(row.flatten().tolist()) for node in range(100) for row in work.examples(node).x]
     assert (len(work.proxy), len(work.guard)) == (100, 50)
     assert len(dealt) + 150 == len(task(resolve({})).data.train)
@@ -232,4 +232,4 @@ def test_what_the_server_keeps_no_node_has() -> None:
 
 def test_more_than_there_is_cannot_be_kept() -> None:
     with pytest.raises(SettingError, match="proxy-examples and guard-examples"):
-        task(resolve({"distil": True, "proxy-examples": 10**6}))
+        task(resolve({"distillation.enabled": True, "proxy-examples": 10**6}))
