@@ -22,38 +22,37 @@ def test_settings_are_read_by_their_names_with_dashes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "line"),
+    ("config", "setting"),
     [
-        ({"optimizer": "adamm"}, "unknown optimizer 'adamm': did you mean 'adam' or 'nadam' or 'adamw'?"),
-        ({"schedule": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'?"),
-        ({"lr": 0.0}, "lr is above 0, got 0.0"),
-        ({"lr": math.nan}, "lr is a finite number, got nan"),
-        ({"lr": "fast"}, "lr is a number, got 'fast'"),
-        ({"lr": True}, "lr is a number, got True"),
-        ({"momentum": 1.0}, "momentum is in [0, 1), got 1.0"),
-        ({"nesterov": 1}, "nesterov is true or false, got 1"),
-        ({"nesterov": True}, "nesterov needs a momentum above 0"),
-        ({"optimizer": "adam", "momentum": 0.9}, "momentum belongs to sgd, got momentum 0.9 with adam"),
-        ({"batch-size": 0}, "batch-size is at least 1, got 0"),
-        ({"batch-size": 2.0}, "batch-size is a whole number, got 2.0"),
-        ({"local-epochs": 0}, "local-epochs is at least 1, got 0"),
-        ({"local-steps": -1}, "local-steps is at least 0, got -1"),
-        ({"warmup-rounds": -1}, "warmup-rounds is at least 0, got -1"),
-        ({"lr-end": 1.5}, "lr-end is in [0, 1], got 1.5"),
-        ({"lr-step": 0}, "lr-step is at least 1, got 0"),
-        ({"lr-decay": 0.0}, "lr-decay is above 0, got 0.0"),
-        ({"l1": -0.1}, "l1 is at least 0, got -0.1"),
-        ({"weight-decay": -0.1}, "weight-decay is at least 0, got -0.1"),
-        ({"clip-norm": -1.0}, "clip-norm is at least 0, got -1.0"),
-        ({"lr": math.inf}, "lr is a finite number, got inf"),
-        ({"clip-norm": math.nan}, "clip-norm is a finite number, got nan"),
-        ({"proximal-mu": -1.0}, "proximal-mu is at least 0, got -1.0"),
+        ({"optimizer": "adamm"}, "optimizer"),
+        ({"schedule": "cosin"}, "schedule"),
+        ({"lr": 0.0}, "lr"),
+        ({"lr": math.nan}, "lr"),
+        ({"lr": math.inf}, "lr"),
+        ({"lr": "fast"}, "lr"),
+        ({"lr": True}, "lr"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"nesterov": 1}, "nesterov"),
+        ({"nesterov": True}, "momentum"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum"),
+        ({"batch-size": 0}, "batch-size"),
+        ({"batch-size": 2.0}, "batch-size"),
+        ({"local-epochs": 0}, "local-epochs"),
+        ({"local-steps": -1}, "local-steps"),
+        ({"warmup-rounds": -1}, "warmup-rounds"),
+        ({"lr-end": 1.5}, "lr-end"),
+        ({"lr-step": 0}, "lr-step"),
+        ({"lr-decay": 0.0}, "lr-decay"),
+        ({"l1": -0.1}, "l1"),
+        ({"weight-decay": -0.1}, "weight-decay"),
+        ({"clip-norm": -1.0}, "clip-norm"),
+        ({"clip-norm": math.nan}, "clip-norm"),
+        ({"proximal-mu": -1.0}, "proximal-mu"),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_it(config: dict[str, Any], line: str) -> None:
-    with pytest.raises(SettingError) as error:
+def test_a_bad_value_is_one_line_that_names_it(config: dict[str, Any], setting: str) -> None:
+    with pytest.raises(SettingError, match=rf"^{setting} must be .*, got .*$"):
         read(TrainingSettings, config)
-    assert str(error.value) == line
 
 
 def test_the_page_on_training_has_every_setting() -> None:

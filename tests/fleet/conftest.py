@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.settings import RunSettings
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 
 SETTINGS = {"rounds": 3, "per-round": 6, "clients": 20, "seed": 3, "local-epochs": 2, "workers": 2}
-SIZES = {"groups": "1:0.5,0.25:0.5"}
+SIZES = {"groups": [{"width": 1.0, "share": 0.5}, {"width": 0.25, "share": 0.5}]}
 STATELESS = {"stateless": True, "shared-initial": False, "up": "lowrank(nmse=0.1) | ans"}
 VARIES = ("seconds", "uplink_message_bytes", "downlink_message_bytes")
 
@@ -33,8 +34,9 @@ class Finished:
             return list(csv.DictReader(file))
 
     def group(self, node: str) -> str:
-        config = self.result["config"]
-        return MixedFleetSettings(config["groups"]).deal(int(node), config["clients"], config["seed"]).name
+        settings = RunSettings.from_config(self.result["config"])
+        groups = settings.extension(MixedFleetSettings)
+        return groups.assign(int(node), settings.clients, settings.run.seed).name
 
 
 @pytest.fixture

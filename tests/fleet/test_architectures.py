@@ -9,12 +9,14 @@ from safetensors.numpy import load_file
 from fedpress.compression.submodels import Slice
 from fedpress.extensions.distillation.distillation import Taught, TeachingRound
 from fedpress.extensions.distillation.group_distillation import teach_groups
-from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.extensions.mixed_fleet.settings import GroupSettings
 from fedpress.server.messaging.node_evaluation import Score
 
+from .conftest import SIZES
+
 WORKLOAD = "fedpress_test_twins:twins"
-BOTH = {"workload": WORKLOAD, "groups": "mlp:0.5,slim:0.5"}
-TEACH = {"distil": True, "proxy-examples": 300, "guard-examples": 200, "distillation.steps": 20}
+BOTH = {"workload": WORKLOAD, "groups": [{"model": "mlp", "share": 0.5}, {"model": "slim", "share": 0.5}]}
+TEACH = {"distillation.enabled": True, "proxy-examples": 300, "guard-examples": 200, "distillation.steps": 20}
 
 
 def teachers(row: dict[str, Any]) -> int:
@@ -33,7 +35,7 @@ def _twins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_architecture_is_a_federation_without_groups(federate) -> None:
-    plain, one = federate("plain"), federate("one", groups="mlp:1")
+    plain, one = federate("plain"), federate("one", groups=[{"model": "mlp", "share": 1.0}])
     assert plain.model == one.model
     assert [{k: v for k, v in row.items() if k != "groups"} for row in one.rows] == plain.rows
 
@@ -48,7 +50,9 @@ def test_each_is_averaged_with_its_like_and_nothing_else(federate) -> None:
         held = load_file(both.folder / f"model-{name}.safetensors")
         assert held["1.weight"].shape == (inner, 64)
         assert both.rows[-1]["groups"][name]["accuracy"] > both.result["initial"]["accuracy"]
-    swapped = federate("swapped", workload=WORKLOAD, groups="mlp:0.5,mlp2:0.5")
+    swapped = federate(
+        "swapped", workload=WORKLOAD, groups=[{"model": "mlp", "share": 0.5}, {"model": "mlp2", "share": 0.5}]
+    )
     assert (swapped.folder / "model-mlp.safetensors").read_bytes() == (
         both.folder / "model-mlp.safetensors"
     ).read_bytes()
@@ -67,7 +71,7 @@ def test_all_teach_each_and_the_bits_are_the_same_again(federate) -> None:
 
 
 def test_all_widths_teach_the_whole(federate) -> None:
-    taught = federate("taught", groups="1:0.5,0.25:0.5", **TEACH)
+    taught = federate("taught", **SIZES, **TEACH)
     assert all(row["distillation"]["teachers"] == teachers(row) for row in taught.rows)
     assert any(row["distilled"] for row in taught.rows)
 
@@ -103,4 +107,4 @@ def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
 
 
 def test_groups_have_the_names_of_their_models() -> None:
-    assert [group.model for group in MixedFleetSettings("cnn:0.5,lenet:0.5").all] == ["cnn", "lenet"]
+    assert [GroupSettings(model=name).name for name in ("cnn", "lenet")] == ["cnn", "lenet"]

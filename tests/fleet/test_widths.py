@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 from fedpress.common.errors import SettingError
 from fedpress.compression.model.narrow import narrow
 from fedpress.server.run.recorder import Recorder
-from fedpress.simulations.run import run, settings
+from fedpress.settings import RunSettings
+from fedpress.simulations.run import run, settings_of
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -17,7 +18,7 @@ from .conftest import SETTINGS, SIZES, STATELESS
 
 
 def test_one_group_of_all_is_a_federation_without_groups(federate) -> None:
-    plain, whole = federate("plain"), federate("whole", groups="1:1")
+    plain, whole = federate("plain"), federate("whole", groups=[{"width": 1.0, "share": 1.0}])
     assert plain.model == whole.model
     assert [{k: v for k, v in row.items() if k != "groups"} for row in whole.rows] == plain.rows
     assert all(row["groups"]["1"]["accuracy"] == row["accuracy"] for row in whole.rows)
@@ -37,8 +38,7 @@ def test_small_devices_send_and_get_less_and_are_sampled_as_all_others_are(feder
     # Each group's model is there, and is one that its devices can run.
     (last,) = mixed.rows[-1:]
     assert last["groups"]["1"]["accuracy"] == last["accuracy"]
-    config = {**mixed.result["config"], "task": "x"}
-    small = narrow(task(config).model(), 0.25)
+    small = narrow(task(RunSettings.from_config(mixed.result["config"])).model(), 0.25)
     held = load_file(mixed.folder / "model-0.25.safetensors")
     assert {name: array.shape for name, array in held.items()} == {
         n: tuple(t.shape) for n, t in small.state_dict().items()
@@ -47,7 +47,7 @@ def test_small_devices_send_and_get_less_and_are_sampled_as_all_others_are(feder
 
 WAYS = [
     SIZES,
-    {"groups": "0.5:0.5,0.25:0.5"},  # nobody has all of it
+    {"groups": [{"width": 0.5, "share": 0.5}, {"width": 0.25, "share": 0.5}]},  # nobody has all of it
     {**SIZES, **STATELESS, "slices": "importance", "reorder": 2},
     {**SIZES, "strategy": "FedAvgM", "strategy.server-momentum": 0.5},
     {**SIZES, "fraction-evaluate": 0.2, "holdout": 0.2, "exclude": "4.bias"},
@@ -72,14 +72,14 @@ def test_bits_are_the_same_for_any_number_of_workers_and_when_a_run_goes_on(
     with pytest.raises(KeyboardInterrupt):
         run(resolve({**SETTINGS, **way, **out}))
     monkeypatch.setattr(Recorder, "__call__", record)
-    run(settings({**out, "resume": True}, None))
+    run(settings_of({**out, "resume": True}))
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == whole.model
 
 
 def test_a_run_goes_on_with_its_own_groups_alone(federate, tmp_path) -> None:
     federate("run", **SIZES)
-    with pytest.raises(SettingError, match=r"has groups '1:0\.5,0\.25:0\.5'"):
-        settings({"out": str(tmp_path / "run"), "resume": True, "groups": "1:1"}, None)
+    with pytest.raises(SettingError, match=r"^groups must be"):
+        settings_of({"out": str(tmp_path / "run"), "resume": True, "groups": [{"width": 1.0, "share": 1.0}]})
 
 
 @pytest.mark.slow

@@ -13,18 +13,17 @@ from fedpress.extensions import EXTENSIONS
 
 from .house import FOLDERS, PROJECT, ROOMS, ROOT, imports, sources
 
-_BELOW = {"common", "compression", "settings", "extensions", "protocol", "flower"}
+_BELOW = {"common", "compression", "protocol", "flower"}
 MAY = {
     "common": {"common"},
     "compression": {"common", "compression"},
-    "settings": {"common", "compression", "settings"},
-    "extensions": {"common", "settings", "extensions"},
+    "settings": {"common", "compression", "settings", "extensions"},
     "protocol": {"common", "compression", "protocol"},
     "flower": _BELOW,
-    "extensions": {*_BELOW, "client", "server", "extensions"},
-    "client": {*_BELOW, "client", "extensions"},
-    "server": {*_BELOW, "server", "extensions"},
-    "simulations": {*_BELOW, "client", "server", "extensions", "simulations"},
+    "extensions": {*_BELOW, "settings", "client", "server", "extensions"},
+    "client": {*_BELOW, "settings", "client", "extensions"},
+    "server": {*_BELOW, "settings", "server", "extensions"},
+    "simulations": {*_BELOW, "settings", "client", "server", "extensions", "simulations"},
 }
 # A distribution's module, where the two have different names.
 MODULES = {
@@ -84,6 +83,19 @@ def test_the_core_knows_no_extension_by_name(folder: str) -> None:
         known = [name for name in imports(path) if name.startswith("fedpress.extensions.")]
         assert {name.count(".") for name in known} <= {2}, f"{path} imports {known}"
         assert not {name.rpartition(".")[2] for name in known} & EXTENSIONS.keys(), f"{path} imports {known}"
+
+
+def test_settings_know_the_registry_of_extensions_alone() -> None:
+    for path in sources("fedpress/settings"):
+        known = {name for name in imports(path) if name.startswith("fedpress.extensions")}
+        assert known <= {"fedpress.extensions", "fedpress.extensions.EXTENSIONS", "fedpress.extensions.load"}, path
+
+
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_the_settings_of_an_extension_are_below_the_rest_of_it(extension: str) -> None:
+    path = ROOT / "fedpress" / "extensions" / extension / "settings.py"
+    packages = {name.split(".")[1] for name in imports(path) if name.startswith("fedpress.")}
+    assert packages <= {"common", "settings"}, path
 
 
 def test_the_two_ends_of_an_extension_do_not_import_each_other() -> None:

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 900.0  # seconds after which what a test waits for is taken for lost; a busy machine is slow
 UPLOAD = 4000  # bytes that only a request with a frame has
 MARK = "FEDPRESS_PROOF_MARK"
-TASKS = "proofapps:task,proofapps:wide"
+TASKS = json.dumps(["proofapps:task", "proofapps:wide"])
 QUICK = ("poll-max=0.5", "backoff-max=4")  # of a client, so that a test does not wait for it
 UP, DOWN, KEY = "ef | topk(0.2) | pack", "topk(0.3) | pack", "uniform(8) | ans"
 SETTINGS: dict[str, Any] = {
@@ -117,7 +117,8 @@ class Federation:
     @property
     def chosen(self) -> dict[str, Any]:
         """What of the run is set here."""
-        return {**SETTINGS, **self.settings}
+        numbers = {"rounds": self.rounds, "per-round": self.nodes, "nodes": self.nodes}
+        return {**numbers, **SETTINGS, **self.settings}
 
     # where things are
 
@@ -202,8 +203,7 @@ class Federation:
         return Running(name, process, log)
 
     def start_server(self, *words: Any, resume: bool = False, more: Mapping[str, str] | None = None) -> Running:
-        given = {"rounds": self.rounds, "per-round": self.nodes, "nodes": self.nodes, **self.chosen}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in given.items()]
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self.chosen.items()]
         config = self.folder / "server.toml"
         config.write_text("\n".join(lines) + "\n")
         safety = ["--insecure"] if self.insecure else ["--keys", self.keys]

@@ -15,6 +15,7 @@ from fedpress.client.mod.node_state import ClientState
 from fedpress.compression import Layout, parse, parse_stateless
 from fedpress.compression.updates import apply
 from fedpress.protocol.messages import frame_name
+from fedpress.server.deploy.settings import resolve
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions
 
@@ -44,8 +45,8 @@ def decode(federation: "Federation", vote: Mapping[str, Any], layout: Layout) ->
 
 def initial(federation: "Federation") -> dict[str, np.ndarray]:
     """The model that the run began with."""
-    settings = federation.chosen
-    task = getattr(proofapps, settings["task"].partition(":")[2])
+    settings = resolve(federation.chosen)
+    task = getattr(proofapps, settings.deployment.task.partition(":")[2])
     return dict(task(settings).initial())
 
 

@@ -34,6 +34,7 @@ from fedpress.client.training.loop import evaluate
 from fedpress.compression.frame import put_head, read_frame, write_frame
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of
+from fedpress.settings import RunSettings
 
 WANTED = "wanted"  # sums of all that training asked for, kept with the node's own state
 MEET = "FEDPRESS_PROOF"
@@ -79,17 +80,18 @@ def _digits(seed: int, width: int) -> Digits:
     return Digits(seed, width)
 
 
-def task(config: Any) -> Digits:
-    return _digits(int(config["seed"]), 128)
+def task(settings: RunSettings) -> Digits:
+    return _digits(settings.run.seed, 128)
 
 
-def wide(config: Any) -> Digits:
+def wide(settings: RunSettings) -> Digits:
     """Return the same with another network: a model of another layout."""
-    return _digits(int(config["seed"]), 96)
+    return _digits(settings.run.seed, 96)
 
 
 def initial(context: Context) -> Any:
-    return pkgutil.resolve_name(str(context.run_config["task"]))(context.run_config).initial()
+    settings = RunSettings.from_config(context.run_config)
+    return pkgutil.resolve_name(settings.deployment.task)(settings).initial()
 
 
 def pause(point: str) -> None:

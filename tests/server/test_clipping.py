@@ -32,7 +32,7 @@ def test_a_longer_update_is_scaled_down_and_keeps_its_direction(make_grid, model
     layout = Layout.of(model)
     free = steps(make_grid, model)
     bound = norm_of(free[0], layout) / 3
-    clipped = steps(make_grid, model, Clipping(ClippingSettings(bound)))
+    clipped = steps(make_grid, model, Clipping(ClippingSettings(norm=bound)))
     assert all(norm_of(step, layout) == pytest.approx(bound, rel=1e-4) for step in clipped)
     for name in ("weight", "bias"):
         np.testing.assert_allclose(clipped[0][name], free[0][name] / 3, atol=1e-6)
@@ -41,12 +41,12 @@ def test_a_longer_update_is_scaled_down_and_keeps_its_direction(make_grid, model
 
 def test_a_shorter_update_stays_as_it_is(make_grid, model) -> None:
     for one, other in zip(
-        steps(make_grid, model), steps(make_grid, model, Clipping(ClippingSettings(1e3))), strict=True
+        steps(make_grid, model), steps(make_grid, model, Clipping(ClippingSettings(norm=1e3))), strict=True
     ):
         np.testing.assert_equal(one, other)
 
 
 def test_there_is_no_bound_by_default_and_none_below_zero() -> None:
-    assert not ClippingSettings().enabled
-    with pytest.raises(SettingError, match="clipping-norm"):
-        ClippingSettings(-1.0)
+    assert not ClippingSettings().active
+    with pytest.raises(SettingError, match="norm"):
+        ClippingSettings(norm=-1.0)

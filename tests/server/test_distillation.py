@@ -77,14 +77,14 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
 
 
 def test_without_anything_to_teach_on_it_is_said_how_to_get_some() -> None:
-    with pytest.raises(SettingError, match=r"needs a proxy.*got 0.*distil-proxy.*folder:PATH.*noise") as caught:
+    with pytest.raises(SettingError, match=r"got 0.*proxy-examples.*folder:PATH.*noise") as caught:
         proxy_of(X[:0], DistillationSettings(), "cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_a_guard_without_targets_is_refused() -> None:
     chosen = DistillationSettings()
-    with pytest.raises(SettingError, match="distil-guard"):
+    with pytest.raises(SettingError, match="guard-examples"):
         EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
     chosen = DistillationSettings(criterion="agreement")
     EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
@@ -222,7 +222,7 @@ def test_noise_of_privacy_is_not_gone_around() -> None:
 
 
 def test_what_the_server_keeps_no_node_has() -> None:
-    work = task(resolve({"distil": True, "proxy-examples": 100, "guard-examples": 50}))
+    work = task(resolve({"distillation.enabled": True, "proxy-examples": 100, "guard-examples": 50}))
     dealt = [tuple(row.flatten().tolist()) for node in range(100) for row in work.examples(node).x]
     assert (len(work.proxy), len(work.guard)) == (100, 50)
     assert len(dealt) + 150 == len(task(resolve({})).data.train)
@@ -231,5 +231,5 @@ def test_what_the_server_keeps_no_node_has() -> None:
 
 
 def test_more_than_there_is_cannot_be_kept() -> None:
-    with pytest.raises(SettingError, match="proxy-examples and guard-examples leave some"):
-        task(resolve({"distil": True, "proxy-examples": 10**6}))
+    with pytest.raises(SettingError, match="proxy-examples and guard-examples"):
+        task(resolve({"distillation.enabled": True, "proxy-examples": 10**6}))

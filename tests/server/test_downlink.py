@@ -114,7 +114,7 @@ def test_a_coarser_catching_up_takes_fewer_bytes_and_ends_further_off(model, tmp
             0,
             versions,
             shared_initial=True,
-            hooks=CatchUp(CatchUpSettings(catch_up)),
+            hooks=CatchUp(CatchUpSettings(factor=catch_up)),
         )
         for number, wanted in enumerate(models[1:], 1):
             held = downlink.version
@@ -138,14 +138,14 @@ def test_a_coarser_catching_up_takes_fewer_bytes_and_ends_further_off(model, tmp
 )
 def test_catching_up_takes_steps_and_something_held(given: dict, why: str) -> None:
     with pytest.raises(SettingError, match=why) as caught:
-        Compressed(some(), extensions=[CatchUp(CatchUpSettings(2.0))], **given)
+        Compressed(some(), extensions=[CatchUp(CatchUpSettings(factor=2.0))], **given)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("factor", [0.0, float("nan")])
 def test_a_step_is_a_positive_number(factor: float) -> None:
-    with pytest.raises(SettingError, match="catch-up"):
-        CatchUpSettings(factor)
+    with pytest.raises(SettingError, match="factor"):
+        CatchUpSettings(factor=factor)
 
 
 def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression.submodels import Slice
 from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
 from fedpress.extensions.mixed_fleet.server import MixedFleet
-from fedpress.extensions.mixed_fleet.settings import MixedFleetSettings
+from fedpress.extensions.mixed_fleet.settings import GroupSettings, MixedFleetSettings
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 
@@ -30,7 +30,7 @@ class Rows(NodeGroups):
 
 
 def two_sizes(model: dict[str, np.ndarray]) -> list[MixedFleet]:
-    settings = MixedFleetSettings("1,0.5")
+    settings = MixedFleetSettings(groups=(GroupSettings(width=1.0), GroupSettings(width=0.5)))
     return [MixedFleet(settings, Rows(settings, model), lambda name, model: {})]
 
 
@@ -115,5 +115,5 @@ def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -
 
 def test_strategies_that_look_at_whole_models_are_refused_before_the_run() -> None:
     extensions = two_sizes({"weight": np.zeros((40, 30), np.float32)})
-    with pytest.raises(SettingError, match="groups are averaged by FedAvg"):
+    with pytest.raises(SettingError, match=r"^strategy must be .*FedMedian"):
         Compressed(FedMedian(), extensions=extensions)

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from flwr.serverapp.strategy import FedAvg
 
+from fedpress.common.settings import read
 from fedpress.compression import Layout, SettingError, parse
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.rate_control.policies import Budget, Fixed, Known, Policy, build_policy
+from fedpress.settings.server import PolicySettings
 
 EF = "ef | lowrank(nmse=0.1) | ans"
 
@@ -19,25 +21,28 @@ def test_what_each_picks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("config", "setting"),
     [
-        ({"policy": "bugdet"}, "did you mean 'budget'"),
-        ({"policy": "budget"}, r"needs policy\.nbytes"),
-        ({"policy": "budget", "policy.nbytes": 0}, "nbytes is at least 1, got 0"),
-        ({"policy": "budget", "policy.bits": 3}, r"takes policy\.nbytes, got policy\.bits"),
-        ({"policy": "budget", "policy.nbytes": "many"}, r"policy\.nbytes"),
-        ({"policy": "budget", "policy.nbytes": 9, "up": "topk(0.1)"}, "has no target to be set"),
-        ({"policy": "fixed", "policy.nbytes": 9}, "takes no arguments"),
+        ({"name": "bugdet"}, "name"),
+        ({"name": "budget"}, "nbytes"),
+        ({"name": "budget", "nbytes": -1}, "nbytes"),
+        ({"name": "budget", "nbytes": "many"}, "nbytes"),
+        ({"name": "fixed", "nbytes": 9}, "nbytes"),
     ],
 )
-def test_wrong_policies_are_refused_in_one_line(config: dict[str, object], message: str) -> None:
-    with pytest.raises(SettingError, match=message):
-        build_policy({"up": EF, **config})  # type: ignore[dict-item]
+def test_wrong_policies_are_refused_in_one_line(config: dict[str, object], setting: str) -> None:
+    with pytest.raises(SettingError, match=f"^{setting} must be .*got"):
+        read(PolicySettings, config)
 
 
-def test_a_policy_is_read_from_a_configuration() -> None:
-    assert build_policy({"up": EF}) == Fixed(EF)
-    assert build_policy({"up": EF, "policy": "budget", "policy.nbytes": 3000}) == Budget(EF, 3000)
+def test_a_budget_needs_a_codec_that_takes_a_target() -> None:
+    with pytest.raises(SettingError, match="has no target to be set"):
+        build_policy(PolicySettings("budget", 9), "topk(0.1)")
+
+
+def test_a_policy_is_built_from_its_settings() -> None:
+    assert build_policy(PolicySettings(), EF) == Fixed(EF)
+    assert build_policy(PolicySettings("budget", 3000), EF) == Budget(EF, 3000)
 
 
 def test_a_federation_keeps_a_budget_and_its_residuals(make_grid, model) -> None:

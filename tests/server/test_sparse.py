@@ -33,12 +33,12 @@ NODES = 5
 UP, DOWN = "ef | topk(0.3) | ans", "topk(0.5) | ans"
 
 
-def gradual(rounds: str = "2:8", every: int = 2, sparsity: float = 0.8) -> list[Sparsity]:
-    return [Sparsity(SparsitySettings("gradual", sparsity, rounds, every))]
+def gradual(first_round: int = 2, last_round: int = 8, every: int = 2) -> list[Sparsity]:
+    return [Sparsity(SparsitySettings(target=0.8, first_round=first_round, last_round=last_round, every=every))]
 
 
 def bias_stays() -> PersonalLayers:
-    return PersonalLayers(PersonalLayersSettings("bias"))
+    return PersonalLayers(PersonalLayersSettings(tensors=("bias",)))
 
 
 def fedavg(share: float = 0.67) -> FedAvg:
@@ -108,7 +108,7 @@ def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
         return True
 
     grid.after = after
-    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, extensions=gradual("1:12", 2), on_round=seen.append)
+    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, extensions=gradual(1, 12, 2), on_round=seen.append)
     strategy.start(grid, model_record(model), num_rounds=25)
     live = Live.of(seen[-1].model, layout)
     always = np.concatenate([live.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
@@ -138,7 +138,7 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
         FedAvg(fraction_train=1.0, fraction_evaluate=0.0),
         up=UP,
         down=DOWN,
-        extensions=gradual("2:6", 1),
+        extensions=gradual(2, 6, 1),
         on_round=seen.append,
     )
     strategy.start(grid, model_record(model), num_rounds=8)
@@ -159,7 +159,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
     arguments = {"FedAvgM": {"server_momentum": 0.9}, "QFedAvg": {"client_learning_rate": 0.1}}.get(name, {})
     inner = getattr(flower, name)(fraction_train=1.0, fraction_evaluate=0.0, **arguments)
     seen = []
-    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual("1:3", 1), on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 3, 1), on_round=seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=6)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[3].model))
     assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
@@ -168,7 +168,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
 def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
     inner = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(1.0), 0.5, 1.0, NODES)
     seen = []
-    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual("1:2", 1), on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 2, 1), on_round=seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=4)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[2].model))
 
@@ -188,37 +188,37 @@ def test_layers_keep_shares_by_their_axes() -> None:
 
 
 def test_the_schedule_ends_where_it_should() -> None:
-    rule = SparsitySettings("gradual", 0.9, "3:11", 4)
-    assert [number for number in range(1, 20) if rule.changes(number)] == [3, 7, 11]
-    shares = [rule.share_dead(number) for number in (2, 3, 7, 11, 30)]
+    rule = SparsitySettings(target=0.9, first_round=3, last_round=11, every=4)
+    assert [number for number in range(1, 20) if rule.prunes_after(number)] == [3, 7, 11]
+    shares = [rule.pruned_share(number) for number in (2, 3, 7, 11, 30)]
     assert shares[0] == 0.0
     assert shares == sorted(shares)
     assert shares[3:] == [0.9, 0.9]
     assert shares[2] - shares[1] > shares[3] - shares[2]  # a cubic: fast at first
-    assert not any(SparsitySettings().changes(number) for number in range(30))
+    assert not any(SparsitySettings().prunes_after(number) for number in range(30))
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "setting"),
     [
-        ({"sparsify": "rigl"}, "sparsify"),
-        ({"sparsity": 1.0}, "sparsity is in"),
-        ({"sparsify_rounds": "9:3"}, "FIRST:LAST"),
-        ({"sparsify_rounds": "0:3"}, "FIRST:LAST"),
-        ({"every": 0}, "sparsity.every"),
+        ({"target": 1.0}, "target"),
+        ({"target": -0.1}, "target"),
+        ({"first_round": 9, "last_round": 3}, "last-round"),
+        ({"first_round": 0}, "first-round"),
+        ({"every": 0}, "every"),
     ],
 )
-def test_settings_that_cannot_be(given: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
+def test_settings_that_cannot_be(given: dict[str, float], setting: str) -> None:
+    with pytest.raises(SettingError, match=f"^{setting} must be"):
         SparsitySettings(**given)
 
 
 def test_a_run_is_long_enough_for_its_sparsity() -> None:
-    gradual = {"sparsify": "gradual", "rounds": 10}
-    with pytest.raises(SettingError, match=r"within the run's rounds, 10, .* got '1:20'"):
-        resolve(gradual)
-    assert resolve({**gradual, "sparsify-rounds": "1:10"})["rounds"] == 10
-    assert resolve({"rounds": 10})["sparsify-rounds"] == "1:20"  # of no meaning in a dense run
+    sparse = {"sparsity.target": 0.8, "rounds": 10}
+    with pytest.raises(SettingError, match="last-round must be at most rounds"):
+        resolve(sparse)
+    assert resolve({**sparse, "last-round": 10}).extension(SparsitySettings).active
+    assert resolve({"rounds": 10}).extension(SparsitySettings).last_round == 20  # of no meaning in a dense run
 
 
 def test_what_does_not_go_together_is_refused() -> None:
@@ -238,7 +238,7 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
             if done.number == stop + 1:
                 raise Stop
 
-        terms = {"up": UP, "down": DOWN, "extensions": [*gradual("1:4", 1), bias_stays()], "seed": 5}
+        terms = {"up": UP, "down": DOWN, "extensions": [*gradual(1, 4, 1), bias_stays()], "seed": 5}
         return Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round)
 
     def saved(grid: DirectGrid) -> DirectGrid:
