@@ -7,17 +7,17 @@ import pytest
 
 from .test_server import Field, site  # noqa: F401  a fixture
 
-DISTIL = ("distil=true", "proxy-examples=200", "guard-examples=100", "distillation.steps=20")
+DISTIL = ("distillation.enabled=true", "proxy-examples=200", "guard-examples=100", "distillation.steps=20")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
-        (*DISTIL, "teacher-weights=classes", "criterion=clients", "task.holdout=0.2"),
-        (*DISTIL, "groups=1,0.25"),
-        ("personal=head", "finetune-epochs=1", "task.holdout=0.2"),
-        ("sparsify=gradual", "sparsify-rounds=1:2"),
+        (*DISTIL, "teacher-weights=classes", "criterion=clients", "holdout=0.2"),
+        (*DISTIL, "groups=[{width=1.0}, {width=0.25}]"),
+        ("tensors=head", "finetune-epochs=1", "holdout=0.2"),
+        ("sparsity.target=0.5", "last-round=2"),
     ],
     ids=["distil", "fleet", "personal", "sparse"],
 )

@@ -26,13 +26,15 @@ from fedpress.server.run.launcher import free_port
 
 PATIENCE = 600.0  # seconds: machines are slow and busy
 CONFIG = """
-[server]
+[deployment]
 task = "fedpress.simulations.workloads:task"
 nodes = 2
+
+[server]
 rounds = {rounds}
 timeout = 600.0
 
-[task]
+[simulation]
 workload = "digits"
 partition = "iid"
 
@@ -183,7 +185,7 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
     site.finish(server)
     result = json.loads((site.out / "result.json").read_bytes())
     assert [row["clients"] for row in result["rounds"]] == [2, 2]
-    assert (result["config"]["workload"], result["config"]["nodes"]) == ("digits", 2)
+    assert (result["config"]["workload"], result["config"]["deployment.nodes"]) == ("digits", 2)
     assert {path.name for path in site.out.iterdir()} >= {
         *("result.json", "model.safetensors", "checkpoint", "clients.csv", "server.log", "superlink.db", "nodes.json"),
     }

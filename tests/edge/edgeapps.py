@@ -47,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
     while len(list(grid.get_node_ids())) < nodes:
         time.sleep(0.2)
     inner = FedAvg(fraction_evaluate=0.0, min_available_nodes=nodes, min_train_nodes=nodes)
-    personal = [PersonalLayers(PersonalLayersSettings("head"))] if context.run_config.get("personal") else []
+    personal = [PersonalLayers(PersonalLayersSettings(tensors=("head",)))] if context.run_config.get("personal") else []
     limits = FederationLimits(min_replies=nodes)
     strategy = Compressed(inner, up=UP, down="none", limits=limits, extensions=personal)
     start = ArrayRecord({"w": Array(np.zeros(2000, np.float32))})

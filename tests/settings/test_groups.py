@@ -35,17 +35,17 @@ def test_nodes_are_dealt_out_by_share_and_seed() -> None:
 @pytest.mark.parametrize(
     ("width", "group"), [("1", "1"), ("0.7", "0.5"), ("0.1", "0.25"), ("", "0.25"), ("0.25", "0.25")]
 )
-def test_a_device_gets_the_widest_that_it_can_run(said: dict[str, object], group: str) -> None:
-    assert fleet("1,0.5,0.25").choose(said).name == group
+def test_a_device_gets_the_widest_that_it_can_run(width: str, group: str) -> None:
+    assert fleet("1,0.5,0.25").choose(width, "").name == group
 
 
 def test_a_device_runs_one_of_the_run_s_models() -> None:
     groups = fleet("cnn,lenet")
-    assert groups.choose({"model": "lenet"}).model == "lenet"
+    assert groups.choose("", "lenet").model == "lenet"
     with pytest.raises(SettingError, match="must be one of cnn, lenet, got mlp"):
-        groups.choose({"model": "mlp"})
+        groups.choose("", "mlp")
     with pytest.raises(SettingError, match="must be a number, got 'half'"):
-        fleet("1,0.5").choose({"width": "half"})
+        fleet("1,0.5").choose("half", "")
 
 
 @pytest.mark.parametrize(

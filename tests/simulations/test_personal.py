@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from fedpress.common.errors import SettingError
-from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.server.run.accuracy_summary import spread
 from fedpress.server.run.recorder import Recorder
 from fedpress.simulations.run import run
@@ -17,7 +16,7 @@ from fedpress.simulations.settings import resolve
 
 SETTINGS = {
     **{"rounds": 3, "clients": 8, "per-round": 4, "alpha": 0.1, "seed": 3, "holdout": 0.3, "local-epochs": 1},
-    **{"personal": "head", "finetune-epochs": 1, "fraction-evaluate": 1.0},
+    **{"tensors": "head", "finetune-epochs": 1, "fraction-evaluate": 1.0},
 }
 
 
@@ -89,7 +88,7 @@ def test_on_both_engines(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]], 
 
 
 def test_a_share_of_the_nodes_may_fine_tune(tmp_path: Path) -> None:
-    more = {"finetune-share": 0.5, "rounds": 1, "fraction-evaluate": 0.0, "personal": ""}
+    more = {"finetune-share": 0.5, "rounds": 1, "fraction-evaluate": 0.0, "tensors": []}
     _, table, said = outcome(tmp_path / "run", **more)
     assert len(table.splitlines()) == 5
     assert said["final"]["nodes"]["after"]["nodes"] == 4
@@ -105,8 +104,7 @@ def test_spread_is_of_nodes() -> None:
 
 
 def test_what_cannot_work_is_refused() -> None:
-    assert PersonalLayersSettings(personal=" head, conv*,").patterns == ("head", "conv*")
-    with pytest.raises(SettingError, match="with finetune-epochs, holdout is above 0"):
+    with pytest.raises(SettingError, match="holdout must be above 0 with finetune-epochs"):
         resolve({"finetune-epochs": 1})
-    with pytest.raises(SettingError, match=r"finetune-share is in \(0, 1\], got 0"):
+    with pytest.raises(SettingError, match="finetune-share must be above 0 and at most 1, got 0.0"):
         resolve({"finetune-share": 0.0})

@@ -161,7 +161,7 @@ def test_nothing_outlives_a_run_that_is_stopped(blow: signal.Signals, tmp_path: 
     assert not home.exists()
 
 
-DISTIL = {"distil": True, "proxy-examples": 200, "guard-examples": 100, "distillation.steps": 20}
+DISTIL = {"distillation.enabled": True, "proxy-examples": 200, "guard-examples": 100, "distillation.steps": 20}
 
 
 @pytest.mark.slow
@@ -171,9 +171,9 @@ DISTIL = {"distil": True, "proxy-examples": 200, "guard-examples": 100, "distill
     [
         {},
         {**DISTIL, "teacher-weights": "classes", "criterion": "clients"},
-        {**DISTIL, "groups": "1:0.5,0.25:0.5"},
-        {"personal": "head", "finetune-epochs": 1},
-        {"sparsify": "gradual", "sparsify-rounds": "1:2"},
+        {**DISTIL, "groups": [{"share": 0.5}, {"width": 0.25, "share": 0.5}]},
+        {"tensors": "head", "finetune-epochs": 1},
+        {"sparsity.target": 0.5, "last-round": 2},
     ],
     ids=["plain", "distil", "fleet", "personal", "sparse"],
 )

@@ -12,7 +12,7 @@ from fedpress.simulations.settings import resolve
 
 SETTINGS = {
     **{"rounds": 5, "clients": 8, "per-round": 4, "seed": 3, "local-epochs": 1},
-    **{"sparsify": "gradual", "sparsity": 0.8, "sparsify-rounds": "1:3", "sparsity.every": 1},
+    **{"sparsity.target": 0.8, "first-round": 1, "last-round": 3, "sparsity.every": 1},
     **{"up": "ef | deadzone(nmse=0.1) | ans", "down": "deadzone(nmse=0.1) | ans"},
 }
 
@@ -34,11 +34,11 @@ def test_a_run_becomes_as_sparse_as_was_asked_for(tmp_path: Path) -> None:
     assert share_dead(load_file(tmp_path / "one" / "model.safetensors")) == shares[-1]
     assert rows[-1]["uplink_bytes"] < 0.6 * rows[0]["uplink_bytes"]
     assert rows[-1]["accuracy"] > 0.7
-    assert outcome(tmp_path / "two", workers=2, personal="head") != one
+    assert outcome(tmp_path / "two", workers=2, tensors="head") != one
     assert outcome(tmp_path / "three", workers=2) == one
 
 
 @pytest.mark.slow
 def test_on_both_engines(tmp_path: Path) -> None:
-    settings = {"personal": "head", "workers": 2}
+    settings = {"tensors": "head", "workers": 2}
     assert outcome(tmp_path / "here", **settings) == outcome(tmp_path / "there", engine="ray", **settings)

@@ -291,7 +291,7 @@ def images(folder: Path, name: str, count: int, side: int = 28) -> None:
     (folder / name).write_bytes(idx(pixels))
 
 
-DISTIL = {"workload": "fashion", "distil": True, "criterion": "agreement", "proxy_examples": 20}
+DISTIL = {"workload": "fashion", "distillation.enabled": True, "criterion": "agreement", "proxy_examples": 20}
 
 
 def test_inputs_to_teach_on_come_from_another_dataset(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:

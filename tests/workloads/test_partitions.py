@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.common.errors import SettingError
-from fedpress.simulations.workloads.partitions import KINDS, draw, from_flower, partition
+from fedpress.simulations.workloads.partitions import PARTITIONS, draw, from_flower, partition
 
 LABELS = np.random.default_rng(0).integers(0, 10, 1500)
 OWNERS = np.repeat(np.arange(6), 250)
@@ -24,7 +24,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
 
 
 @given(
-    kind=st.sampled_from(KINDS),
+    kind=st.sampled_from(PARTITIONS),
     clients=st.integers(1, 40),
     seed=st.integers(0, 2**62),
     alpha=st.sampled_from([0.1, 0.5, 10.0]),
@@ -38,7 +38,7 @@ def test_every_example_has_one_owner_and_nobody_has_none(kind, clients, seed, al
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(LABELS.size))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PARTITIONS)
 def test_the_seed_decides(kind: str) -> None:
     assert same(make(kind, seed=3), make(kind, seed=3))
     assert same(make(kind, seed=3), make(kind, seed=4)) == (kind == "natural")

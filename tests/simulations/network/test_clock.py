@@ -6,8 +6,9 @@ from statistics import median
 import pytest
 
 from fedpress.common.errors import SettingError
+from fedpress.settings.network import DeviceClassSettings
 from fedpress.simulations.network.clock import Pace, Visit, clock, energy, measure, read_visits
-from fedpress.simulations.network.devices import FLEETS, Fleet, find_fleet
+from fedpress.simulations.network.devices import FLEETS, Fleet, find_devices
 from fedpress.simulations.network.links import LINKS, Link
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
@@ -49,24 +50,28 @@ def test_the_pace_is_a_median_of_replies_that_counted() -> None:
 
 
 def test_a_fleet_is_as_slow_and_as_flighty_as_it_says() -> None:
-    fleet = find_fleet("this,slower=5,spread=0.5,stragglers=0.2,straggling=100,dropouts=0.3")
+    fleet = find_devices(
+        DeviceClassSettings(slower=5.0, spread=0.5, stragglers=0.2, straggling=100.0, dropouts=0.3)
+    )
     slowness = [fleet.slowness(str(node), 1) for node in range(2000)]
     assert slowness == [fleet.slowness(str(node), 1) for node in range(2000)]
     stragglers = [times for times in slowness if times > 50]
     assert 0.16 < len(stragglers) / 2000 < 0.24
     assert median(times for times in slowness if times < 50) == pytest.approx(5.0, rel=0.1)
     assert 0.25 < sum(fleet.drops(str(node), 1, 1) for node in range(2000)) / 2000 < 0.35
-    for name in ("that", "this,speed=1", "this,slower=x", "this,slower=0", "this,dropouts=1"):
+    with pytest.raises(SettingError, match="unknown devices 'that'"):
+        find_devices(DeviceClassSettings("that"))
+    for given in ({"devices.speed": 1}, {"slower": "x"}, {"slower": 0.0}, {"dropouts": 1.0}):
         with pytest.raises(SettingError):
-            find_fleet(name)
+            resolve(given)
 
 
 def test_what_is_late_does_not_arrive_and_the_run_goes_on(tmp_path: Path) -> None:
     """One device in three is a straggler that never makes the deadline; nothing else is lost."""
     given = {"rounds": 4, "clients": 9, "per-round": 9, "out": str(tmp_path / "run"), "workers": 2, "up": "ef | ans"}
-    fleet = "this,stragglers=0.4,straggling=1000"
-    pace = {"training-pace": 0.001, "coding-pace": 0.001, "deadline": 2.0, "link": "wifi", "fleet": fleet}
-    slow = {str(n) for n in range(9) if find_fleet(fleet).slowness(str(n), 0) > 1}
+    devices = {"stragglers": 0.4, "straggling": 1000.0}
+    pace = {"training-pace": 0.001, "coding-pace": 0.001, "deadline": 2.0, "link": "wifi", **devices}
+    slow = {str(n) for n in range(9) if find_devices(DeviceClassSettings(**devices)).slowness(str(n), 0) > 1}
     assert 0 < len(slow) < 9
     result = run(resolve({**given, **pace}))
     assert [(row["clients"], row["failures"]) for row in result["rounds"]] == [(9 - len(slow), len(slow))] * 4
@@ -78,13 +83,13 @@ def test_what_is_late_does_not_arrive_and_the_run_goes_on(tmp_path: Path) -> Non
 
 def test_dropouts_leave_and_come_back(tmp_path: Path) -> None:
     given = {"rounds": 6, "clients": 8, "per-round": 8, "out": str(tmp_path / "run"), "workers": 1}
-    result = run(resolve({**given, "fleet": "this,dropouts=0.4"}))
-    fleet = find_fleet("this,dropouts=0.4")
+    result = run(resolve({**given, "dropouts": 0.4}))
+    fleet = find_devices(DeviceClassSettings(dropouts=0.4))
     for row in result["rounds"]:
         left = sum(fleet.drops(str(node), row["round"], 0) for node in range(8))
         assert (row["clients"], row["failures"]) == (8 - left, left)
 
 
 def test_it_is_simulated_in_process_only() -> None:
-    with pytest.raises(SettingError, match="in process"):
+    with pytest.raises(SettingError, match="engine must be inprocess for deadlines and dropouts"):
         resolve({"engine": "ray", "deadline": 3.0})

@@ -12,9 +12,10 @@ from fedpress.simulations.network.clock import Pace, Visit, clock
 from fedpress.simulations.network.deadline import Late
 from fedpress.simulations.network.devices import FLEETS
 from fedpress.simulations.network.links import LINKS
+from fedpress.simulations.settings import resolve
 
 HEAD = "round,node,down_frame,down_message,up_frame,up_message,examples,training_seconds,coding_seconds\n"
-CONFIG = {"link": "nb-iot", "deadline": 1e6, "seed": 0, "training-pace": 0.1, "coding-pace": 0.5}
+SETTINGS = resolve({"link": "nb-iot", "deadline": 1e6, "training-pace": 0.1, "coding-pace": 0.5})
 
 
 def exchanged(number: int) -> tuple[Message, Message]:
@@ -44,13 +45,13 @@ def exchanged(number: int) -> tuple[Message, Message]:
 
 def test_a_run_that_goes_on_goes_on_in_time(tmp_path: Path) -> None:
     traffic, rows = tmp_path / "clients.csv", [HEAD]
-    whole = Late(CONFIG, {7: 0}, traffic)
+    whole = Late(SETTINGS, {7: 0}, traffic)
     for number in (1, 2, 3):
         message, reply = exchanged(number)
         assert whole(message, reply)
         rows.append(f"{number},0,0,{message_nbytes(message)},0,{message_nbytes(reply)},10,0,0\n")
     traffic.write_text("".join(rows))
-    resumed = Late(CONFIG, {7: 0}, traffic)
+    resumed = Late(SETTINGS, {7: 0}, traffic)
     assert resumed(*exchanged(3))
     now = getattr(whole, "_now")  # noqa: B009  seconds of the run at which round 3 begins
     assert now > 5

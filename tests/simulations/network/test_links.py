@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedpress.common.errors import DataError, SettingError
+from fedpress.settings.network import LinkSettings
 from fedpress.simulations.network.links import LINKS, Link, Trace, find_link
+from fedpress.simulations.settings import resolve
 
 PLAIN = Link("plain", down=8000.0, up=4000.0, latency=0.5, source="made up", payload=100, overhead=10)
 
@@ -18,7 +20,7 @@ def test_a_message_takes_what_the_formula_says() -> None:
     assert PLAIN.seconds("down", 1000) == 0.5 + 8 * (1000 + 10 * 10) / 8000
     assert PLAIN.seconds("up", 1001) == 0.5 + 8 * (1001 + 11 * 10) / 4000
     assert PLAIN.seconds("up", 0) == 0.0
-    assert find_link("4g,loss=0.5,payload=100,overhead=0").bits(1000) == 16000
+    assert find_link(LinkSettings("4g", loss=0.5, payload=100, overhead=0)).bits(1000) == 16000
 
 
 def test_what_may_send_one_per_cent_of_the_time_takes_a_hundred_times_as_long() -> None:
@@ -55,7 +57,7 @@ def test_a_message_on_a_trace_ends_when_its_bits_have_passed(rates: list[int], s
 def test_a_constant_trace_is_a_link_of_that_bandwidth(tmp_path: Path) -> None:
     file = tmp_path / "trace.csv"
     file.write_text("seconds,up,down,latency\n0,4000,8000,0.4\n7,4000,8000,0.6\n9,0,0,0.5\n")
-    link = find_link(f"trace:{file}")
+    link = find_link(LinkSettings(f"trace:{file}"))
     for nbytes, start in ((10, 0.0), (1000, 3.3), (100000, 8.9)):
         for way in ("up", "down"):
             plain = 0.5 + link.bits(nbytes) / getattr(PLAIN, way)
@@ -80,28 +82,28 @@ def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path: Path, text: str, s
     file = tmp_path / "trace.csv"
     file.write_text(text)
     with pytest.raises(DataError, match=says) as caught:
-        find_link(f"trace:{file}")
+        find_link(LinkSettings(f"trace:{file}"))
     assert str(file) in str(caught.value)
 
 
 def test_a_wrong_link_gets_one_clear_line(tmp_path: Path) -> None:
-    for name, says in (
-        ("4gg", "'4gg'"),
-        ("4g,speed=3", "'speed'"),
-        ("4g,loss=much", "'much'"),
-        ("4g,loss=1", "loss"),
-        ("wifi,duty=0", "duty"),
-        ("wifi,latency=inf", "finite"),
-        ("trace:there.csv,up=5", "what the trace"),
+    for given, says in (
+        ({"link": "4gg"}, "unknown link '4gg'"),
+        ({"link.speed": 3}, "unknown setting 'link.speed'"),
+        ({"loss": "much"}, "loss must be a number, got 'much'"),
+        ({"loss": 1.0}, "loss must be at least 0 and below 1, got 1"),
+        ({"duty": 0.0}, "duty must be above 0"),
+        ({"latency": math.inf}, "latency must be a finite number"),
+        ({"link": "trace:there.csv", "link.up": 5.0}, "up must be left to the trace"),
     ):
         with pytest.raises(SettingError, match=says):
-            find_link(name)
+            resolve(given)
     with pytest.raises(DataError, match="no trace"):
-        find_link(f"trace:{tmp_path / 'gone.csv'}")
+        find_link(LinkSettings(f"trace:{tmp_path / 'gone.csv'}"))
 
 
 def test_every_link_has_a_source_and_is_found_by_its_name() -> None:
     for name, link in LINKS.items():
-        assert find_link(name) is link
+        assert find_link(LinkSettings(name)) is link
         assert len(link.source) > 20
         assert np.isfinite(link.seconds("up", 10**6))
