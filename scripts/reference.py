@@ -185,8 +185,8 @@ def codecs() -> str:
     for name, entry in STAGES.items():
         kinds.setdefault(entry.make.__module__.split(".")[-2].capitalize(), {})[name] = entry
     text = (
-        "# Codecs\n\nA codec is named by a spec string: stages between `|`, for example `topk(0.01) | uniform(4) | ans`."
-        " A preset is a whole codec. Which one to choose is in [Choose a codec](../how-to/choose-a-codec.md).\n\n"
+        "# Codecs\n\nA codec is named by a spec string: stages between `|`, for example "
+        "`topk(0.01) | uniform(4) | ans`. A preset is a whole codec.\n\n"
     )
     for kind, stages in kinds.items():
         text += f"## {kind}\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in stages.items())
