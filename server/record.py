@@ -34,7 +34,7 @@ _COLUMNS = (
 
 
 class Recorder:
-    """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
+    """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/how-to/simulate.md.
 
     Bytes are those of training; an evaluation by the nodes is counted apart. `judge` says what a group's model reaches,
     given the group's name, where nodes have different models; each then has a file of its own, `model-GROUP`. A run

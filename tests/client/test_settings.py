@@ -57,7 +57,7 @@ def test_a_bad_value_is_one_line_that_names_it(config: dict[str, Any], line: str
 
 
 def test_the_page_on_training_has_every_setting() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "training.md").read_text(encoding="utf-8")
     missing = [key_of(field.name) for field in fields(Training) if f"`{key_of(field.name)}`" not in page]
     assert missing == []
 

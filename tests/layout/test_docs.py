@@ -29,7 +29,7 @@ from fedpress.simulations.settings import ENGINES, resolve
 from .house import PROJECT, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SIMULATE = (ROOT / "docs" / "simulate.md").read_text(encoding="utf-8")
+SIMULATE = (ROOT / "docs" / "how-to" / "simulate.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
