@@ -81,7 +81,7 @@ def _command(path: str, command: click.Command) -> str:
             "Options" if isinstance(parameter, click.Option) else "Arguments"
         )
         panels.setdefault(panel, []).append(_parameter(parameter))
-    tables = "".join(f"**{title}**\n\n" + _table(("", "", ""), rows) for title, rows in panels.items())
+    tables = "".join(f"**{title}**\n\n" + _table(("name", "type", "meaning"), rows) for title, rows in panels.items())
     return f"## {path}\n\n    {usage}\n\n{help_text}\n\n{tables}"
 
 
@@ -122,9 +122,10 @@ def settings() -> str:
     text = "# Settings\n\nA setting is a key of a TOML file, or is given as `--set KEY=VALUE`.\n\n"
     for title, sections in FILES.items():
         text += f"## {title}\n\n"
+        unset = "the workload's" if sections is SIMULATION else "required"
         for name, cls in sections.items():
             rows = (
-                (f"`{s.key}`", s.kind, "required" if s.default is None else _code(s.default), s.help)
+                (f"`{s.key}`", s.kind, unset if s.default is None else _code(s.default), s.help)
                 for s in settings_of(cls)
             )
             text += f"### `[{name}]`\n\n" + _table(("setting", "type", "default", "meaning"), rows)
