@@ -1,8 +1,6 @@
 """How a node trains: settings are read and checked, schedules are torch's own."""
 
 import math
-from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from hypothesis import strategies as st
 from fedpress.client.training.schedules import learning_rate
 from fedpress.client.training.settings import SCHEDULES, Training
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import key_of, read
+from fedpress.common.settings import read
 
 
 def test_settings_are_read_by_their_names_with_dashes() -> None:
@@ -54,12 +52,6 @@ def test_a_bad_value_is_one_line_that_names_it(config: dict[str, Any], line: str
     with pytest.raises(SettingError) as error:
         read(Training, config)
     assert str(error.value) == line
-
-
-def test_the_page_on_training_has_every_setting() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "training.md").read_text(encoding="utf-8")
-    missing = [key_of(field.name) for field in fields(Training) if f"`{key_of(field.name)}`" not in page]
-    assert missing == []
 
 
 TORCHS = {

@@ -232,7 +232,7 @@ def page_s_transform(block: list[np.float32]) -> list[np.float32]:
 
 @pytest.mark.parametrize("spec", ["hadamard", "drive", "eden(3)"])
 def test_values_are_those_of_the_page(spec: str) -> None:
-    """docs/explanation/frame.md written out: tensors of 116 and 7 values are blocks of 64, 32 and 16, and 4 and 7 in no block."""
+    """The rotation of docs/explanation/frame.md: 116 and 7 values are blocks of 64, 32 and 16, and 4 and 7 in none."""
     values = heavy(123)
     stage, layout = only(spec), Layout.of({"a": values[:116], "b": values[116:]})
     streams = stage.encode({"values": values}, layout, derive(0))

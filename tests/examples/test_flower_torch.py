@@ -50,6 +50,11 @@ def test_two_lines_are_enough(tmp_path: Path) -> None:
     assert down > 1
 
 
+def test_the_tutorial_shows_the_task_as_it_is() -> None:
+    text = (ROOT / "docs" / "tutorial" / "flower-app.md").read_text(encoding="utf-8")
+    assert (EXAMPLE / "digits" / "task.py").read_text(encoding="utf-8") in text
+
+
 def test_the_documentation_shows_the_example_as_it_is() -> None:
     text = (ROOT / "docs" / "how-to" / "flower-app.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -1,0 +1,286 @@
+"""Write the pages of docs/reference from the code, each time the site is built: a hook of mkdocs."""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from importlib import import_module
+from typing import Any, get_type_hints
+
+import click
+import typer
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from fedpress.cli.main import app
+from fedpress.client.edge.settings import SECTIONS as DEVICE
+from fedpress.compression.errors import FedpressError
+from fedpress.compression.presets import PRESETS
+from fedpress.compression.registry import STAGES, WRAPPERS
+from fedpress.compression.settings import KINDS, Value, key_of
+from fedpress.server.deploy.settings import Deployed
+from fedpress.server.strategies import PREFIX, arguments_of, names
+from fedpress.simulations.network.fleet import FLEETS, Fleet
+from fedpress.simulations.network.links import LINKS
+from fedpress.simulations.settings import SECTIONS as SIMULATION
+from fedpress.simulations.workloads import WORKLOADS
+
+PACKAGES = ("fedpress", "fedpress.compression", "fedpress.client", "fedpress.server", "fedpress.simulations")
+FILES: Mapping[str, Mapping[str, type]] = {
+    "A run (`fedpress simulate --config FILE`)": SIMULATION,
+    "A deployed server (`fedpress server --config FILE`), in addition": {"server": Deployed},
+    "A device (`fedpress client --config FILE`)": DEVICE,
+}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages to those that were found under docs."""
+    for path, text in pages().items():
+        files.append(File.generated(config, f"reference/{path}", content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Return each generated page as Markdown, by its path below `reference`."""
+    python = {f"python/{package.rpartition('.')[2]}.md": text for package, text in python_pages().items()}
+    return {
+        "command-line.md": command_line(),
+        "settings.md": settings(),
+        "codecs.md": codecs(),
+        "errors.md": errors(),
+        **python,
+    }
+
+
+# The command line
+
+
+def command_line() -> str:
+    """Return the page of the commands, with every argument and option."""
+    intro = (
+        "Every command ends with 0 on success, 2 after a wrong call and 1 after a failure, with one line on standard "
+        "error that gives the reason. `--debug` adds the traceback.\n\n"
+    )
+    return "# Command line\n\n" + intro + "".join(_command(*item) for item in _leaves(typer.main.get_command(app)))
+
+
+def _leaves(command: click.Command, path: str = "fedpress") -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            yield from _leaves(child, f"{path} {name}")
+    else:
+        yield path, command
+
+
+def _command(path: str, command: click.Command) -> str:
+    usage = " ".join((path, *command.collect_usage_pieces(click.Context(command, info_name=path))))
+    help_text = re.sub(r"^Example: `(.*?)`", r"```sh\n\1\n```", inspect.cleandoc(command.help or ""), flags=re.M | re.S)
+    panels: dict[str, list[tuple[str, ...]]] = {}
+    for parameter in command.params:
+        panel = getattr(parameter, "rich_help_panel", None) or (
+            "Options" if isinstance(parameter, click.Option) else "Arguments"
+        )
+        panels.setdefault(panel, []).append(_parameter(parameter))
+    tables = "".join(f"**{title}**\n\n" + _table(("name", "type", "meaning"), rows) for title, rows in panels.items())
+    return f"## {path}\n\n    {usage}\n\n{help_text}\n\n{tables}"
+
+
+def _parameter(parameter: click.Parameter) -> tuple[str, str, str]:
+    is_option = isinstance(parameter, click.Option)
+    spelled = ", ".join(parameter.opts) if is_option else str(parameter.name).upper()
+    kind = "" if is_option and parameter.is_flag else parameter.metavar or parameter.type.name
+    text = str(getattr(parameter, "help", "") or "")
+    if type(parameter.default) in (str, int, float) and parameter.default != "":
+        text += f" Default: `{parameter.default}`."
+    return f"`{spelled}`", kind.lower(), text
+
+
+# Settings
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of a table of settings; `default` is None where there is none."""
+
+    key: str
+    kind: str
+    default: Value | None
+    help: str
+
+
+def settings_of(cls: type) -> Iterator[Setting]:
+    """Yield the settings that the dataclass `cls` declares; their help is the comment behind each field."""
+    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
+    kinds = get_type_hints(cls)
+    for field in fields(cls):
+        default = None if field.default is MISSING else field.default
+        yield Setting(key_of(field.name), KINDS[kinds[field.name]], default, comments[field.name])
+
+
+def settings() -> str:
+    """Return the page of all settings, and of what the workloads and strategies set and take."""
+    text = "# Settings\n\nA setting is a key of a TOML file, or is given as `--set KEY=VALUE`.\n\n"
+    for title, sections in FILES.items():
+        text += f"## {title}\n\n"
+        unset = "the workload's" if sections is SIMULATION else "required"
+        for name, cls in sections.items():
+            rows = (
+                (f"`{s.key}`", s.kind, unset if s.default is None else _code(s.default), s.help)
+                for s in settings_of(cls)
+            )
+            text += f"### `[{name}]`\n\n" + _table(("setting", "type", "default", "meaning"), rows)
+    return text + _workloads() + _strategies() + _links() + _fleets()
+
+
+def _workloads() -> str:
+    rows = (
+        (f"`{name}`", ", ".join(map(_code, workload.models)), ", ".join(map(_pair, workload.defaults.items())))
+        for name, workload in WORKLOADS.items()
+    )
+    return "## Workloads\n\n" + _table(("`workload`", "models, the default first", "defaults of its own"), rows)
+
+
+def _strategies() -> str:
+    rows = (
+        (
+            f"`{name}`",
+            ", ".join(
+                f"`{PREFIX}{key}`, required" if default is None else _pair((PREFIX + key, default))
+                for key, (_, default) in arguments_of(name).items()
+            ),
+        )
+        for name in names()
+    )
+    return "## Strategies\n\n" + _table(("`strategy`", "arguments, with their defaults"), rows)
+
+
+def _links() -> str:
+    rows = (
+        (
+            f"`{link.name}`",
+            *(f"{rate / 1e3:g}" for rate in (link.down, link.up)),
+            f"{1e3 * link.latency:g}",
+            f"{link.payload} + {link.overhead}",
+            f"{100 * link.duty:g} %",
+            " / ".join(f"{1e6 * link.joules(way, 10**6) / 1e6:.3g}" for way in ("down", "up")) if link.power else "",
+            f"{link.source}{f'; energy: {link.power.source}' if link.power else ''}",
+        )
+        for link in LINKS.values()
+    )
+    head = ("`--link`", "kbit/s down", "up", "ms one way", "bytes a packet", "duty", "J a MB, down / up", "source")
+    return "## Links\n\n" + _table(head, rows)
+
+
+def _fleets() -> str:
+    columns = [field.name for field in fields(Fleet) if field.name != "name"]
+    rows = ((f"`{fleet.name}`", *(f"{getattr(fleet, name):g}" for name in columns)) for fleet in FLEETS.values())
+    return "## Fleets\n\n" + _table(("`--fleet`", *(f"`{name}`" for name in columns)), rows)
+
+
+# Codecs
+
+
+def codecs() -> str:
+    """Return the page of the codecs: the stages by kind, the wrappers and the presets."""
+    kinds: dict[str, dict[str, Any]] = {}
+    for name, entry in STAGES.items():
+        kinds.setdefault(entry.make.__module__.split(".")[-2].capitalize(), {})[name] = entry
+    text = (
+        "# Codecs\n\nA codec is named by a spec string: stages between `|`, for example "
+        "`topk(0.01) | uniform(4) | ans`. A preset is a whole codec.\n\n"
+    )
+    for kind, stages in kinds.items():
+        text += f"## {kind}\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in stages.items())
+    text += "## Wrappers\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in WRAPPERS.items())
+    rows = (
+        (f"`{_call(name, inspect.signature(e.expand).parameters)}`", _summary(e.expand), _examples(e.examples))
+        for name, e in PRESETS.items()
+    )
+    return text + "## Presets\n\n" + _table(("preset", "method", "examples"), rows)
+
+
+def _stage(name: str, cls: type, examples: tuple[str, ...]) -> str:
+    kinds = get_type_hints(cls)
+    arguments = [field for field in fields(cls) if field.name != "inner"]
+    rows = (
+        (
+            f"`{field.name}`",
+            getattr(kinds[field.name], "__name__", str(kinds[field.name])),
+            "required" if field.default is MISSING else f"`{field.default!r}`",
+        )
+        for field in arguments
+    )
+    paper = _summary(import_module(cls.__module__))
+    table = _table(("argument", "type", "default"), rows) if arguments else ""
+    return f"### `{name}`\n\n{_summary(cls)}\n\n{paper}\n\n{table}Examples: {_examples(examples)}\n\n"
+
+
+def _call(name: str, arguments: Iterable[str]) -> str:
+    return f"{name}({', '.join(arguments)})"
+
+
+def _examples(specs: tuple[str, ...]) -> str:
+    return ", ".join(f"`{spec}`" for spec in specs)
+
+
+# Errors
+
+
+def errors() -> str:
+    """Return the page of the exceptions, as the tree that they are."""
+    return (
+        "# Errors\n\nEverything that fedpress raises on purpose is one tree. On the command line a `SettingError` ends "
+        "with exit code 2, every other one with 1.\n\n" + _tree(FedpressError, 0)
+    )
+
+
+def _tree(cls: type[Exception], depth: int) -> str:
+    children = (child for child in cls.__subclasses__() if child.__module__ == cls.__module__)
+    line = f"{'    ' * depth}- **`{cls.__name__}`**: {_summary(cls)}\n"
+    return line + "".join(_tree(child, depth + 1) for child in children)
+
+
+# Python
+
+
+def python_pages() -> dict[str, str]:
+    """Return a page for each public package, with all that its `__all__` names and no earlier page describes."""
+    seen: set[int] = set()
+    found = {}
+    for package in PACKAGES:
+        module = import_module(package)
+        text = f"# `{package}`\n\n{inspect.getdoc(module) or ''}\n\n"
+        for name in module.__all__:
+            value = getattr(module, name)
+            if name.startswith("__") or id(value) in seen:
+                continue
+            seen.add(id(value))
+            text += f"::: {package}.{name}\n\n"
+        found[package] = text
+    return found
+
+
+# Markdown
+
+
+def _summary(documented: object) -> str:
+    """Return the first paragraph of a docstring, with its addresses as links."""
+    first = (inspect.getdoc(documented) or "").partition("\n\n")[0]
+    return re.sub(r"(https?://[^\s,;:)]*[^\s,;:).])", r"<\1>", " ".join(first.split()))
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines) + "\n\n"
+
+
+def _pair(item: tuple[str, Value]) -> str:
+    return f"`{item[0]} = {_toml(item[1])}`"
+
+
+def _code(value: Value) -> str:
+    return f"`{_toml(value)}`"
+
+
+def _toml(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
