@@ -3,9 +3,10 @@
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
-from typing import Any, get_type_hints
+from inspect import get_annotations
+from typing import Any, get_args, get_type_hints
 
 import click
 import typer
@@ -14,18 +15,32 @@ from mkdocs.structure.files import File, Files
 
 from fedpress.cli.main import app
 from fedpress.client.edge.settings import SECTIONS as DEVICE
-from fedpress.compression.errors import FedpressError
+from fedpress.client.mod.extension import ClientExtension
+from fedpress.common.errors import FedpressError
+from fedpress.common.settings import KINDS, Value, key_of
 from fedpress.compression.presets import PRESETS
 from fedpress.compression.registry import STAGES, WRAPPERS
-from fedpress.compression.settings import KINDS, Value, key_of
+from fedpress.extensions import EXTENSIONS, load, settings_class
+from fedpress.protocol.messages import ProtocolMessage
+from fedpress.server.aggregation.client_update import FederationLimits
+from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.deploy.settings import Deployed
-from fedpress.server.strategies import PREFIX, arguments_of, names
-from fedpress.simulations.network.fleet import FLEETS, Fleet
+from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.extension import Extension, FinalContext, Property, RoundContext
+from fedpress.server.messaging.extension_messages import RequestContext
+from fedpress.server.messaging.ledger import Ledger
+from fedpress.server.rate_control.policies import Budget
+from fedpress.server.strategy.flower_strategies import PREFIX, arguments_of, names
+from fedpress.simulations.network.devices import FLEETS, Fleet
 from fedpress.simulations.network.links import LINKS
 from fedpress.simulations.settings import SECTIONS as SIMULATION
 from fedpress.simulations.workloads import WORKLOADS
 
 PACKAGES = ("fedpress", "fedpress.compression", "fedpress.client", "fedpress.server", "fedpress.simulations")
+ARGUMENTS: Mapping[str, tuple[type, ...]] = {  # what the public names of a package are given and return
+    "fedpress.server": (FederationLimits, CheckpointSettings, Budget, Ledger),
+}
+INTERFACES = (Extension, RequestContext, RoundContext, DeltaContext, FinalContext, Property, ClientExtension)
 FILES: Mapping[str, Mapping[str, type]] = {
     "A run (`fedpress simulate --config FILE`)": SIMULATION,
     "A deployed server (`fedpress server --config FILE`), in addition": {"server": Deployed},
@@ -42,13 +57,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def pages() -> dict[str, str]:
     """Return each generated page as Markdown, by its path below `reference`."""
-    python = {f"python/{package.rpartition('.')[2]}.md": text for package, text in python_pages().items()}
+    python = {**python_pages(), "fedpress.extensions": extensions(), "fedpress.protocol": protocol()}
     return {
         "command-line.md": command_line(),
         "settings.md": settings(),
         "codecs.md": codecs(),
         "errors.md": errors(),
-        **python,
+        **{f"python/{package.rpartition('.')[2]}.md": text for package, text in python.items()},
     }
 
 
@@ -110,7 +125,7 @@ class Setting:
 
 def settings_of(cls: type) -> Iterator[Setting]:
     """Yield the settings that the dataclass `cls` declares; their help is the comment behind each field."""
-    comments = dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
+    comments = _comments(cls)
     kinds = get_type_hints(cls)
     for field in fields(cls):
         default = None if field.default is MISSING else field.default
@@ -249,18 +264,67 @@ def python_pages() -> dict[str, str]:
     found = {}
     for package in PACKAGES:
         module = import_module(package)
-        text = f"# `{package}`\n\n{inspect.getdoc(module) or ''}\n\n"
+        text = f"# `{package}`\n\n{_prose(module)}\n\n"
         for name in module.__all__:
             value = getattr(module, name)
             if name.startswith("__") or id(value) in seen:
                 continue
             seen.add(id(value))
             text += f"::: {package}.{name}\n\n"
-        found[package] = text
+        found[package] = text + "".join(map(_class, ARGUMENTS.get(package, ())))
     return found
 
 
+def extensions() -> str:
+    """Return the page of the extensions: those that there are, then the interfaces that one implements."""
+    text = f"# `fedpress.extensions`\n\n{_prose(import_module('fedpress.extensions'))}\n\n"
+    for name in EXTENSIONS:
+        cls = get_type_hints(load(name, "server").build)["return"]
+        text += f"{_class(cls)}The settings, `{settings_class(name).__module__}.{settings_class(name).__name__}`:\n\n"
+        text += _table(("field", "default", "meaning"), map(_setting, settings_of(settings_class(name))))
+    return text + "".join(map(_class, INTERFACES))
+
+
+def _setting(setting: Setting) -> tuple[str, str, str]:
+    default = "required" if setting.default is None else f"`{setting.default!r}`"
+    return f"`{setting.key.replace('-', '_')}`", default, setting.help
+
+
+def protocol() -> str:
+    """Return the page of the messages, with their fields."""
+    text = f"# `fedpress.protocol`\n\n{_prose(import_module('fedpress.protocol'))}\n\n"
+    for cls in ProtocolMessage.__subclasses__():
+        text += f"## `{cls.__name__}`\n\n{_prose(cls)}\n\n{_fields(cls)}"
+    return text
+
+
+def _class(cls: type) -> str:
+    """Return what describes a class, and the meaning of its fields if it is a dataclass that comments them."""
+    return f"::: {cls.__module__}.{cls.__name__}\n\n" + (_fields(cls) if is_dataclass(cls) else "")
+
+
+def _fields(cls: type) -> str:
+    comments = _comments(cls)
+    types = get_annotations(cls)
+    rows = ((f"`{name}`", f"`{_type_name(types[name])}`", text) for name, text in comments.items())
+    return _table(("field", "type", "meaning"), rows) if comments else ""
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind).replace("typing.", "")
+
+
+def _comments(cls: type) -> dict[str, str]:
+    """Return the comment behind each field of a dataclass, by name."""
+    return dict(re.findall(r"^    (\w+): .*?  # (.*)$", inspect.getsource(cls), re.MULTILINE))
+
+
 # Markdown
+
+
+def _prose(documented: object) -> str:
+    """Return a whole docstring; an aligned listing in it stays as it is."""
+    return inspect.getdoc(documented) or ""
 
 
 def _summary(documented: object) -> str:
