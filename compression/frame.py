@@ -1,4 +1,4 @@
-"""The wire frame: self-describing, versioned, checksummed. docs/frame.md is its specification."""
+"""The wire frame: self-describing, versioned, checksummed. docs/explanation/frame.md is its specification."""
 
 import zlib
 from collections.abc import Mapping

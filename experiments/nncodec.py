@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure codecs and NNCodec, https://github.com/fraunhoferhhi/nncodec, an ISO/IEC 15938-17 coder, on recorded updates.
 
-    python experiments/nncodec.py PYTHON --updates updates > docs/codec.json
+    python experiments/nncodec.py PYTHON --updates updates > docs/results/data/codec.json
 
 PYTHON is the interpreter of an environment that has NNCodec (`pip install nncodec==2.1.3`). Its quality is set by
 a quantisation parameter and by lambda_scale, how much a bit weighs in its decisions: its public function leaves that at

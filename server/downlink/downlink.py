@@ -3,7 +3,8 @@
 Borrowed from video coding, but every node has a base of its own: a node that was away for ten rounds gets one delta
 over all ten, coded against the very model that it was left with, which the server keeps. In theory that takes fewer
 bytes than the ten deltas one by one (successive refinement: Equitz and Cover 1991,
-https://doi.org/10.1109/18.75242, has no loss only where every step is wanted); docs/recipes.md has what it takes.
+https://doi.org/10.1109/18.75242, has no loss only where every step is wanted); docs/results/recipes.md has
+the bytes.
 """
 
 from collections.abc import Callable, Mapping

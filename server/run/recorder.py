@@ -29,7 +29,7 @@ _COLUMNS = (
 
 
 class Recorder:
-    """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/simulate.md.
+    """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/how-to/simulate.md.
 
     Bytes are those of training; an evaluation by the nodes is counted apart. Where groups of nodes have different
     models, each has a file, `model-GROUP`. A run that begins with a smaller model gets a copy of its plan.json, and so

@@ -1,4 +1,7 @@
-"""The simulated clock: measured bytes and modelled compute become seconds and joules. docs/links.md has the model."""
+"""The simulated clock: measured bytes and modelled compute become seconds and joules.
+
+docs/explanation/links.md has the model.
+"""
 
 import csv
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,7 @@
-"""Links by name, each with its source: what bytes cost in seconds and joules. docs/links.md has the model."""
+"""Links by name, each with its source: what bytes cost in seconds and joules.
+
+docs/explanation/links.md has the model.
+"""
 
 import csv
 import math

@@ -39,7 +39,7 @@ def find(name: str) -> Workload:
         raise SettingError(f"workload {name!r} is a class: name an object of it")
     missing = [part for part in ("models", "defaults", "load") if not hasattr(found, part)]
     if missing:
-        raise SettingError(f"workload {name!r} lacks {', '.join(missing)}: see docs/workloads.md")
+        raise SettingError(f"workload {name!r} lacks {', '.join(missing)}: see docs/how-to/workloads.md")
     return found
 
 

@@ -51,7 +51,7 @@ class Data:
 
 
 class Workload(Protocol):
-    """A dataset and the models that suit it; docs/workloads.md says how to bring your own."""
+    """A dataset and the models that suit it; docs/how-to/workloads.md says how to bring your own."""
 
     @property
     def models(self) -> Mapping[str, Callable[[float], nn.Module]]:

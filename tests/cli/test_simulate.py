@@ -46,7 +46,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def check_schema(result: dict[str, Any]) -> None:
-    """It is what docs/simulate.md says of result.json."""
+    """It is what docs/how-to/simulate.md says of result.json."""
     kinds = {
         "schema": int,
         "config": dict,

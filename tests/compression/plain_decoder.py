@@ -1,4 +1,4 @@
-"""A second decoder of frames, written from docs/frame.md alone: plain numpy and the standard library, and zstandard."""
+"""A second decoder of frames, written from docs/explanation/frame.md alone, with numpy and zstandard."""
 
 import ast
 import hashlib

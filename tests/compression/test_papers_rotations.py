@@ -223,7 +223,7 @@ def test_any_update_decodes_to_finite_values(spec: str, name: str) -> None:
 
 
 def page_s_transform(block: list[np.float32]) -> list[np.float32]:
-    """H of docs/frame.md, number by number."""
+    """H of docs/explanation/frame.md, number by number."""
     for _ in range(len(block).bit_length() - 1):
         pairs = list(zip(block[::2], block[1::2], strict=True))
         block = [a + b for a, b in pairs] + [a - b for a, b in pairs]
@@ -232,7 +232,7 @@ def page_s_transform(block: list[np.float32]) -> list[np.float32]:
 
 @pytest.mark.parametrize("spec", ["hadamard", "drive", "eden(3)"])
 def test_values_are_those_of_the_page(spec: str) -> None:
-    """docs/frame.md written out: tensors of 116 and 7 values are blocks of 64, 32 and 16, and 4 and 7 in no block."""
+    """The rotation of docs/explanation/frame.md: 116 and 7 values are blocks of 64, 32 and 16, and 4 and 7 in none."""
     values = heavy(123)
     stage, layout = only(spec), Layout.of({"a": values[:116], "b": values[116:]})
     streams = stage.encode({"values": values}, layout, derive(0))

@@ -1,4 +1,4 @@
-"""docs/frame.md is complete: a decoder written from it alone gives the same bits as ours."""
+"""docs/explanation/frame.md is complete: a decoder written from it alone gives the same bits as ours."""
 
 import importlib.util
 from pathlib import Path

@@ -26,7 +26,7 @@ def resolve(file: Path | None = None, **given: Any) -> RunSettings:
 
 
 def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "server.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "server.md").read_text()
     (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "server.toml").write_text(text)
     settings = resolve(tmp_path / "server.toml", rounds=5)

@@ -50,8 +50,13 @@ def test_two_lines_are_enough(tmp_path: Path) -> None:
     assert down > 1
 
 
+def test_the_tutorial_shows_the_task_as_it_is() -> None:
+    text = (ROOT / "docs" / "tutorial" / "flower-app.md").read_text(encoding="utf-8")
+    assert (EXAMPLE / "digits" / "task.py").read_text(encoding="utf-8") in text
+
+
 def test_the_documentation_shows_the_example_as_it_is() -> None:
-    text = (ROOT / "docs" / "flower.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "flower-app.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     files = "".join(path.read_text(encoding="utf-8") for path in sorted(EXAMPLE.rglob("*.py")))
     assert len(blocks) >= 2

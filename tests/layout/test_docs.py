@@ -30,8 +30,11 @@ from fedpress.simulations.settings import resolve
 from .house import PROJECT, ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SIMULATE = (ROOT / "docs" / "simulate.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SIMULATE = (ROOT / "docs" / "how-to" / "simulate.md").read_text(encoding="utf-8")
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
 class Seen(Exception):
@@ -51,15 +54,33 @@ def commands() -> list[str]:
     return [command for command in dict.fromkeys(found) if not re.search(r"\b[A-Z]{3,}\b|--help", command)]
 
 
-def test_the_tables_of_settings_are_those_of_the_code() -> None:
-    script = runpy.run_path(str(ROOT / "scripts" / "tables"))
-    for page, tables in script["tables"]().items():
-        text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-        written = text.split(script["BEGIN"])[1].split(script["END"])[0]
-        assert written == "\n" + tables, "run scripts/tables"
-    written = script["tables"]()["simulate.md"]
+@pytest.fixture(scope="module")
+def reference() -> dict[str, str]:
+    """The generated pages."""
+    pytest.importorskip("mkdocs")
+    pages: dict[str, str] = runpy.run_path(str(ROOT / "scripts" / "reference.py"))["pages"]()
+    return pages
+
+
+def test_the_reference_has_every_setting_codec_and_name(reference: dict[str, str]) -> None:
     for choice in (*OPTIMIZERS, *SCHEDULES, *PARTITIONS, *ENGINES):
-        assert re.search(rf"\b{choice}\b", written), choice
+        assert re.search(rf"\b{choice}\b", reference["settings.md"]), choice
+    for name in fedpress.codecs():
+        assert re.search(rf"^(?:### `{name}`|\| `{name}\()", reference["codecs.md"], re.MULTILINE), name
+    for package in (fedpress, fedpress.client, fedpress.server, fedpress.simulations):
+        for name in package.__all__:
+            written = f"::: fedpress(?:\\.\\w+)?\\.{name}\n"
+            assert name.startswith("__") or any(re.search(written, page) for page in reference.values()), name
+
+
+def test_the_bundle_s_configuration_is_that_of_the_default_run() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "bundle-config"))
+    assert script["bundle"]() in (ROOT / "pyproject.toml").read_text(encoding="utf-8"), "run scripts/bundle-config"
+
+
+def test_the_reference_has_every_command(reference: dict[str, str]) -> None:
+    for name in ("simulate", "compare", "server", "client", "doctor", "keys issue", "bench codec"):
+        assert f"## fedpress {name}\n" in reference["command-line.md"]
 
 
 @pytest.mark.parametrize("script", ["codec-page", "edge-page", "export-page"])
@@ -128,18 +149,18 @@ def test_the_readme_s_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(names["strategy"], fedpress.server.Compressed)
 
 
-def test_every_codec_is_described() -> None:
-    codecs, frame = ((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("codecs", "frame"))
-    for name in fedpress.codecs():
-        assert re.search(rf"^\|.*`{name}\b", codecs, re.MULTILINE), name
+def test_the_specification_of_the_frame_has_every_stage() -> None:
+    frame = (ROOT / "docs" / "explanation" / "frame.md").read_text(encoding="utf-8")
     for name in (*STAGES, *WRAPPERS):
         assert re.search(rf"`{name}\b", frame), name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
-    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    generated = ROOT / "docs" / "reference"  # the build of the site checks these
+    targets = [(page.parent / link).resolve() for link in links if "://" not in link]
+    missing = [target for target in targets if not target.exists() and not target.is_relative_to(generated)]
     assert not missing
 
 
@@ -152,7 +173,13 @@ def test_the_readme_installs_the_tested_set() -> None:
     assert "torch==2.13.0" in pins
     pinned = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
     extras = PROJECT["project"]["optional-dependencies"]
-    for requirement in (*PROJECT["project"]["dependencies"], *extras["sim"], *extras["export"], *extras["dev"]):
+    for requirement in (
+        *PROJECT["project"]["dependencies"],
+        *extras["sim"],
+        *extras["export"],
+        *extras["docs"],
+        *extras["dev"],
+    ):
         name = re.split(r"[<>=\[ ]", requirement)[0]
         assert name == "fedpress" or re.sub(r"[-_.]+", "-", name).lower() in pinned
 

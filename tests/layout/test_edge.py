@@ -1,4 +1,4 @@
-"""What docs/edge.md has an engineer type, and what it has a device install, is right."""
+"""What docs/how-to/deploy.md has an engineer type, and what it has a device install, is right."""
 
 import json
 import platform
@@ -24,7 +24,7 @@ from fedpress.server.deploy.settings import resolve as resolve_server
 from .house import PROJECT, ROOT
 
 EDGE = ROOT / "docs" / "edge"
-PAGE = (ROOT / "docs" / "edge.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "deploy.md").read_text(encoding="utf-8")
 UNITS = sorted(EDGE.glob("*.service"))
 PINS = (EDGE / "constraints.txt").read_text(encoding="utf-8")
 PYTHONS = ("3.11", "3.12", "3.13")  # Raspberry Pi OS 12 has the first, 13 the last

@@ -206,7 +206,7 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., Task]) -> None:
         ({"clients": 1439}, "1438 examples cannot be shared out among 1439 clients"),
         ({"partition": "natural"}, "this workload has no natural partition: its examples belong to nobody"),
         ({"workload": "nowhere.at:all"}, "workload 'nowhere.at:all' cannot be imported: No module named 'nowhere'"),
-        ({"workload": "math:pi"}, "workload 'math:pi' lacks models, defaults, load: see docs/workloads.md"),
+        ({"workload": "math:pi"}, "workload 'math:pi' lacks models, defaults, load: see docs/how-to/workloads.md"),
         (
             {"workload": "fedpress.simulations.workloads.digits:Digits"},
             "workload 'fedpress.simulations.workloads.digits:Digits' is a class: name an object of it",
@@ -219,7 +219,7 @@ def test_what_cannot_be_a_task_is_one_line(given: dict[str, object], line: str) 
     assert str(error.value) == line
 
 
-DOCS = Path(__file__).parents[2] / "docs" / "workloads.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "workloads.md"
 
 
 def test_your_own_workload_runs(tmp_path: Path) -> None:
