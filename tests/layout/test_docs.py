@@ -42,12 +42,15 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Every whole call of `fedpress simulate` and `compare` in the docs: upper-case words stand for something."""
+    """Every whole call of `fedpress simulate` and `compare` in the docs: upper-case words stand for something.
+
+    The files of experiments are planned in tests/compare, where large models are not coded first.
+    """
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         found += re.findall(r"(?:^    |`|^\S*/)(fedpress (?:simulate|compare)\b[^`\n]*)", text, re.MULTILINE)
-    return [command for command in dict.fromkeys(found) if not re.search(r"\b[A-Z]{3,}\b|--help", command)]
+    return [command for command in dict.fromkeys(found) if not re.search(r"\b[A-Z]{3,}\b|--help|experiments/", command)]
 
 
 def test_the_tables_of_settings_are_those_of_the_code() -> None:
@@ -90,7 +93,6 @@ def test_every_command_is_a_right_call(command: str, tmp_path: Path, monkeypatch
         raise Seen
 
     (tmp_path / "run.toml").write_text(blocks(SIMULATE, "toml")[0])
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_module, "run", run)
     monkeypatch.setattr(compare_module, "run_cells", run)
