@@ -3,6 +3,7 @@
 import json as json_module
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ def compare(  # noqa: D103  the help text is its docstring
     workload: Annotated[str | None, typer.Option(help="One or more, between commas: digits, fashion, watch...")] = None,
     codecs: Annotated[
         str | None,
-        typer.Option(help="SPEC;SPEC... or a file with one a line; each UP, UP > DOWN, or NAME: UP > DOWN."),
+        typer.Option(help="A TOML file of candidates, or SPEC;SPEC..., each UP, UP > DOWN, or NAME: UP > DOWN."),
     ] = None,
     app: Annotated[
         Path | None, typer.Option(help="Folder of your Flower app, in place of our workloads; '--set clients=10'.")
@@ -55,7 +56,7 @@ def compare(  # noqa: D103  the help text is its docstring
 
     from fedpress.common.files import make_folder
     from fedpress.common.settings import read_pair
-    from fedpress.simulations.compare.candidates import find_suite, read_candidates
+    from fedpress.simulations.compare.candidates import find_suite, read_candidates, read_suite
     from fedpress.simulations.compare.run import Question, cells_of
     from fedpress.simulations.compare.run import compare as run
     from fedpress.simulations.network.devices import find_fleet
@@ -64,10 +65,16 @@ def compare(  # noqa: D103  the help text is its docstring
     if app is not None and workload is not None:
         raise SettingError(f"an app stands in place of our workloads, got {app} and {workload}")
     require(jobs >= 0, "jobs", "at least 0", jobs)
-    chosen = find_suite(suite or "quick")
+    if codecs and codecs.endswith(".toml"):
+        if suite is not None:
+            raise SettingError(f"a file of candidates replaces a suite, got {codecs} and {suite}")
+        chosen = read_suite(Path(codecs).expanduser())
+    else:
+        chosen = find_suite(suite or "quick")
+        chosen = replace(chosen, candidates=read_candidates(codecs), title="") if codecs is not None else chosen
     pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
     question = Question(
-        read_candidates(codecs) if codecs else read_candidates(";".join(chosen.candidates)),
+        chosen.candidates,
         tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
         _seeds(seeds) if seeds is not None else chosen.seeds,
         {**chosen.settings, **pairs, **({"rounds": rounds} if rounds is not None else {})},
@@ -77,12 +84,12 @@ def compare(  # noqa: D103  the help text is its docstring
         target,
         app,
         allowed,
+        chosen.title,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     cells = cells_of(question, out)
     make_folder(out)
-    long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload or app) else ""
-    errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
+    errors.print(f"{len(cells)} runs; finished ones are kept in {out}, so it can be stopped and resumed")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
         result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)

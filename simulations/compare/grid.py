@@ -31,7 +31,9 @@ from fedpress.simulations.workloads import task
 _NOT_THE_RESULT = {"out", "resume", "workers", "engine", "data", "fetch", "task"}  # with them a run has the same bits
 PACES = "paces.json"
 # What all candidates share; a candidate that had another would be compared with nothing.
+# A candidate may have another model: what is compared is what it reaches on the same data.
 _SHARED = {key_of(field.name) for settings in (Simulated, Network) for field in fields(settings)} | {"per-round"}
+_SHARED -= {"model"}
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,8 @@ def plan_app(
     app = read_app(path)
     app.load()  # that it can be imported is found out now
     for candidate in candidates:
-        if candidate.settings:
-            raise SettingError(
-                f"candidate {candidate.name!r}: the app has a strategy of its own, so it takes no @ settings"
-            )
+        if candidate.settings or candidate.after:
+            raise SettingError(f"candidate {candidate.name!r}: with an app it must be nothing but codecs")
         try:
             parse_down(candidate.down)
         except SettingError as error:

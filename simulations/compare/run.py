@@ -1,7 +1,7 @@
 """A comparison from end to end: plan, check, run, score, report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Question:
     target: float | None = None  # accuracy
     app: Path | None = None  # folder of a Flower app in place of our workloads
     allowed: float = 1.0  # points of accuracy that the recommendation may lose
+    title: str = ""  # of the report
 
     def __post_init__(self) -> None:
         require(bool(self.seeds), "seeds", "at least one", self.seeds)
@@ -71,4 +72,4 @@ def compare(
     scores = score(done, question.link, question.fleet, target=question.target, deadline=question.deadline)
     advice = advise(scores, allowed=question.allowed)
     made = Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command)
-    return write(made, folder)
+    return write(replace(made, title=question.title) if question.title else made, folder)

@@ -1,0 +1,34 @@
+"""What only some runs can be judged by: nodes' own accuracies, groups, taught rounds, and the model made afterwards."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedpress.server.run.recorder import MODEL, RESULT
+
+
+def measures(result: Mapping[str, Any], last: int, after: Path | None) -> dict[str, float]:
+    """Return the further measures of a run by name, with the unit in the name.
+
+    Parameters
+    ----------
+    result : the run's result.json
+    last : how many of the last rounds a mean is taken over
+    after : the folder of the model that was made of the run's; None if there is none
+    """
+    found: dict[str, float] = {}
+    rows, final = result["rounds"], result["final"]
+    for when, nodes in final.get("nodes", {}).items():
+        found |= {f"nodes {when} tuning, {name}, %": 100 * nodes[name] for name in ("mean", "p10", "worst")}
+    for name in final.get("groups", {}):
+        scores = (row["groups"][name]["accuracy"] for row in rows[-last:])
+        found[f"group {name}, %"] = 100 * statistics.fmean(scores)
+    if any("distilled" in row for row in rows):
+        found["rounds taught"] = sum(row["distilled"] for row in rows)
+    if after is not None:
+        made = json.loads((after / RESULT).read_bytes())
+        found["made model, %"] = 100 * made["final"]["accuracy"]
+        found["made model, kB"] = (after / MODEL).stat().st_size / 1000
+    return found
