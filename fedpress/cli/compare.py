@@ -74,17 +74,17 @@ def compare(  # noqa: D103  the help text is its docstring
         chosen = replace(chosen, candidates=read_candidates(codecs), title="") if codecs is not None else chosen
     pairs = dict(read_pair(text, "--set takes ") for text in setting or [])
     question = Question(
-        chosen.candidates,
-        tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
-        _seeds(seeds) if seeds is not None else chosen.seeds,
-        {**chosen.settings, **pairs, **({"rounds": rounds} if rounds is not None else {})},
-        find_link(link),
-        find_fleet(fleet),
-        deadline,
-        target,
-        app,
-        allowed,
-        chosen.title,
+        candidates=chosen.candidates,
+        workloads=tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
+        seeds=_seeds(seeds) if seeds is not None else chosen.seeds,
+        settings={**chosen.settings, **pairs, **({"rounds": rounds} if rounds is not None else {})},
+        link=find_link(link),
+        fleet=find_fleet(fleet),
+        deadline=deadline,
+        target=target,
+        app=app,
+        allowed=allowed,
+        title=chosen.title,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     cells = cells_of(question, out)

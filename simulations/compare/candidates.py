@@ -105,11 +105,11 @@ def read_suite(path: Path) -> Suite:
     try:
         settings = _settings(_take(table, "settings", dict))
         suite = Suite(
-            tuple(_candidate(entry, settings) for entry in _list(table, "candidate", dict)),
-            tuple(_list(table, "workloads", str)) or Suite.workloads,
-            tuple(_list(table, "seeds", int)) or Suite.seeds,
-            settings,
-            _take(table, "title", str),
+            candidates=tuple(_candidate(entry, settings) for entry in _list(table, "candidate", dict)),
+            workloads=tuple(_list(table, "workloads", str)) or Suite.workloads,
+            seeds=tuple(_list(table, "seeds", int)) or Suite.seeds,
+            settings=settings,
+            title=_take(table, "title", str),
         )
         if table:
             known = ("candidate", "workloads", "seeds", "settings", "title")

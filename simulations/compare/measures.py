@@ -1,4 +1,4 @@
-"""What only some runs can be judged by: nodes' own accuracies, groups, taught rounds, and the model made afterwards."""
+"""Further measures, which only some runs have: nodes' accuracies, groups, rounds taught, the model made afterwards."""
 
 import json
 import statistics
@@ -14,9 +14,14 @@ def measures(result: Mapping[str, Any], last: int, after: Path | None) -> dict[s
 
     Parameters
     ----------
-    result : the run's result.json
+    result : the content of the run's result.json
     last : how many of the last rounds a mean is taken over
-    after : the folder of the model that was made of the run's; None if there is none
+    after : the folder of the model that was made from the run's; None without one
+
+    Returns
+    -------
+    dict
+        Accuracies in percent, sizes in kB; empty for a run that has no further measure.
     """
     found: dict[str, float] = {}
     rows, final = result["rounds"], result["final"]

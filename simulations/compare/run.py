@@ -1,7 +1,7 @@
 """A comparison from end to end: plan, check, run, score, report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,5 +71,14 @@ def compare(
     done = run_cells(cells, folder, jobs=jobs, note=note)
     scores = score(done, question.link, question.fleet, target=question.target, deadline=question.deadline)
     advice = advise(scores, allowed=question.allowed)
-    made = Comparison(done, scores, advice, question.link, question.fleet, question.deadline, command)
-    return write(replace(made, title=question.title) if question.title else made, folder)
+    made = Comparison(
+        done=done,
+        scores=scores,
+        advice=advice,
+        link=question.link,
+        fleet=question.fleet,
+        deadline=question.deadline,
+        command=command,
+        title=question.title or Comparison.title,
+    )
+    return write(made, folder)
