@@ -30,8 +30,8 @@ from fedpress.simulations.workloads import task
 
 _NOT_THE_RESULT = {"out", "resume", "workers", "engine", "data", "fetch", "task"}  # with them a run has the same bits
 PACES = "paces.json"
-# Settings that all candidates share: with other data or another network a candidate could not be compared. The model may
-# differ, since what is compared is what a candidate reaches on the same data.
+# Settings that all candidates share: with other data or another network a candidate could not be compared.
+# The model may differ, since what is compared is what a candidate reaches on the same data.
 _SHARED = {key_of(field.name) for settings in (Simulated, Network) for field in fields(settings)} | {"per-round"}
 _SHARED -= {"model"}
 
