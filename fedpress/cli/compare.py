@@ -4,6 +4,7 @@ import json as json_module
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,7 @@ def compare(
     workload: Annotated[str | None, typer.Option(help="One or more, between commas: digits, fashion, watch...")] = None,
     codecs: Annotated[
         str | None,
-        typer.Option(help="SPEC;SPEC... or a file with one a line; each UP, UP > DOWN, or NAME: UP > DOWN."),
+        typer.Option(help="A TOML file of candidates, or SPEC;SPEC..., each UP, UP > DOWN, or NAME: UP > DOWN."),
     ] = None,
     app: Annotated[
         Path | None, typer.Option(help="Folder of your Flower app, in place of our workloads; '--set clients=10'.")
@@ -55,7 +56,7 @@ def compare(
     from fedpress.common.files import make_folder
     from fedpress.common.settings import read
     from fedpress.settings.network import NetworkSettings
-    from fedpress.simulations.compare.candidates import find_suite, read_candidates
+    from fedpress.simulations.compare.candidates import find_suite, read_candidates, read_suite
     from fedpress.simulations.compare.run import Question, cells_of
     from fedpress.simulations.compare.run import compare as run
     from fedpress.simulations.settings import simulation_schema
@@ -63,7 +64,13 @@ def compare(
     if app is not None and workload is not None:
         raise SettingError(f"an app stands in place of our workloads, got {app} and {workload}")
     require(jobs >= 0, "jobs", "at least 0", jobs)
-    chosen = find_suite(suite or "quick")
+    if codecs and codecs.endswith(".toml"):
+        if suite is not None:
+            raise SettingError(f"a file of candidates replaces a suite, got {codecs} and {suite}")
+        chosen = read_suite(Path(codecs).expanduser())
+    else:
+        chosen = find_suite(suite or "quick")
+        chosen = replace(chosen, candidates=read_candidates(codecs), title="") if codecs is not None else chosen
     schema = simulation_schema()
     flat = {**schema.flatten({} if app else {**chosen.settings, **read_pairs(setting)}), **given}
     network = {key: value for key, value in flat.items() if key.startswith("network.")}
@@ -71,20 +78,20 @@ def compare(
     if app is not None:  # its settings are its own
         settings = {**read_pairs(setting), **{schema.declared[key].name: value for key, value in settings.items()}}
     question = Question(
-        read_candidates(codecs) if codecs else read_candidates(";".join(chosen.candidates)),
-        tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
-        _seeds(seeds) if seeds is not None else chosen.seeds,
-        settings,
-        read(NetworkSettings, network, "network."),
-        target,
-        app,
-        allowed,
+        candidates=chosen.candidates,
+        workloads=tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
+        seeds=_seeds(seeds) if seeds is not None else chosen.seeds,
+        settings=settings,
+        network=read(NetworkSettings, network, "network."),
+        target=target,
+        app=app,
+        allowed=allowed,
+        title=chosen.title,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     cells = cells_of(question, out)
     make_folder(out)
-    long = f": {chosen.takes}" if suite and chosen.takes and not (codecs or workload or app) else ""
-    errors.print(f"{len(cells)} runs{long}; what is done is kept in {out}, so it can be stopped and gone on with")
+    errors.print(f"{len(cells)} runs; finished ones are kept in {out}, so it can be stopped and resumed")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
         result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)

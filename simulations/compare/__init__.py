@@ -1,5 +1,11 @@
-"""`fedpress compare`: codecs side by side, everything else equal, and their cost on a link.
+"""`fedpress compare`: methods compared, everything else equal, and their cost on a link.
 
-In go specs, seeds and a workload; out comes a report that opens offline. `grid.py` lists the runs, `executor.py` runs
-and caches them, `scores.py` rates them, `report.py` writes the page. A new figure goes into `plots.py`.
+A suite of candidates goes in; a folder with the runs and a report that opens offline comes out. `grid.py` lists the
+runs, `executor.py` runs and caches them, `scores.py` and `measures.py` rate them, `report.py` writes the page. A Flower
+app takes part with one line in its ServerApp, `strategy = comparable(strategy, context)`. A new figure goes into
+`plots.py`; a new suite that comes with fedpress is a TOML file here.
 """
+
+from fedpress.simulations.compare.opt_in import comparable
+
+__all__ = ["comparable"]

@@ -1,141 +1,156 @@
-"""What is compared: candidates, a codec each way and what goes with it, and the suites that ship with fedpress."""
+"""What is compared: candidates, and suites of them with the runs that they are compared on."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from fedpress.common.errors import DataError, SettingError, SpecError, unknown
-from fedpress.common.settings import Value, read_pair
+from fedpress.common.errors import SettingError, SpecError, unknown
+from fedpress.common.settings import read_toml
 from fedpress.compression import parse
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.settings.server import ServerSettings
+from fedpress.simulations.settings import simulation_schema
 
-REFERENCE = LOSSLESS  # the candidate that all others are held against: float32 both ways
+REFERENCE = LOSSLESS  # the name of the candidate that all others are compared with: float32 both ways
+STEPS = ("shrink", "distil")  # commands that make a model of a run's
 _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")
-_SYNTAX = "UP, UP > DOWN, NAME: UP > DOWN, any of them with @ KEY=VALUE KEY=VALUE behind it"
+_SYNTAX = "UP, UP > DOWN or NAME: UP > DOWN"
+_UP, _DOWN = "server.up", "server.down"
+_DEFAULTS = {_UP: ServerSettings.up, _DOWN: ServerSettings.down}
+_FOLDER = Path(__file__).parent  # of the suites that come with fedpress
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A codec each way, under a name."""
+    """A method under a name: a codec each way, settings that belong to it, and what is made of the run's model."""
 
     name: str
     up: str
     down: str
-    settings: Mapping[str, Value] = field(default_factory=dict)  # of the run, that belong to the method
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[tuple[str, ...], ...] = ()  # commands of fedpress, each on the folder that the one before it made
 
     @property
-    def config(self) -> dict[str, Value]:
-        """The settings of a run."""
-        return {"up": self.up, "down": self.down, **self.settings}
-
-
-def read_candidate(text: str) -> Candidate:
-    """Read `UP`, `UP > DOWN`, or `NAME: UP > DOWN`; settings that belong to it follow as `@ KEY=VALUE KEY=VALUE`.
-
-    Without DOWN the model travels as in every other run, by default; with `none` alone, float32 both ways.
-
-    Raises
-    ------
-    SpecError
-        If a codec is none.
-    SettingError
-        If a setting is not KEY=VALUE.
-    """
-    match = _NAME.fullmatch(text)
-    name, specs = match.groups() if match else (text.strip(), text)
-    specs, _, given = specs.partition("@")
-    settings = dict(map(read_pair, given.split()))
-    up, arrow, down = (part.strip() for part in specs.partition(">"))
-    if not arrow:
-        down = LOSSLESS if up == LOSSLESS else ServerSettings.down
-    if not up or not down:
-        raise SpecError(f"a candidate is {_SYNTAX}; got {text!r}")
-    parse(up)
-    parse(down)
-    return Candidate(name, up, down, settings)
-
-
-def read_candidates(text: str) -> list[Candidate]:
-    """Read candidates from a file, one a line, `#` before what is not for us, or from `SPEC;SPEC;...`.
-
-    Raises
-    ------
-    DataError
-        If there is a file of this name that cannot be read.
-    SettingError
-        If there is no candidate, or two have one name.
-    """
-    path = Path(text).expanduser()
-    if "|" not in text and ";" not in text and path.is_file():
-        try:
-            parts = [line.split("#", 1)[0] for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} cannot be read: {error}") from error
-    else:
-        parts = text.split(";")
-    found = [read_candidate(part) for part in parts if part.strip()]
-    if not found:
-        raise SettingError(f"codecs names one at least, got {text!r}")
-    names = [candidate.name for candidate in found]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise SettingError(f"a candidate is named once, got {sorted(twice)[0]!r} twice")
-    return found
+    def config(self) -> dict[str, Any]:
+        """The settings of its runs."""
+        return {_UP: self.up, _DOWN: self.down, **self.settings}
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A comparison that is the same for everyone."""
+    """Candidates, and the runs that they are compared on."""
 
-    candidates: tuple[str, ...]
-    workloads: tuple[str, ...]
-    seeds: tuple[int, ...]
-    settings: Mapping[str, Value] = field(default_factory=dict)
-    takes: str = ""  # how long, in words
+    candidates: tuple[Candidate, ...]
+    workloads: tuple[str, ...] = ("digits",)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    settings: Mapping[str, Any] = field(default_factory=dict)  # of every run
+    title: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise SettingError("candidates must not be empty")
+        name, count = Counter(candidate.name for candidate in self.candidates).most_common(1)[0]
+        if count > 1:
+            raise SettingError(f"names of candidates must differ, got {name!r} twice")
 
 
-_MOMENTUM = "strategy.name='FedAvgM' strategy.server-momentum=0.5 strategy.server-learning-rate=1.0"
-SUITES: dict[str, Suite] = {
-    "quick": Suite(
-        ("none", "qsgd(4) | ans", "ef | lowrank(nmse=0.1) | ans"),
-        ("digits",),
-        (0, 1, 2),
-        takes="under two minutes",
-    ),
-    "standard": Suite(
-        (
-            "none",
-            "fp16 > fp16",
-            "uniform(8) | ans",
-            "fedpaq(4)",
-            "qsgd(4) | ans",
-            "terngrad",
-            "signsgd",
-            "ef | sign | pack",
-            "drive",
-            "eden(1)",
-            "ef | topk(0.01) | uniform(4) | ans",
-            "stc(0.01)",
-            "dgc(0.01)",
-            "powersgd(2)",
-            "deepcompression(0.1, 16)",
-            "ef | deadzone(nmse=0.1) | ans",
-            "fast(nmse=0.1)",
-            "best(nmse=0.1)",
-            "ef | lowrank(nmse=0.1) | ans",
-            f"recipe: ef(0.5) | lowrank(nmse=0.2) | ans > lowrank(nmse=0.3) | ans @ {_MOMENTUM}",
-            f"float32, server momentum: none > none @ {_MOMENTUM}",
-        ),
-        ("watch", "fashion"),
-        (0, 1, 2),
-        takes="hours on two cores, overnight on slow ones",
-    ),
-}
+def read_candidate(text: str) -> Candidate:
+    """Read `UP`, `UP > DOWN`, or `NAME: UP > DOWN`.
+
+    Without DOWN the model travels as it does by default; with `none` alone, float32 both ways.
+
+    Raises
+    ------
+    SpecError
+        If a codec cannot be parsed.
+    """
+    match = _NAME.fullmatch(text)
+    name, specs = match.groups() if match else (text.strip(), text)
+    up, arrow, down = (part.strip() for part in specs.partition(">"))
+    if not arrow:
+        down = LOSSLESS if up == LOSSLESS else ServerSettings.down
+    if not up or not down:
+        raise SpecError(f"a candidate must be {_SYNTAX}, got {text!r}")
+    parse(up)
+    parse(down)
+    return Candidate(name, up, down)
+
+
+def read_candidates(text: str) -> tuple[Candidate, ...]:
+    """Read candidates between semicolons, as `read_candidate` reads each."""
+    return tuple(read_candidate(part) for part in text.split(";") if part.strip())
 
 
 def find_suite(name: str) -> Suite:
-    """Return the suite `name`; raise SettingError if there is none."""
-    if name not in SUITES:
-        raise SettingError(unknown("suite", name, SUITES))
-    return SUITES[name]
+    """Return the suite `name` of those that come with fedpress; raise SettingError for any other name."""
+    names = sorted(path.stem for path in _FOLDER.glob("*.toml"))
+    if name not in names:
+        raise SettingError(unknown("suite", name, names))
+    return read_suite(_FOLDER / f"{name}.toml")
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite from a TOML file; docs/compare.md has the format.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    SettingError
+        If it is not TOML, or anything in it cannot be used.
+    SpecError
+        If a codec cannot be parsed.
+    """
+    table = read_toml(path)
+    try:
+        settings = simulation_schema().flatten(_take(table, "settings", dict))
+        suite = Suite(
+            candidates=tuple(_candidate(entry, settings) for entry in _list(table, "candidate", dict)),
+            workloads=tuple(_list(table, "workloads", str)) or Suite.workloads,
+            seeds=tuple(_list(table, "seeds", int)) or Suite.seeds,
+            settings=settings,
+            title=_take(table, "title", str),
+        )
+        if table:
+            known = ("candidate", "workloads", "seeds", "settings", "title")
+            raise SettingError(unknown("key", next(iter(table)), known))
+    except SettingError as error:
+        raise SettingError(f"{path}: {error}") from error
+    return suite
+
+
+def _candidate(entry: dict[str, Any], base: Mapping[str, Any]) -> Candidate:
+    entry = dict(entry)
+    name = _take(entry, "name", str)
+    if not name:
+        raise SettingError("a candidate must have a name")
+    try:
+        after = tuple(tuple(map(str, words)) for words in _list(entry, "after", list))
+        for words in after:
+            if words[:1] not in [(step,) for step in STEPS]:
+                raise SettingError(f"a command in after must begin with {' or '.join(STEPS)}, got {list(words)}")
+        settings = simulation_schema().flatten(entry)
+        up, down = (str(settings.pop(key, base.get(key, _DEFAULTS[key]))) for key in (_UP, _DOWN))
+        parse(up)
+        parse(down)
+    except SettingError as error:
+        raise SettingError(f"candidate {name!r}: {error}") from error
+    return Candidate(name, up, down, settings, after)
+
+
+def _list(table: dict[str, Any], key: str, kind: type) -> list[Any]:
+    found: list[Any] = _take(table, key, list)
+    if not all(type(one) is kind for one in found):
+        raise SettingError(f"{key} must be a list whose items are {kind.__name__}, got {found!r}")
+    return found
+
+
+def _take(table: dict[str, Any], key: str, kind: type) -> Any:
+    """Remove `key` from `table` and return its value, an empty one of this kind if it is not there."""
+    value = table.pop(key, kind())
+    if type(value) is not kind:
+        raise SettingError(f"{key} must be of the type {kind.__name__}, got {value!r}")
+    return value

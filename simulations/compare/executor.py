@@ -1,6 +1,7 @@
-"""Runs cells, several at once, each in a process of its own; keeps what is done, and goes on from there."""
+"""Runs cells, several at once, each in its own process; keeps what is done, and resumes from there."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -13,14 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedpress.common.errors import FedpressError
 from fedpress.common.files import make_folder
 from fedpress.server.run.recorder import CHECKPOINT, RESULT
 from fedpress.simulations.compare.grid import Cell
 
-CELLS, SETTINGS, FINISHED = "cells", "cell.toml", "finished"
+T = TypeVar("T")
+R = TypeVar("R")
+CELLS, SETTINGS, FINISHED, AFTER = "cells", "cell.toml", "finished", "after"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Done:
     result: dict[str, Any] | None  # what its result.json holds; None if it failed
     reason: str = ""  # why it failed
     cached: bool = False  # run before
+    after: Path | None = None  # the folder of the model that its candidate's commands made; None without commands
 
 
 @dataclass(frozen=True)
@@ -89,33 +93,74 @@ def _run_cells(
         if result := _finished(at):
             found[key] = Done(cell, at, result, cached=True)
     waiting = [key for key in runs if key not in found]
-    began, ran = time.monotonic(), 0
-    lock, running = threading.Lock(), set[subprocess.Popen[str]]()
+    began, ran, lock = time.monotonic(), 0, threading.Lock()
     # Rounds of other workloads take other times: what is left is judged by the share of updates that are done.
     updates = {key: _updates(runs[key]) for key in waiting}
 
-    def work(key: str) -> None:
-        nonlocal ran
-        done = _run(runs[key], folder / CELLS / key, running, held)
-        with lock:
-            found[key] = done
-            ran += updates[key]
-            left = (time.monotonic() - began) * (sum(updates.values()) / ran - 1)
-            failed = sum(other.result is None for other in found.values())
-            note(Standing(len(found), len(runs), failed, left, done))
+    with _Processes(jobs, held) as processes:
 
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        for future in [pool.submit(work, key) for key in waiting]:
-            future.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in list(running):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown()
-    return [replace(found[cell.key], cell=cell) for cell in cells]
+        def work(key: str) -> None:
+            nonlocal ran
+            done = _run(runs[key], folder / CELLS / key, processes)
+            with lock:
+                found[key] = done
+                ran += updates[key]
+                left = (time.monotonic() - began) * (sum(updates.values()) / ran - 1)
+                failed = sum(other.result is None for other in found.values())
+                note(Standing(len(found), len(runs), failed, left, done))
+
+        processes.each(work, waiting)
+        # Candidates may share a run and the first of their commands: a run's commands are called one after another.
+        by_run = [[cell for cell in cells if cell.key == key] for key in runs]
+        made = processes.each(
+            lambda group: [_make(replace(found[cell.key], cell=cell), processes) for cell in group], by_run
+        )
+        finished = {(done.cell.key, done.cell.candidate.name): done for group in made for done in group}
+        return [finished[cell.key, cell.candidate.name] for cell in cells]
+
+
+class _Processes:
+    """Subprocesses, `jobs` at once, that end with the comparison and keep its lock, `held`, while they run."""
+
+    def __init__(self, jobs: int, held: int) -> None:
+        self._pool = ThreadPoolExecutor(jobs)
+        self._running: set[subprocess.Popen[str]] = set()
+        self._held = held
+
+    def __enter__(self) -> "_Processes":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(self._running):
+                process.terminate()
+        self._pool.shutdown()
+
+    def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        """Call `function` with each item, in threads, and return its results in order."""
+        return [future.result() for future in [self._pool.submit(function, item) for item in items]]
+
+    def call(self, command: Sequence[str]) -> str:
+        """Run a command and return why it failed, its last line; empty if it did not."""
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core a run: two threads would only wait for each other
+            start_new_session=True,  # Ctrl-C is for the comparison, which terminates its runs
+            pass_fds=(self._held,),
+        )
+        self._running.add(process)
+        try:
+            _, errors = process.communicate()
+        finally:
+            self._running.discard(process)
+        if not process.returncode:
+            return ""
+        last = (errors.strip().splitlines() or [f"ended with {process.returncode}"])[-1]
+        return last.removeprefix("fedpress: ")
 
 
 def _updates(cell: Cell) -> int:
@@ -129,28 +174,30 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     return result
 
 
-def _run(cell: Cell, folder: Path, running: "set[subprocess.Popen[str]]", held: int) -> Done:
-    process = subprocess.Popen(
-        _command(cell, folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core a run: two threads on it would only wait for each other
-        start_new_session=True,  # Ctrl-C is for us, and we say it on
-        pass_fds=(held,),
-    )
-    running.add(process)
-    try:
-        _, errors = process.communicate()
-    finally:
-        running.discard(process)
-    if process.returncode:
-        last = (errors.strip().splitlines() or [f"ended with {process.returncode}"])[-1]
-        return Done(cell, folder, None, last.removeprefix("fedpress: "))
-    # The checkpoint is as large as the model, and a run that is done is not gone on with.
+def _run(cell: Cell, folder: Path, processes: _Processes) -> Done:
+    if reason := processes.call(_command(cell, folder)):
+        return Done(cell, folder, None, reason)
+    # The checkpoint is as large as the model, and a finished run is not resumed.
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     (folder / FINISHED).touch()
     return Done(cell, folder, _finished(folder))
+
+
+def _make(done: Done, processes: _Processes) -> Done:
+    """Run the commands of a finished cell's candidate, each on the folder that the one before it left."""
+    if done.result is None or not done.cell.candidate.after:
+        return done
+    source = done.folder
+    for words in done.cell.candidate.after:
+        made = source / AFTER / hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
+        if not (made / FINISHED).exists():
+            name, *options = words
+            call = [sys.executable, "-m", "fedpress", name, str(source), *options, "--out", str(made), "--force"]
+            if reason := processes.call([*call, "--json"]):
+                return replace(done, result=None, reason=f"{name}: {reason}")
+            (made / FINISHED).touch()
+        source = made
+    return replace(done, after=source)
 
 
 def _command(cell: Cell, folder: Path) -> list[str]:

@@ -27,8 +27,10 @@ from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import task
 
 PACES = "paces.json"
-# What all candidates share; a candidate that had another would be compared with nothing.
+# Settings that all candidates share: with other data or another network a candidate could not be compared.
+# The model may differ, since what is compared is what a candidate reaches on the same data.
 _SHARED = ("run.", "simulation.", "network.", "server.per-round")
+_NOT_SHARED = {"simulation.model"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def plan(
     """
     for candidate in candidates:
         flat = simulation_schema().flatten(candidate.settings)
-        if shared := sorted(key for key in flat if key.startswith(_SHARED)):
+        if shared := sorted(key for key in flat if key.startswith(_SHARED) and key not in _NOT_SHARED):
             raise SettingError(
                 f"candidate {candidate.name!r}: {shared[0]} must be the same for all: give it with --set"
             )
@@ -99,10 +101,8 @@ def plan_app(
     app = read_app(path)
     app.load()  # that it can be imported is found out now
     for candidate in candidates:
-        if candidate.settings:
-            raise SettingError(
-                f"candidate {candidate.name!r}: the app has a strategy of its own, so it takes no @ settings"
-            )
+        if candidate.settings or candidate.after:
+            raise SettingError(f"candidate {candidate.name!r}: with an app it must be nothing but codecs")
         try:
             parse_stateless(candidate.down)
         except SettingError as error:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from fedpress.server.run.recorder import versions
 from fedpress.simulations.compare.executor import Done
 from fedpress.simulations.compare.plots import draw
 from fedpress.simulations.compare.recommendation import Advice
-from fedpress.simulations.compare.scores import Score
+from fedpress.simulations.compare.scores import Score, spread
 from fedpress.simulations.network.devices import Fleet
 from fedpress.simulations.network.links import Link
 
@@ -38,9 +39,10 @@ class Comparison:
     scores: Sequence[Score]
     advice: Sequence[Advice]
     link: Link
-    fleet: Fleet
+    devices: Fleet
     deadline: float
     command: str
+    title: str = "What compression costs, and what it keeps"
 
 
 def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
@@ -54,13 +56,15 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
         drawings = draw(scores, link=comparison.link.name)
         for drawing in drawings:
             drawing.png(folder / f"{drawing.name}.png")
+        further = list(dict.fromkeys(name for score in scores if score.runs for name in score.measures))
         workloads.append(
             {
                 "name": advice.workload,
+                "columns": [*_COLUMNS, *further],
                 "about": _about(comparison.done, advice.workload),
                 "advice": _advice(advice),
                 "drawings": drawings,
-                "rows": [_row(score) for score in scores],
+                "rows": [_row(score, further) for score in scores],
                 "target": f"{100 * scores[0].target:.2f} %",
             }
         )
@@ -70,12 +74,12 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
     environment.trim_blocks = environment.lstrip_blocks = True
     page = environment.get_template("report.html.jinja").render(
         workloads=workloads,
-        columns=_COLUMNS,
+        title=comparison.title,
         runs=len(comparison.done),
         candidates=list(dict.fromkeys(done.cell.candidate.name for done in comparison.done)),
         seeds=list(dict.fromkeys(done.cell.seed for done in comparison.done)),
         link=_link(comparison.link),
-        fleet={"name": comparison.fleet.name, "about": _fleet(comparison.fleet)},
+        fleet={"name": comparison.devices.name, "about": _fleet(comparison.devices)},
         deadline=f"A round is over after {comparison.deadline:g} seconds." if comparison.deadline else "",
         versions=result["versions"],
         command=comparison.command,
@@ -93,7 +97,7 @@ def results(comparison: Comparison) -> dict[str, Any]:
         "command": comparison.command,
         "versions": versions(),
         "link": link,
-        "fleet": asdict(comparison.fleet),
+        "fleet": asdict(comparison.devices),
         "deadline": comparison.deadline,
         "candidates": [_summary(score) for score in comparison.scores],
         "advice": [{"workload": advice.workload, **_advice(advice)} for advice in comparison.advice],
@@ -113,6 +117,7 @@ def _summary(score: Score) -> dict[str, Any]:
         "up": score.candidate.up,
         "down": score.candidate.down,
         "settings": dict(score.candidate.settings),
+        "after": [list(words) for words in score.candidate.after],
         "target": score.target,
         "failures": list(score.failures),
     }
@@ -122,7 +127,11 @@ def _summary(score: Score) -> dict[str, Any]:
         what: {"mean": score.mean(what), "spread": score.spread(what)} for what in ("final", "up", "down", "seconds")
     }
     ratios = {f"{way}_ratio": score.ratio(way) for way in ("up", "down")}
-    return {**about, **means, **ratios, "to_target": {what: score.cost(what) for what in COSTS}}
+    further = {
+        name: {"mean": statistics.fmean(values), "spread": spread(values)} for name, values in score.measures.items()
+    }
+    costs = {what: score.cost(what) for what in COSTS}
+    return {**about, **means, **ratios, "to_target": costs, "measures": further}
 
 
 def _cells(score: Score) -> list[dict[str, Any]]:
@@ -131,22 +140,24 @@ def _cells(score: Score) -> list[dict[str, Any]]:
         reached = {f"{what}_to_target": score.to_target(what)[number] for what in COSTS}
         row: dict[str, Value | None] = {"workload": score.workload, "candidate": score.name, "seed": run.seed}
         row |= {"accuracy": run.final, "up": run.up[-1], "down": run.down[-1], "seconds": run.seconds[-1]}
-        rows.append({**row, **reached})
+        rows.append({**row, **reached, **run.measures})
     return rows
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["workload"], lineterminator="\n")
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["workload"]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
-def _row(score: Score) -> list[dict[str, Any]]:
+def _row(score: Score, further: Sequence[str]) -> list[dict[str, Any]]:
     row = [{"value": score.name, "text": score.name}]
     if not score.runs:
-        return row + [{"value": "", "text": "failed" if at == 0 else ""} for at in range(len(_COLUMNS) - 1)]
+        columns = len(_COLUMNS) - 1 + len(further)
+        return row + [{"value": "", "text": "failed" if at == 0 else ""} for at in range(columns)]
     final, spread = 100 * score.mean("final"), 100 * score.spread("final")
     row.append({"value": f"{final:.6f}", "text": f"{final:.2f} ± {spread:.2f}"})
     row += [_cell(score.mean(way), amount) for way in ("up", "down")]
@@ -155,6 +166,9 @@ def _row(score: Score) -> list[dict[str, Any]]:
     for what, say in (("both", amount), ("seconds", duration), ("rounds", lambda n: f"{n:.0f}"), ("joules", _joules)):
         missed = "not known" if what == "joules" and score.cost("rounds") is not None else "not reached"
         row.append(_cell(score.cost(what), say, missed))
+    for name in further:
+        values = score.measures.get(name)
+        row.append(_cell(statistics.fmean(values) if values else None, lambda value: f"{value:.4g}"))
     return row
 
 

@@ -30,6 +30,7 @@ class Question:
     target: float | None = None  # accuracy
     app: Path | None = None  # folder of a Flower app in place of our workloads
     allowed: float = 1.0  # points of accuracy that the recommendation may lose
+    title: str = ""  # of the report
 
     def __post_init__(self) -> None:
         require(bool(self.seeds), "seeds", "at least one", self.seeds)
@@ -77,5 +78,14 @@ def compare(
     done = run_cells(cells, folder, jobs=jobs, note=note)
     scores = score(done, question.link, question.devices, target=question.target, deadline=question.network.deadline)
     advice = advise(scores, allowed=question.allowed)
-    made = Comparison(done, scores, advice, question.link, question.devices, question.network.deadline, command)
+    made = Comparison(
+        done=done,
+        scores=scores,
+        advice=advice,
+        link=question.link,
+        devices=question.devices,
+        deadline=question.network.deadline,
+        command=command,
+        title=question.title or Comparison.title,
+    )
     return write(made, folder)

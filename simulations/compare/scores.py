@@ -1,8 +1,8 @@
 """What runs come to: accuracy, bytes, seconds and joules, each until a target; means and spreads over seeds."""
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 from fedpress.server.run.recorder import TRAFFIC
 from fedpress.simulations.compare.candidates import REFERENCE, Candidate
 from fedpress.simulations.compare.executor import Done
+from fedpress.simulations.compare.measures import measures
 from fedpress.simulations.network.clock import Pace, clock, measure, read_visits
 from fedpress.simulations.network.devices import Fleet
 from fedpress.simulations.network.links import Link
@@ -29,11 +30,12 @@ class Run:
     plain_up: float  # bytes of the same tensors as float32
     plain_down: float
     folder: Path
+    measures: Mapping[str, float] = field(default_factory=dict)  # that only some runs have, by name and unit
 
     @property
     def last(self) -> int:
-        """How many rounds a mean over the last ones is of: a tenth of all, since single rounds swing by points."""
-        return max(1, (len(self.accuracy) - 1) // 10)
+        """How many rounds a mean over the last ones is of."""
+        return last_rounds(len(self.accuracy) - 1)
 
     @cached_property
     def smooth(self) -> tuple[float, ...]:
@@ -74,8 +76,13 @@ class Score:
 
     def spread(self, what: str) -> float:
         """Return the standard deviation over seeds of the same; 0 of one seed."""
-        values = [_value(run, what) for run in self.runs]
-        return statistics.stdev(values) if len(values) > 1 else 0.0
+        return spread([_value(run, what) for run in self.runs])
+
+    @property
+    def measures(self) -> dict[str, tuple[float, ...]]:
+        """The values of each further measure that all runs have."""
+        names = [name for name in self.runs[0].measures if all(name in run.measures for run in self.runs)]
+        return {name: tuple(run.measures[name] for run in self.runs) for name in names}
 
     def ratio(self, way: str) -> float:
         """Return how many times fewer bytes than float32 went that way."""
@@ -163,7 +170,18 @@ def _run(done: Done, seconds: Sequence[float], joules: Sequence[float]) -> Run:
         totals["uplink_ratio"] * totals["uplink_bytes"],
         totals["downlink_ratio"] * totals["downlink_bytes"],
         done.folder,
+        measures(result, last_rounds(len(rows)), done.after),
     )
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return the standard deviation over seeds; 0 of one seed."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def last_rounds(rounds: int) -> int:
+    """Return over how many of the last rounds accuracy is averaged: a tenth, since single rounds swing by points."""
+    return max(1, rounds // 10)
 
 
 def _by_then(each: Sequence[int]) -> tuple[int, ...]:

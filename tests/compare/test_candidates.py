@@ -1,4 +1,4 @@
-"""What can be compared is read from lines of text; what cannot work is said before the first run."""
+"""Candidates are read from text or a file; what cannot work is refused before the first run."""
 
 from pathlib import Path
 
@@ -7,17 +7,18 @@ import pytest
 from fedpress.common.errors import DataError, FedpressError, SettingError, SpecError
 from fedpress.compression.registry import PRESETS
 from fedpress.settings.server import ServerSettings
-from fedpress.simulations.compare.candidates import SUITES, Candidate, find_suite, read_candidate, read_candidates
+from fedpress.simulations.compare.candidates import Candidate, find_suite, read_candidate, read_candidates, read_suite
 from fedpress.simulations.compare.grid import check, plan
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_line_says_who_it_is_and_what_goes_which_way() -> None:
     assert read_candidate("none") == Candidate("none", "none", "none")
     assert read_candidate("qsgd(4) | ans") == Candidate("qsgd(4) | ans", "qsgd(4) | ans", ServerSettings.down)
     assert read_candidate(" fp16 > none ") == Candidate("fp16 > none", "fp16", "none")
-    line = "ours: ef | topk(0.01) | ans > fp16 @ strategy=FedAvgM strategy.server-momentum=0.5"
-    settings = {"strategy": "FedAvgM", "strategy.server-momentum": 0.5}
-    assert read_candidate(line) == Candidate("ours", "ef | topk(0.01) | ans", "fp16", settings)
+    line = "ours: ef | topk(0.01) | ans > fp16"
+    assert read_candidate(line) == Candidate("ours", "ef | topk(0.01) | ans", "fp16")
 
 
 @pytest.mark.parametrize("text", ["topk(", "none >", "> none", "a: > b", "nonsense(3)"])
@@ -26,16 +27,64 @@ def test_a_line_that_is_no_candidate_is_named(text: str) -> None:
         read_candidate(text)
 
 
-def test_a_file_and_a_list_say_the_same(tmp_path: Path) -> None:
-    file = tmp_path / "codecs.txt"
-    file.write_text("# the two of them\nnone\n\nfp16 > fp16  # both ways\n")
-    assert read_candidates(str(file)) == read_candidates("none; fp16 > fp16")
-    file.write_bytes(b"\xff\xfe\xfd")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_candidates(str(file))
-    for text, says in ((";", "one at least"), ("none;none", "'none' twice")):
-        with pytest.raises(SettingError, match=says):
-            read_candidates(text)
+SUITE = """
+title = "two"
+workloads = ["watch"]
+seeds = [3]
+[settings]
+rounds = 2
+up = "fp16"
+[[candidate]]
+name = "plain"
+[[candidate]]
+name = "small"
+up = "bf16"
+down = "none"
+"strategy.server-momentum" = 0.5
+after = [["shrink", "--prune", "0.5"], ["distil", "--model", "mlp"]]
+"""
+
+
+def test_a_file_has_candidates_with_settings_and_the_runs_they_share(tmp_path: Path) -> None:
+    file = tmp_path / "suite.toml"
+    file.write_text(SUITE)
+    suite = read_suite(file)
+    after = (("shrink", "--prune", "0.5"), ("distil", "--model", "mlp"))
+    assert suite.candidates == (
+        Candidate("plain", "fp16", ServerSettings.down),
+        Candidate("small", "bf16", "none", {"strategy.server-momentum": 0.5}, after),
+    )
+    assert (suite.title, suite.workloads, suite.seeds) == ("two", ("watch",), (3,))
+    assert suite.settings == {"rounds": 2, "up": "fp16"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"small"', '"plain"', "plain"),
+        ('name = "plain"', 'up = "fp16"', "name"),
+        ("rounds = 2", "rounds = [2]", "rounds"),
+        ("seeds = [3]", 'seeds = ["3"]', "seeds"),
+        ("title", "titel", "titel"),
+        ('"shrink"', '"keys"', "keys"),
+        ('"bf16"', '"topk("', "topk"),
+        ("[settings]", "[settings", "TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(old: str, new: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "suite.toml"
+    file.write_text(SUITE.replace(old, new))
+    with pytest.raises(SettingError, match=says) as caught:
+        read_suite(file)
+    assert "suite.toml" in str(caught.value)
+    with pytest.raises(DataError):
+        read_suite(tmp_path / "gone.toml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_experiments_can_be_planned(path: Path) -> None:
+    suite = read_suite(path)
+    assert plan(suite.candidates, suite.workloads, suite.seeds, suite.settings)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +94,8 @@ def test_a_file_and_a_list_say_the_same(tmp_path: Path) -> None:
         ("dgc(0.1)", {"policy": "budget", "policy.nbytes": 1000}, "budget|target|bytes"),
         ("lowrank(nmse=0.1) | ans", {"exclude": "*"}, "exclude"),
         ("fp16 > ef | fp16", {}, "ef"),
-        ("none @ strategy.server-momentum=0.5", {}, "server-momentum"),
-        ("none @ strategy=FedSomething", {}, "FedSomething"),
+        ("none", {"strategy.server-momentum": 0.5}, "server-momentum"),
+        ("none", {"strategy": "FedSomething"}, "FedSomething"),
         ("none", {"clients": 3, "per-round": 5}, "per-round"),
     ],
 )
@@ -57,11 +106,11 @@ def test_what_cannot_work_together_is_found_before_the_first_run(candidate: str,
 
 
 def test_the_suites_can_run_and_the_standard_one_has_every_preset() -> None:
-    for name in SUITES:
+    for name in ("quick", "standard"):
         suite = find_suite(name)
-        check(plan(read_candidates(";".join(suite.candidates)), ["digits"], suite.seeds[:1], {}))
-    parts = [part for one in SUITES["standard"].candidates for part in one.replace(">", "|").split("|")]
-    assert {part.split("(")[0].strip() for part in parts} >= PRESETS.keys()
+        check(plan(suite.candidates, ["digits"], suite.seeds[:1], suite.settings))
+    codecs = " | ".join(f"{one.up} | {one.down}" for one in find_suite("standard").candidates)
+    assert {part.split("(")[0].strip() for part in codecs.split("|")} >= PRESETS.keys()
     with pytest.raises(SettingError, match="'all'"):
         find_suite("all")
 

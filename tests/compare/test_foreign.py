@@ -1,4 +1,4 @@
-"""Somebody else's Flower app, compared as it is."""
+"""A Flower app, compared with its own strategy and training."""
 
 import json
 import subprocess
@@ -30,6 +30,7 @@ def test_an_app_is_compared_with_its_own_strategy(tmp_path: Path) -> None:
 
 SILENT = """
 import numpy as np
+from fedpress.simulations.compare import comparable
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
@@ -47,23 +48,30 @@ def main(grid, context):
     said = context.run_config["says"]
     judge = (lambda number, arrays: MetricRecord({said: 87.5})) if said else None
     strategy = FedAvg(fraction_evaluate=0.0)
+    if context.run_config["part"]:
+        strategy = comparable(strategy, context)
     strategy.start(grid, ArrayRecord([np.ones((4, 4), np.float32)]), num_rounds=2, evaluate_fn=judge)
 """
 
 
 @pytest.mark.parametrize(
-    ("metric", "says"),
-    [("", "neither its server nor its nodes"), ("mse", "mse 87.5"), ("accuracy", "accuracy 87.5")],
+    ("metric", "part", "says"),
+    [
+        ("", True, "must evaluate"),
+        ("mse", True, "mse 87.5"),
+        ("accuracy", True, "accuracy 87.5"),
+        ("accuracy", False, "comparable(strategy, context)"),
+    ],
 )
-def test_an_app_without_an_accuracy_fails_and_is_not_said_to_have_reached_a_target(
-    metric: str, says: str, tmp_path: Path
+def test_an_app_that_cannot_be_compared_fails_and_reaches_no_target(
+    metric: str, part: bool, says: str, tmp_path: Path
 ) -> None:
     app = tmp_path / "app"
     app.mkdir()
     (app / "silent_app.py").write_text(SILENT)
     (app / "pyproject.toml").write_text(
         "[tool.flwr.app.components]\nserverapp='silent_app:server'\nclientapp='silent_app:client'\n"
-        f"[tool.flwr.app.config]\nsays='{metric}'\n"
+        f"[tool.flwr.app.config]\nsays='{metric}'\npart={str(part).lower()}\n"
     )
     out = tmp_path / "out"
     said = compare(out, "--app", str(app), "--set", "clients=2", "--seeds", "0", "--codecs", "none", "--json")

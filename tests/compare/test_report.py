@@ -20,6 +20,15 @@ CODECS = "none; qsgd(4) | ans; small: ef | lowrank(nmse=0.1) | ans"
 SMALL = ["--workload", "digits", "--rounds", "6", "--seeds", "0,1", "--set", "clients=10", "--set", "per-round=4"]
 
 
+NONE = '[[candidate]]\nname = "none"\nup = "none"\ndown = "none"\n'
+BAD = NONE + NONE.replace('"none"', '"bad"', 1) + 'strategy = "FedAvgM"\n"strategy.server-learning-rate" = 1e38\n'
+AFTER = f"""
+{NONE}
+{NONE.replace('"none"', '"half"', 1)}after = [["shrink", "--prune", "0.5"]]
+{NONE.replace('"none"', '"wrong"', 1)}after = [["shrink", "--factorise", "nonsense"]]
+"""
+
+
 def compare(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fedpress", "compare", *SMALL, "--out", str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -104,8 +113,9 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     """With a huge step the model is infinite after a round, and no node can train it."""
-    bad = "bad: none > none @ strategy=FedAvgM strategy.server-learning-rate=1e38"
-    said = compare(tmp_path / "out", "--codecs", f"none; {bad}", "--seeds", "0")
+    suite = tmp_path / "suite.toml"
+    suite.write_text(BAD)
+    said = compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0")
     assert said.returncode == 1
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     (failure,) = result["failures"]
@@ -113,7 +123,32 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert failure["reason"].startswith("round 2: fewer than 1 replies counted, 3 times; the last: node ")
     assert result["advice"][0]["choice"] == "none"
     assert failure["reason"] in html.unescape((tmp_path / "out" / "report.html").read_text())
-    assert compare(tmp_path / "out", "--codecs", f"none; {bad}", "--seeds", "0", "--json").returncode == 1
+    assert compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--json").returncode == 1
+
+
+def test_commands_after_a_run_make_models_that_are_reported(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(AFTER)
+    said = compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--rounds", "1", "--json")
+    assert said.returncode == 1, said.stderr
+    whole, half, wrong = json.loads(said.stdout)["candidates"]
+    assert len(list((tmp_path / "out" / "cells").iterdir())) == 1, "they share a run"
+    assert not whole["measures"]
+    assert 0 < half["measures"]["made model, %"]["mean"] < 100
+    assert half["measures"]["made model, kB"]["mean"] > 0
+    assert "nonsense" in wrong["failures"][0]
+    made = list((tmp_path / "out").glob("cells/*/after/*/finished"))
+    stamps = [path.stat().st_mtime_ns for path in made]
+    compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--rounds", "1")
+    assert [path.stat().st_mtime_ns for path in made] == stamps
+
+
+@pytest.mark.parametrize("setting", ["seed = 5", "alpha = 0.1"])
+def test_what_all_runs_share_is_refused_in_a_candidate(setting: str, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.toml"
+    suite.write_text(f'[[candidate]]\nname = "x"\n{setting}\n')
+    said = compare(tmp_path / "out", "--codecs", str(suite))
+    assert (said.returncode, setting.split(maxsplit=1)[0] in said.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +164,6 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
         (["--workload", "digits, digits"], "digits, digits"),
         (["--app", "examples/flower-torch"], "in place of"),
         (["--jobs", "-1"], "-1"),
-        (["--codecs", "none; x: fp16 @ seed=5"], "seed"),
-        (["--codecs", "none; x: fp16 @ alpha=0.1"], "alpha"),
         (["--out", __file__], "cannot be made"),
     ],
 )

@@ -46,12 +46,15 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Every whole call of `fedpress simulate` and `compare` in the docs: upper-case words stand for something."""
+    """Every whole call of `fedpress simulate` and `compare` in the docs: upper-case words stand for something.
+
+    The files of experiments are planned in tests/compare, where large models are not coded first.
+    """
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         found += re.findall(r"(?:^    |`|^\S*/)(fedpress (?:simulate|compare)\b[^`\n]*)", text, re.MULTILINE)
-    return [command for command in dict.fromkeys(found) if not re.search(r"\b[A-Z]{3,}\b|--help", command)]
+    return [command for command in dict.fromkeys(found) if not re.search(r"\b[A-Z]{3,}\b|--help|experiments/", command)]
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +91,8 @@ def test_the_tables_are_those_of_the_measurement(script: str) -> None:
     subprocess.run([sys.executable, ROOT / "scripts" / script, "--check"], check=True)
 
 
-MEASURED = ["distillation", "fleets", "personal", "recipes", "results", "shrink", "sparse", "students"]
-
-
-@pytest.mark.parametrize("script", MEASURED)
-def test_the_tables_of_runs_are_those_of_the_runs(script: str) -> None:
-    subprocess.run([sys.executable, ROOT / "scripts" / script, "check"], check=True)
+def test_the_tables_of_runs_are_those_of_the_runs() -> None:
+    subprocess.run([sys.executable, ROOT / "scripts" / "results", "check"], check=True)
 
 
 def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:

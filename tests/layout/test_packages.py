@@ -16,7 +16,9 @@ import fedpress
 from .house import PROJECT, ROOMS, ROOT, sources
 
 MODULES = {path.relative_to(ROOT).as_posix() for room in ("fedpress", *ROOMS) for path in sources(room)}
-DATA = {"fedpress/py.typed", "fedpress/simulations/compare/report.html.jinja"}
+DATA = {"fedpress/py.typed"} | {
+    f"fedpress/simulations/compare/{name}" for name in ("report.html.jinja", "quick.toml", "standard.toml")
+}
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import torch
 from fedpress.server import Compressed
+from fedpress.simulations.compare import comparable
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
@@ -15,6 +16,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context):
     strategy = FedAvg(fraction_train=context.run_config["fraction-train"], fraction_evaluate=0.0)
     strategy = Compressed(strategy, up="ef | lowrank(nmse=0.1) | ans", down="lowrank(nmse=0.3) | ans")
+    strategy = comparable(strategy, context)
     result = strategy.start(
         grid=grid,
         initial_arrays=ArrayRecord(make_net().state_dict()),

@@ -1,0 +1,39 @@
+"""Further measures, which only some runs have: nodes' accuracies, groups, rounds taught, the model made afterwards."""
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedpress.server.run.recorder import MODEL, RESULT
+
+
+def measures(result: Mapping[str, Any], last: int, after: Path | None) -> dict[str, float]:
+    """Return the further measures of a run by name, with the unit in the name.
+
+    Parameters
+    ----------
+    result : the content of the run's result.json
+    last : how many of the last rounds a mean is taken over
+    after : the folder of the model that was made from the run's; None without one
+
+    Returns
+    -------
+    dict
+        Accuracies in percent, sizes in kB; empty for a run that has no further measure.
+    """
+    found: dict[str, float] = {}
+    rows, final = result["rounds"], result["final"]
+    for when, nodes in final.get("nodes", {}).items():
+        found |= {f"nodes {when} tuning, {name}, %": 100 * nodes[name] for name in ("mean", "p10", "worst")}
+    for name in final.get("groups", {}):
+        scores = (row["groups"][name]["accuracy"] for row in rows[-last:])
+        found[f"group {name}, %"] = 100 * statistics.fmean(scores)
+    if any("distilled" in row for row in rows):
+        found["rounds taught"] = sum(row["distilled"] for row in rows)
+    if after is not None:
+        made = json.loads((after / RESULT).read_bytes())
+        found["made model, %"] = 100 * made["final"]["accuracy"]
+        found["made model, kB"] = (after / MODEL).stat().st_size / 1000
+    return found

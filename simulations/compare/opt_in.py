@@ -1,0 +1,99 @@
+"""How a Flower app takes part in a comparison: one line in its ServerApp."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from flwr.app import Context, MetricRecord
+from flwr.serverapp.strategy import Strategy
+
+from fedpress.common.errors import DataError
+from fedpress.common.settings import Value
+from fedpress.server import Compressed
+from fedpress.server.run.recorder import Recorder
+from fedpress.server.strategy.round_record import Round
+from fedpress.settings import RunSettings
+
+FOLDER, UP, DOWN = "compare.folder", "compare.up", "compare.down"  # in the app's run config
+SEED, CLIENTS = "compare.seed", "compare.clients"
+EVALUATED = "evaluated"  # in a row of result.json: 1 if the app evaluated its model by then
+
+
+def comparable(strategy: Strategy, context: Context) -> Strategy:
+    """Return the strategy that a ServerApp should start, so that `fedpress compare --app` can compare codecs on it.
+
+    Parameters
+    ----------
+    strategy : the app's strategy; one in `Compressed` is compared without that wrapper
+    context : the ServerApp's
+
+    Returns
+    -------
+    Strategy
+        During a comparison `strategy` with the candidate's codecs, whose rounds are recorded; otherwise `strategy`.
+
+    Examples
+    --------
+    >>> from flwr.app import Context, RecordDict
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> strategy = FedAvg()
+    >>> comparable(strategy, Context(1, 1, {}, RecordDict(), {})) is strategy
+    True
+    """
+    config: dict[str, Value] = dict(context.run_config)
+    if FOLDER not in config:
+        return strategy
+    inner = strategy.strategy if isinstance(strategy, Compressed) else strategy
+    up, down, seed = str(config[UP]), str(config[DOWN]), int(config[SEED])
+    compressed = Compressed(inner, up=up, down=down, seed=seed)
+    record, judge = Recorder(Path(str(config[FOLDER])), _settings(config), compressed.ledger), _Judge()
+    compressed.on_round = lambda done: record(judge(done))
+    return compressed
+
+
+def _settings(config: Mapping[str, Value]) -> RunSettings:
+    """Return the settings that the run's record has; the rounds are the app's own."""
+    return RunSettings.read(
+        {
+            "server.up": config[UP],
+            "server.down": config[DOWN],
+            "server.rounds": 1,
+            "server.per-round": 1,
+            "run.seed": config[SEED],
+            "simulation.clients": config[CLIENTS],
+        }
+    )
+
+
+class _Judge:
+    """Finds a round's accuracy and loss, whatever the app calls them: those of the server, or else of the nodes.
+
+    A round that is not evaluated has the values of the last one that was.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, done: Round) -> Round:
+        """Return the round with both, and with `evaluated`, whether it or one before was evaluated at all.
+
+        Raises
+        ------
+        DataError
+            If it was evaluated, and there is no accuracy in [0, 1].
+        """
+        found = done.evaluation or done.evaluated or MetricRecord()
+        numbers = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+        for key in ("accuracy", "loss"):
+            matching = [value for name, value in numbers.items() if key[:3] in name.lower()]
+            if matching:
+                self._last[key] = matching[0]
+        if numbers and not 0 <= self._last.get("accuracy", -1.0) <= 1:
+            listed = ", ".join(f"{name} {value:g}" for name, value in numbers.items())
+            raise DataError(
+                f"evaluation of round {done.number} must have an accuracy in [0, 1], a metric with 'acc' in its name, "
+                f"got {listed}"
+            )
+        evaluation = MetricRecord({"accuracy": 0.0, "loss": 0.0, EVALUATED: int(bool(self._last))})
+        evaluation.update(self._last)
+        return replace(done, evaluation=evaluation)
