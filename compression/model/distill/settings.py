@@ -34,4 +34,4 @@ class Schooling:
         require(0 <= self.alpha <= 1, "alpha", "in [0, 1]", self.alpha)
         require(self.qat_bits == 0 or 4 <= self.qat_bits <= 8, "qat_bits", "0, or 4 to 8", self.qat_bits)
         if self.hint and not all(self.hint.partition(":")):
-            raise SettingError(f"hint is TEACHER:STUDENT, the names of two layers, got {self.hint!r}")
+            raise SettingError(f"hint must be TEACHER:STUDENT, the names of two layers, got {self.hint!r}")
