@@ -68,7 +68,7 @@ def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_
     told = json.loads((tmp_path / "on" / "export" / "model.json").read_text())
     assert [step["kind"] for step in told["plan"]["steps"]] == ["factorise", "share"]
     result = distil_run(tmp_path / "on", "mlp", tmp_path / "student", StudentSettings(epochs=1))
-    assert result["config"]["start"] == ""
+    assert result["config"]["simulation.start"] == ""
     found, whole = (dict(read_folder(path).model.named_parameters()) for path in (tmp_path / "student", teacher))
     assert {name: value.shape for name, value in found.items()} == {n: value.shape for n, value in whole.items()}
 
@@ -97,10 +97,10 @@ def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
         (["--model", "cnn"], "unknown model 'cnn'"),
         (["--model", "mlp", "--on", "proxy"], "held nothing back to teach on"),
         (["--model", "mlp", "--on", "air"], "on is train, proxy, mnist or folder:PATH, got 'air'"),
-        (["--model", "mlp", "--holdout", "1"], r"holdout is in [0, 1), got 1.0"),
+        (["--model", "mlp", "--holdout", "1"], "holdout must be in [0, 1), got 1.0"),
         (["--model", "mlp", "--out", "."], "holds a run already"),
         (["--model", "mlp", "--out", "TEACHER"], "goes into another folder"),
-        (["--model", "mlp", "--epochs", "0"], "epochs is at least 1, got 0"),
+        (["--model", "mlp", "--epochs", "0"], "epochs must be at least 1, got 0"),
         (["--model", "a/b"], "unknown model 'a/b'"),
         (["--model", "mlp", "--out", "result.json"], "result.json is a file"),
         (["--model", "mlp", "--out", "result.json/deeper"], "result.json is a file"),
