@@ -22,10 +22,10 @@ def chosen(layout: Layout, patterns: Sequence[str]) -> set[str]:
     for pattern in patterns:
         meant = WORDS[pattern](layout) if pattern in WORDS else _matching(layout, pattern)
         if not meant:
-            raise SettingError(f"personal {pattern!r} means no tensor of the model: {_some(layout)}")
+            raise SettingError(f"tensors must name tensors of the model, got {pattern!r}: {_some(layout)}")
         names |= meant
     if names and len(names) == len(layout.tensors):
-        raise SettingError(f"personal leaves some tensors to be learned together, got {', '.join(patterns)}")
+        raise SettingError(f"tensors must leave some of the model to be learned together, got {', '.join(patterns)}")
     return names
 
 

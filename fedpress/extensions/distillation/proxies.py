@@ -30,8 +30,8 @@ class Teachers(Protocol):
 Proxy = Callable[[Teachers, np.random.Generator], Tensor]
 
 _HOW = (
-    "hold some examples back with distil-source=held-out and distil-proxy, name a folder of unlabelled inputs with "
-    "distil-source=folder:PATH, or have some made up with distil-source=noise or inverted"
+    "hold some examples back with source=held-out and proxy-examples, name a folder of unlabelled inputs with "
+    "source=folder:PATH, or have some made up with source=noise or inverted"
 )
 
 
@@ -93,7 +93,7 @@ def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
     if settings.source in ("noise", "inverted"):
         if not x.dtype.is_floating_point:
             raise SettingError(
-                f"distil-source {settings.source!r} makes up inputs of real numbers, these are {x.dtype}: {_HOW}"
+                f"source {settings.source!r} makes up inputs of real numbers, these are {x.dtype}: {_HOW}"
             )
         if settings.source == "noise":
             return Noise(shape, count)
@@ -101,7 +101,7 @@ def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
     if len(x) < 2:
         raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
     if settings.mixed and not x.dtype.is_floating_point:
-        raise SettingError(f"distil-mixed mixes inputs of real numbers, these are {x.dtype}: leave it at 0")
+        raise SettingError(f"mixed mixes inputs of real numbers, these are {x.dtype}: leave it at 0")
     return Given(x, settings.mixed)
 
 
