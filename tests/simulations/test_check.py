@@ -24,7 +24,9 @@ GROUPS = [{"share": 0.5}, {"width": 0.25, "share": 0.5}]
         ({"tune-steps": 5, "down": "none"}, "distillation needs .* deltas.* down"),
     ],
 )
-def test_settings_that_do_not_go_together_leave_no_folder(settings: dict[str, object], why: str, tmp_path: Path) -> None:
+def test_settings_that_do_not_go_together_leave_no_folder(
+    settings: dict[str, object], why: str, tmp_path: Path
+) -> None:
     small = {"rounds": 30, "proxy-examples": 100, "guard-examples": 50}
     with pytest.raises(SettingError, match=why) as caught:
         run(resolve({**small, **settings, "out": str(tmp_path / "run")}))

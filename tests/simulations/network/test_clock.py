@@ -50,9 +50,7 @@ def test_the_pace_is_a_median_of_replies_that_counted() -> None:
 
 
 def test_a_fleet_is_as_slow_and_as_flighty_as_it_says() -> None:
-    fleet = find_devices(
-        DeviceClassSettings(slower=5.0, spread=0.5, stragglers=0.2, straggling=100.0, dropouts=0.3)
-    )
+    fleet = find_devices(DeviceClassSettings(slower=5.0, spread=0.5, stragglers=0.2, straggling=100.0, dropouts=0.3))
     slowness = [fleet.slowness(str(node), 1) for node in range(2000)]
     assert slowness == [fleet.slowness(str(node), 1) for node in range(2000)]
     stragglers = [times for times in slowness if times > 50]
