@@ -91,4 +91,4 @@ def test_what_is_no_app_is_said_to_be_none(tmp_path: Path) -> None:
     said = compare(tmp_path / "out", "--app", str(APP), "--set", "speed=3")
     assert (said.returncode, "'speed'" in said.stderr) == (2, True)
     said = compare(tmp_path / "out", "--app", str(APP), "--codecs", "none; fp16 > ef | fp16")
-    assert (said.returncode, "leave out its ef" in said.stderr) == (2, True)
+    assert (said.returncode, "down must be a codec without state" in said.stderr) == (2, True)

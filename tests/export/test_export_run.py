@@ -133,7 +133,7 @@ def test_one_file_has_one_name(trained: Path) -> None:
     [
         ([".", "--format", "onnx"], "holds no run: result.json and model.safetensors missing"),
         ([".", "--format", "onxx"], "unknown format 'onxx': did you mean 'onnx'?"),
-        ([".", "--format", "onnx", "--examples", "0"], "examples is at least 1, got 0"),
+        ([".", "--format", "onnx", "--examples", "0"], "examples must be at least 1, got 0"),
         (["."], "Missing option '--format'"),
     ],
 )
@@ -171,9 +171,9 @@ class Undecidable(Digits):
 @pytest.fixture
 def undecided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(WORKLOADS, "undecided", Undecidable())
-    config = resolve({"workload": "undecided", "clients": 3, "per-round": 3})
-    (tmp_path / "result.json").write_text(json.dumps({"schema": 1, "config": config, "rounds": []}))
-    save_file(task(config).model().state_dict(), tmp_path / "model.safetensors")
+    settings = resolve({"workload": "undecided", "clients": 3, "per-round": 3})
+    (tmp_path / "result.json").write_text(json.dumps({"schema": 1, "config": settings.to_result(), "rounds": []}))
+    save_file(task(settings).model().state_dict(), tmp_path / "model.safetensors")
     return tmp_path
 
 

@@ -106,5 +106,5 @@ def test_spread_is_of_nodes() -> None:
 def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(SettingError, match="holdout must be above 0 with finetune-epochs"):
         resolve({"finetune-epochs": 1})
-    with pytest.raises(SettingError, match="finetune-share must be above 0 and at most 1, got 0.0"):
+    with pytest.raises(SettingError, match="finetune-share must be above 0 and at most 1, got 0"):
         resolve({"finetune-share": 0.0})

@@ -87,7 +87,7 @@ def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path: Path, text: str, s
 
 
 def test_a_wrong_link_gets_one_clear_line(tmp_path: Path) -> None:
-    for given, says in (
+    for changed, says in (
         ({"link": "4gg"}, "unknown link '4gg'"),
         ({"link.speed": 3}, "unknown setting 'link.speed'"),
         ({"loss": "much"}, "loss must be a number, got 'much'"),
@@ -97,7 +97,7 @@ def test_a_wrong_link_gets_one_clear_line(tmp_path: Path) -> None:
         ({"link": "trace:there.csv", "link.up": 5.0}, "up must be left to the trace"),
     ):
         with pytest.raises(SettingError, match=says):
-            resolve(given)
+            resolve(changed)
     with pytest.raises(DataError, match="no trace"):
         find_link(LinkSettings(f"trace:{tmp_path / 'gone.csv'}"))
 
