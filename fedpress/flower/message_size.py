@@ -1,4 +1,4 @@
-"""The server's one touch of flwr's private names: types that its interfaces mention, and how long a message is."""
+"""The bytes of a message on the wire, and types that the interface of a Grid mentions."""
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message.arraychunk import ArrayChunk

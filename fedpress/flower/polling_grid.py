@@ -1,8 +1,8 @@
 """A deployed run's Grid: SuperLink asked at once and often, where flwr's own waits for three seconds.
 
 Replies are taken in as they come: one whose parts are still on their way over a slow link holds up no other. Names are
-bound to node ids by a file that the server keeps, never by what a node says of itself. flwr's private names are
-touched here because its Grid has no public way to ask without waiting; a test says which version moved what.
+bound to node ids by a file that the server keeps, never by what a node says of itself. flwr's
+Grid has no public way to ask without waiting.
 """
 
 import json
@@ -30,6 +30,7 @@ from flwr.superlink.grid import HttpGrid
 
 from fedpress.common.logs import LOGGER
 from fedpress.flower.message_size import NodeInfo, Run
+from fedpress.flower.metadata import set_metadata
 from fedpress.flower.signal_file import Bell
 
 _log = logging.getLogger(LOGGER)
@@ -176,7 +177,7 @@ class _Coming:
             ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
         )
         told = metadata_from_proto(self._proto.metadata)
-        told.__dict__["_src_node_id"] = node
+        set_metadata(told, src_node_id=node)
         message = None
         if not self._failure:
             try:
@@ -185,7 +186,5 @@ class _Coming:
                 self._failure = f"it cannot be read: {error}"
         if message is None:
             return make_message(told, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
-        message.metadata.__dict__["_src_node_id"] = node
-        message.metadata.__dict__["_reply_to_message_id"] = self.answers
-        message.metadata.__dict__["_message_id"] = name
+        set_metadata(message.metadata, src_node_id=node, reply_to_message_id=self.answers, message_id=name)
         return message

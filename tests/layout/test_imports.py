@@ -35,10 +35,6 @@ MODULES = {
 TORCH = "compression/model"  # the one folder of compression that knows it
 # Needed and never imported: its recordings are read as files.
 NOT_IMPORTED = {"seglearn"}
-# Flower's documented API; all else in it may change without notice.
-PUBLIC = ("flwr.app.", "flwr.clientapp.", "flwr.serverapp.", "flwr.serverapp.strategy.")
-# The folder that knows more than that.
-INSIDERS = "fedpress/flower"
 
 
 def declared(requirements: list[str]) -> set[str]:
@@ -145,23 +141,3 @@ def at_the_top(node: ast.stmt) -> Iterator[str]:
 
 def test_simulations_add_what_they_declare_and_no_more() -> None:
     assert others("simulations") - BASE == SIM - BASE - NOT_IMPORTED
-
-
-def test_flower_s_private_names_stay_in_one_folder() -> None:
-    inside = set()
-    for folder in FOLDERS.values():
-        for path in sources(folder):
-            for name in imports(path):
-                module = name + "."  # flwr.app itself, or a name in it that is no module
-                public = module in PUBLIC or any(
-                    module.startswith(known) and module.count(".") == known.count(".") + 1 and is_a_name(name)
-                    for known in PUBLIC
-                )
-                if name.startswith("flwr.") and not public:
-                    inside.add(path.parent.relative_to(ROOT).as_posix())
-    assert inside == {INSIDERS}
-
-
-def is_a_name(dotted: str) -> bool:
-    """Whether it is a class or function by its looks: modules have lower-case names, as Flower's mods do not."""
-    return dotted.rpartition(".")[2][0].isupper()
