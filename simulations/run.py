@@ -1,11 +1,10 @@
 """One run of `fedpress simulate`: from a configuration to a folder with its result."""
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -15,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.errors import SettingError
 from fedpress.common.files import make_folder, replace
+from fedpress.common.logs import log_to_file
 from fedpress.common.settings import Value
 from fedpress.server.checkpointing.files import VERSIONS
 from fedpress.server.run.configuration import CONFIG, go_on
@@ -64,7 +64,7 @@ def run(
         draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
     config = {**config, "out": str(folder)}
     replace(folder / CHECKPOINT / CONFIG, json.dumps(config).encode(), durable=True)
-    with _log_to(None if debug else folder / LOG):
+    with nullcontext() if debug else log_to_file(folder / LOG, mode="w"):
         if config["engine"] == "ray":
             _on_ray(config, folder, watch)
         else:
@@ -192,25 +192,3 @@ def _read(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return result
-
-
-@contextmanager
-def _log_to(path: Path | None) -> Iterator[None]:
-    """Send Flower's log, and ours, to the file `path`, or leave both alone if there is none."""
-    if path is None:
-        yield
-        return
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    loggers = [logging.getLogger("flwr"), logging.getLogger("fedpress")]
-    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
-        handler.close()

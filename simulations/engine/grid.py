@@ -8,13 +8,14 @@ from pathlib import Path
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from fedpress.common.logs import LOGGER
 from fedpress.flower.runtime import CRASHED, RAISED, Run, empty_run, error_reply, message_of, parts_of, stamp
 from fedpress.simulations.engine.blob_store import Blobs
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.state_store import Ledger
 from fedpress.simulations.engine.worker import Done, Job
 
-_log = logging.getLogger("fedpress")
+_log = logging.getLogger(LOGGER)
 
 
 class InProcessGrid(Grid):

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import IO, cast
 
 from fedpress.common.errors import FedpressError, SettingError
+from fedpress.common.logs import LOGGER
 from fedpress.server.run import launcher
 from fedpress.server.run.bundle import Report, check, write_bundle
 
-_log = logging.getLogger("fedpress")
+_log = logging.getLogger(LOGGER)
 _CONNECTION = "fedpress"  # the SuperLink's name in its Flower home
 _QUIET = 1.0  # seconds without a line after which the log is complete: flwr passes lines on every 0.7 s
 _SHORT = 27  # Ray adds up to 80 bytes to the path of a temporary folder, and a socket's path has 107 at most
