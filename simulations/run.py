@@ -1,16 +1,12 @@
 """One run of `fedpress simulate`: from a configuration to a folder with its result."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.errors import SettingError
 from fedpress.common.files import make_folder, replace
@@ -19,7 +15,7 @@ from fedpress.common.settings import Value
 from fedpress.server.checkpointing.files import VERSIONS
 from fedpress.server.run.configuration import CONFIG, go_on
 from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
-from fedpress.simulations.engine import simulate
+from fedpress.simulations.engine import EngineRun, find_engine
 from fedpress.simulations.network.deadline import Late
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
@@ -65,10 +61,7 @@ def run(
     config = {**config, "out": str(folder)}
     replace(folder / CHECKPOINT / CONFIG, json.dumps(config).encode(), durable=True)
     with nullcontext() if debug else log_to_file(folder / LOG, mode="w"):
-        if config["engine"] == "ray":
-            _on_ray(config, folder, watch)
-        else:
-            _in_process(config, folder, watch)
+        find_engine(str(config["engine"])).run(_engine_run(config, folder, watch))
     result = _read(folder) or {}
     plot(result, folder)
     for left in (CLIENTS, VERSIONS):  # a run that is over has no use for what nodes hold
@@ -97,39 +90,18 @@ def _placed(config: Mapping[str, Value]) -> Mapping[str, Value]:
 _FREE = {"resume", "out", "workers"}  # what may change without changing a bit
 
 
-def _in_process(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
-    import torch._dynamo  # noqa: F401  every optimiser imports it when it is made: once here, not once a worker
-
-    from fedpress.client.app import app as client_app
-    from fedpress.server.app import app as server_app
-
-    watched = ServerApp()
-
-    @watched.main()
-    def main(grid: Grid, context: Context) -> None:
-        late = Late(config, grid.partition_of, folder / TRAFFIC)  # type: ignore[attr-defined]
-        if not late.idle:
-            grid.arrives = late  # type: ignore[attr-defined]
-        with _watching(folder, watch):  # from here on: workers cannot be forked from a process that has threads
-            server_app(grid, context)
-
-    workers = int(config["workers"]) or None
-    states = folder / CHECKPOINT / CLIENTS
-    simulate(watched, client_app, int(config["clients"]), workers, run_config=config, states=states)
-
-
-def _on_ray(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> None:
-    from fedpress.simulations.engine.ray import run_ray
-
-    workers = int(config["workers"]) or len(os.sched_getaffinity(0))
-    with _watching(folder, watch):
-        run_ray(
-            "fedpress.server.app:app",
-            "fedpress.client.app:app",
-            num_clients=int(config["clients"]),
-            workers=workers,
-            run_config=config,
-        )
+def _engine_run(config: Mapping[str, Value], folder: Path, watch: Watch | None) -> EngineRun:
+    late = Late(config, folder / TRAFFIC)
+    return EngineRun(
+        server_app="fedpress.server.app:app",
+        client_app="fedpress.client.app:app",
+        num_clients=int(config["clients"]),
+        workers=int(config["workers"]),
+        run_config=config,
+        states=folder / CHECKPOINT / CLIENTS,
+        arrives=None if late.idle else late,
+        watching=_watching(folder, watch),
+    )
 
 
 def _make_folder(config: Mapping[str, Value], force: bool) -> Path:

@@ -6,7 +6,6 @@ from typing import Any
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.app.message import make_message
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -18,8 +17,6 @@ CRASHED = ErrorCode.CLIENT_APP_CRASHED
 __all__ = [
     "CRASHED",
     "RAISED",
-    "NodeInfo",
-    "Run",
     "empty_run",
     "error_reply",
     "identify",
