@@ -73,7 +73,7 @@ def codec(
     """
     from rich.console import Console
 
-    from fedpress.cli.codec_table import print_codecs
+    from fedpress.cli.console.codec_table import print_codecs
     from fedpress.compression import parse
     from fedpress.simulations.bench.codec import bench_codec, default_specs
     from fedpress.simulations.bench.recorded_updates import recorded

@@ -56,7 +56,7 @@ def client(  # noqa: D103  the help text is its docstring
     else:
         if enrolment is None or name:
             raise click.UsageError("an enrolment file is missing: `fedpress keys issue` makes it, at the server.")
-        from fedpress.cli.passphrase import take_passphrase
+        from fedpress.cli.console.passphrase import take_passphrase
         from fedpress.client.edge.enrolment import read_enrolment
 
         found = read_enrolment(enrolment, take_passphrase(asked=passphrase))

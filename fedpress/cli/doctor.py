@@ -50,7 +50,7 @@ def doctor(
 
 
 def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) -> Iterator["Finding"]:
-    from fedpress.cli.passphrase import take_passphrase
+    from fedpress.cli.console.passphrase import take_passphrase
     from fedpress.client.edge.doctor import inspect_device
     from fedpress.common.address import parse_address
 

@@ -71,7 +71,7 @@ def issue(
 
     Example: `fedpress keys issue pi-1 --server fed.example.org:9443 --node partition-id=0`
     """
-    from fedpress.cli.passphrase import ask_passphrase
+    from fedpress.cli.console.passphrase import ask_passphrase
     from fedpress.common.settings import read_pair
     from fedpress.server.keys import devices
 

@@ -40,8 +40,8 @@ def server(  # noqa: D103  the help text is its docstring
     _debug: Debug = False,
 ) -> None:
     # Only now: what follows imports flwr, which --help can do without.
-    from fedpress.cli.progress import close
-    from fedpress.cli.server_table import Fleet
+    from fedpress.cli.console.progress import close
+    from fedpress.cli.console.server_table import Fleet
     from fedpress.client.training.settings import Training
     from fedpress.common.address import parse_address
     from fedpress.common.settings import Value, read_pair

@@ -75,7 +75,7 @@ def simulate(  # noqa: D103  the help text is its docstring
         "out": out,
     }
     # Only now: what follows imports torch, which --help can do without.
-    from fedpress.cli.progress import Progress, close
+    from fedpress.cli.console.progress import Progress, close
     from fedpress.common.settings import read_pair
     from fedpress.simulations.run import run, settings
 

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,7 @@ MODULES = {
 TORCH = "compression/model"  # the one folder of compression that knows it
 # Needed and never imported: its recordings are read as files.
 NOT_IMPORTED = {"seglearn"}
+FULL = 16  # modules of a folder at most, with `__init__.py`
 
 
 def declared(requirements: list[str]) -> set[str]:
@@ -141,3 +143,8 @@ def at_the_top(node: ast.stmt) -> Iterator[str]:
 
 def test_simulations_add_what_they_declare_and_no_more() -> None:
     assert others("simulations") - BASE == SIM - BASE - NOT_IMPORTED
+
+
+def test_no_folder_is_too_full() -> None:
+    folders = Counter(path.parent for room in ("fedpress", *ROOMS) for path in sources(room))
+    assert not {folder.relative_to(ROOT).as_posix(): count for folder, count in folders.items() if count > FULL}
