@@ -1,8 +1,8 @@
-"""The two interfaces of this room: a stage (streams in, streams out) and a codec (an update in, a frame out)."""
+"""The two interfaces of compression: a stage (streams in, streams out) and a codec (an update in, a frame out)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,155 @@ State = Mapping[str, NDArray[Any]]  # what a codec remembers between rounds, as 
 
 
 class Stage(ABC):
-    """One step of a pipeline, pure both ways. A frozen dataclass: its fields are its whole configuration."""
+    """One step of a pipeline, pure both ways. A frozen dataclass: its fields are its whole configuration.
 
-    lossless: ClassVar[bool] = False  # whether decode gives exactly what encode was given
+    A stage defines `encode` and `decode`, and declares by the class attributes and the other methods what else it can
+    do. A pipeline asks for nothing but that.
+
+    Attributes
+    ----------
+    lossless : bool
+        Whether `decode` returns exactly what `encode` was given. Such stages come last in a pipeline.
+    stateful : bool
+        Whether the stage remembers something between updates: see `StatefulStage`.
+    takes_side : bool
+        Whether the stage makes use of an update that both ends know: it is then given as the stream `streams.SIDE`.
+    targets : tuple of str
+        The names of the targets that `with_target` takes, e.g. ``("nmse", "bytes")``; empty if there are none.
+
+    Examples
+    --------
+    A stage that rounds to whole numbers:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> @dataclass(frozen=True)
+    ... class Whole(Stage):
+    ...     def encode(self, streams, layout, rng):
+    ...         return {**streams, "values": np.rint(streams["values"])}
+    ...
+    ...     def decode(self, streams, layout):
+    ...         return streams
+    >>> values = np.array([0.4, 1.6], np.float32)
+    >>> layout = Layout.of({"x": values})
+    >>> Whole().encode({"values": values}, layout, np.random.default_rng(0))["values"].tolist()
+    [0.0, 2.0]
+    """
+
+    lossless: ClassVar[bool] = False
+    stateful: ClassVar[bool] = False
+    takes_side: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        """Return what goes to the next stage."""
+        """Encode the streams of an update.
+
+        Parameters
+        ----------
+        streams : dict of str to ndarray
+            What the stage before left, not to be changed in place: at first {"values": float32 (n,)}.
+        layout : Layout
+            Names, shapes and dtypes of the update.
+        rng : numpy.random.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The streams for the next stage, 1-D each.
+
+        Raises
+        ------
+        UpdateError
+            If the update cannot be sent so.
+        SpecError
+            If the stage cannot follow the ones before it.
+        """
 
     @abstractmethod
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        """Return what `encode` was given, or what stands for it; raise FrameError and nothing else."""
+        """Return the streams that `encode` was given, exactly or approximately.
+
+        Parameters
+        ----------
+        streams : dict of str to ndarray
+            Streams that came from outside: names, dtypes, sizes and values may be anything.
+        layout : Layout
+            Names, shapes and dtypes of the update.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The streams for the stage before.
+
+        Raises
+        ------
+        FrameError
+            If `encode` cannot have made these streams; nothing else is raised.
+        """
+
+    def init(self, layout: Layout) -> State:
+        """Return the memory before the first update; {} for a stage without memory."""
+        return {}
+
+    def advance(
+        self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator
+    ) -> tuple[Streams, State]:
+        """Encode the streams of an update, and return the memory after it.
+
+        Parameters
+        ----------
+        streams, layout, rng
+            As of `encode`.
+        state : mapping of str to ndarray
+            The memory; one of another layout counts as none.
+
+        Returns
+        -------
+        tuple of (dict of str to ndarray, mapping of str to ndarray)
+            The streams for the next stage, and the memory after this update.
+        """
+        return self.encode(streams, layout, rng), {}
+
+    @property
+    def max_frame_bytes(self) -> int | None:
+        """The number of bytes that the frame must not exceed; None if the stage sets no limit."""
+        return None
+
+    def step_of(self, streams: Streams) -> float | None:
+        """Return the quantisation step, in the update's units, that `encode` found; None for a stage without one.
+
+        Parameters
+        ----------
+        streams : dict of str to ndarray
+            Streams as `encode` returned them.
+        """
+        return None
+
+    def with_target(self, **target: float | int) -> Self:
+        """Return the stage with another target in place of its own.
+
+        Parameters
+        ----------
+        **target
+            One of `targets`, with its value.
+
+        Raises
+        ------
+        SpecError
+            If the stage does not take this target.
+        """
+        raise SpecError(f"{type(self).__name__.lower()} takes no target, got {', '.join(target)}")
 
 
 class StatefulStage(Stage):
-    """A stage that remembers something between updates; decoding needs none of it."""
+    """A stage that remembers something between updates; decoding needs none of it.
+
+    It defines `init`, `advance` and `decode`.
+    """
+
+    stateful: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, layout: Layout) -> State:
@@ -39,17 +173,27 @@ class StatefulStage(Stage):
     def advance(
         self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator
     ) -> tuple[Streams, State]:
-        """Return what goes to the next stage, and the memory after it; a memory of another layout is as none."""
+        """Encode the streams of an update, and return the memory after it: see `Stage.advance`."""
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         return self.advance(streams, self.init(layout), layout, rng)[0]
 
 
 class Codec(ABC):
-    """An update in, a frame of bytes out, and back: optax's shape, state goes in and comes out.
+    """An update in, a frame of bytes out, and back: state goes in and comes out, as in optax.
 
-    `side` is an update that both ends know (the last broadcast delta) and may condition the coder; `base` is the hash
-    of the model that the update starts from, carried by the frame.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fedpress.compression import Layout, parse
+    >>> codec = parse("ef | topk(0.5) | ans")
+    >>> update = {"x": np.array([0.0, 3.0, 0.5, -2.0], np.float32)}
+    >>> layout = Layout.of(update)
+    >>> frame, state = codec.encode(update, codec.init(layout), np.random.default_rng(0))
+    >>> codec.decode(frame, layout)["x"].tolist()
+    [0.0, 3.0, 0.0, -2.0]
+    >>> state["residual"].tolist()
+    [0.0, 0.0, 0.5, 0.0]
     """
 
     @abstractmethod
@@ -66,38 +210,127 @@ class Codec(ABC):
         side: Update | None = None,
         base: bytes = b"",
     ) -> tuple[bytes, State]:
-        """Return `update` as a frame, and the state after it; raise UpdateError if it cannot be sent."""
+        """Encode an update as a frame.
+
+        Parameters
+        ----------
+        update : dict of str to ndarray
+            Tensors by name, of any shapes.
+        state : mapping of str to ndarray
+            What `init` or the last `encode` returned.
+        rng : numpy.random.Generator
+            The only source of randomness.
+        side : dict of str to ndarray, optional
+            An update of the same layout that both ends know, the last broadcast delta: it may make the frame shorter.
+        base : bytes
+            Hash of the model that the update starts from; the frame carries it.
+
+        Returns
+        -------
+        tuple of (bytes, mapping of str to ndarray)
+            The frame, and the state after it.
+
+        Raises
+        ------
+        UpdateError
+            If the update cannot be sent: a value is not finite, or a target cannot be met.
+        """
 
     @abstractmethod
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
-        """Return the update that `frame` stands for; raise FrameError and nothing else.
+        """Decode a frame.
 
-        A `base` other than None must be the frame's own.
+        Parameters
+        ----------
+        frame : bytes
+            Bytes that came from outside.
+        layout : Layout
+            Names, shapes and dtypes of the update that is expected.
+        side : dict of str to ndarray, optional
+            The update that `encode` was given as `side`.
+        base : bytes, optional
+            The hash that the frame must carry; any if None.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The update, approximately, in the shapes and dtypes of `layout`.
+
+        Raises
+        ------
+        FrameError
+            If the frame is not one of this codec, layout and base; nothing else is raised.
         """
 
     def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0) -> "Codec":
-        """Return this codec with the step that it found for `frame`, one of its own, in place of a target.
+        """Return this codec with the quantisation step of a frame in place of a target.
 
-        The step is made `coarser` times as large; with 1 what is then encoded has about the same error. No search is
-        needed. A codec without a step is itself.
+        With the same step a similar update has about the same error, and no step has to be searched.
+
+        Parameters
+        ----------
+        frame : bytes
+            A frame of this codec.
+        layout : Layout
+            Names, shapes and dtypes of its update.
+        coarser : float
+            What to multiply the step by.
+
+        Returns
+        -------
+        Codec
+            The codec itself if it has no step.
         """
         return self
 
     def aimed(self, **target: float | int) -> "Codec":
-        """Return this codec with another target of its quantiser: one of step, nmse, bits and bytes.
+        """Return this codec with another target of its quantiser.
+
+        Parameters
+        ----------
+        **target
+            One of `step` (in the update's units), `nmse` (part of the update's squared norm), `bits` (per parameter)
+            and `bytes` (of the frame), with its value.
 
         Raises
         ------
         SpecError
-            If it has no quantiser with a target.
+            If the codec has no quantiser with a target.
         """
         raise no_target(self)
 
     @abstractmethod
-    def lost(self, before: State, update: Update) -> State:
-        """Return the state of a sender whose frame was not accepted.
+    def uncoded(self, streams: Streams, layout: Layout) -> Streams:
+        """Return a frame's streams as they were before lossless coding.
 
-        `before` is the state that went into `encode`, and `update` the update: nothing of either may be lost.
+        Parameters
+        ----------
+        streams : dict of str to ndarray
+            The streams of a frame, as `read_frame` returns them.
+        layout : Layout
+            Names, shapes and dtypes of the frame's update.
+
+        Raises
+        ------
+        FrameError
+            If they are not streams of this codec.
+        """
+
+    @abstractmethod
+    def lost(self, before: State, update: Update) -> State:
+        """Return the state of a sender whose frame was not accepted: no part of the update is lost.
+
+        Parameters
+        ----------
+        before : mapping of str to ndarray
+            The state that was given to `encode`.
+        update : dict of str to ndarray
+            The update that was given to `encode`.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            The state for the next `encode`.
         """
 
     @property
@@ -107,9 +340,9 @@ class Codec(ABC):
 
     @abstractmethod
     def __str__(self) -> str:
-        """Return the spec string that `codec` reads back to an equal codec."""
+        """Return the spec string that `parse` reads back to an equal codec."""
 
 
 def no_target(codec: Codec) -> SpecError:
-    """Return the error of a codec that cannot be told to meet a target."""
-    return SpecError(f"{str(codec)!r} has no target to be set: lowrank, deadzone and trellis have")
+    """Return the error of a codec that has no quantiser with a target."""
+    return SpecError(f"{str(codec)!r} has no target to be set: it must have a stage that takes one, such as deadzone")

@@ -10,7 +10,6 @@ from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Codec
 from fedpress.compression.frame import VERSION, read_frame
 from fedpress.compression.layout import Layout
-from fedpress.compression.pipeline import Pipeline
 from fedpress.compression.spec import parse
 
 _BARS = 15  # symbols that a histogram shows one by one
@@ -86,14 +85,9 @@ def inspect(frame: bytes, layout: Layout | None = None) -> FrameReport:
 
 
 def _symbols(codec: Codec, coded: dict[str, NDArray[Any]], layout: Layout) -> tuple[SymbolReport, ...]:
-    while not isinstance(codec, Pipeline):
-        codec = codec.inner  # type: ignore[attr-defined]  # a preset or a wrapper
-    streams = dict(coded)
-    for stage in reversed([stage for stage in codec.stages if stage.lossless]):
-        streams = stage.decode(streams, layout)
     return tuple(
         _report(name, array, coded[name].nbytes if name in coded else 0)
-        for name, array in streams.items()
+        for name, array in codec.uncoded(coded, layout).items()
         if array.dtype.kind in "iu" and name != "exact" and array.size
     )
 

@@ -7,22 +7,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError, UpdateError
-from fedpress.compression.codec import Codec, Stage, State, StatefulStage, Streams, no_target
+from fedpress.compression.codec import Codec, Stage, State, Streams, no_target
 from fedpress.compression.frame import read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
-from fedpress.compression.stages.lossless.ans import SIDE, Ans
-from fedpress.compression.stages.quantize.step_search import Stepped
-from fedpress.compression.streams import take
+from fedpress.compression.streams import SIDE, take
 
-_ATTEMPTS = 5  # at a frame of so many bytes
+_ATTEMPTS = 5  # to meet a limit of the frame's bytes
 
 
 @dataclass(frozen=True)
 class Pipeline(Codec):
-    """Stages one after another. State: what its stateful stages remember, each key led by the stage's number.
+    """Stages one after another.
 
-    `text` is the spec that names the whole codec, wrappers included: the frame carries it, and a frame that carries
-    another is refused.
+    Its state is the memory of its stateful stages, each key preceded by the stage's number: ``"0.q"``.
+
+    Parameters
+    ----------
+    stages : tuple of Stage
+        In the order of encoding, lossless ones last.
+    text : str
+        The spec of the whole codec, wrappers included. Frames carry it, and a frame that carries another is refused.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fedpress.compression.stages.quantize.fp16 import Fp16
+    >>> codec = Pipeline((Fp16(),), text="fp16")
+    >>> update = {"x": np.array([1.0, 0.1], np.float32)}
+    >>> frame, state = codec.encode(update, {}, np.random.default_rng(0))
+    >>> codec.decode(frame, Layout.of(update))["x"].tolist()
+    [1.0, 0.0999755859375]
     """
 
     stages: tuple[Stage, ...]
@@ -33,13 +47,12 @@ class Pipeline(Codec):
 
     @property
     def stateful(self) -> bool:
-        return any(isinstance(stage, StatefulStage) for stage in self.stages)
+        return any(stage.stateful for stage in self.stages)
 
     def init(self, layout: Layout) -> State:
         return {
             f"{number}.{key}": array
             for number, stage in enumerate(self.stages)
-            if isinstance(stage, StatefulStage)
             for key, array in stage.init(layout).items()
         }
 
@@ -69,29 +82,44 @@ class Pipeline(Codec):
         side: Update | None,
         back: bool = True,
     ) -> tuple[bytes, NDArray[np.float32], State]:
-        """Return the frame of a flattened update, the values, float32 (n,), that it decodes to, and the state after.
+        """Encode an update that is flattened already, as wrappers do.
 
-        Without `back` the values are not decoded.
+        Parameters
+        ----------
+        values : ndarray of float32, (n,)
+            The update's floats.
+        exact : ndarray of uint8, (b,)
+            The bytes of the tensors that codecs must not approximate.
+        layout, state, rng, base, side
+            As of `encode`.
+        back : bool
+            Whether to decode the values as well.
+
+        Returns
+        -------
+        tuple of (bytes, ndarray of float32 (n,), mapping of str to ndarray)
+            The frame; the values that it decodes to, or `values` themselves without `back`; the state after.
+
+        Raises
+        ------
+        UpdateError
+            If the update cannot be sent, or no frame is short enough.
         """
         streams: Streams = {"values": values}
         if layout.exact_nbytes:
             streams["exact"] = exact
-        stages, budgets = (
-            self.stages,
-            [stage.bytes for stage in self.stages if isinstance(stage, Stepped) and stage.bytes],
-        )
+        stages = self.stages
+        limits = [stage.max_frame_bytes for stage in stages if stage.max_frame_bytes]
         for _ in range(_ATTEMPTS):
             frame, lossy, after = self._press(stages, streams, layout, state, rng, base, side)
-            over = len(frame) - min(budgets, default=len(frame))
+            over = len(frame) - min(limits, default=len(frame))
             if over <= 0:
                 return frame, self._undo(lossy, layout) if back else values, after
             stages = tuple(
-                replace(stage, bytes=max(1, (stage.bytes or 0) - over))
-                if isinstance(stage, Stepped) and stage.bytes
-                else stage
+                stage.with_target(bytes=max(1, stage.max_frame_bytes - over)) if stage.max_frame_bytes else stage
                 for stage in stages
             )
-        raise UpdateError(f"{min(budgets)} bytes are too few for this update: {len(frame)} is the least that was found")
+        raise UpdateError(f"{min(limits)} bytes are too few for this update: {len(frame)} is the least that was found")
 
     def _press(
         self,
@@ -107,17 +135,13 @@ class Pipeline(Codec):
         lossy = [stage for stage in stages if not stage.lossless]
         after: dict[str, NDArray[Any]] = {}
         for number, stage in enumerate(lossy):
-            if isinstance(stage, StatefulStage):
-                lead = f"{number}."
-                memory = {key.removeprefix(lead): array for key, array in state.items() if key.startswith(lead)}
-                streams, memory_after = stage.advance(streams, memory, layout, rng)
-                after |= {lead + key: array for key, array in memory_after.items()}
-            else:
-                streams = stage.encode(streams, layout, rng)
+            lead = f"{number}."
+            memory = {key.removeprefix(lead): array for key, array in state.items() if key.startswith(lead)}
+            streams, memory_after = stage.advance(streams, memory, layout, rng)
+            after |= {lead + key: array for key, array in memory_after.items()}
         coded = streams
         for stage in stages[len(lossy) :]:
-            known = {SIDE: layout.flatten(side)[0]} if side is not None and isinstance(stage, Ans) else {}
-            coded = stage.encode({**coded, **known}, layout, rng)
+            coded = stage.encode(_with_side(coded, stage, side, layout), layout, rng)
         return write_frame(self.text, layout.digest, base, coded), streams, after
 
     def _undo(self, streams: Streams, layout: Layout) -> NDArray[np.float32]:
@@ -137,8 +161,7 @@ class Pipeline(Codec):
             raise FrameError(f"a frame that starts from the model {read.base.hex()}, not from {base.hex()}")
         streams = read.streams
         for stage in reversed(self.stages):
-            known = {SIDE: layout.flatten(side)[0]} if side is not None and isinstance(stage, Ans) else {}
-            streams = stage.decode({**streams, **known}, layout)
+            streams = stage.decode(_with_side(streams, stage, side, layout), layout)
         values = take(streams, "values", np.float32, layout.size)
         exact = take(streams, "exact", np.uint8, layout.exact_nbytes) if layout.exact_nbytes else np.zeros(0, np.uint8)
         if len(streams) > (2 if layout.exact_nbytes else 1):
@@ -151,28 +174,40 @@ class Pipeline(Codec):
         streams: Streams = read_frame(frame).streams
         for number in reversed(range(len(self.stages))):
             stage = self.stages[number]
-            if isinstance(stage, Stepped):
-                step = float(f"{coarser * float(streams['step'][0]):.6g}")
-                return self._with_target(number, step=step)
+            step = stage.step_of(streams)
+            if step is not None:
+                return self._with_target(number, step=float(f"{coarser * step:.6g}"))
             streams = stage.decode(streams, layout)
         return self
 
     def aimed(self, **target: float | int) -> "Pipeline":
         for number, stage in enumerate(self.stages):
-            if isinstance(stage, Stepped):
+            if stage.targets:
                 return self._with_target(number, **target)
         raise no_target(self)
 
     def _with_target(self, number: int, **target: float | int) -> "Pipeline":
-        stages: list[Any] = list(self.stages)
+        stages = list(self.stages)
         parts = self.text.split(" | ")
         lead = len(parts) - len(stages)  # a wrapper stands before the stages
         ((key, value),) = target.items()
-        unset: dict[str, Any] = dict.fromkeys(("step", "nmse", "bits", "bytes"))
-        stages[number] = replace(stages[number], **{**unset, key: value})
+        stages[number] = stages[number].with_target(**target)
         name = parts[lead + number].partition("(")[0]
         parts[lead + number] = f"{name}({key}={value!r})"
         return replace(self, stages=tuple(stages), text=" | ".join(parts))
 
+    def uncoded(self, streams: Streams, layout: Layout) -> Streams:
+        for stage in reversed(self.stages):
+            if stage.lossless:
+                streams = stage.decode(streams, layout)
+        return streams
+
     def lost(self, before: State, update: Update) -> State:
         return before
+
+
+def _with_side(streams: Streams, stage: Stage, side: Update | None, layout: Layout) -> Streams:
+    """Return the streams with those of the update that both ends know, for a stage that makes use of it."""
+    if side is None or not stage.takes_side:
+        return streams
+    return {**streams, SIDE: layout.flatten(side)[0]}

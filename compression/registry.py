@@ -1,4 +1,4 @@
-"""Every codec by name, each with an example: the one table to add a method to."""
+"""Every stage, wrapper and preset by name, each with examples: the one table to add a method to."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +39,15 @@ from fedpress.compression.wrappers.momentum_correction import MomentumCorrection
 
 @dataclass(frozen=True)
 class Entry:
-    """What a name stands for, and specs in which it is used: the laws of tests/compression run over all of them."""
+    """A stage that specs can name.
+
+    Parameters
+    ----------
+    make : type of Stage
+        The stage. The arguments of its name are its fields.
+    examples : tuple of str
+        Specs that use it. The conformance tests run over all of them.
+    """
 
     make: type[Stage]
     examples: tuple[str, ...]
@@ -47,7 +55,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class WrapperEntry:
-    """A codec with memory around a pipeline, `inner`; the other fields are the arguments of its name."""
+    """A codec with memory around a pipeline that specs can name.
+
+    Parameters
+    ----------
+    make : type of Wrapper
+        The wrapper. The arguments of its name are its fields but for `inner`, which is the pipeline.
+    examples : tuple of str
+        Specs that use it. The conformance tests run over all of them.
+    """
 
     make: type[Wrapper]
     examples: tuple[str, ...]
@@ -139,11 +155,33 @@ def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
 
 
 def codecs() -> tuple[str, ...]:
-    """Return the names that a spec can be made of; some name a stage, and a preset where they stand alone."""
+    """Return the names that a spec can be made of.
+
+    Returns
+    -------
+    tuple of str
+        Names of wrappers, stages and presets, each once: "powersgd" is a preset where it stands alone, else a stage.
+
+    Examples
+    --------
+    >>> {"ef", "topk", "stc"} <= set(codecs())
+    True
+    """
     return tuple(dict.fromkeys((*WRAPPERS, *STAGES, *PRESETS)))
 
 
 def examples() -> tuple[str, ...]:
-    """Return a spec or more for every name."""
+    """Return at least one spec for every name.
+
+    Returns
+    -------
+    tuple of str
+        Specs in normal form or not, each of a working codec.
+
+    Examples
+    --------
+    >>> "ef | topk(0.05) | ans" in examples()
+    True
+    """
     tables = (WRAPPERS, STAGES, PRESETS)
     return tuple(spec for table in tables for entry in table.values() for spec in entry.examples)

@@ -8,6 +8,7 @@ coin     uint64 (2,)    a seed, and the number below which the words drawn from 
 symbols  int (k,)       the quantised values, in the narrowest dtype that the stage can do with
 scale    float32 (t,)   a quantiser's scale for each float tensor
 exact    uint8 (b,)     bytes of the tensors that codecs may not approximate
+side     float32 (n,)   values of an update that both ends know: given to stages that take it, never sent
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from fedpress.common.errors import FrameError, SpecError
 from fedpress.common.rng import words
 from fedpress.compression.layout import Layout
 
+SIDE = "side"
 SUPPORTS = ("gap", "rows", "gate", "coin")  # streams that say where kept values stand; a frame has one at most
 _BLOCK = 1 << 16
 MOST = np.finfo(np.float32).max

@@ -13,8 +13,7 @@ go under it. It is flwr's older interface, used nowhere else.
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from safetensors.numpy import load_file
 
 from fedpress.common.errors import FedpressError
+from fedpress.common.logs import quiet_flower
 from fedpress.compression import Layout, Update
 from fedpress.flower.message_size import message_nbytes
 from fedpress.flower.runtime import identify, message_of, parts_of, stamp
@@ -63,7 +63,8 @@ def measure(model: Update, nodes: int) -> SecAgg:
         summed.append(True)
         return parameters, {}
 
-    with _quiet():
+    identify(run_id=1)  # without it no message can be made
+    with quiet_flower(logging.CRITICAL):  # it warns that this is its older interface
         server = LegacyContext(
             Context(1, 1, {}, RecordDict(), {}),
             strategy=cast(
@@ -79,19 +80,6 @@ def measure(model: Update, nodes: int) -> SecAgg:
     if not summed:
         raise FedpressError("SecAgg+ did not come to a sum")
     return SecAgg(len(asked), grid.up / len(asked), grid.down / len(asked), Layout.of(floats).nbytes)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Say who this process is, which messages need; keep flwr from saying that this interface is its older one."""
-    identify(run_id=1)
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 class _Grid:

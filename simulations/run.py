@@ -1,26 +1,22 @@
 """One run of `fedpress simulate`: from a configuration to a folder with its result."""
 
 import json
-import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
-
 from fedpress.common.errors import SettingError
 from fedpress.common.files import make_folder, replace
+from fedpress.common.logs import log_to_file
 from fedpress.common.settings import read_file
 from fedpress.server.checkpointing.files import VERSIONS
 from fedpress.server.run.configuration import CONFIG, continue_run
 from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
 from fedpress.settings import RunSettings
-from fedpress.simulations.engine import simulate
+from fedpress.simulations.engine import EngineRun, find_engine
 from fedpress.simulations.network.deadline import Late
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
@@ -64,11 +60,8 @@ def run(
         draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
     settings = settings.change("run", out=str(folder))
     replace(folder / CHECKPOINT / CONFIG, json.dumps(settings.to_config()).encode(), durable=True)
-    with _log_to(None if debug else folder / LOG):
-        if settings.simulation.engine == "ray":
-            _on_ray(settings, folder, watch)
-        else:
-            _in_process(settings, folder, watch)
+    with nullcontext() if debug else log_to_file(folder / LOG, mode="w"):
+        find_engine(settings.simulation.engine).run(_engine_run(settings, folder, watch))
     result = _read(folder) or {}
     plot(result, folder)
     for left in (CLIENTS, VERSIONS):  # a run that is over has no use for what nodes hold
@@ -89,40 +82,18 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
     return continue_run(chosen, resolve)
 
 
-def _in_process(settings: RunSettings, folder: Path, watch: Watch | None) -> None:
-    import torch._dynamo  # noqa: F401  every optimiser imports it when it is made: once here, not once a worker
-
-    from fedpress.client.app import app as client_app
-    from fedpress.server.app import app as server_app
-
-    watched = ServerApp()
-
-    @watched.main()
-    def main(grid: Grid, context: Context) -> None:
-        late = Late(settings, grid.partition_of, folder / TRAFFIC)  # type: ignore[attr-defined]
-        if not late.idle:
-            grid.arrives = late  # type: ignore[attr-defined]
-        with _watching(folder, watch):  # from here on: workers cannot be forked from a process that has threads
-            server_app(grid, context)
-
-    workers = settings.simulation.workers or None
-    states = folder / CHECKPOINT / CLIENTS
-    config = settings.to_config()
-    simulate(watched, client_app, settings.clients, workers, run_config=config, states=states)
-
-
-def _on_ray(settings: RunSettings, folder: Path, watch: Watch | None) -> None:
-    from fedpress.simulations.engine.ray import run_ray
-
-    workers = settings.simulation.workers or len(os.sched_getaffinity(0))
-    with _watching(folder, watch):
-        run_ray(
-            "fedpress.server.app:app",
-            "fedpress.client.app:app",
-            num_clients=settings.clients,
-            workers=workers,
-            run_config=settings.to_config(),
-        )
+def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:
+    late = Late(settings, folder / TRAFFIC)
+    return EngineRun(
+        server_app="fedpress.server.app:app",
+        client_app="fedpress.client.app:app",
+        num_clients=settings.clients,
+        workers=settings.simulation.workers,
+        run_config=settings.to_config(),
+        states=folder / CHECKPOINT / CLIENTS,
+        arrives=None if late.idle else late,
+        watching=_watching(folder, watch),
+    )
 
 
 def _make_folder(settings: RunSettings, force: bool) -> Path:
@@ -185,25 +156,3 @@ def _read(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return result
-
-
-@contextmanager
-def _log_to(path: Path | None) -> Iterator[None]:
-    """Send Flower's log, and ours, to the file `path`, or leave both alone if there is none."""
-    if path is None:
-        yield
-        return
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    loggers = [logging.getLogger("flwr"), logging.getLogger("fedpress")]
-    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
-    for logger in loggers:
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
-        handler.close()

@@ -1,4 +1,4 @@
-"""The step that puts several thin layers in the place of a thick one.
+"""The step that puts several thin layers in the place of a thick one, and the choice of layers and ranks.
 
 - `svd`: a linear layer or a convolution as two, the first of fewer outputs (Zhang et al. 2016,
   https://arxiv.org/abs/1505.06798, without its data term).
@@ -13,10 +13,11 @@ from typing import ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
-from fedpress.common.errors import PlanError, unknown
-from fedpress.compression.model.step import Json, Step, layer_of, objects, put, whole
+from fedpress.common.errors import PlanError, SettingError, unknown
+from fedpress.compression.model.step import Choice, Json, Step, layer_of, objects, put, whole
 
 Convolution = nn.Conv1d | nn.Conv2d
+FOR_LINEAR = "svd"  # whichever way convolutions go
 
 
 @dataclass(frozen=True)
@@ -130,3 +131,52 @@ def _fill(layer: nn.Module, weight: Tensor, bias: Tensor | None = None) -> None:
         layer.get_parameter("weight").copy_(weight.reshape(layer.get_parameter("weight").shape))
         if bias is not None:
             layer.get_parameter("bias").copy_(bias)
+
+
+def choose(model: nn.Module, by: str, energy: float) -> Choice:
+    """Return the step that factorises every layer that has fewer parameters afterwards.
+
+    Parameters
+    ----------
+    model
+        Its weights stay as they are.
+    by
+        The way for convolutions, one of `WAYS`; with `svd` each goes `svd` or `spatial`, whichever is smaller. Linear
+        layers go by `svd`.
+    energy
+        The share of the sum of squared singular values that the rank keeps, above 0 and at most 1.
+
+    Raises
+    ------
+    SettingError
+        If there is no such way, `energy` is out of range, or no layer would get smaller.
+    """
+    if by not in WAYS:
+        raise SettingError(unknown("way to factorise", by, WAYS))
+    if not 0 < energy <= 1:
+        raise SettingError(f"the energy to keep is above 0 and at most 1, got {energy}")
+    layers, left = {}, {}
+    for name, module in model.named_modules():
+        ways = (FOR_LINEAR,) if type(module) is nn.Linear else ("svd", "spatial") if by == "svd" else (by,)
+        options = [Factors(way, rank_of(module, way, energy)) for way in ways if suits(module, way)]
+        if not options:
+            continue
+        sizes = [_size(WAYS[it.by](module, it.rank, False)) for it in options]
+        least = min(range(len(options)), key=sizes.__getitem__)
+        if sizes[least] < _size(module):
+            layers[name] = options[least]
+        else:
+            left[name] = f"{sizes[least]:,} parameters with {energy:.0%} of its energy, {_size(module):,} as it is"
+    if not layers:
+        raise SettingError(f"no layer of this model gets smaller by {by} with {energy:.0%} of its energy kept")
+    return Choice(Factorise(layers), {name: Factorise({name: it}) for name, it in layers.items()}, left)
+
+
+def rank_of(module: nn.Module, by: str, energy: float) -> int:
+    """Return the lowest rank that keeps this share of the energy of a layer's weight."""
+    kept = (torch.linalg.svdvals(matrix(module, by).double()) ** 2).cumsum(0)
+    return min(int((kept < energy * kept[-1]).sum()) + 1, len(kept))
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

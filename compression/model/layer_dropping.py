@@ -8,9 +8,8 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from fedpress.common.errors import PlanError, SettingError
-from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.evaluation import Batches, loss_on, shapes
-from fedpress.compression.model.step import Json, Step, layer_of, put
+from fedpress.compression.model.step import Choice, Json, Step, layer_of, put
 
 
 @dataclass(frozen=True)

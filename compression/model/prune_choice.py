@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.compression.model.channel_importance import CRITERIA, Scores
-from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.dependency_graph import Channels, Indices, channels, prune
 from fedpress.compression.model.evaluation import Batches
+from fedpress.compression.model.step import Choice
 
 
 def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches) -> Choice:

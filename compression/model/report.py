@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.evaluation import Batches, by_class
 from fedpress.compression.model.plan import Plan
+from fedpress.compression.model.step import Choice
 from fedpress.compression.model.weight_sharing import unpack
 
 _ROUNDS = 30  # of a latency: each model in turn

@@ -1,7 +1,8 @@
-"""What the steps of a plan have in common: one kind of change to a model's modules, read from JSON and checked."""
+"""The steps of a plan: one change each to a model's modules, read from JSON and checked, and the choice of one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from torch import nn
@@ -34,6 +35,15 @@ class Step(ABC):
         PlanError
             If the model has no such layer, or the layer is not of a kind or size that this can be done to.
         """
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The step that a method chose for a model, and steps that do one part of it each, by the layer they change."""
+
+    step: Step
+    parts: Mapping[str, Step]
+    left: Mapping[str, str]  # layers that were left alone, or done by less than was wanted, and why
 
 
 def layer_of(model: nn.Module, name: str) -> nn.Module:

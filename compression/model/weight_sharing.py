@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fedpress.common.errors import DataError, PlanError, SettingError
-from fedpress.compression.model.choice import Choice
-from fedpress.compression.model.step import Json, Step, layer_of, objects, whole
+from fedpress.compression.model.step import Choice, Json, Step, layer_of, objects, whole
 from fedpress.compression.stages.quantize.kmeans import centroids, middles
 
 MOST = 256  # clusters: a number of a place is at most a byte

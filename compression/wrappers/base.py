@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.errors import UpdateError
-from fedpress.compression.codec import Codec, State
+from fedpress.compression.codec import Codec, State, Streams
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.pipeline import Pipeline
 
@@ -26,6 +26,9 @@ class Wrapper(Codec):
 
     def aimed(self, **target: float | int) -> Codec:
         return replace(self, inner=self.inner.aimed(**target))
+
+    def uncoded(self, streams: Streams, layout: Layout) -> Streams:
+        return self.inner.uncoded(streams, layout)
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         return self.inner.decode(frame, layout, side=side, base=base)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedpress.compression.codec import Codec, State
+from fedpress.compression.codec import Codec, State, Streams
 from fedpress.compression.layout import Layout, Update
 
 
@@ -44,6 +44,9 @@ class Preset(Codec):
 
     def aimed(self, **target: float | int) -> Codec:
         return self.inner.aimed(**target)
+
+    def uncoded(self, streams: Streams, layout: Layout) -> Streams:
+        return self.inner.uncoded(streams, layout)
 
     def lost(self, before: State, update: Update) -> State:
         return self.inner.lost(before, update)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedpress.cli.debug import Debug
+from fedpress.cli.options import Debug
 from fedpress.common.errors import SettingError
 
 bench = typer.Typer(help="Measure, side by side in one run.", no_args_is_help=True)
@@ -73,7 +73,7 @@ def codec(
     """
     from rich.console import Console
 
-    from fedpress.cli.codec_table import print_codecs
+    from fedpress.cli.console.codec_table import print_codecs
     from fedpress.compression import parse
     from fedpress.simulations.bench.codec import bench_codec, default_specs
     from fedpress.simulations.bench.recorded_updates import recorded

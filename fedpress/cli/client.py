@@ -3,7 +3,6 @@
 import ipaddress
 import logging
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,14 +53,17 @@ def client(
     else:
         if enrolment is None or name:
             raise click.UsageError("an enrolment file is missing: `fedpress keys issue` makes it, at the server.")
-        from fedpress.cli.passphrase import take_passphrase
+        from fedpress.cli.console.passphrase import take_passphrase
         from fedpress.client.edge.enrolment import read_enrolment
 
         found = read_enrolment(enrolment, take_passphrase(asked=passphrase))
         name, key, ca, node, server = found.name, found.key, found.ca, dict(found.node), server or found.server
-    _log_to_stderr(debug)
+    from fedpress.common.logs import FLOWER, LOGGER, send_logs
+
+    levels = {LOGGER: logging.DEBUG if debug else logging.INFO, FLOWER: logging.INFO if debug else logging.ERROR}
+    send_logs(logging.StreamHandler(sys.stderr), levels, times="%Y-%m-%dT%H:%M:%S%z")
     if insecure:
-        logging.getLogger("fedpress").warning("INSECURE: anybody on this machine can read and change what is sent")
+        logging.getLogger(LOGGER).warning("INSECURE: anybody on this machine can read and change what is sent")
 
     from fedpress.client.edge.service import serve
 
@@ -91,15 +93,3 @@ def _require_loopback(server: str) -> None:
         local = False
     if not local:
         raise SettingError(f"--insecure is for loopback alone, got {server!r}: elsewhere a device needs an enrolment")
-
-
-def _log_to_stderr(debug: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
-    handler.formatter.converter = time.localtime  # type: ignore[union-attr]
-    ours, theirs = logging.getLogger("fedpress"), logging.getLogger("flwr")
-    ours.setLevel(logging.DEBUG if debug else logging.INFO)
-    theirs.setLevel(logging.INFO if debug else logging.ERROR)
-    for logger in (ours, theirs):
-        logger.handlers[:] = [handler]
-        logger.propagate = False

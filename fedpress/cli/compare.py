@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedpress.cli.debug import Debug
-from fedpress.cli.options import SetOption, read_pairs, settings_options
+from fedpress.cli.options import Debug, SetOption, read_pairs, settings_options
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import require
 from fedpress.settings import RunSettings

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedpress.cli.debug import Debug
-from fedpress.cli.options import settings_options
+from fedpress.cli.options import Debug, settings_options
 from fedpress.common.settings import Schema, read
 from fedpress.compression.model.distill.settings import StudentSettings
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from fedpress.cli.debug import Debug
+from fedpress.cli.options import Debug
 from fedpress.common.errors import FedpressError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def doctor(
 
 
 def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) -> Iterator["Finding"]:
-    from fedpress.cli.passphrase import take_passphrase
+    from fedpress.cli.console.passphrase import take_passphrase
     from fedpress.client.edge.doctor import inspect_device
     from fedpress.common.address import parse_address
 

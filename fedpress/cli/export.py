@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedpress.cli.debug import Debug
+from fedpress.cli.options import Debug
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedpress.cli.debug import Debug
+from fedpress.cli.options import Debug
 from fedpress.common.errors import DataError, FrameError
 
 if TYPE_CHECKING:

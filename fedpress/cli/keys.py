@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedpress.cli.debug import Debug
+from fedpress.cli.options import Debug
 
 if TYPE_CHECKING:
     from fedpress.server.keys import Device
@@ -71,7 +71,7 @@ def issue(
 
     Example: `fedpress keys issue pi-1 --server fed.example.org:9443 --node partition-id=0`
     """
-    from fedpress.cli.passphrase import ask_passphrase
+    from fedpress.cli.console.passphrase import ask_passphrase
     from fedpress.common.settings import read_pair
     from fedpress.server.keys import devices
 

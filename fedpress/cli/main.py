@@ -17,12 +17,11 @@ from fedpress.cli.compare import compare
 from fedpress.cli.distil import distil
 from fedpress.cli.doctor import doctor
 from fedpress.cli.export import export
-from fedpress.cli.init import init
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
 from fedpress.cli.runs import runs
 from fedpress.cli.server import server
-from fedpress.cli.settings import settings
+from fedpress.cli.settings import init, settings
 from fedpress.cli.shrink import shrink
 from fedpress.cli.simulate import simulate
 from fedpress.common.errors import FedpressError, SettingError

@@ -12,6 +12,8 @@ from fedpress.common.settings import Declared, Schema, read_pair
 
 Command = Callable[..., None]
 
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]  # of every command; `main` looks for it
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any other setting, KEY=VALUE; `fedpress settings` lists them.", metavar="KEY=VALUE"),

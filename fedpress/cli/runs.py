@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedpress.cli.debug import Debug
+from fedpress.cli.options import Debug
 
 
 def runs(

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedpress.cli.debug import Debug
-from fedpress.cli.options import SetOption, read_pairs, settings_options
+from fedpress.cli.options import Debug, SetOption, read_pairs, settings_options
 from fedpress.settings import RunSettings
 
 
@@ -36,8 +35,8 @@ def server(
     Example: `fedpress server --keys keys --config server.toml --out runs/edge`
     """
     # Only now: what follows imports flwr, which --help can do without.
-    from fedpress.cli.progress import close
-    from fedpress.cli.server_table import Fleet
+    from fedpress.cli.console.progress import close
+    from fedpress.cli.console.server_table import Fleet
     from fedpress.common.address import parse_address
     from fedpress.server.deploy.settings import resolve
     from fedpress.server.deploy.supervisor import Place, serve

@@ -34,7 +34,7 @@ def simulate(
     Example: `fedpress simulate --workload fashion --up "qsgd(4) | ans" --rounds 20 --out runs/first`
     """
     # Only now: what follows imports torch, which --help can do without.
-    from fedpress.cli.progress import Progress, close
+    from fedpress.cli.console.progress import Progress, close
     from fedpress.simulations.run import run, settings_of
 
     settings = settings_of({**read_pairs(setting), **given}, config)

@@ -1,6 +1,7 @@
-"""The modules that use private names of flwr, so that a new release of it is checked in one folder.
+"""The only modules that use private names of flwr, so that a new release of it is checked in one folder.
 
-`fleet_api.py` is how a device talks to a SuperLink, `control_api.py` how a run is started on one, `polling_grid.py` how
-its ServerApp waits for replies, `runtime.py` what the engines set up for the apps. Nothing here imports the client, the
-server or the simulations. Another use of a private name is added here, with a public function around it.
+`fleet_api.py` connects a device to a SuperLink, `control_api.py` starts runs on one, `polling_grid.py` collects replies
+for its ServerApp, `runtime.py` and `metadata.py` make messages for the simulation engines, `message_size.py` measures
+messages. Nothing here imports the client, the server or the simulations. Another use of a private name is added here,
+behind a public function; tests/layout/test_flower.py reports the names that a version of flwr moved.
 """

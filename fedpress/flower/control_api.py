@@ -1,7 +1,4 @@
-"""SuperLink's control API: what `flwr run`, `flwr supernode` and `flwr stop` do, by flwr's own client.
-
-The deployment's one touch of flwr's private names on this side; a test says which version moved what.
-"""
+"""SuperLink's control API: what `flwr run`, `flwr supernode` and `flwr stop` do, by flwr's own client."""
 
 import hashlib
 from collections.abc import Callable, Mapping

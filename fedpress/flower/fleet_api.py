@@ -1,4 +1,4 @@
-"""Flower's Fleet connection, a request at a time: the device's one touch of flwr's private names.
+"""Flower's Fleet API, one request at a time: how a device talks to a SuperLink.
 
 flwr's own loop (flwr/supernode) starts processes and installs the server's bundle. Here is what it says over the wire,
 without that, and with as few requests as the protocol allows; `Fleet` does nothing of its own accord. What flwr's
@@ -62,6 +62,7 @@ from fedpress.common.errors import AwayError, OverError, RefusedError, ServerErr
 from fedpress.common.settings import Value
 from fedpress.flower.byte_counter import Traffic
 from fedpress.flower.mail import Letter, Work
+from fedpress.flower.metadata import set_metadata
 
 __all__ = ["Fleet", "RunInfo", "failure", "letter_of", "message_of"]
 
@@ -287,7 +288,7 @@ def message_of(work: Work) -> Message:
 
 def letter_of(work: Work, reply: Message, seconds: float) -> Letter:
     """Return a reply as it goes over the wire."""
-    reply.metadata.__dict__["_message_id"] = reply.object_id
+    set_metadata(reply.metadata, message_id=reply.object_id)
     with no_object_id_recompute():
         head = PushMessagesRequest(
             messages_list=[message_to_proto(remove_content_from_message(reply))],

@@ -1,13 +1,9 @@
-"""The server's one touch of flwr's private names: types that its interfaces mention, and how long a message is."""
+"""The bytes of a message on the wire."""
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE as CHUNK
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_body, no_object_id_recompute
-from flwr.supercore.run import Run
-
-__all__ = ["NodeInfo", "Run", "message_nbytes"]
 
 _LARGE = 1 << 12  # bytes of an array from which it is measured and not laid out
 

@@ -1,24 +1,23 @@
 """A deployed run's Grid: SuperLink asked at once and often, where flwr's own waits for three seconds.
 
 Replies are taken in as they come: one whose parts are still on their way over a slow link holds up no other. Names are
-bound to node ids by a file that the server keeps, never by what a node says of itself. flwr's private names are
-touched here because its Grid has no public way to ask without waiting; a test says which version moved what.
+bound to node ids by a file that the server keeps, never by what a node says of itself. flwr's
+Grid has no public way to ask without waiting.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 from flwr.common.serde_utils import metadata_from_proto
 from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.runtime_pb2 import PullAppMessagesRequest
-from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import (
@@ -29,7 +28,8 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from flwr.superlink.grid import HttpGrid
 
 from fedpress.common.logs import LOGGER
-from fedpress.flower.message_size import NodeInfo, Run
+from fedpress.flower.grid import GridWrapper
+from fedpress.flower.metadata import set_metadata
 from fedpress.flower.signal_file import Bell
 
 _log = logging.getLogger(LOGGER)
@@ -39,7 +39,7 @@ _LEAST, _MOST, _GROWTH = 0.01, 0.5, 1.5  # seconds between two questions, and ho
 _QUIET = 2.0  # seconds between two questions while the gate's bell is silent
 
 
-class PollingGrid(Grid):
+class PollingGrid(GridWrapper):
     """Wraps the Grid that flwr gives a deployed ServerApp.
 
     Parameters
@@ -51,38 +51,20 @@ class PollingGrid(Grid):
     """
 
     def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, bells: Path | None = None) -> None:
-        self._grid = grid
+        super().__init__(grid)
+        self._http = grid
+        self._nodes = nodes
         self._largest = largest
         self._sent, self._arrived = (Bell(bells / name) if bells else None for name in (SENT, ARRIVED))
-        # Who is who, by the file as it is now; where there is none, nodes are asked.
-        self.names = None if nodes is None else lambda: read_names(nodes)
 
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def get_node_ids(self) -> Iterable[int]:
-        return self._grid.get_node_ids()
-
-    def get_nodes(self) -> Iterable[NodeInfo]:
-        return self._grid.get_nodes()
+    def names(self) -> Mapping[int, str] | None:
+        return None if self._nodes is None else read_names(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         names = self._grid.push_messages(messages)
         if self._sent:
             self._sent.ring()
         return names
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         taken = list(messages)
@@ -120,9 +102,9 @@ class PollingGrid(Grid):
     def _ask(self, waiting: set[str]) -> "list[_Coming]":
         if not waiting:
             return []
-        answer = self._grid._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=waiting))
+        answer = self._http._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=waiting))
         pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
-        return [_Coming(self._grid, proto, tree, self._largest) for proto, tree in pairs]
+        return [_Coming(self._http, proto, tree, self._largest) for proto, tree in pairs]
 
 
 def read_names(path: Path) -> dict[int, str]:
@@ -176,7 +158,7 @@ class _Coming:
             ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
         )
         told = metadata_from_proto(self._proto.metadata)
-        told.__dict__["_src_node_id"] = node
+        set_metadata(told, src_node_id=node)
         message = None
         if not self._failure:
             try:
@@ -185,7 +167,5 @@ class _Coming:
                 self._failure = f"it cannot be read: {error}"
         if message is None:
             return make_message(told, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
-        message.metadata.__dict__["_src_node_id"] = node
-        message.metadata.__dict__["_reply_to_message_id"] = self.answers
-        message.metadata.__dict__["_message_id"] = name
+        set_metadata(message.metadata, src_node_id=node, reply_to_message_id=self.answers, message_id=name)
         return message

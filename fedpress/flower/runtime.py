@@ -1,4 +1,4 @@
-"""The engines' one touch of flwr's private names; a test says which version moved what."""
+"""Messages and their metadata as a SuperLink would make them, for the engines that have none."""
 
 import uuid
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.app.message import make_message
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from fedpress.flower.metadata import get_metadata, set_metadata
 
 RAISED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 CRASHED = ErrorCode.CLIENT_APP_CRASHED
@@ -16,8 +17,6 @@ CRASHED = ErrorCode.CLIENT_APP_CRASHED
 __all__ = [
     "CRASHED",
     "RAISED",
-    "NodeInfo",
-    "Run",
     "empty_run",
     "error_reply",
     "identify",
@@ -28,7 +27,7 @@ __all__ = [
 
 
 def identify(run_id: int) -> None:
-    """Say who this process is: without it no Message can be made."""
+    """Set the identity of this process in flwr, without which no Message can be made."""
     TaskIdentity.run_id = run_id
     TaskIdentity.node_id = SUPERLINK_NODE_ID
     TaskIdentity.task_id = 1
@@ -41,8 +40,7 @@ def empty_run(run_id: int) -> Run:
 
 def stamp(message: Message, run_id: int) -> Message:
     """Give `message` the ids that a SuperLink would have given it."""
-    message.metadata.__dict__["_message_id"] = uuid.uuid4().hex
-    message.metadata.__dict__["_run_id"] = run_id
+    set_metadata(message.metadata, message_id=uuid.uuid4().hex, run_id=run_id)
     return message
 
 
@@ -50,15 +48,14 @@ def parts_of(message: Message) -> tuple[dict[str, Any], RecordDict | None, tuple
     """Return what another process needs to make `message` again: metadata, content, error."""
     content = message.content if message.has_content() else None
     error = (message.error.code, message.error.reason) if message.has_error() else None
-    return dict(message.metadata.__dict__), content, error
+    return get_metadata(message.metadata), content, error
 
 
 def message_of(
     metadata: dict[str, Any], content: RecordDict | None, error: tuple[int, str | None] | None = None
 ) -> Message:
-    """Return the message of which `parts_of` made the parts."""
-    arguments = {name.lstrip("_"): value for name, value in metadata.items() if name != "_delivered_at"}
-    return make_message(Metadata(**arguments), content, Error(*error) if error else None)
+    """Return the message that `parts_of` took apart."""
+    return make_message(Metadata(**metadata), content, Error(*error) if error else None)
 
 
 def error_reply(message: Message, code: int, reason: str) -> Message:

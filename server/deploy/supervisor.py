@@ -6,7 +6,7 @@ import shutil
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cryptography import x509
 from fedpress.common.address import join_address
 from fedpress.common.errors import DataError, FedpressError, SettingError
 from fedpress.common.files import make_folder, replace
-from fedpress.common.logs import LOGGER
+from fedpress.common.logs import LOGGER, log_to_file
 from fedpress.flower.control_api import AwayError, Control, Node
 from fedpress.flower.polling_grid import ARRIVED, SENT
 from fedpress.flower.signal_file import Bell
@@ -80,7 +80,7 @@ def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
         _check_keys(place.keys)
     folder = _make_folder(settings)
     with ExitStack() as stack:
-        stack.enter_context(_logging(folder / LOG))
+        stack.enter_context(log_to_file(folder / LOG, {LOGGER: logging.INFO}))
         server = _Server(settings, place, folder, watch, stack)
         try:
             return server.run()
@@ -293,20 +293,3 @@ def _closing(thing: Any) -> Iterator[Any]:
         yield thing
     finally:
         thing.close()
-
-
-@contextmanager
-def _logging(path: Path) -> Iterator[None]:
-    """Send our log to the file that SuperLink's and the ServerApp's go to."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    before = _log.handlers[:], _log.propagate, _log.level
-    _log.handlers, _log.propagate = [handler], False
-    _log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):
-            handler.close()
-        _log.handlers, _log.propagate = before[0], before[1]
-        _log.setLevel(before[2])

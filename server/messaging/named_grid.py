@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from flwr.serverapp import Grid
 from fedpress.common.errors import FedpressError, FrameError
 from fedpress.common.logs import LOGGER
 from fedpress.common.rng import derive
-from fedpress.flower.message_size import NodeInfo, Run, message_nbytes
+from fedpress.flower.grid import GridWrapper, NodeInfo, engine_grid
+from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.messages import RECORD_NAME, NodeDescription, NodeQuery, read_reply
 from fedpress.server.messaging.ledger import Direction, Entry, Ledger
 
@@ -21,7 +22,7 @@ Join = Callable[[str, NodeDescription], str]  # given a node's name and descript
 _log = logging.getLogger(LOGGER)
 
 
-class NamedGrid(Grid):
+class NamedGrid(GridWrapper):
     """Wraps a Grid; Flower's node ids are random, names are not: a partition in simulation, an enrolled name elsewhere.
 
     A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is
@@ -36,15 +37,16 @@ class NamedGrid(Grid):
     def __init__(
         self, grid: Grid, timeout: float, ledger: Ledger, join: Join | None = None, *, needed: int = 0
     ) -> None:
-        self._grid = grid
+        super().__init__(grid)
+        self._engine = engine_grid(grid)
         self._ledger = ledger
         self.versions: dict[str, bytes] = {}  # what nodes said that they hold, when they were asked for their names
         self._timeout = timeout  # seconds to wait for names
-        # An engine that hands out the partitions itself need not ask ten thousand nodes.
-        known: Mapping[int, int] = getattr(grid, "partition_of", {})
-        self._names = {node: str(partition) for node, partition in known.items()}
-        # A deployment binds names to enrolled keys: what a node says of itself counts for nothing.
-        self._bound: Callable[[], Mapping[int, str]] | None = getattr(grid, "names", None)
+        # An engine that hands out the partitions itself need not ask ten thousand nodes. A deployment binds names to
+        # enrolled keys: what a node says of itself counts for nothing.
+        known = self._engine.names()
+        self._bound = known is not None
+        self._names = dict(known or {})
         self._join = join
         self._asked: set[int] = set()
         self._joined: set[int] = set()  # of those the ones that take part
@@ -59,7 +61,7 @@ class NamedGrid(Grid):
         nodes = list(self._grid.get_node_ids())
         strangers = [node for node in nodes if node not in self._names]
         if strangers and self._bound:
-            self._names |= self._bound()
+            self._names |= self._engine.names() or {}
         elif strangers:
             self._ask(strangers)
         if self._join and (fresh := [node for node in nodes if node in self._names and node not in self._asked]):
@@ -80,7 +82,7 @@ class NamedGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         # Flower's own grids go through the messages twice.
-        taken = messages if getattr(self._grid, "lazy", False) else list(messages)
+        taken = messages if self._engine.lazy else list(messages)
         replies = self._grid.send_and_receive(taken, timeout=timeout)
         if isinstance(taken, list):
             replies = self._attributed(taken, replies)
@@ -98,35 +100,10 @@ class NamedGrid(Grid):
                 _log.warning("a reply from node %d, which was asked nothing, is left out", reply.metadata.src_node_id)
 
     def snapshot(self) -> Any:
-        """Return, as JSON, where the nodes' states are as they are now; None if the engine does not keep them."""
-        take = getattr(self._grid, "snapshot", None)
-        return take() if take else None
+        return self._engine.snapshot()
 
     def restore(self, snapshot: Any) -> bool:
-        """Put the nodes' states back to what they were; return whether the engine could."""
-        put = getattr(self._grid, "restore", None)
-        if put is None or snapshot is None:
-            return False
-        put(snapshot)
-        return True
-
-    def set_run(self, run: Run) -> None:
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return self._grid.push_messages(messages)
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return self._grid.pull_messages(message_ids)
+        return snapshot is not None and self._engine.restore(snapshot)
 
     def order(self, node: int) -> tuple[bool, int, str]:
         """Return the key to sort nodes by: partitions by number, names by letter, a stranger last."""

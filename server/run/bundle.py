@@ -18,7 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common import errors
 from fedpress.common.errors import FedpressError, SettingError
-from fedpress.common.logs import LOGGER
+from fedpress.common.logs import LOGGER, send_logs
 
 HELLO = b"\n"  # the first that a hosted ServerApp writes: what follows tells how it ended
 _log = logging.getLogger(LOGGER)
@@ -89,7 +89,7 @@ def host(server_app: str, client_app: str, num_clients: int, report: str, *, log
     def main(grid: Grid, context: Context) -> None:
         failure: dict[str, str] = {}
         if log:
-            _log_to(log)
+            send_logs(logging.FileHandler(log, encoding="utf-8"))
         with Path(report).open("wb", buffering=0) as pipe:
             pipe.write(HELLO)
             try:
@@ -164,15 +164,6 @@ class Report:
         self.is_over()
         os.close(self._handle)
         self.pipe.unlink(missing_ok=True)
-
-
-def _log_to(path: str) -> None:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name in ("flwr", LOGGER):
-        logger = logging.getLogger(name)
-        logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(logging.INFO)
 
 
 def _value(key: str, value: object) -> str:

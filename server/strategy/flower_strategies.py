@@ -1,15 +1,13 @@
 """flwr's strategies by name, with their arguments."""
 
 import inspect
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedpress.common.errors import SettingError, unknown
+from fedpress.common.logs import quiet_flower
 from fedpress.common.settings import Value, convert, key_of
 from fedpress.settings import RunSettings
 from fedpress.settings.server import StrategySettings
@@ -84,7 +82,7 @@ def build_strategy(settings: RunSettings) -> Strategy:
     make: type[FedAvg] = getattr(flower, settings.strategy.name)
     evaluating = round(server.fraction_evaluate * settings.clients)
     try:
-        with _quiet():
+        with quiet_flower():  # it warns that nodes do not evaluate, which the settings ask for
             return make(
                 # The number of nodes is exact where a fraction would be rounded; the fraction only must not be 0.
                 fraction_train=1e-9,
@@ -96,15 +94,3 @@ def build_strategy(settings: RunSettings) -> Strategy:
             )
     except ValueError as error:  # flwr's own checks of its arguments
         raise SettingError(f"{settings.strategy.name}: {error}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep flwr from warning of what was asked for: that nodes do not evaluate."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

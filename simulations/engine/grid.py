@@ -4,32 +4,45 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
 
-from fedpress.flower.runtime import CRASHED, RAISED, Run, empty_run, error_reply, message_of, parts_of, stamp
+from fedpress.common.logs import LOGGER
+from fedpress.flower.grid import EngineGrid, Run
+from fedpress.flower.runtime import CRASHED, RAISED, empty_run, error_reply, message_of, parts_of, stamp
 from fedpress.simulations.engine.blob_store import Blobs
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.state_store import Ledger
 from fedpress.simulations.engine.worker import Done, Job
 
-_log = logging.getLogger("fedpress")
+Arrives = Callable[[int, Message, Message], bool]  # whether a partition's reply to a message is in time
+
+_log = logging.getLogger(LOGGER)
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(EngineGrid):
     """The grid that an in-process ServerApp gets.
 
     Replies come in the order of the messages. A client that raises, or whose worker dies, gets an error reply and
     keeps the state it had; one that does not make the timeout gets none. A message's time to live is not looked at.
     """
 
-    def __init__(self, pool: Pool, partition_of: Mapping[int, int], run_id: int, mail: Path, states: Path) -> None:
+    lazy: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        pool: Pool,
+        partition_of: Mapping[int, int],
+        run_id: int,
+        *,
+        mail: Path,
+        states: Path,
+        arrives: Arrives | None = None,
+    ) -> None:
         self.partition_of = partition_of  # node id -> partition
-        self.lazy = True  # messages may be made while they are asked for
-        # Whether a reply is in time, given the message and the reply: a link that is simulated says so.
-        self.arrives: Callable[[Message, Message], bool] = lambda _, __: True
         self.failures = 0
+        self._arrives = arrives
         self._pool = pool
         self._run = empty_run(run_id)
         self._mail = Blobs(mail, lasting=False)
@@ -69,13 +82,17 @@ class InProcessGrid(Grid):
         # One by one: while workers are busy with the first messages, whoever makes them makes the next ones.
         return self._deliver((stamp(message, self._run.run_id) for message in messages), timeout)
 
+    def names(self) -> Mapping[int, str]:
+        return {node: str(partition) for node, partition in self.partition_of.items()}
+
     def snapshot(self) -> dict[str, list[str]]:
         """Return, as JSON, where the nodes' states are as they are now; it can be restored until two more are taken."""
         return self._states.snapshot()
 
-    def restore(self, snapshot: Mapping[str, list[str]]) -> None:
+    def restore(self, snapshot: Mapping[str, list[str]]) -> bool:
         """Put the nodes' states back to what they were, in this process or in one that was killed."""
         self._states.restore(snapshot)
+        return True
 
     def _deliver(self, messages: Iterable[Message], timeout: float | None) -> list[Message]:
         sent: list[Message] = []
@@ -98,7 +115,11 @@ class InProcessGrid(Grid):
             self.failures += len(sent) - sum(not reply.has_error() for reply in replies.values())
             self._mail.forget(used)
             self._states.collect()
-            return [replies[place] for place in sorted(replies) if self.arrives(sent[place], replies[place])]
+            return [replies[place] for place in sorted(replies) if self._in_time(sent[place], replies[place])]
+
+    def _in_time(self, message: Message, reply: Message) -> bool:
+        partition = self.partition_of.get(message.metadata.dst_node_id)
+        return self._arrives is None or partition is None or self._arrives(partition, message, reply)
 
     def _take(self, message: Message, done: Done) -> Message:
         node = message.metadata.dst_node_id

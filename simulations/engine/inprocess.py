@@ -1,7 +1,9 @@
 """`simulate`: any Flower apps, in process."""
 
 import os
+import pkgutil
 import secrets
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -11,11 +13,12 @@ from pathlib import Path
 
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
+from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.errors import SettingError
 from fedpress.flower.runtime import identify
-from fedpress.simulations.engine.grid import InProcessGrid
+from fedpress.simulations.engine.base import EngineRun
+from fedpress.simulations.engine.grid import Arrives, InProcessGrid
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.worker import Site
 
@@ -32,6 +35,32 @@ class Simulation:
     seconds: float  # in the ServerApp
 
 
+class InProcessEngine:
+    """Runs the ServerApp in this process and ClientApps in worker processes: see `simulate`."""
+
+    def run(self, run: EngineRun) -> None:
+        """Run the federation until its ServerApp returns: see `Engine.run`."""
+        server_app, client_app = (pkgutil.resolve_name(name) for name in (run.server_app, run.client_app))
+        if "torch" in sys.modules:
+            import torch._dynamo  # noqa: F401  making an optimiser imports it: once here, not once in each worker
+        watched = ServerApp()
+
+        @watched.main()
+        def main(grid: Grid, context: Context) -> None:
+            with run.watching:  # only now: workers cannot be forked from a process that has threads
+                server_app(grid, context)
+
+        simulate(
+            watched,
+            client_app,
+            run.num_clients,
+            run.workers or None,
+            run_config=run.run_config,
+            states=run.states,
+            arrives=run.arrives,
+        )
+
+
 def simulate(
     server_app: ServerApp,
     client_app: ClientApp,
@@ -40,13 +69,15 @@ def simulate(
     *,
     run_config: Mapping[str, str | int | float | bool] | None = None,
     states: Path | None = None,
+    arrives: Arrives | None = None,
 ) -> Simulation:
     """Run `server_app` here and `client_app` in `workers` processes, as many as cores if None.
 
     Each of the `num_clients` nodes has its `partition-id` in its node configuration, as under Flower's own simulation
     runtime. Call it before the process starts threads or a GPU, from which workers could not be forked. What is
     loaded by then, a dataset above all, is shared with the workers and not copied. The nodes' states are kept in the
-    folder `states`, to be gone on from; else in one that goes with the simulation.
+    folder `states`, to resume from; else in one that is removed with the simulation. `arrives` decides, given a node's
+    partition, a message and the reply, whether the reply is in time; all are if it is None.
 
     Raises
     ------
@@ -73,7 +104,7 @@ def simulate(
         site = Site(client_app, run_id, config, partition_of, mail, kept, passing)
         pool = Pool(site, min(workers, num_clients))
         stack.callback(pool.close)
-        grid = InProcessGrid(pool, partition_of, run_id, mail, kept)
+        grid = InProcessGrid(pool, partition_of, run_id, mail=mail, states=kept, arrives=arrives)
         context = Context(run_id, 0, {}, RecordDict(), config)
         ready = time.monotonic()
         server_app(grid, context)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 
+from fedpress.common.logs import LOGGER
 from fedpress.simulations.engine.worker import Done, Job, Site, fork_workers
 
-_log = logging.getLogger("fedpress")
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,15 +18,34 @@ from pathlib import Path
 from typing import IO, cast
 
 from fedpress.common.errors import FedpressError, SettingError
+from fedpress.common.logs import LOGGER
 from fedpress.server.run import launcher
 from fedpress.server.run.bundle import Report, check, write_bundle
+from fedpress.simulations.engine.base import EngineRun
 
-_log = logging.getLogger("fedpress")
+_log = logging.getLogger(LOGGER)
 _CONNECTION = "fedpress"  # the SuperLink's name in its Flower home
 _QUIET = 1.0  # seconds without a line after which the log is complete: flwr passes lines on every 0.7 s
 _SHORT = 27  # Ray adds up to 80 bytes to the path of a temporary folder, and a socket's path has 107 at most
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR) *: *")
+
+
+class RayEngine:
+    """Runs both apps under Flower's simulation runtime, which keeps the nodes' states itself: see `run_ray`."""
+
+    def run(self, run: EngineRun) -> None:
+        """Run the federation until its ServerApp returns: see `Engine.run`."""
+        if run.arrives is not None:
+            raise SettingError("deadlines and dropouts are simulated in process: engine must be 'inprocess', got 'ray'")
+        with run.watching:
+            run_ray(
+                run.server_app,
+                run.client_app,
+                num_clients=run.num_clients,
+                workers=run.workers or len(os.sched_getaffinity(0)),
+                run_config=run.run_config,
+            )
 
 
 def run_ray(

@@ -1,7 +1,6 @@
 """Deadlines and dropouts: replies that would come too late on the simulated link, or not at all, do not arrive."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 from flwr.app import Message, MessageType, RecordDict
@@ -21,13 +20,12 @@ _log = logging.getLogger(LOGGER)
 class Late:
     """Says whether a training reply arrives. Its node has trained, and knows nothing of it: as on a real link."""
 
-    def __init__(self, settings: RunSettings, partition_of: Mapping[int, int], traffic: Path) -> None:
+    def __init__(self, settings: RunSettings, traffic: Path) -> None:
         network = settings.network
         self._link, self._fleet = find_link(network.link), find_devices(network.devices)
         self._pace = Pace(network.training_pace, network.coding_pace)
         self._deadline = network.deadline
         self._seed = settings.run.seed
-        self._partition_of = partition_of
         self._traffic = traffic  # clients.csv
         self._round, self._now, self._latest = 0, 0.0, 0.0
 
@@ -36,8 +34,8 @@ class Late:
         """Whether all replies arrive anyway."""
         return not self._deadline and not self._fleet.dropouts
 
-    def __call__(self, message: Message, reply: Message) -> bool:
-        """Return whether `reply`, to `message`, arrives."""
+    def __call__(self, partition: int, message: Message, reply: Message) -> bool:
+        """Return whether the reply of the node of `partition` to `message` arrives."""
         record = message.content.config_records.get(RECORD_NAME)
         request = read_request(record) if record else None
         trains = message.metadata.message_type.startswith(MessageType.TRAIN)
@@ -47,7 +45,7 @@ class Late:
         unfold(content)
         if not content.metric_records:
             return True
-        number, node = request.round, str(self._partition_of[message.metadata.dst_node_id])
+        number, node = request.round, str(partition)
         if number > self._round:  # simulated time goes on by what the last round took
             now = self._now + self._latest if number == self._round + 1 else self._before(number)
             self._round, self._now, self._latest = number, now, 0.0

@@ -21,12 +21,12 @@ from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
-from fedpress.compression.model import Plan, factor_choice, layer_dropping, prune_choice, report, weight_sharing
+from fedpress.compression.model import Plan, factor_layers, layer_dropping, prune_choice, report, weight_sharing
 from fedpress.compression.model.channel_importance import CRITERIA
-from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.evaluation import batches_of, by_class, recalibrate
 from fedpress.compression.model.factor_layers import WAYS
 from fedpress.compression.model.plan import PLAN
+from fedpress.compression.model.step import Choice
 from fedpress.compression.model.weight_sharing import MOST
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.settings import DistillationSettings
@@ -180,7 +180,7 @@ class _Work:
         if wanted.prune:
             choices["prune"] = lambda: prune_choice.choose(self.model, self.x, wanted.prune, wanted.by, self._seen)
         if wanted.factorise:
-            choices["factorise"] = lambda: factor_choice.choose(self.model, wanted.factorise, wanted.energy)
+            choices["factorise"] = lambda: factor_layers.choose(self.model, wanted.factorise, wanted.energy)
         if wanted.share:
             choices["share"] = lambda: weight_sharing.choose(self.model, wanted.share)
         return choices

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedpress.cli.passphrase import VARIABLE
+from fedpress.cli.console.passphrase import VARIABLE
 from fedpress.client.edge.enrolment import read_enrolment
 from fedpress.common.errors import PassphraseError
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from fedpress.cli.server_table import Fleet
+from fedpress.cli.console.server_table import Fleet
 from fedpress.common.errors import SettingError
 from fedpress.server.deploy.health import Health
 from fedpress.server.deploy.metrics import Metrics

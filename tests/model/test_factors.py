@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.model import Plan, factor_choice, report
+from fedpress.compression.model import Plan, factor_layers, report
 from fedpress.compression.model.factor_layers import WAYS, Factorise, Factors, matrix, suits
 
 from .conftest import CASES, Case, made
@@ -75,7 +75,7 @@ def weight_of(factors: nn.Module) -> Tensor:
 def test_the_rank_is_the_lowest_that_keeps_the_energy(way: str, energy: float) -> None:
     model, _ = layer_of("convolution")
     weight = model[0].weight.detach()
-    rank = factor_choice.rank_of(model[0], way, energy)
+    rank = factor_layers.rank_of(model[0], way, energy)
     kept = [
         1 - float(((weight_of(of_rank(model, way, r)) - weight) ** 2).sum() / (weight**2).sum())
         for r in (rank, rank - 1)
@@ -88,7 +88,7 @@ def test_the_rank_is_the_lowest_that_keeps_the_energy(way: str, energy: float) -
 @pytest.mark.parametrize("way", WAYS)
 def test_whatever_is_factorised_gets_smaller_and_answers_as_many_questions(case: Case, way: str) -> None:
     model, x = made(case)
-    choice = factor_choice.choose(model, way, 0.4)
+    choice = factor_layers.choose(model, way, 0.4)
     less = Plan((choice.step,)).apply(model)
     assert less(x).shape == model(x).shape
     assert report.parameters(less) < report.parameters(model)
@@ -109,9 +109,9 @@ def test_layers_that_are_their_own_or_grouped_are_left_as_they_are() -> None:
 @pytest.mark.parametrize(("way", "energy", "said"), [("qr", 0.9, "'qr'"), ("svd", 0.0, "0.0"), ("svd", 1.1, "1.1")])
 def test_a_wrong_wish_is_refused(way: str, energy: float, said: str) -> None:
     with pytest.raises(SettingError, match=said):
-        factor_choice.choose(made(CASES["mlp"])[0], way, energy)
+        factor_layers.choose(made(CASES["mlp"])[0], way, energy)
 
 
 def test_a_model_of_full_rank_is_refused() -> None:
     with pytest.raises(SettingError, match="no layer"):
-        factor_choice.choose(nn.Sequential(nn.Linear(8, 8)), "svd", 1.0)
+        factor_layers.choose(nn.Sequential(nn.Linear(8, 8)), "svd", 1.0)

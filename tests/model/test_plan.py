@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedpress.common.errors import PlanError
-from fedpress.compression.model import Plan, Step, factor_choice, layer_dropping, prune_choice, weight_sharing
+from fedpress.compression.model import Plan, Step, factor_layers, layer_dropping, prune_choice, weight_sharing
 from fedpress.compression.model.plan import KINDS
 from fedpress.simulations.workloads import models
 
@@ -37,7 +37,7 @@ def steps() -> list[Step]:
     for choose in (
         lambda m: layer_dropping.choose(m, x, 1, batches),
         lambda m: prune_choice.choose(m, x, 0.3, "taylor", batches),
-        lambda m: factor_choice.choose(m, "svd", 0.5),
+        lambda m: factor_layers.choose(m, "svd", 0.5),
         lambda m: weight_sharing.choose(m, 4),
     ):
         chosen.append(choose(Plan(tuple(chosen)).apply(model)).step)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.compression.model import Plan, report
-from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.evaluation import batches_of, by_class, recalibrate
 from fedpress.compression.model.layer_dropping import Drop
 from fedpress.compression.model.prune_choice import choose
+from fedpress.compression.model.step import Choice
 
 from .conftest import CASES, Case, made
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 
 from fedpress.client import compress
 from fedpress.client.mod.mod import Mod
 from fedpress.compression import Layout
+from fedpress.flower.grid import EngineGrid
 from fedpress.flower.runtime import identify
 from fedpress.protocol.folding import fold, unfold
 
@@ -67,7 +67,7 @@ def make_app(
     return app
 
 
-class DirectGrid(Grid):
+class DirectGrid(EngineGrid):
     """Nodes in this process. Ids are random, as Flower's are; replies come in any order.
 
     Tests see messages and replies as they are before they are folded for the wire.

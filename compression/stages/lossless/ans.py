@@ -14,7 +14,7 @@ from fedpress.compression.entropy import integer_coder, side_information
 from fedpress.compression.entropy.context_classes import Shape
 from fedpress.compression.kernels import factor_pairs
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import gaps, places, take
+from fedpress.compression.streams import SIDE, gaps, places, take
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Ans(Stage):
     """
 
     lossless: ClassVar[bool] = True
+    takes_side: ClassVar[bool] = True
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         start = _start(streams, layout)
@@ -69,8 +70,7 @@ class Ans(Stage):
 
 
 _FACTORS = "factors"
-SIDE = "side"  # values, float32 (n,), of an update that both ends know: never sent
-SIDE_NAME = "side.name"  # their hash: what the frame calls them
+SIDE_NAME = "side.name"  # hash of the side values that a frame was coded with
 _MASK = "mask"
 
 

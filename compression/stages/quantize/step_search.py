@@ -3,8 +3,8 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Stepped(Stage):
     bytes  the smallest found for which the frame, ended by `ans`, has at most so many bytes
     """
 
+    targets: ClassVar[tuple[str, ...]] = ("step", "nmse", "bits", "bytes")
     largest: ClassVar[int] = scalar_quantizer.LARGEST  # the most steps that a value can be
 
     step: float | None = field(default=None, kw_only=True)
@@ -60,6 +61,19 @@ class Stepped(Stage):
         if not 0 < value < most:
             below = f" and below {most:.3g}" if math.isfinite(most) else ""
             raise SpecError(f"{self._name}'s {name} is above 0{below}, got {value}")
+
+    @property
+    def max_frame_bytes(self) -> int | None:
+        return self.bytes
+
+    def step_of(self, streams: Streams) -> float | None:
+        return float(streams["step"][0])
+
+    def with_target(self, **target: float | int) -> Self:
+        if len(target) != 1 or not target.keys() <= set(self.targets):
+            raise SpecError(f"{self._name} takes one of {', '.join(self.targets)}, got {', '.join(target) or 'none'}")
+        unset: dict[str, Any] = dict.fromkeys(self.targets)
+        return replace(self, **{**unset, **target})
 
     @property
     def _name(self) -> str:

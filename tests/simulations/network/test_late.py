@@ -45,14 +45,14 @@ def exchanged(number: int) -> tuple[Message, Message]:
 
 def test_a_run_that_goes_on_goes_on_in_time(tmp_path: Path) -> None:
     traffic, rows = tmp_path / "clients.csv", [HEAD]
-    whole = Late(SETTINGS, {7: 0}, traffic)
+    whole = Late(SETTINGS, traffic)
     for number in (1, 2, 3):
         message, reply = exchanged(number)
-        assert whole(message, reply)
+        assert whole(0, message, reply)
         rows.append(f"{number},0,0,{message_nbytes(message)},0,{message_nbytes(reply)},10,0,0\n")
     traffic.write_text("".join(rows))
-    resumed = Late(SETTINGS, {7: 0}, traffic)
-    assert resumed(*exchanged(3))
+    resumed = Late(SETTINGS, traffic)
+    assert resumed(0, *exchanged(3))
     now = getattr(whole, "_now")  # noqa: B009  seconds of the run at which round 3 begins
     assert now > 5
     assert getattr(resumed, "_now") == pytest.approx(now, abs=0.01)  # noqa: B009

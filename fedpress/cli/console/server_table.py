@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fedpress.cli.progress import row_line
+from fedpress.cli.console.progress import row_line
 from fedpress.common.units import amount
 from fedpress.server.deploy.state import NodeState, State
 
