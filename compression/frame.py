@@ -63,7 +63,7 @@ def read_frame(frame: bytes) -> Frame:
         raise FrameError(f"a frame of version {frame[2]}, this reads version {VERSION}")
     if zlib.crc32(memoryview(frame)[_HEAD:]) != int.from_bytes(frame[3:_HEAD], "little"):
         raise FrameError("the checksum does not match: the frame was changed or cut short")
-    read = Reader(frame, _HEAD)
+    read = ByteReader(frame, _HEAD)
     spec = read.text(read.varint(MAX_SPEC))
     layout = read.take(8)
     base_size = read.byte()
@@ -119,7 +119,7 @@ def put_varint(out: bytearray, value: int) -> None:
     out.append(value)
 
 
-class Reader:
+class ByteReader:
     """Reads bytes from the front on, and raises FrameError where they end too soon."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:

@@ -26,7 +26,7 @@ _STATISTICS = {"running_mean", "running_var"}  # torch's names
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorSpec:
     """One tensor's place in a layout."""
 
     name: str
@@ -67,7 +67,7 @@ class Layout:
     ("exact").
     """
 
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpec, ...]
 
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in self.tensors]
@@ -82,15 +82,15 @@ class Layout:
     @classmethod
     def of(cls, update: Mapping[str, NDArray[np.generic]]) -> "Layout":
         """Return the layout of `update`, a mapping from names to arrays of any shape."""
-        return cls(tuple(Tensor(name, tuple(array.shape), array.dtype.name) for name, array in update.items()))
+        return cls(tuple(TensorSpec(name, tuple(array.shape), array.dtype.name) for name, array in update.items()))
 
     @cached_property
-    def floating(self) -> tuple[Tensor, ...]:
+    def floating(self) -> tuple[TensorSpec, ...]:
         """The floating-point tensors."""
         return tuple(tensor for tensor in self.tensors if tensor.floating)
 
     @cached_property
-    def lossy(self) -> tuple[Tensor, ...]:
+    def lossy(self) -> tuple[TensorSpec, ...]:
         """The tensors that codecs may approximate, whose elements make up "values"."""
         return tuple(tensor for tensor in self.tensors if tensor.lossy)
 
@@ -138,7 +138,7 @@ class Layout:
             for name, shape, dtype in rows:
                 if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
                     raise FrameError("a layout's shapes are lists of whole numbers from 0 on")
-                tensors.append(Tensor(str(name), tuple(shape), str(dtype)))
+                tensors.append(TensorSpec(str(name), tuple(shape), str(dtype)))
             return cls(tuple(tensors))
         except (TypeError, ValueError, RecursionError) as error:
             raise FrameError(f"not a layout: {error}") from error
@@ -229,7 +229,7 @@ class Layout:
         return update
 
 
-def _finite(tensor: Tensor, array: NDArray[np.generic]) -> None:
+def _finite(tensor: TensorSpec, array: NDArray[np.generic]) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         raise UpdateError(f"tensor {tensor.name!r} holds {int((~finite).sum())} values that are NaN or infinite")

@@ -21,9 +21,9 @@ from fedpress.common.errors import FrameError, SpecError
 from fedpress.common.rng import words
 from fedpress.compression.layout import Layout
 
-SUPPORTS = ("gap", "rows", "gate", "coin")  # streams that say where kept values stand; a frame has one at most
+POSITION_STREAMS = ("gap", "rows", "gate", "coin")  # streams that say where kept values stand; a frame has one at most
 _BLOCK = 1 << 16
-MOST = np.finfo(np.float32).max
+FLOAT32_MAX = np.finfo(np.float32).max
 
 
 def values_of(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:
@@ -34,9 +34,9 @@ def values_of(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.
     return values
 
 
-def whole(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:
+def whole_update(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:
     """Return "values" for encoding; raise SpecError if they are not all of the update's."""
-    if any(name in streams for name in SUPPORTS):
+    if any(name in streams for name in POSITION_STREAMS):
         raise SpecError(f"{stage} works on the whole update: it cannot follow another sparsifier")
     return values_of(streams, stage)
 
@@ -68,9 +68,9 @@ def gaps(keep: NDArray[np.bool_]) -> NDArray[np.uint32]:
     return out
 
 
-def places(streams: Mapping[str, NDArray[Any]], layout: Layout) -> Iterator[NDArray[np.int64]]:
+def positions(streams: Mapping[str, NDArray[Any]], layout: Layout) -> Iterator[NDArray[np.int64]]:
     """Yield where the kept values stand, ascending, block by block; raise FrameError."""
-    found = [name for name in SUPPORTS if name in streams]
+    found = [name for name in POSITION_STREAMS if name in streams]
     if len(found) != 1:
         raise FrameError(f"one stream says where the kept values stand, got {', '.join(found) or 'none'}")
     if found == ["gap"]:
@@ -97,9 +97,11 @@ def _by_gap(gap: NDArray[np.uint32], size: int) -> Iterator[NDArray[np.int64]]:
         yield at
 
 
-def kept(values: NDArray[np.float32], streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.float32]:
+def kept_values(
+    values: NDArray[np.float32], streams: Mapping[str, NDArray[Any]], layout: Layout
+) -> NDArray[np.float32]:
     """Return those of all `values` that were kept."""
-    return np.concatenate([np.zeros(0, np.float32), *(values[at] for at in places(streams, layout))])
+    return np.concatenate([np.zeros(0, np.float32), *(values[at] for at in positions(streams, layout))])
 
 
 def scatter(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.float32]:
@@ -107,7 +109,7 @@ def scatter(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.f
     few = take(streams, "values", np.float32)
     values = np.zeros(layout.size, np.float32)
     count = 0
-    for at in places(streams, layout):
+    for at in positions(streams, layout):
         if count + at.size > few.size:
             raise FrameError(f"{few.size} values were kept, and more places")
         values[at] = few[count : count + at.size]
@@ -117,27 +119,27 @@ def scatter(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.f
     return values
 
 
-def bounds(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.int64]:
+def tensor_bounds(streams: Mapping[str, NDArray[Any]], layout: Layout) -> NDArray[np.int64]:
     """Return where each float tensor's part of the values begins, int64 (t + 1,), the end last."""
     edges = np.cumsum([0, *(tensor.size for tensor in layout.lossy)], dtype=np.int64)
-    if not any(name in streams for name in SUPPORTS):
+    if not any(name in streams for name in POSITION_STREAMS):
         return edges
     before = np.zeros_like(edges)
-    for at in places(streams, layout):
+    for at in positions(streams, layout):
         before += np.searchsorted(at, edges)
     return before
 
 
-def parts(array: NDArray[Any], edges: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
+def tensor_parts(array: NDArray[Any], edges: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     """Yield each tensor's part of `array`, a view."""
     return (array[start:stop] for start, stop in pairwise(edges.tolist()))
 
 
-def symbols_of(
+def take_symbols(
     streams: Mapping[str, NDArray[Any]], layout: Layout, dtype: DTypeLike, low: int, high: int
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return "symbols" that came from outside, and the tensors' bounds; raise FrameError if one lies out of range."""
-    edges = bounds(streams, layout)
+    edges = tensor_bounds(streams, layout)
     symbols = take(streams, "symbols", dtype, int(edges[-1]))
     if symbols.size and not (low <= int(symbols.min()) and int(symbols.max()) <= high):
         raise FrameError(f"a symbol lies outside {low} to {high}")
@@ -150,6 +152,6 @@ def scaled(symbols: NDArray[Any], scale: NDArray[np.float32], edges: NDArray[np.
         raise FrameError("a scale is not finite")
     values = symbols.astype(np.float32)
     with np.errstate(over="ignore"):
-        for part, factor in zip(parts(values, edges), scale, strict=True):
+        for part, factor in zip(tensor_parts(values, edges), scale, strict=True):
             np.multiply(part, factor, out=part)
-    return np.clip(values, -MOST, MOST, out=values)
+    return np.clip(values, -FLOAT32_MAX, FLOAT32_MAX, out=values)

@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from fedpress.common.errors import SettingError
 from fedpress.compression import Layout
-from fedpress.compression.layout import Tensor
+from fedpress.compression.layout import TensorSpec
 
 _RUNNING = {"running_mean", "running_var", "num_batches_tracked"}
 
@@ -37,7 +37,7 @@ def head(layout: Layout) -> set[str]:
 
 def norm(layout: Layout) -> set[str]:
     """Return all normalising layers: those that keep statistics, or scale by a vector as long as their bias."""
-    layers: dict[str, dict[str, Tensor]] = {}
+    layers: dict[str, dict[str, TensorSpec]] = {}
     for tensor in layout.tensors:
         layers.setdefault(_layer(tensor.name), {})[tensor.name.rpartition(".")[2]] = tensor
     return {t.name for tensors in layers.values() if _is_norm(tensors) for t in tensors.values()}
@@ -46,7 +46,7 @@ def norm(layout: Layout) -> set[str]:
 WORDS: Mapping[str, Callable[[Layout], set[str]]] = {"head": head, "norm": norm}
 
 
-def _is_norm(tensors: Mapping[str, Tensor]) -> bool:
+def _is_norm(tensors: Mapping[str, TensorSpec]) -> bool:
     if tensors.keys() & _RUNNING:
         return True
     weight, bias = tensors.get("weight"), tensors.get("bias")

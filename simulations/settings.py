@@ -7,7 +7,7 @@ from pathlib import Path
 from fedpress.client.training.settings import Training
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import Value, key_of, read, require
-from fedpress.compression.model.channel_axes import channels_of
+from fedpress.compression.model.channel_axes import channel_axes_of
 from fedpress.extensions import EXTENSIONS, settings_class
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.mixed_fleet.conflicts import check_federation
@@ -159,7 +159,7 @@ def _check_groups(groups: MixedFleetSettings, simulated: Simulated, workload: Wo
             raise SettingError(unknown("model", group.model, workload.models))
     if groups.wide:
         name = simulated.model or next(iter(workload.models))
-        channels_of(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
+        channel_axes_of(workload.models[name](simulated.dropout))  # says so if it cannot be narrowed
 
 
 def check_device(name: str) -> None:

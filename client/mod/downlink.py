@@ -13,7 +13,7 @@ from fedpress.protocol.model_frames import ModelFrames, apply_frames
 
 
 @dataclass(frozen=True, eq=False)
-class Received:
+class ReceivedModel:
     """The model that a request's frames lead to."""
 
     model: Update
@@ -23,7 +23,7 @@ class Received:
 
 def receive_model(
     frames: ModelFrames, request: TrainRequest, state: ClientState, initial: Callable[[], Update]
-) -> Received | None:
+) -> ReceivedModel | None:
     """Return the model that the frames lead to; None if they start from a model that the node does not hold.
 
     Parameters
@@ -50,4 +50,4 @@ def receive_model(
             raise
         return None  # what the node kept is no longer what its name says: a key frame needs none of it
     delta = difference(model, base, layout) if frames.base and request.keep else None
-    return Received(model, layout, delta)
+    return ReceivedModel(model, layout, delta)

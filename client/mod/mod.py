@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from flwr.app import Context, Message, MessageType, RecordDict
 
-from fedpress.client.mod.downlink import Received, receive_model
+from fedpress.client.mod.downlink import ReceivedModel, receive_model
 from fedpress.client.mod.extension import ActiveExtensions
 from fedpress.client.mod.node_state import ClientState
 from fedpress.client.mod.uplink import encode_update, take_model
@@ -121,7 +121,7 @@ def _work(message: Message, request: TrainRequest, context: Context, app: App, i
 
 def _receive(
     message: Message, request: TrainRequest, state: ClientState, context: Context, initial: Initial | None
-) -> tuple[Received | None, ActiveExtensions]:
+) -> tuple[ReceivedModel | None, ActiveExtensions]:
     """Take the request out of its message; return the model that its frames lead to, and its extensions.
 
     The model is None if the node does not hold the one that the frames start from.

@@ -105,7 +105,7 @@ def _record(state: State) -> ArrayRecord | None:
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in state.items()}) if state else None
 
 
-def adapt(state: State, old: Layout, fresh: State, new: Layout) -> State:
+def adapt_state(state: State, old: Layout, fresh: State, new: Layout) -> State:
     """Return a codec's `state`, of the tensors of `old`, as a state of those of `new`.
 
     Arrays of one value for each value of the layout, such as residuals, follow their tensors, and start at zero where

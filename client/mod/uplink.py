@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from flwr.app import ArrayRecord, Message
 
-from fedpress.client.mod.downlink import Received
-from fedpress.client.mod.node_state import ClientState, adapt
+from fedpress.client.mod.downlink import ReceivedModel
+from fedpress.client.mod.node_state import ClientState, adapt_state
 from fedpress.common.errors import UpdateError
 from fedpress.common.rng import derive
 from fedpress.compression import Codec, Update, parse
 from fedpress.compression.updates import changed
-from fedpress.compression.weight_masks import ALL, Live
+from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
 from fedpress.protocol.arrays import arrays_of
 from fedpress.protocol.messages import TrainRequest, frame_name
 from fedpress.protocol.update_frames import UpdateCoding
@@ -37,7 +37,7 @@ def take_model(reply: Message) -> tuple[str, Update]:
 
 
 def encode_update(
-    local: Update, received: Received, request: TrainRequest, state: ClientState, node: str
+    local: Update, received: ReceivedModel, request: TrainRequest, state: ClientState, node: str
 ) -> tuple[bytes, ClientState]:
     """Return the frame of what training changed, and the node's state after it.
 
@@ -55,15 +55,15 @@ def encode_update(
     layout = received.layout
     layout.check(local)
     codec = parse(request.up)
-    live = Live.of(received.model, layout) if request.weight_masks else ALL
-    trained = live.stamp(local)  # training may have moved pruned weights: they stay pruned
+    masks = WeightMasks.of(received.model, layout) if request.weight_masks else UNPRUNED
+    trained = masks.apply(local)  # training may have moved pruned weights: they stay pruned
     local.clear()
     mask = layout.mask(_sent(trained, received, request, codec, state))
     part = layout.part(mask)
-    coding = UpdateCoding(codec, part, live, request.version, received.delta)
+    coding = UpdateCoding(codec, part, masks, request.version, received.delta)
     selected = coding.select(trained, received.model)
     del trained
-    before = adapt(state.after, state.part, codec.init(part), part)
+    before = adapt_state(state.after, state.part, codec.init(part), part)
     frame, after, lost = coding.encode(selected, before, derive(request.seed, "up", request.round, node))
     return frame, replace(
         state,
@@ -76,7 +76,9 @@ def encode_update(
     )
 
 
-def _sent(trained: Update, received: Received, request: TrainRequest, codec: Codec, state: ClientState) -> Set[str]:
+def _sent(
+    trained: Update, received: ReceivedModel, request: TrainRequest, codec: Codec, state: ClientState
+) -> Set[str]:
     """Return the names of the tensors that are sent: those that changed; all that may be sent if none did."""
     layout = received.layout
     free = {tensor.name for tensor in layout.tensors}

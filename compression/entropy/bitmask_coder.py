@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import rans
-from fedpress.compression.entropy.frequency_tables import Tables
-from fedpress.compression.frame import Reader
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
+from fedpress.compression.frame import ByteReader
 
 
 def encode(marks: NDArray[np.bool_], classes: NDArray[np.uint8]) -> bytes:
@@ -18,21 +18,21 @@ def encode(marks: NDArray[np.bool_], classes: NDArray[np.uint8]) -> bytes:
     tokens = marks[order].astype(np.uint8)
     counts = np.zeros((found.size, 2), np.int64)
     np.add.at(counts, (context, tokens), 1)
-    tables = Tables.fit(counts)
+    tables = FrequencyTables.fit(counts)
     out = bytearray()
     tables.write(out)
     rans.encode(tokens, context.astype(np.uint8), tables, b"", out)
     return bytes(out)
 
 
-def decode(reader: Reader, classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def decode(reader: ByteReader, classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the mark of each place, (n,); raise FrameError if that is not what comes next."""
     marks = np.zeros(classes.size, np.bool_)
     if classes.size == 0:
         return marks
     order = np.argsort(classes, kind="stable")
     found, runs = np.unique(classes, return_counts=True)
-    tables = Tables.read(reader, found.size, 2)
+    tables = FrequencyTables.read(reader, found.size, 2)
     tokens, spare = rans.decode(reader, np.arange(found.size, dtype=np.uint8), runs.astype(np.int64), tables)
     if any(spare):
         raise FrameError("the coder does not end where it began")

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy.context_classes import CLASSES, entropy_bits
-from fedpress.compression.frame import Reader
+from fedpress.compression.frame import ByteReader
 
 NO_GROUP = 255  # of cells that are known to be zero
 _TABLE_BITS = 60  # about what a group's tables take
 
 
 @dataclass(frozen=True)
-class Groups:
+class ContextGroups:
     """Which classes make up which group."""
 
     last: NDArray[np.uint8]  # (g,) the last class of each group, ascending from 1 on
 
     @classmethod
-    def fit(cls, counts: NDArray[np.int64]) -> "tuple[Groups, list[NDArray[np.int64]]]":
+    def fit(cls, counts: NDArray[np.int64]) -> "tuple[ContextGroups, list[NDArray[np.int64]]]":
         """Return the groups in which tokens take the fewest bits, by dynamic programming, and the counts of each.
 
         `counts`, (CLASSES, tokens), says how often each token comes in each class.
@@ -51,7 +51,7 @@ class Groups:
         out += self.last.tobytes()
 
     @classmethod
-    def read(cls, reader: Reader) -> "Groups":
+    def read(cls, reader: ByteReader) -> "ContextGroups":
         """Return the groups that come next; raise FrameError if none do."""
         last = np.frombuffer(reader.take(reader.byte()), np.uint8)
         if (np.diff(last.astype(int), prepend=0) < 1).any() or (last >= CLASSES).any():

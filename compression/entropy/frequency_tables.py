@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
 _PRECISIONS = range(5, 15)
 _BLOCK = 1 << 16  # tokens that are looked at at a time
@@ -16,7 +16,7 @@ _FINEST = 12  # precision of tables side by side: their slots are looked up, and
 
 
 @dataclass(frozen=True)
-class Table:
+class FrequencyTable:
     """Frequencies of the tokens 0 to len - 1, integers that add up to 2**precision; 0 for a token that never comes."""
 
     precision: int
@@ -40,7 +40,7 @@ class Table:
         out += data
 
     @classmethod
-    def read(cls, reader: Reader, most: int) -> "Table":
+    def read(cls, reader: ByteReader, most: int) -> "FrequencyTable":
         """Return the table that comes next, of at most `most` tokens; raise FrameError if none does."""
         precision = reader.byte()
         if precision not in _PRECISIONS:
@@ -64,16 +64,16 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Tables:
+class FrequencyTables:
     """Tables side by side, one for each context, brought to one precision."""
 
-    each: tuple[Table, ...]
+    each: tuple[FrequencyTable, ...]
     precision: int
     frequency: NDArray[np.uint32]  # (contexts, tokens)
     start: NDArray[np.uint32]  # (contexts, tokens), sums of the frequencies before each token
 
     @classmethod
-    def fit(cls, counts: NDArray[np.int64]) -> "Tables":
+    def fit(cls, counts: NDArray[np.int64]) -> "FrequencyTables":
         """Return the tables that suit `counts`, (contexts, tokens)."""
         return cls.of([fit(count, _FINEST) for count in counts])
 
@@ -83,15 +83,15 @@ class Tables:
             table.write(out)
 
     @classmethod
-    def read(cls, reader: Reader, count: int, most: int) -> "Tables":
+    def read(cls, reader: ByteReader, count: int, most: int) -> "FrequencyTables":
         """Return the next `count` tables, of at most `most` tokens each; raise FrameError if they are none."""
-        tables = cls.of([Table.read(reader, most) for _ in range(count)])
+        tables = cls.of([FrequencyTable.read(reader, most) for _ in range(count)])
         if count > 1 and tables.precision > _FINEST:
             raise FrameError(f"the precision of several tables is at most {_FINEST}, got {tables.precision}")
         return tables
 
     @classmethod
-    def of(cls, tables: Sequence[Table]) -> "Tables":
+    def of(cls, tables: Sequence[FrequencyTable]) -> "FrequencyTables":
         """Return `tables`, one or more, at the largest precision among them."""
         precision = max(table.precision for table in tables)
         frequency = np.zeros((len(tables), max(table.frequency.size for table in tables)), np.uint32)
@@ -115,13 +115,17 @@ class Tables:
         return token, frequency, offset
 
 
-def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> Table:
+def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> FrequencyTable:
     """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
     counts = np.trim_zeros(counts, "b")
     least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
-    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest and p % 2 == finest % 2]
+    tables = [
+        FrequencyTable(p, _apportion(counts, 1 << p))
+        for p in _PRECISIONS
+        if least <= p <= finest and p % 2 == finest % 2
+    ]
 
-    def total(table: Table) -> float:
+    def total(table: FrequencyTable) -> float:
         return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())
 
     return min(tables, key=total)

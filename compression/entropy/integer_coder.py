@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import matrix_coder, row_coder
 from fedpress.compression.entropy.context_classes import Shape
-from fedpress.compression.entropy.list_coder import Reading, Written
+from fedpress.compression.entropy.list_coder import EncodedList, ListReader
 from fedpress.compression.entropy.tokens import fold, unfold
-from fedpress.compression.frame import Reader, put_head, to_bytes
+from fedpress.compression.frame import ByteReader, put_head, to_bytes
 
 _PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY, _SIDE = range(6)
 _FEW = 4096  # numbers up to which one table may beat contexts
@@ -46,7 +46,7 @@ def encode(
         if array.size <= _FEW:
             numbers = fold(array) if array.dtype.kind == "i" else array
             dense = bytearray([_DENSE])
-            Written.of(numbers.astype(np.uint32)).write(dense)
+            EncodedList.of(numbers.astype(np.uint32)).write(dense)
             coded.append(bytes(dense))
     best = min(coded, key=lambda way: len(way) + _NAME * (way[0] == _SIDE), default=b"")
     if not coded or len(best) > array.nbytes:
@@ -56,14 +56,14 @@ def encode(
 
 def uses_side(data: bytes) -> bool:
     """Return whether `decode` needs the same `start` that `encode` was given."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     reader.head(len(data) << 40, "iu")
     return reader.byte() == _SIDE
 
 
 def decode(data: bytes, room: int, shapes: Sequence[Shape] = (), start: row_coder.Start = None) -> NDArray[np.integer]:
     """Return the array, of at most `room` bytes, that `data` stands for; raise FrameError if it is none."""
-    reader = Reader(data)
+    reader = ByteReader(data)
     dtype, count = reader.head(room, "iu")
     if count * dtype.itemsize > room:
         raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
@@ -89,16 +89,16 @@ def decode(data: bytes, room: int, shapes: Sequence[Shape] = (), start: row_code
     return array
 
 
-def _read_dense(reader: Reader, array: NDArray[np.integer]) -> None:
-    numbers = Reading.of(reader, array.size)
+def _read_dense(reader: ByteReader, array: NDArray[np.integer]) -> None:
+    numbers = ListReader.of(reader, array.size)
     for first in range(0, array.size, _BLOCK):
         array[first : first + _BLOCK] = _cast(numbers.block(first, _BLOCK), array.dtype)
     numbers.end()
 
 
-def _read_sparse(reader: Reader, array: NDArray[np.integer]) -> None:
+def _read_sparse(reader: ByteReader, array: NDArray[np.integer]) -> None:
     live = reader.varint(array.size)
-    gaps, others = Reading.of(reader, live), Reading.of(reader, live)
+    gaps, others = ListReader.of(reader, live), ListReader.of(reader, live)
     last = -1
     for first in range(0, live, _BLOCK):
         at = np.cumsum(gaps.block(first, _BLOCK).astype(np.int64) + 1) + last

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io, rans
-from fedpress.compression.entropy.frequency_tables import Table, Tables, fit
+from fedpress.compression.entropy.frequency_tables import FrequencyTable, FrequencyTables, fit
 from fedpress.compression.entropy.tokens import Tokens
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
 TOKENS = Tokens(direct=4, split=1)  # short lists: a table of few tokens
 _PLAIN, _CODED = range(2)
@@ -22,11 +22,11 @@ def encode(numbers: NDArray[np.unsignedinteger]) -> bytes:
     width = int(numbers.max()).bit_length()
     plain = bytes([_PLAIN, width]) + bit_io.pack(numbers, width)
     coded = bytearray([_CODED])
-    Written.of(numbers.astype(np.uint32)).write(coded)
+    EncodedList.of(numbers.astype(np.uint32)).write(coded)
     return min(plain, bytes(coded), key=len)
 
 
-def decode(reader: Reader, count: int) -> NDArray[np.uint32]:
+def decode(reader: ByteReader, count: int) -> NDArray[np.uint32]:
     """Return the `count` numbers that come next; raise FrameError if they do not."""
     numbers = np.zeros(count, np.uint32)
     if count == 0:
@@ -37,7 +37,7 @@ def decode(reader: Reader, count: int) -> NDArray[np.uint32]:
         packed = bit_io.BitReader(reader.take((count * width + 7) // 8))
         packed.fixed(numbers, width)
     elif way == _CODED:
-        coded = Reading.of(reader, count)
+        coded = ListReader.of(reader, count)
         numbers = coded.block(0, count)
         coded.end()
     else:
@@ -46,15 +46,15 @@ def decode(reader: Reader, count: int) -> NDArray[np.uint32]:
 
 
 @dataclass(frozen=True)
-class Written:
+class EncodedList:
     """Numbers, taken apart, and the table that suits them."""
 
     token: NDArray[np.uint8]
     raw: bytes
-    table: Table | None  # none if there are no numbers
+    table: FrequencyTable | None  # none if there are no numbers
 
     @classmethod
-    def of(cls, numbers: NDArray[np.uint32]) -> "Written":
+    def of(cls, numbers: NDArray[np.uint32]) -> "EncodedList":
         """Return `numbers` taken apart."""
         if numbers.size == 0:
             return cls(np.zeros(0, np.uint8), b"", None)
@@ -66,24 +66,24 @@ class Written:
         if self.table is None:
             return
         self.table.write(out)
-        rans.encode(self.token, np.zeros(self.token.size, np.uint8), Tables.of([self.table]), b"", out)
+        rans.encode(self.token, np.zeros(self.token.size, np.uint8), FrequencyTables.of([self.table]), b"", out)
         put_varint(out, len(self.raw))
         out += self.raw
 
 
 @dataclass(frozen=True)
-class Reading:
+class ListReader:
     """Tokens that were read, and raw bits to join to them, block by block from the first on."""
 
     token: NDArray[np.uint8]
     raw: bit_io.BitReader
 
     @classmethod
-    def of(cls, reader: Reader, count: int) -> "Reading":
-        """Return the next `count` numbers, as `Written` wrote them."""
+    def of(cls, reader: ByteReader, count: int) -> "ListReader":
+        """Return the next `count` numbers, as `EncodedList` wrote them."""
         if count == 0:
             return cls(np.zeros(0, np.uint8), bit_io.BitReader(b""))
-        tables = Tables.of([Table.read(reader, TOKENS.count)])
+        tables = FrequencyTables.of([FrequencyTable.read(reader, TOKENS.count)])
         token, spare = rans.decode(reader, np.zeros(1, np.uint8), np.array([count]), tables)
         if any(spare):
             raise FrameError("the coder does not end where it began")

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io, list_coder, rans, row_column_contexts, sign_bits
 from fedpress.compression.entropy.context_classes import CLASSES, Numbers, Shape
-from fedpress.compression.entropy.context_clustering import Groups
-from fedpress.compression.entropy.frequency_tables import Tables
-from fedpress.compression.entropy.row_column_contexts import Scales
+from fedpress.compression.entropy.context_clustering import ContextGroups
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
+from fedpress.compression.entropy.row_column_contexts import RowColumnLevels
 from fedpress.compression.entropy.tokens import Tokens
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
 TOKENS = Tokens(direct=6, split=2)
 _ZEROS = 0.7  # share of zeros from which a group codes gaps: fewer tokens at about the same bits
@@ -27,9 +27,9 @@ _BLOCK = 1 << 16  # numbers that are joined at a time
 
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
-    sign, spare = sign_bits.of(numbers)
+    sign, spare = sign_bits.encode(numbers)
     fitted = row_column_contexts.fit(numbers, shapes)
-    groups, counts = Groups.fit(_counts(numbers, fitted))
+    groups, counts = ContextGroups.fit(_counts(numbers, fitted))
     kinds = [_kind(count) for count in counts]
     found: list[int] = []
     parts: list[tuple[int, NDArray[np.uint8]]] = []
@@ -51,7 +51,7 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     live_contexts = np.flatnonzero(of_context.any(axis=1))
     used = 0
     if live_contexts.size:
-        tables = Tables.fit(of_context[live_contexts])
+        tables = FrequencyTables.fit(of_context[live_contexts])
         tables.write(out)
         place = np.searchsorted(live_contexts, [part[0] for part in parts]).astype(np.uint8)
         contexts = np.repeat(place, [part[1].size for part in parts])
@@ -62,10 +62,10 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     return bytes(out) + spare[used:]
 
 
-def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) -> None:
+def decode(reader: ByteReader, shapes: Sequence[Shape], out: NDArray[np.integer]) -> None:
     """Fill `out` (n,), zeros, with the numbers that come next; raise FrameError if they are not of this kind."""
-    fitted = Scales.read(reader, shapes)
-    groups = Groups.read(reader)
+    fitted = RowColumnLevels.read(reader, shapes)
+    groups = ContextGroups.read(reader)
     kinds = list(reader.take(groups.last.size))
     if any(kind > _ONES for kind in kinds):
         raise FrameError("no kind of group has this number")
@@ -89,7 +89,7 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
     carried = b""
     if runs:
         live_contexts = sorted({context for context, _ in runs})
-        tables = Tables.read(reader, len(live_contexts), TOKENS.count)
+        tables = FrequencyTables.read(reader, len(live_contexts), TOKENS.count)
         place = np.searchsorted(live_contexts, [context for context, _ in runs]).astype(np.uint8)
         token, carried = rans.decode(reader, place, np.array([size for _, size in runs]), tables)
         coded = _Coded(token, bit_io.BitReader(reader.take(reader.varint(4 * token.size))))
@@ -100,10 +100,10 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
             part = out[first : first + classes.size]
             _fill(part, kinds, groups.of(classes), by_chunk.get(chunk, []), coded)
         coded.raw.end()
-    sign_bits.give(out, sign, carried, reader)
+    sign_bits.apply(out, sign, carried, reader)
 
 
-def _counts(numbers: NDArray[np.integer], fitted: Scales) -> NDArray[np.int64]:
+def _counts(numbers: NDArray[np.integer], fitted: RowColumnLevels) -> NDArray[np.int64]:
     """Return how often each magnitude, 16 or more as one, comes in each class, (CLASSES, 17)."""
     counts = np.zeros((CLASSES, 17), np.int64)
     for first, classes in fitted.chunks():
@@ -125,7 +125,7 @@ def _kind(counts: NDArray[np.int64]) -> int:
 
 
 def _parts(
-    numbers: NDArray[np.integer], fitted: Scales, groups: Groups, kinds: list[int], found: list[int]
+    numbers: NDArray[np.integer], fitted: RowColumnLevels, groups: ContextGroups, kinds: list[int], found: list[int]
 ) -> Iterator[tuple[int, Numbers]]:
     """Yield context and numbers of each part, in order, and append to `found`."""
     for first, classes in fitted.chunks():

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
-from fedpress.compression.entropy.frequency_tables import Tables
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
+from fedpress.compression.frame import ByteReader, put_varint
 
 _LOW = 1 << 16  # the smallest state
 _WORD = 16  # bits of a word
@@ -32,7 +32,7 @@ _BLOCK = 1 << 16  # tokens whose contexts are spread out at a time
 def encode(
     tokens: NDArray[np.uint8],
     contexts: NDArray[np.uint8],
-    tables: Tables,
+    tables: FrequencyTables,
     spare: bytes,
     out: bytearray,
     rows: Sequence[int] | None = None,
@@ -63,7 +63,7 @@ def encode(
 
 
 def _encode_lane(
-    tokens: NDArray[np.uint8], contexts: NDArray[np.uint8], tables: Tables, states: NDArray[np.uint32]
+    tokens: NDArray[np.uint8], contexts: NDArray[np.uint8], tables: FrequencyTables, states: NDArray[np.uint32]
 ) -> NDArray[np.uint16]:
     """Return the words, and leave the final state in `states`."""
     precision = tables.precision
@@ -83,7 +83,7 @@ def _encode_lane(
 def _encode_lanes(
     tokens: NDArray[np.uint8],
     contexts: NDArray[np.uint8],
-    tables: Tables,
+    tables: FrequencyTables,
     states: NDArray[np.uint32],
     rows: Sequence[int],
 ) -> NDArray[np.uint16]:
@@ -113,7 +113,7 @@ def _encode_lanes(
 
 
 def decode(
-    reader: Reader, contexts: NDArray[np.uint8], runs: NDArray[np.int64], tables: Tables
+    reader: ByteReader, contexts: NDArray[np.uint8], runs: NDArray[np.int64], tables: FrequencyTables
 ) -> tuple[NDArray[np.uint8], bytes]:
     """Return the next tokens, `runs[i]` of them under each context, and the bytes that their lanes carried."""
     count = int(runs.sum())
@@ -138,7 +138,7 @@ def _spread(contexts: NDArray[np.uint8], ends: NDArray[np.int64], start: int, st
 class Decoder:
     """Decodes tokens row by row: the contexts of one may depend on those before it."""
 
-    def __init__(self, reader: Reader, tables: Tables, count: int) -> None:
+    def __init__(self, reader: ByteReader, tables: FrequencyTables, count: int) -> None:
         """Read what `encode` wrote of `count` tokens."""
         self.lanes = reader.varint(MAX_LANES)
         if not (self.lanes == 1 or self.lanes >= _WORTH):

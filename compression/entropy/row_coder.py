@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io, list_coder, rans, sign_bits
 from fedpress.compression.entropy.context_classes import CLASSES, Shape, level
-from fedpress.compression.entropy.context_clustering import Groups
-from fedpress.compression.entropy.frequency_tables import Tables
+from fedpress.compression.entropy.context_clustering import ContextGroups
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
 from fedpress.compression.entropy.matrix_coder import TOKENS
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
 _PRIOR = 0.5  # every column begins as if it had had this much
 _STEPS = np.array(
@@ -29,7 +29,7 @@ Start = Sequence[NDArray[np.int64]] | None  # what the columns of each matrix ar
 
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start = None) -> bytes:
     """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
-    sign, spare = sign_bits.of(numbers)
+    sign, spare = sign_bits.encode(numbers)
     magnitude = np.abs(numbers)
     means = np.array([level(row.mean()) for row, _ in _rows(magnitude, shapes, start) if row.size], np.uint8)
     live = [
@@ -44,8 +44,8 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start =
     classes = np.concatenate([of_row for _, of_row in live])
     token, raw, width = TOKENS.take_apart(np.concatenate([row for row, _ in live]).astype(np.uint32))
     counts = np.bincount(classes.astype(np.intp) * TOKENS.count + token, minlength=CLASSES * TOKENS.count)
-    groups, of_group = Groups.fit(counts.reshape(CLASSES, TOKENS.count))
-    tables = Tables.fit(np.array(of_group))
+    groups, of_group = ContextGroups.fit(counts.reshape(CLASSES, TOKENS.count))
+    tables = FrequencyTables.fit(np.array(of_group))
     groups.write(out)
     tables.write(out)
     out.append(sign)
@@ -56,15 +56,15 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start =
     return bytes(out) + spare[used:]
 
 
-def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer], start: Start = None) -> None:
+def decode(reader: ByteReader, shapes: Sequence[Shape], out: NDArray[np.integer], start: Start = None) -> None:
     """Fill `out` (n,), zeros, with the numbers that come next; raise FrameError if they are not of this kind."""
     means = list_coder.decode(reader, sum(m for m, n in shapes if n))
     if (means >= CLASSES).any():
         raise FrameError(f"a row's class is below {CLASSES}, got {means.max()}")
     if not means.any():
         return
-    groups = Groups.read(reader)
-    tables = Tables.read(reader, groups.last.size, TOKENS.count) if groups.last.size else None
+    groups = ContextGroups.read(reader)
+    tables = FrequencyTables.read(reader, groups.last.size, TOKENS.count) if groups.last.size else None
     if tables is None or means.max() > groups.last[-1]:
         raise FrameError("a class has no table")
     sign = reader.byte()
@@ -80,7 +80,7 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer], st
                 raise FrameError(f"a number is beyond {most}")
             row[:] = number
     raw.end()
-    sign_bits.give(out, sign, decoder.end(), reader)
+    sign_bits.apply(out, sign, decoder.end(), reader)
 
 
 def _rows(

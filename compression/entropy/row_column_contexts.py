@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import list_coder
 from fedpress.compression.entropy.context_classes import CLASSES, Shape, entropy_bits, level
-from fedpress.compression.frame import Reader
+from fedpress.compression.frame import ByteReader
 
 _OFFSET = 64  # column levels are sent with this added
 _FEW = 64  # sum of magnitudes of a matrix from which scales are worth a try
@@ -23,7 +23,7 @@ _BLOCK = 1 << 17  # cells that are looked at at a time
 
 
 @dataclass(frozen=True)
-class Scales:
+class RowColumnLevels:
     """Levels of each matrix's rows and columns; arrays of one element where all have the same.
 
     rows     uint8 (m,) or (1,): 0 for a row of zeros, else the class in a column of level 0
@@ -43,7 +43,7 @@ class Scales:
         out += list_coder.encode(np.concatenate([np.zeros(0, np.uint8), *columns]))
 
     @classmethod
-    def read(cls, reader: Reader, shapes: Sequence[Shape]) -> "Scales":
+    def read(cls, reader: ByteReader, shapes: Sequence[Shape]) -> "RowColumnLevels":
         """Return the scales that come next; raise FrameError if none do for matrices of these shapes."""
         many = list_coder.decode(reader, len(shapes))
         row_sizes = [m if kind & 1 else 1 for kind, (m, _) in zip(many.tolist(), shapes, strict=True)]
@@ -77,7 +77,7 @@ class Scales:
         return out
 
 
-def _levels(reader: Reader, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
+def _levels(reader: ByteReader, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
     levels = list_coder.decode(reader, sum(sizes))
     if levels.size and levels.max() > 255:
         raise FrameError(f"a level is at most 255, got {levels.max()}")
@@ -92,7 +92,7 @@ def _classes(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.
     return classes
 
 
-def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> Scales:
+def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> RowColumnLevels:
     """Return the scales under which `numbers`, the cells of matrices of these shapes, take the fewest bits."""
     rows, columns = [], []
     begin = 0
@@ -101,7 +101,7 @@ def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> Scales:
         rows.append(best[0])
         columns.append(best[1])
         begin += m * n
-    return Scales(tuple(shapes), tuple(rows), tuple(columns))
+    return RowColumnLevels(tuple(shapes), tuple(rows), tuple(columns))
 
 
 Levels = tuple[NDArray[np.uint8], NDArray[np.uint8]]

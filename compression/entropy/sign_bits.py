@@ -5,13 +5,13 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy.bit_io import BitReader
-from fedpress.compression.frame import Reader
+from fedpress.compression.frame import ByteReader
 
 _NONE, _SOME, _ALL = range(3)  # no number is negative, some are, all that are not zero are
 _BLOCK = 1 << 16
 
 
-def of(numbers: NDArray[np.integer]) -> tuple[int, bytes]:
+def encode(numbers: NDArray[np.integer]) -> tuple[int, bytes]:
     """Return the kind of signs of `numbers`, and their bits."""
     if numbers.min(initial=0) >= 0:
         return _NONE, b""
@@ -21,7 +21,7 @@ def of(numbers: NDArray[np.integer]) -> tuple[int, bytes]:
     return _SOME, np.packbits(np.concatenate([block[block != 0] < 0 for block in blocks])).tobytes()
 
 
-def give(out: NDArray[np.integer], kind: int, carried: bytes, reader: Reader) -> None:
+def apply(out: NDArray[np.integer], kind: int, carried: bytes, reader: ByteReader) -> None:
     """Give the magnitudes in `out` their signs: first the bits that lanes `carried`, then what `reader` has."""
     if kind > (_ALL if out.dtype.kind == "i" else _NONE):
         raise FrameError(f"{out.dtype.name} has no signs of kind {kind}")

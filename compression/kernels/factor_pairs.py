@@ -26,7 +26,7 @@ _BLOCK = 1 << 17  # elements of a product that are made at a time
 
 
 @dataclass(frozen=True)
-class Pairs:
+class FactorPairs:
     """Pairs of one matrix (m, n)."""
 
     left: NDArray[np.integer]  # (r, m), magnitudes up to LARGEST

@@ -20,7 +20,7 @@ _FUNCTIONS = (
 
 
 @dataclass(frozen=True)
-class Channels:
+class ChannelAxes:
     """A model's channels.
 
     `spaces` says how many there are of each kind: those of one layer's outputs, and of all that they are added to.
@@ -32,7 +32,7 @@ class Channels:
     axes: Mapping[str, tuple[tuple[int | None, int], ...]]
 
 
-def channels_of(model: nn.Module) -> Channels:
+def channel_axes_of(model: nn.Module) -> ChannelAxes:
     """Return the channels of `model`; raise SettingError if it has a layer whose channels are not known."""
     try:
         graph = fx.Tracer().trace(model)
@@ -57,11 +57,11 @@ def channels_of(model: nn.Module) -> Channels:
     }
     if not numbers:
         raise _cannot(model, "it has no layers between its input and its output")
-    return Channels(tuple(space.size for space in numbers), resolved)
+    return ChannelAxes(tuple(space.size for space in numbers), resolved)
 
 
 class _Space:
-    """Channels that several axes count: those of one layer's outputs, of all that are added to them, and so on."""
+    """ChannelAxes that several axes count: those of one layer's outputs, of all that are added to them, and so on."""
 
     def __init__(self, size: int, *, fixed: bool = False) -> None:
         self.size = size

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedpress.compression.model.dependency_graph import Channels, Member
+from fedpress.compression.model.dependency_graph import ChannelGroup, Member
 from fedpress.compression.model.evaluation import Batches, loss
 from fedpress.compression.model.prune_channels import NORMS
 
 Scores = NDArray[np.float64]
-Criterion = Callable[[nn.Module, Sequence[Channels], Batches], list[Scores]]
+Criterion = Callable[[nn.Module, Sequence[ChannelGroup], Batches], list[Scores]]
 
 
-def l1(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Scores]:
+def l1(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) -> list[Scores]:
     """Return, for each of `found`, a score a channel, (width,): the higher, the more it is worth."""
     del batches
     return [
@@ -35,7 +35,7 @@ def l1(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Sc
     ]
 
 
-def activation(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Scores]:
+def activation(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) -> list[Scores]:
     """Return the scores by what is seen of `batches`."""
     lookers = {m.layer: model.get_submodule(m.layer) for it in found for m in it.members if m.side == "in"}
     seen = {name: torch.zeros(0) for name in lookers}
@@ -62,7 +62,7 @@ def activation(model: nn.Module, found: Sequence[Channels], batches: Batches) ->
     return [_summed(it, columns, "in") for it in found]
 
 
-def taylor(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Scores]:
+def taylor(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) -> list[Scores]:
     """Return the scores by the loss on `batches`."""
     model.eval()
     scores = [np.zeros(it.width) for it in found]
@@ -80,12 +80,12 @@ def taylor(model: nn.Module, found: Sequence[Channels], batches: Batches) -> lis
 CRITERIA: Mapping[str, Criterion] = {"l1": l1, "activation": activation, "taylor": taylor}
 
 
-def _makers(model: nn.Module, it: Channels) -> list[Member]:
+def _makers(model: nn.Module, it: ChannelGroup) -> list[Member]:
     """Return where the channels come out of weights: a batch norm only scales what others made."""
     return [m for m in it.members if m.side == "out" and not isinstance(model.get_submodule(m.layer), NORMS)]
 
 
-def _summed(it: Channels, values: Mapping[str, Tensor], side: str) -> Scores:
+def _summed(it: ChannelGroup, values: Mapping[str, Tensor], side: str) -> Scores:
     """Return the sum of layers' values, (outputs,) or (inputs,), by channel."""
     total = np.zeros(it.width)
     for member in it.members:

@@ -2,7 +2,7 @@
 
 The library traces one call of the model through autograd and says which outputs and inputs of which layers are one
 channel: joins, batch norms, depthwise convolutions, and the flattening between a convolution and a linear layer. It is
-not taken on trust: see `unsound`.
+not taken on trust: see `find_fault`.
 """
 
 import copy
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedpress.common.errors import FedpressError, SettingError
-from fedpress.compression.model.prune_channels import CONVOLUTIONS, PRUNABLE, Kept, Prune, depthwise, size_of
+from fedpress.compression.model.prune_channels import CONVOLUTIONS, PRUNABLE, KeptChannels, Prune, depthwise, size_of
 
 Indices = NDArray[np.int64]
 
@@ -34,8 +34,8 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Channels that begin in some layers and end in others: what is removed here is removed in all of them."""
+class ChannelGroup:
+    """ChannelGroup that begin in some layers and end in others: what is removed here is removed in all of them."""
 
     width: int
     blocks: int  # of equal size, of which as many channels must stay in each: what grouped convolutions demand
@@ -47,7 +47,7 @@ class Channels:
         return self.members[0].layer
 
 
-def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str]]:
+def channel_groups(model: nn.Module, x: Tensor) -> tuple[list[ChannelGroup], dict[str, str]]:
     """Return the channels of `model` that can be removed, and the layers whose cannot, with the reason.
 
     Parameters
@@ -66,7 +66,7 @@ def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str
     for group in _traced(model, x):
         reason = _obstacle(model, group)
         it = None if reason else _channels(model, group)
-        reason = reason or (unsound(model, x[:1], it) if it else "groups of its convolutions do not fit each other")
+        reason = reason or (find_fault(model, x[:1], it) if it else "groups of its convolutions do not fit each other")
         if it is None or reason:
             left[group[0][0]] = reason
         else:
@@ -74,7 +74,7 @@ def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str
     return found, left
 
 
-def unsound(model: nn.Module, x: Tensor, it: Channels) -> str:
+def find_fault(model: nn.Module, x: Tensor, it: ChannelGroup) -> str:
     """Return why channels cannot be removed though the graph says so; empty if they can.
 
     A model without some of them must say what the model says if no layer looks at those: then every channel goes its
@@ -101,7 +101,7 @@ def unsound(model: nn.Module, x: Tensor, it: Channels) -> str:
     return "" if torch.allclose(said, wanted, rtol=1e-6, atol=1e-9) else "channels mix on their way to the next layer"
 
 
-def prune(chosen: Sequence[tuple[Channels, Indices]]) -> Prune:
+def prune(chosen: Sequence[tuple[ChannelGroup, Indices]]) -> Prune:
     """Return the step that keeps, of each of these channels, the ones whose numbers are given."""
     gone: dict[tuple[str, str], set[int]] = {}
     sizes: dict[tuple[str, str], int] = {}
@@ -114,7 +114,7 @@ def prune(chosen: Sequence[tuple[Channels, Indices]]) -> Prune:
     for (layer, side), removed in gone.items():
         if removed:
             layers.setdefault(layer, {})[side] = tuple(n for n in range(sizes[layer, side]) if n not in removed)
-    return Prune({layer: Kept(sides.get("out"), sides.get("in")) for layer, sides in layers.items()})
+    return Prune({layer: KeptChannels(sides.get("out"), sides.get("in")) for layer, sides in layers.items()})
 
 
 Group = list[tuple[str, str, list[int], list[int]]]  # layer, side, at, channel
@@ -157,7 +157,7 @@ def _obstacle(model: nn.Module, group: Group) -> str:
     return ""
 
 
-def _channels(model: nn.Module, group: Group) -> Channels | None:
+def _channels(model: nn.Module, group: Group) -> ChannelGroup | None:
     """Return a group as channels; None if no whole number of channels could be kept of each block."""
     members, width, blocks = [], len(group[0][2]), 1
     for layer, side, at, channel in group:
@@ -170,7 +170,7 @@ def _channels(model: nn.Module, group: Group) -> Channels | None:
                 return None
             blocks = math.lcm(blocks, groups)
         members.append(member)
-    return Channels(width, blocks, tuple(members)) if width % blocks == 0 else None
+    return ChannelGroup(width, blocks, tuple(members)) if width % blocks == 0 else None
 
 
 def _blind(module: nn.Module, inputs: Indices) -> None:

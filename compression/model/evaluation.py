@@ -30,7 +30,7 @@ def loss_on(model: nn.Module, batches: Batches) -> float:
     return sum(value * count for value, count in losses) / sum(count for _, count in losses)
 
 
-def by_class(model: nn.Module, batches: Batches, classes: int) -> list[float]:
+def accuracy_by_class(model: nn.Module, batches: Batches, classes: int) -> list[float]:
     """Return the accuracy on each class, (classes,), and last on all; nan for a class without examples."""
     model.eval()
     right, count = torch.zeros(classes), torch.zeros(classes)

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedpress.compression.model.channel_axes import Channels, channels_of
+from fedpress.compression.model.channel_axes import ChannelAxes, channel_axes_of
 from fedpress.compression.submodels import Index, Slice
 
 
-def part_of(channels: Channels, width: float, orders: Sequence[NDArray[np.int64]] = ()) -> Slice:
+def part_of(channels: ChannelAxes, width: float, orders: Sequence[NDArray[np.int64]] = ()) -> Slice:
     """Return the part of a model of this `width`, in (0, 1].
 
     Parameters
@@ -37,7 +37,7 @@ def part_of(channels: Channels, width: float, orders: Sequence[NDArray[np.int64]
     return Slice({name: name for name in channels.axes}, indices)
 
 
-def by_importance(channels: Channels, weights: Mapping[str, np.ndarray]) -> list[NDArray[np.int64]]:
+def by_importance(channels: ChannelAxes, weights: Mapping[str, np.ndarray]) -> list[NDArray[np.int64]]:
     """Return each space's channels by the norm of what makes them, the largest first."""
     squares = [np.zeros(size) for size in channels.spaces]
     for name, axes in channels.axes.items():
@@ -61,7 +61,7 @@ def narrow(model: nn.Module, width: float, scale: float = 0.0) -> nn.Module:
     """
     if width >= 1:
         return model
-    part = part_of(channels_of(model), width)
+    part = part_of(channel_axes_of(model), width)
     weights = part.take({name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()})
     small = copy.deepcopy(model)
     for path, module in small.named_modules():

@@ -18,7 +18,7 @@ PRUNABLE = (*CONVOLUTIONS, *NORMS, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptChannels:
     """What of a layer stays: numbers of its outputs and of its inputs, ascending; None for all."""
 
     out: tuple[int, ...] | None = None
@@ -30,7 +30,7 @@ class Prune(Step):
     """Keeps some outputs and inputs of layers; whoever makes it sees to it that what one gives the next one takes."""
 
     kind: ClassVar[str] = "prune"
-    layers: Mapping[str, Kept]
+    layers: Mapping[str, KeptChannels]
 
     @classmethod
     def read(cls, data: Mapping[str, Json]) -> Self:
@@ -58,7 +58,7 @@ class Prune(Step):
                 raise PlanError(f"channels of {name!r} cannot be removed: it is a {type(module).__name__}")
 
 
-def _kept(name: str, entry: Mapping[str, Json]) -> Kept:
+def _kept(name: str, entry: Mapping[str, Json]) -> KeptChannels:
     sides: list[tuple[int, ...] | None] = []
     for side in ("out", "in"):
         if entry[side] is None:
@@ -68,7 +68,7 @@ def _kept(name: str, entry: Mapping[str, Json]) -> Kept:
         if any(a >= b for a, b in pairwise(at)):
             raise PlanError(f"{side!r} of layer {name!r} is in ascending order, none twice")
         sides.append(at)
-    return Kept(*sides)
+    return KeptChannels(*sides)
 
 
 def _at(name: str, side: str, kept: tuple[int, ...] | None, size: int) -> Tensor:
@@ -80,7 +80,7 @@ def _at(name: str, side: str, kept: tuple[int, ...] | None, size: int) -> Tensor
     return torch.tensor(kept)
 
 
-def _linear(name: str, module: nn.Linear, kept: Kept) -> None:
+def _linear(name: str, module: nn.Linear, kept: KeptChannels) -> None:
     out = _at(name, "outputs", kept.out, module.out_features)
     inputs = _at(name, "inputs", kept.inputs, module.in_features)
     _set(module, "weight", module.weight[out][:, inputs])
@@ -88,7 +88,7 @@ def _linear(name: str, module: nn.Linear, kept: Kept) -> None:
     module.out_features, module.in_features = len(out), len(inputs)
 
 
-def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, kept: Kept) -> None:
+def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, kept: KeptChannels) -> None:
     out = _at(name, "channels", kept.out, module.num_features)
     for part in ("weight", "bias", "running_mean", "running_var"):
         tensor = getattr(module, part)
@@ -96,7 +96,7 @@ def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, k
     module.num_features = len(out)
 
 
-def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Kept) -> None:
+def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: KeptChannels) -> None:
     groups, size = module.groups, module.out_channels
     out = _at(name, "outputs", kept.out, size)
     if depthwise(module):  # a channel is a group: whatever goes, goes on both sides

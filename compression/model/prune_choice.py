@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from fedpress.common.errors import SettingError, unknown
 from fedpress.compression.model.channel_importance import CRITERIA, Scores
 from fedpress.compression.model.choice import Choice
-from fedpress.compression.model.dependency_graph import Channels, Indices, channels, prune
+from fedpress.compression.model.dependency_graph import ChannelGroup, Indices, channel_groups, prune
 from fedpress.compression.model.evaluation import Batches
 
 
@@ -35,7 +35,7 @@ def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches)
         raise SettingError(unknown("criterion", by, CRITERIA))
     if not 0 < share < 1:
         raise SettingError(f"the share to prune is above 0 and below 1, got {share}")
-    found, left = channels(model, x)
+    found, left = channel_groups(model, x)
     if not found:
         raise SettingError("nothing of this model can be pruned: no channel runs from one layer into another")
     scores = CRITERIA[by](model, found, batches)
@@ -48,7 +48,7 @@ def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches)
     return Choice(prune(chosen), {it.name: prune([(it, kept)]) for it, kept in chosen}, left)
 
 
-def _best(it: Channels, score: Scores, share: float) -> Indices:
+def _best(it: ChannelGroup, score: Scores, share: float) -> Indices:
     """Return the numbers of the channels that stay, ascending: as many of each block."""
     each = it.width // it.blocks
     stay = max(1, round((1 - share) * each))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedpress.compression.model.choice import Choice
-from fedpress.compression.model.evaluation import Batches, by_class
+from fedpress.compression.model.evaluation import Batches, accuracy_by_class
 from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.weight_sharing import unpack
 
@@ -43,10 +43,10 @@ def layers(before: nn.Module, after: nn.Module, x: Tensor) -> list[dict[str, Any
 
 def effects(model: nn.Module, choice: Choice, batches: Batches, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return what each part of a choice, done alone, does to the accuracy on each class: a difference."""
-    whole = by_class(model, batches, len(names))
+    whole = accuracy_by_class(model, batches, len(names))
     rows = []
     for layer, step in choice.parts.items():
-        after = by_class(Plan((step,)).apply(model), batches, len(names))
+        after = accuracy_by_class(Plan((step,)).apply(model), batches, len(names))
         lost = [a - b for a, b in zip(after, whole, strict=True)]
         rows.append({"layer": layer, "classes": named(lost[:-1], names), "accuracy": lost[-1]})
     return rows

@@ -48,11 +48,11 @@ class Share(Step):
             if clusters > most:
                 raise PlanError(f"layer {name!r} must have at most {most} clusters, got {clusters}")
             book, places = _clustered(values, clusters) if fill else (values[:clusters], torch.zeros_like(values))
-            shared = Shared(book, places, module.weight.shape)
+            shared = SharedWeight(book, places, module.weight.shape)
             parametrize.register_parametrization(module, "weight", shared)
 
 
-class Shared(nn.Module):
+class SharedWeight(nn.Module):
     """A weight, from its codebook: the parametrization of a layer that shares."""
 
     packed: Tensor  # uint8: places, the first in the lowest bits
@@ -153,7 +153,7 @@ def unpack(model: nn.Module) -> nn.Module:
 def check_places(model: nn.Module) -> None:
     """Raise DataError if a place that weights name is beyond their codebook: a file may hold any."""
     for name, module in model.named_modules():
-        if isinstance(module, Shared):
+        if isinstance(module, SharedWeight):
             most, size = int(module.places().max()), len(module._book)
             if most >= size:
                 raise DataError(f"{name} names place {most} of a codebook of {size}")
@@ -161,7 +161,7 @@ def check_places(model: nn.Module) -> None:
 
 def is_shared(model: nn.Module) -> bool:
     """Whether weights of a model are shared already."""
-    return any(isinstance(module, Shared) for module in model.modules())
+    return any(isinstance(module, SharedWeight) for module in model.modules())
 
 
 def _bits(clusters: int) -> int:

@@ -37,12 +37,12 @@ def distil(
     """
     from rich.console import Console
 
-    from fedpress.compression.model.distill import Schooling
+    from fedpress.compression.model.distill import StudentSettings
     from fedpress.simulations.postprocess.distill import distil_run
 
     whole = folder.resolve()
     place = out or whole.parent / f"{whole.name}-{model}"
-    schooling = Schooling(
+    schooling = StudentSettings(
         epochs=epochs,
         lr=lr,
         temperature=temperature,

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedPro
 from fedpress.compression import FrameError, Layout, Update
 from fedpress.compression.updates import changed
 from fedpress.server.aggregation import privacy
-from fedpress.server.aggregation.client_update import ClientUpdate, refuse
+from fedpress.server.aggregation.client_update import ClientUpdate, log_refusal
 from fedpress.server.aggregation.coverage import Coverage
 
 # Exactly these types, and no subclass of theirs, look at nothing of the replies but mean and metrics.
@@ -22,7 +22,7 @@ STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, Fed
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AggregationResult:
     """The result of a round's aggregation."""
 
     model: Update = field(default_factory=dict)  # empty if the strategy made none
@@ -32,7 +32,7 @@ class Outcome:
 
 def aggregate(
     strategy: Strategy, number: int, updates: Sequence[ClientUpdate], asked: Message, least: int, exact: Update
-) -> Outcome | None:
+) -> AggregationResult | None:
     """Return what `strategy` makes of `updates` in round `number`.
 
     None, and nothing of it is changed, if fewer than `least` updates count. `asked` is any of the round's messages,
@@ -52,12 +52,12 @@ def aggregate(
                 raise FrameError(f"its update changes nothing, and {type(strategy).__name__} divides by its norm")
             update.message.content[key] = model_record(model)
         except FrameError as error:
-            refuse(number, update.node, error)
+            log_refusal(number, update.node, error)
             counted.remove(update)
     if len(counted) < least:
         return None
     arrays, metrics = strategy.aggregate_train(number, [update.message for update in counted])
-    return Outcome(_model(arrays), metrics, counted)
+    return AggregationResult(_model(arrays), metrics, counted)
 
 
 def cast(model: Update, layout: Layout) -> Update:
@@ -80,14 +80,18 @@ def _model(arrays: ArrayRecord | None) -> Update:
     return {name: array.numpy() for name, array in arrays.items()} if arrays else {}
 
 
-def _stream(strategy: FedAvg, number: int, mean: Update, updates: list[ClientUpdate], asked: Message) -> Outcome:
+def _stream(
+    strategy: FedAvg, number: int, mean: Update, updates: list[ClientUpdate], asked: Message
+) -> AggregationResult:
     """Give `strategy` the mean as the reply of one node, and the metrics of all."""
     total = sum(update.weight for update in updates)
     metrics = MetricRecord({strategy.weighted_by_key: total})
     content = RecordDict({strategy.arrayrecord_key: model_record(mean), "metrics": metrics})
     arrays, _ = strategy.aggregate_train(number, [Message(content, reply_to=asked)])
     contents = [update.message.content for update in updates]
-    return Outcome(_model(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), updates)
+    return AggregationResult(
+        _model(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), updates
+    )
 
 
 class _UndecodableError(Exception):
@@ -107,7 +111,7 @@ def _mean(number: int, updates: list[ClientUpdate], exact: Update) -> Update:
         try:
             return _fold(updates) if updates[0].base.place is None else _cover(updates, exact)
         except _UndecodableError as error:
-            refuse(number, error.update.node, error.cause)
+            log_refusal(number, error.update.node, error.cause)
             updates.remove(error.update)
     return {}
 

@@ -12,7 +12,7 @@ from fedpress.common.settings import require
 from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import apply, difference
-from fedpress.compression.weight_masks import Live
+from fedpress.compression.weight_masks import WeightMasks
 from fedpress.protocol.messages import FRAME_STYPE
 from fedpress.protocol.update_frames import UpdateCoding
 from fedpress.server.downlink.model_store import Versions
@@ -70,7 +70,7 @@ class NodeModel:
 
     exact: Update  # w, or the node's part of it
     layout: Layout  # of `exact`
-    live: Live  # the weights of w, and of every model that nodes start from in this round, that are live
+    masks: WeightMasks  # the weights of w, and of every model that nodes start from in this round, that are not pruned
     versions: Versions  # the models that nodes started from
     group: str = ""  # the node's group
     place: Slice | None = None  # where `exact` lies in the server's model; None if it is all of it
@@ -91,7 +91,7 @@ class ClientUpdate:
     def decode(self) -> Update:
         """Return w plus the node's update; raise FrameError if it does not decode to tensors within the limits."""
         encoded, base, part, version = self.encoded, self.base, self.encoded.part, self.encoded.version
-        coding = UpdateCoding(encoded.codec, part, base.live, version, self._delta())
+        coding = UpdateCoding(encoded.codec, part, base.masks, version, self._delta())
         sent, whole = coding.decode(encoded.frame), coding.whole
         if whole and version in base.versions:  # what changed is counted from where the node stood
             sent, whole = difference(sent, base.versions.get(version), part), False
@@ -138,6 +138,6 @@ def read_frame_of(reply: Message) -> bytes:
     return arrays[0].data
 
 
-def refuse(number: int, node: str, error: Exception) -> None:
+def log_refusal(number: int, node: str, error: Exception) -> None:
     """Log that a node's reply does not count."""
     _log.warning("round %d: node %s: its reply is refused: %s", number, node, error)

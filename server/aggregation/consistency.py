@@ -8,7 +8,7 @@ from flwr.app import Message
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import FrameError
-from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, read_weight, refuse
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, log_refusal, read_weight
 
 
 def weighted_by(strategy: Strategy) -> str:
@@ -18,7 +18,7 @@ def weighted_by(strategy: Strategy) -> str:
     return str(getattr(strategy, "weighted_by_key", "num-examples"))
 
 
-def alike(number: int, strategy: Strategy, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
+def consistent_updates(number: int, strategy: Strategy, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:
     """Return the updates whose records and metrics have the names and kinds that most of them have; log the others.
 
     A strategy of somebody's own may make something of replies that differ, so it gets them all.
@@ -26,7 +26,7 @@ def alike(number: int, strategy: Strategy, updates: Sequence[ClientUpdate]) -> l
     return [updates[at] for at in _most(number, strategy, [(update.node, update.message) for update in updates])]
 
 
-def judged(
+def valid_evaluations(
     number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]], limits: FederationLimits
 ) -> list[Message]:
     """Return the evaluations, of (node, reply), that `strategy` can average; log the others."""
@@ -37,7 +37,7 @@ def judged(
                 read_weight(reply, weighted_by(strategy), limits)
             good.append((node, reply))
         except FrameError as error:
-            refuse(number, node, error)
+            log_refusal(number, node, error)
     return [good[at][1] for at in _most(number, strategy, good)]
 
 
@@ -53,7 +53,7 @@ def _most(number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]
     ((most, _),) = Counter(looks).most_common(1)
     for (node, _), look in zip(replies, looks, strict=True):
         if look != most:
-            refuse(number, node, FrameError("its records and metrics are not those that most replies have"))
+            log_refusal(number, node, FrameError("its records and metrics are not those that most replies have"))
     return [at for at, look in enumerate(looks) if look == most]
 
 

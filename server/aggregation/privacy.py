@@ -52,6 +52,6 @@ def bound(strategy: Strategy) -> float:
     return float(strategy.clipping_norm) * (1 + _ROUNDING) if isinstance(strategy, _CLIENT) else math.inf
 
 
-def draw_noise_from_the_system() -> None:
+def seed_noise_from_system() -> None:
     """Seed `numpy.random`, from which flwr draws its noise, so that nobody who knows a run's seed can take it away."""
     np.random.seed()  # noqa: NPY002

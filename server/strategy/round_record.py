@@ -11,7 +11,7 @@ from fedpress.server.aggregation.client_update import WorkTime
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedReply:
     """A node's reply that counted."""
 
     codec: str  # spec
@@ -27,9 +27,9 @@ class Round:
     model: Update  # v, the whole model as nodes can reconstruct it
     evaluation: MetricRecord | None  # the server's evaluation of it, by `evaluate_fn`
     evaluated: MetricRecord | None  # the nodes' evaluation of it, as the strategy sums it up
-    judged: Mapping[str, MetricRecord]  # the evaluation of each node that evaluated it, by the node's name
+    node_evaluations: Mapping[str, MetricRecord]  # the evaluation of each node that evaluated it, by the node's name
     groups: Mapping[str, Update]  # v of each group of nodes; empty if all have the same model
-    counted: Mapping[str, Counted]  # the replies that counted, by the node's name
+    counted: Mapping[str, CountedReply]  # the replies that counted, by the node's name
     failures: int  # replies that were refused, were errors, or never came
     seconds: float  # that the round took
     facts: Mapping[str, Any] = field(default_factory=dict)  # what is added to its row in result.json

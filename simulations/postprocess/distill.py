@@ -17,7 +17,7 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import Value, require
-from fedpress.compression.model.distill import Schooling, school
+from fedpress.compression.model.distill import StudentSettings, train_student
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.postprocess.run_folder import Folder, read_folder
@@ -35,7 +35,7 @@ def distil_run(
     source: Path,
     model: str,
     out: Path,
-    schooling: Schooling,
+    schooling: StudentSettings,
     *,
     on: str = TRAIN,
     holdout: float = 0.1,
@@ -72,7 +72,7 @@ def distil_run(
     student = task_replace(folder.task, seed=seed).model(model)
     say(f"{source} teaches {model}, on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
-    school(student, folder.model, x, y, schooling, derive(seed, "student"), device, say)
+    train_student(student, folder.model, x, y, schooling, derive(seed, "student"), device, say)
     seconds = time.monotonic() - began
     student.cpu(), folder.model.cpu()
     final = evaluate(student, folder.task.data.test, "cpu")

@@ -9,7 +9,7 @@ import pytest
 
 from fedpress.cli import main
 from fedpress.common.errors import SettingError
-from fedpress.compression.model.distill import Schooling
+from fedpress.compression.model.distill import StudentSettings
 from fedpress.simulations.postprocess.distill import distil_run
 from fedpress.simulations.postprocess.export import export_run
 from fedpress.simulations.postprocess.run_folder import read_folder
@@ -26,7 +26,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_student_has_a_folder_like_a_run_s(teacher: Path, tmp_path: Path) -> None:
-    result = distil_run(teacher, "mlp", tmp_path / "student", Schooling(epochs=10, shift=1, warm=True), seed=4)
+    result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=10, shift=1, warm=True), seed=4)
     assert (result["schema"], result["config"]["model"], result["config"]["seed"]) == (1, "mlp", 4)
     assert result["final"]["accuracy"] > 0.9
     assert set(result["student"]["held_out"]) == {"student", "teacher"}
@@ -35,7 +35,7 @@ def test_a_student_has_a_folder_like_a_run_s(teacher: Path, tmp_path: Path) -> N
     (row,) = (row for row in export_run(tmp_path / "student", ["safetensors"])["rows"] if row["format"] != "torch")
     assert row["agreement"] == 1.0
     # What is held out is the same for every student.
-    again = distil_run(teacher, "mlp", tmp_path / "again", Schooling(epochs=1), seed=5)
+    again = distil_run(teacher, "mlp", tmp_path / "again", StudentSettings(epochs=1), seed=5)
     assert again["student"]["held_out"]["teacher"] == result["student"]["held_out"]["teacher"]
     assert again["student"]["examples"] == result["student"]["examples"] < len(read_folder(teacher).task.data.train)
 
@@ -47,11 +47,11 @@ def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) 
     (tmp_path / "proxy").mkdir()
     np.savez(tmp_path / "proxy" / "x.npz", x=x)
     on = f"folder:{tmp_path / 'proxy'}"
-    result = distil_run(teacher, "mlp", tmp_path / "student", Schooling(epochs=20, alpha=1.0, warm=True), on=on)
+    result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=20, alpha=1.0, warm=True), on=on)
     assert result["student"]["examples"] == 300
     assert result["final"]["accuracy"] > 0.85
     with pytest.raises(SettingError, match=r"the examples have no targets: alpha is 1, got 0\.9"):
-        distil_run(teacher, "mlp", tmp_path / "other", Schooling(), on=on)
+        distil_run(teacher, "mlp", tmp_path / "other", StudentSettings(), on=on)
     assert not (tmp_path / "other").exists()
 
 
@@ -67,7 +67,7 @@ def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_
     assert export_run(tmp_path / "on", ["safetensors"])["rows"][-1]["agreement"] == 1.0
     told = json.loads((tmp_path / "on" / "export" / "model.json").read_text())
     assert [step["kind"] for step in told["plan"]["steps"]] == ["factorise", "share"]
-    result = distil_run(tmp_path / "on", "mlp", tmp_path / "student", Schooling(epochs=1))
+    result = distil_run(tmp_path / "on", "mlp", tmp_path / "student", StudentSettings(epochs=1))
     assert result["config"]["start"] == ""
     found, whole = (dict(read_folder(path).model.named_parameters()) for path in (tmp_path / "student", teacher))
     assert {name: value.shape for name, value in found.items()} == {n: value.shape for n, value in whole.items()}
@@ -78,7 +78,7 @@ def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
     shrink(teacher, out, Shrinking(share=16))
     export_run(out, ["safetensors"])
     (out / "notes.txt").write_text("mine")
-    distil_run(teacher, "mlp", out, Schooling(epochs=1), force=True)
+    distil_run(teacher, "mlp", out, StudentSettings(epochs=1), force=True)
     assert sorted(path.name for path in out.iterdir()) == ["model.safetensors", "notes.txt", "result.json"]
     read_folder(out)
     shrink(teacher, out, Shrinking(share=16), force=True)
@@ -88,7 +88,7 @@ def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
     read_folder(out)
     (out / "result.json").unlink()
     with pytest.raises(SettingError, match="holds a run already"):
-        distil_run(teacher, "mlp", out, Schooling(epochs=1))
+        distil_run(teacher, "mlp", out, StudentSettings(epochs=1))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.compression.model.distill import Schooling, school, warm_start
+from fedpress.compression.model.distill import StudentSettings, train_student, warm_start
 from fedpress.compression.model.distill.augmentation import moved
 from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
@@ -27,9 +27,9 @@ def inputs(count: int = 256) -> Tensor:
     return torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
 
-def lesson(one: nn.Module, settings: Schooling, x: Tensor, y: Tensor | None = None) -> list[str]:
+def lesson(one: nn.Module, settings: StudentSettings, x: Tensor, y: Tensor | None = None) -> list[str]:
     said: list[str] = []
-    school(one, teacher(), x, y, settings, np.random.default_rng(0), say=said.append)
+    train_student(one, teacher(), x, y, settings, np.random.default_rng(0), say=said.append)
     return said
 
 
@@ -45,20 +45,20 @@ def agreement(one: nn.Module, x: Tensor) -> float:
 def test_it_comes_to_answer_as_the_teacher_does(more: dict[str, object]) -> None:
     x, one = inputs(), student()
     before = agreement(one, x)
-    lesson(one, Schooling(epochs=30, batch=32, lr=0.01, alpha=1.0, **more), x)  # type: ignore[arg-type]
+    lesson(one, StudentSettings(epochs=30, batch=32, lr=0.01, alpha=1.0, **more), x)  # type: ignore[arg-type]
     assert agreement(one, x) > max(0.8, before)
     assert not one.training
 
 
 def test_the_same_seed_gives_the_same_bits_and_the_teacher_is_left_alone() -> None:
-    settings = Schooling(epochs=2, batch=50, shift=1, flip=True, hint="0:0", qat_bits=8, qat_epochs=1, alpha=0.5)
+    settings = StudentSettings(epochs=2, batch=50, shift=1, flip=True, hint="0:0", qat_bits=8, qat_epochs=1, alpha=0.5)
     ones, kept = [student(), student()], teacher()
     before = {name: tensor.clone() for name, tensor in kept.state_dict().items()}
     x = inputs()
     y = kept(x).argmax(-1)
     for one in ones:
         torch.rand(3)  # whatever else was drawn
-        school(one, kept, x, y, settings, np.random.default_rng(5), say=lambda _: None)
+        train_student(one, kept, x, y, settings, np.random.default_rng(5), say=lambda _: None)
     for left, right in zip(ones[0].state_dict().values(), ones[1].state_dict().values(), strict=True):
         assert torch.equal(left, right)
     assert all(torch.equal(before[name], tensor) for name, tensor in kept.state_dict().items())
@@ -122,21 +122,23 @@ def test_pictures_are_moved_and_nothing_else() -> None:
 )
 def test_what_does_not_suit_is_said(more: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
-        lesson(student(), Schooling(**{"alpha": 1.0, "epochs": 1, **more}), inputs(8))  # type: ignore[arg-type]
+        lesson(student(), StudentSettings(**{"alpha": 1.0, "epochs": 1, **more}), inputs(8))  # type: ignore[arg-type]
 
 
 def test_rows_of_numbers_are_not_moved() -> None:
     model = nn.Linear(4, 3)
     with pytest.raises(SettingError, match=r"shift and flip are for pictures: inputs are of shape \(4,\)"):
-        school(model, model, torch.rand(8, 4), None, Schooling(alpha=1.0, flip=True), np.random.default_rng(0))
+        train_student(
+            model, model, torch.rand(8, 4), None, StudentSettings(alpha=1.0, flip=True), np.random.default_rng(0)
+        )
 
 
 def test_other_classes_and_no_examples_are_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="the teacher tells 3 classes apart, the student 5"):
-        school(nn.Linear(4, 5), nn.Linear(4, 3), torch.rand(8, 4), None, Schooling(alpha=1.0), rng)
+        train_student(nn.Linear(4, 5), nn.Linear(4, 3), torch.rand(8, 4), None, StudentSettings(alpha=1.0), rng)
     with pytest.raises(DataError, match="there are none"):
-        school(nn.Linear(4, 3), nn.Linear(4, 3), torch.rand(0, 4), None, Schooling(alpha=1.0), rng)
+        train_student(nn.Linear(4, 3), nn.Linear(4, 3), torch.rand(0, 4), None, StudentSettings(alpha=1.0), rng)
 
 
 @pytest.mark.parametrize(
@@ -151,18 +153,18 @@ def test_other_classes_and_no_examples_are_refused() -> None:
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said):
-        Schooling(**wrong)  # type: ignore[arg-type]
+        StudentSettings(**wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("count", [9, 10, 11])
 def test_any_number_of_steps_will_do(count: int) -> None:
-    lesson(student(), Schooling(epochs=1, batch=8, alpha=1.0), inputs(8 * count))
+    lesson(student(), StudentSettings(epochs=1, batch=8, alpha=1.0), inputs(8 * count))
 
 
 @pytest.mark.parametrize("more", [{}, {"hint": "0:0"}])
 def test_a_rate_that_no_number_outlives_is_refused(more: dict[str, object]) -> None:
     with pytest.raises(DataError, match=r"beyond all numbers at lr 1e\+30: take a lower one"):
-        lesson(student(), Schooling(epochs=1, batch=32, alpha=1.0, lr=1e30, **more), inputs(64))  # type: ignore[arg-type]
+        lesson(student(), StudentSettings(epochs=1, batch=32, alpha=1.0, lr=1e30, **more), inputs(64))  # type: ignore[arg-type]
 
 
 class Aside(nn.Module):
@@ -186,4 +188,6 @@ class Aside(nn.Module):
 )
 def test_a_hint_is_of_layers_that_give_one_tensor(hint: str, said: str) -> None:
     with pytest.raises(SettingError, match=said):
-        school(Aside(), Aside(), torch.rand(8, 5, 4), None, Schooling(alpha=1.0, hint=hint), np.random.default_rng(0))
+        train_student(
+            Aside(), Aside(), torch.rand(8, 5, 4), None, StudentSettings(alpha=1.0, hint=hint), np.random.default_rng(0)
+        )

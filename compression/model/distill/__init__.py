@@ -1,12 +1,12 @@
 """Distillation into a student: a model of another size or kind, trained by a larger one.
 
-`school(student, teacher, x, y, settings, rng)` trains the student in place, on inputs alone or with their targets. Each
-part is one file: the loss, hints of inner layers, a warm start, augmentation. To add one, write its file, give it a
-setting, and call it in `training.py`.
+`train_student(student, teacher, x, y, settings, rng)` trains the student in place, on inputs with or without targets.
+Each part is one file: the loss, hints of inner layers, a warm start, augmentation. To add one, write its file, give it
+a setting, and call it in `training.py`.
 """
 
-from fedpress.compression.model.distill.settings import Schooling
-from fedpress.compression.model.distill.training import school
+from fedpress.compression.model.distill.settings import StudentSettings
+from fedpress.compression.model.distill.training import train_student
 from fedpress.compression.model.distill.warm_start import warm_start
 
-__all__ = ["Schooling", "school", "warm_start"]
+__all__ = ["StudentSettings", "train_student", "warm_start"]

@@ -7,7 +7,7 @@ from fedpress.common.settings import require
 
 
 @dataclass(frozen=True)
-class Schooling:
+class StudentSettings:
     """One student's lessons."""
 
     epochs: int = 20  # passes over the inputs

@@ -12,7 +12,7 @@ from fedpress.common.logs import LOGGER
 from fedpress.compression.model.distill.augmentation import moved
 from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
-from fedpress.compression.model.distill.settings import Schooling
+from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.warm_start import warm_start
 from fedpress.compression.model.quantization import fake_quantised
 
@@ -21,12 +21,12 @@ _log = logging.getLogger(LOGGER)
 _RISE = 10  # one step in so many is one in which the learning rate rises
 
 
-def school(
+def train_student(
     student: nn.Module,
     teacher: nn.Module,
     x: Tensor,
     y: Tensor | None,
-    settings: Schooling,
+    settings: StudentSettings,
     rng: np.random.Generator,
     device: str = "cpu",
     say: Say = _log.info,
@@ -62,7 +62,7 @@ class _Lessons:
         teacher: nn.Module,
         x: Tensor,
         y: Tensor | None,
-        settings: Schooling,
+        settings: StudentSettings,
         rng: np.random.Generator,
         device: str,
     ) -> None:

@@ -6,6 +6,6 @@ compares them. What formats need is the extra `fedpress[export]`, imported when 
 """
 
 from fedpress.compression.model.export.formats import FORMATS, export
-from fedpress.compression.model.export.measure import Measured, measure
+from fedpress.compression.model.export.measure import ExportMeasurement, measure
 
-__all__ = ["FORMATS", "Measured", "export", "measure"]
+__all__ = ["FORMATS", "ExportMeasurement", "export", "measure"]

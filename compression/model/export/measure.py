@@ -19,7 +19,7 @@ _PROBE = Path(__file__).with_name("probe.py")
 
 
 @dataclass(frozen=True)
-class Measured:
+class ExportMeasurement:
     """One file beside torch's float32 model."""
 
     nbytes: int
@@ -31,7 +31,7 @@ class Measured:
     before: int | None  # bytes of them that the runtime had when it was imported
 
 
-def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> Measured:
+def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> ExportMeasurement:
     """Return what `data`, a file for `runtime`, comes to on inputs `x` with targets `y`; torch says `scores`.
 
     Raises
@@ -55,14 +55,14 @@ def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> 
     return replace(compared, seconds=told["seconds"], peak=told["peak"], before=told["before"])
 
 
-def compare(theirs: Tensor, y: Tensor, scores: Tensor, nbytes: int) -> Measured:
+def compare(theirs: Tensor, y: Tensor, scores: Tensor, nbytes: int) -> ExportMeasurement:
     """Return what scores `theirs`, of a file of `nbytes`, come to beside torch's; DataError if they are no such."""
     if theirs.shape != scores.shape:
         raise DataError(f"the exported file gives scores of shape {tuple(theirs.shape)}, torch {tuple(scores.shape)}")
     answers = theirs.argmax(-1)
     difference = float((theirs - scores).abs().max())
     right, same = _share(answers == y), _share(answers == scores.argmax(-1))
-    return Measured(nbytes, right, same, difference, None, None, None)
+    return ExportMeasurement(nbytes, right, same, difference, None, None, None)
 
 
 def program_of(model: nn.Module, x: Tensor) -> bytes:

@@ -14,7 +14,7 @@ from fedpress.compression.entropy import integer_coder, side_information
 from fedpress.compression.entropy.context_classes import Shape
 from fedpress.compression.kernels import factor_pairs
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import gaps, places, take
+from fedpress.compression.streams import gaps, positions, take
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Ans(Stage):
             coded[SIDE_NAME] = _name_of(streams[SIDE])
         if "gap" in streams:
             mask = np.zeros(layout.size, np.uint8)
-            for at in places(streams, layout):
+            for at in positions(streams, layout):
                 mask[at] = 1
             data = integer_coder.encode(mask, layout.matrices)
             if len(data) < coded["gap"].size:

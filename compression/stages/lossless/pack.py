@@ -10,7 +10,7 @@ from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import bit_io
 from fedpress.compression.entropy.tokens import fold, unfold
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import ByteReader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -43,7 +43,7 @@ def _pack(array: NDArray[np.integer]) -> NDArray[np.uint8]:
 
 
 def _unpack(data: bytes, room: int) -> NDArray[np.integer]:
-    reader = Reader(data)
+    reader = ByteReader(data)
     dtype, count = reader.head(room, "iu")
     if count * dtype.itemsize > room:
         raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")

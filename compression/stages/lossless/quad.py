@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Stage, Streams
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import ByteReader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -67,7 +67,7 @@ def _pack(array: NDArray[np.signedinteger]) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def _unpack(data: NDArray[np.uint8], large: NDArray[np.generic], room: int) -> NDArray[np.signedinteger]:
-    reader = Reader(data.tobytes())
+    reader = ByteReader(data.tobytes())
     dtype, count = reader.head(room, "i")
     packed = np.frombuffer(reader.rest(), np.uint8)
     if dtype.itemsize > 4 or large.dtype != dtype or packed.size != (count + 3) // 4:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import Stage, Streams
-from fedpress.compression.frame import Reader, put_head, to_bytes
+from fedpress.compression.frame import ByteReader, put_head, to_bytes
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -51,7 +51,7 @@ class Zstd(Stage):
 
 
 def _restore(data: bytes, room: int) -> NDArray[Any]:
-    reader = Reader(data)
+    reader = ByteReader(data)
     dtype, count = reader.head(room, "fiu")
     size = count * dtype.itemsize
     if size > room:

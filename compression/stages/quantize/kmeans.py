@@ -9,7 +9,7 @@ from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.kernels.scalar_quantizer import blocks
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, parts, take, values_of, without
+from fedpress.compression.streams import take, tensor_bounds, tensor_parts, values_of, without
 
 _ROUNDS = 20  # of Lloyd's algorithm; centroids hardly move after
 
@@ -35,10 +35,10 @@ class KMeans(Stage):
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "kmeans")
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         symbols = np.zeros(values.size, self._dtype)
         books = [np.zeros(0, np.float32)]
-        for part, out in zip(parts(values, edges), parts(symbols, edges), strict=True):
+        for part, out in zip(tensor_parts(values, edges), tensor_parts(symbols, edges), strict=True):
             book = centroids(part, self.k)
             for block in blocks(part.size):
                 out[block] = np.searchsorted(middles(book), part[block])
@@ -47,7 +47,7 @@ class KMeans(Stage):
         return {**without(streams, "values"), "symbols": symbols, "codebook": np.concatenate(books), "sizes": sizes}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         symbols = take(streams, "symbols", self._dtype, int(edges[-1]))
         sizes = take(streams, "sizes", np.uint32, len(layout.lossy))
         if (sizes > self.k).any():
@@ -55,7 +55,9 @@ class KMeans(Stage):
         books = take(streams, "codebook", np.float32, int(sizes.sum(dtype=np.int64)))
         values = np.empty(symbols.size, np.float32)
         shelves = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        for part, out, book in zip(parts(symbols, edges), parts(values, edges), parts(books, shelves), strict=True):
+        for part, out, book in zip(
+            tensor_parts(symbols, edges), tensor_parts(values, edges), tensor_parts(books, shelves), strict=True
+        ):
             if part.size and int(part.max()) >= book.size:
                 raise FrameError(f"symbol {part.max()} of a codebook of {book.size}")
             np.take(book, part, out=out, mode="clip")  # the other modes keep a copy

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, parts, scaled, symbols_of, take, values_of, without
+from fedpress.compression.streams import scaled, take, take_symbols, tensor_bounds, tensor_parts, values_of, without
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,14 @@ class Sign(Stage):
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "sign")
         scale = [
-            np.abs(part).mean(dtype=np.float64) if part.size else 0 for part in parts(values, bounds(streams, layout))
+            np.abs(part).mean(dtype=np.float64) if part.size else 0
+            for part in tensor_parts(values, tensor_bounds(streams, layout))
         ]
         # 0 is plus and -1 minus: one bit.
         symbols = np.negative((values < 0).view(np.int8))
         return {**without(streams, "values"), "symbols": symbols, "scale": np.array(scale, np.float32)}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        symbols, edges = symbols_of(streams, layout, np.int8, -1, 0)
+        symbols, edges = take_symbols(streams, layout, np.int8, -1, 0)
         scale = take(streams, "scale", np.float32, len(layout.lossy))
         return {**without(streams, "symbols", "scale"), "values": scaled(2 * symbols + np.int8(1), scale, edges)}

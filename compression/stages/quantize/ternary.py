@@ -8,7 +8,7 @@ from fedpress.common.errors import SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.kernels.scalar_quantizer import blocks, peak_of
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, parts, scaled, symbols_of, take, values_of, without
+from fedpress.compression.streams import scaled, take, take_symbols, tensor_bounds, tensor_parts, values_of, without
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Ternary(Stage):
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "ternary")
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         scale = np.zeros(len(layout.lossy), np.float32)
         symbols = np.zeros(values.size, np.int8)
-        for t, (part, out) in enumerate(zip(parts(values, edges), parts(symbols, edges), strict=True)):
+        for t, (part, out) in enumerate(zip(tensor_parts(values, edges), tensor_parts(symbols, edges), strict=True)):
             scale[t] = peak_of(part)
             if self.clip is not None and part.size:
                 scale[t] = min(scale[t], self.clip * part.std(dtype=np.float64) or scale[t])
@@ -40,6 +40,6 @@ class Ternary(Stage):
         return {**without(streams, "values"), "symbols": symbols, "scale": scale}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        symbols, edges = symbols_of(streams, layout, np.int8, -1, 1)
+        symbols, edges = take_symbols(streams, layout, np.int8, -1, 1)
         values = scaled(symbols, take(streams, "scale", np.float32, len(layout.lossy)), edges)
         return {**without(streams, "symbols", "scale"), "values": values}

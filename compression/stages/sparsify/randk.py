@@ -7,7 +7,7 @@ import numpy as np
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import MOST, SUPPORTS, kept, scatter, whole, without
+from fedpress.compression.streams import FLOAT32_MAX, POSITION_STREAMS, kept_values, scatter, whole_update, without
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class RandK(Stage):
             raise SpecError(f"randk keeps a fraction in [2**-32, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        values = whole(streams, "randk")
+        values = whole_update(streams, "randk")
         seed = int(rng.integers(2**63))
         limit = min(int(self.fraction * 2**64), 2**64 - 1)
         coin = {"coin": np.array([seed, limit], np.uint64)}
         with np.errstate(over="ignore"):
-            scaled = kept(values, coin, layout) / np.float32(self.fraction)
-        return {**streams, **coin, "values": np.clip(scaled, -MOST, MOST, out=scaled)}
+            scaled = kept_values(values, coin, layout) / np.float32(self.fraction)
+        return {**streams, **coin, "values": np.clip(scaled, -FLOAT32_MAX, FLOAT32_MAX, out=scaled)}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        return {**without(streams, *SUPPORTS), "values": scatter(streams, layout)}
+        return {**without(streams, *POSITION_STREAMS), "values": scatter(streams, layout)}

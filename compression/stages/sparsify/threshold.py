@@ -7,7 +7,7 @@ import numpy as np
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import SUPPORTS, gaps, scatter, whole, without
+from fedpress.compression.streams import POSITION_STREAMS, gaps, scatter, whole_update, without
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Threshold(Stage):
             raise SpecError(f"threshold is a magnitude of 0 or more, got {self.t}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        values = whole(streams, "threshold")
+        values = whole_update(streams, "threshold")
         keep = np.abs(values) > self.t
         return {**streams, "values": values[keep], "gap": gaps(keep)}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        return {**without(streams, *SUPPORTS), "values": scatter(streams, layout)}
+        return {**without(streams, *POSITION_STREAMS), "values": scatter(streams, layout)}

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.stages.transform.rotated_quantizer import Rotated
+from fedpress.compression.stages.transform.rotated_quantizer import RotatedQuantizer
 
 
 @dataclass(frozen=True)
-class Drive(Rotated):
+class Drive(RotatedQuantizer):
     """`drive`: the signs of the rotated values.
 
     The paper has two scales: ||Rx||_1 / d gives the least error of one update, ||x||_2^2 / ||Rx||_1 an unbiased one,

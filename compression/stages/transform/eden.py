@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import SpecError
 from fedpress.compression.kernels.lloyd_max import centroids
-from fedpress.compression.stages.transform.rotated_quantizer import Rotated
+from fedpress.compression.stages.transform.rotated_quantizer import RotatedQuantizer
 
 
 @dataclass(frozen=True)
-class Eden(Rotated):
+class Eden(RotatedQuantizer):
     """`eden(bits)`: the rotated values to the nearest of the normal distribution's best 2**bits centroids.
 
     The squared error, as a part of the update's, is 0.571 with one bit (`drive`), then 0.133, 0.0358, 0.00959,

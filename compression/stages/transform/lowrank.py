@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import Streams
 from fedpress.compression.kernels import factor_pairs, scalar_quantizer
-from fedpress.compression.kernels.factor_pairs import Pairs
-from fedpress.compression.kernels.truncated_svd import Spectrum, spectrum
+from fedpress.compression.kernels.factor_pairs import FactorPairs
+from fedpress.compression.kernels.truncated_svd import SingularPairs, truncated_svd
 from fedpress.compression.layout import Layout
 from fedpress.compression.stages.quantize.deadzone import decode_scalar, encode_scalar
 from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Trials
@@ -63,7 +63,7 @@ class LowRank(Stepped):
         at = 0
         for (first, (m, n)), r in zip(_places(layout), rank.tolist(), strict=True):
             if r:
-                pairs = Pairs(next(vectors), next(vectors), code[at : at + r], *_points(point, m, n))
+                pairs = FactorPairs(next(vectors), next(vectors), code[at : at + r], *_points(point, m, n))
                 pairs.add_to(values[first : first + m * n].reshape(m, n), float(step))
                 at += r
         return {**without(streams, "symbols", "step", "point", "rank", "code", "points", "factors"), "values": values}
@@ -87,16 +87,16 @@ class _Matrix:
     def __init__(self, first: int, matrix: NDArray[np.float32], rng: np.random.Generator) -> None:
         self.first, self.matrix, self._rng = first, matrix, rng
         self.most = factor_pairs.most(matrix.shape)
-        self._found = Spectrum.none()
+        self._found = SingularPairs.empty()
 
-    def spectrum(self, step: float) -> Spectrum:
+    def spectrum(self, step: float) -> SingularPairs:
         """Return the pairs that are worth their bits at `step`."""
         if self.most == 0:
             return self._found
         k = min(max(_FIRST_RANK, self._found.value.size), self.most)
         while True:
             if k > self._found.value.size:
-                self._found = spectrum(self.matrix, min(k, self.most), self._rng)
+                self._found = truncated_svd(self.matrix, min(k, self.most), self._rng)
             worth = _worth(self._found.value, self.matrix.shape, step)
             if worth < 0.9 * k or k >= self.most:
                 return self._found.first(worth)
@@ -137,7 +137,7 @@ def _try(values: NDArray[np.float32], matrices: Sequence[_Matrix], step: float) 
         m, n = matrix.matrix.shape
         left, right = (few, many) if m <= n else (many, few)
         explained = rest[matrix.first : matrix.first + m * n].reshape(m, n)
-        Pairs(left, right, gain, *_points(point, m, n)).add_to(explained, -step)
+        FactorPairs(left, right, gain, *_points(point, m, n)).add_to(explained, -step)
         factors += [left.reshape(-1), right.reshape(-1)]
     streams, error = encode_scalar(rest, step, _ROUNDING_REST)
     streams |= {

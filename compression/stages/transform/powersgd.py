@@ -8,7 +8,7 @@ import numpy as np
 from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import State, StatefulStage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import MOST, take, whole, without
+from fedpress.compression.streams import FLOAT32_MAX, take, whole_update, without
 
 _CHUNK = 1 << 16  # numbers that are summed at once, to stay in the cache
 
@@ -37,7 +37,7 @@ class PowerSgd(StatefulStage):
     def advance(
         self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator
     ) -> tuple[Streams, State]:
-        values = whole(streams, "powersgd")
+        values = whole_update(streams, "powersgd")
         due = (self._sizes(layout)[1],)
         before = state.get("q")
         if before is None or before.shape != due:
@@ -55,7 +55,7 @@ class PowerSgd(StatefulStage):
             q[dead] = rng.standard_normal((int(dead.sum()), columns))
             p = np.linalg.qr(matrix @ q.T)[0].T.astype(np.float32)  # (rank, rows)
             left.append(p.ravel())
-            right.append(np.clip(p @ matrix, -MOST, MOST).astype(np.float32).ravel())
+            right.append(np.clip(p @ matrix, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32).ravel())
             at += self.rank * columns
         out = {"left": np.concatenate(left), "right": np.concatenate(right), "rest": np.concatenate(rest)}
         return {**without(streams, "values"), **out}, {"q": out["right"]}
@@ -85,8 +85,8 @@ class PowerSgd(StatefulStage):
                     # Pair by pair, elementwise: a matrix product's sums would be the machine's own.
                     with np.errstate(over="ignore"):
                         product = np.multiply.outer(p[k, first : first + some], q[k])
-                        total += np.clip(product, -MOST, MOST, out=product)
-                    np.clip(total, -MOST, MOST, out=total)
+                        total += np.clip(product, -FLOAT32_MAX, FLOAT32_MAX, out=product)
+                    np.clip(total, -FLOAT32_MAX, FLOAT32_MAX, out=total)
         return {**without(streams, "left", "right", "rest"), "values": values}
 
     def _parts(self, layout: Layout) -> Iterator[tuple[slice, int, int]]:

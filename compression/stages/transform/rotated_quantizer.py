@@ -15,11 +15,11 @@ from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.kernels.walsh_hadamard import blocks, draw_seed, signs, transform
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import MOST, bounds, take, values_of, without
+from fedpress.compression.streams import FLOAT32_MAX, take, tensor_bounds, values_of, without
 
 
 @dataclass(frozen=True)
-class Rotated(Stage):
+class RotatedQuantizer(Stage):
     """One scale a block, at most 0.004 bits a value for the largest ones; what is in no block stays float32.
 
     The scale carries the transform's 1 / sqrt(d) twice, so decoding adds levels as they are and multiplies once.
@@ -39,7 +39,7 @@ class Rotated(Stage):
         levels = self.levels
         ends = (levels[1:] + levels[:-1]) / 2
         symbols, scale, rest = [np.zeros(0, np.uint8)], [np.zeros(0, np.float32)], np.ones(values.size, np.bool_)
-        for where, size in blocks(bounds(streams, layout)):
+        for where, size in blocks(tensor_bounds(streams, layout)):
             part = values[where].reshape(-1, size)
             _, exponent = np.frexp(np.abs(part).max(1, keepdims=True))
             unit = np.ldexp(part, -exponent)  # below 1, so that nothing overflows
@@ -51,7 +51,7 @@ class Rotated(Stage):
             with np.errstate(over="ignore"):
                 factor = np.ldexp(energy / np.where(alive, along, 1), exponent)
             symbols.append(symbol.astype(np.uint8).ravel())
-            scale.append(np.minimum(factor, MOST).ravel())
+            scale.append(np.minimum(factor, FLOAT32_MAX).ravel())
             rest[where] = False
         return {
             **without(streams, "values"),
@@ -62,7 +62,7 @@ class Rotated(Stage):
         }
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         cuts = list(blocks(edges))
         values, rest = np.empty(int(edges[-1]), np.float32), np.ones(int(edges[-1]), np.bool_)
         for where, _ in cuts:
@@ -83,6 +83,6 @@ class Rotated(Stage):
             turned = transform(levels[symbols[at : at + count * size]].reshape(count, size))
             with np.errstate(over="ignore"):
                 turned *= scale[block : block + count, None]
-            values[where] = np.clip(turned, -MOST, MOST).ravel() * sign[where]
+            values[where] = np.clip(turned, -FLOAT32_MAX, FLOAT32_MAX).ravel() * sign[where]
             at, block = at + count * size, block + count
         return {**without(streams, "symbols", "scale", "rest", "seed"), "values": values}

@@ -7,11 +7,11 @@ import numpy as np
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import SUPPORTS, kept, parts, scatter, whole, without
+from fedpress.compression.streams import POSITION_STREAMS, kept_values, scatter, tensor_parts, whole_update, without
 
 
 @dataclass(frozen=True)
-class Gate(Stage):
+class TensorGate(Stage):
     """`gate(fraction)`: the `fraction` of the float tensors with the largest norm, at least one."""
 
     fraction: float
@@ -21,12 +21,12 @@ class Gate(Stage):
             raise SpecError(f"gate keeps a fraction in (0, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
-        values = whole(streams, "gate")
+        values = whole_update(streams, "gate")
         edges = np.cumsum([0, *(tensor.size for tensor in layout.lossy)])
-        norm = np.array([float(np.linalg.norm(part)) for part in parts(values, edges)])
+        norm = np.array([float(np.linalg.norm(part)) for part in tensor_parts(values, edges)])
         keep = np.zeros(norm.size, np.uint8)
         keep[np.argsort(-norm, kind="stable")[: max(1, round(self.fraction * norm.size))]] = 1
-        return {**streams, "gate": keep, "values": kept(values, {"gate": keep}, layout)}
+        return {**streams, "gate": keep, "values": kept_values(values, {"gate": keep}, layout)}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        return {**without(streams, *SUPPORTS), "values": scatter(streams, layout)}
+        return {**without(streams, *POSITION_STREAMS), "values": scatter(streams, layout)}
