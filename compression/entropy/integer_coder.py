@@ -1,11 +1,11 @@
-"""Arrays of integers as bytes, in whichever way is shortest.
+"""Arrays of integers as bytes, by the coder with the fewest bytes.
 
 plain    the array's bytes
 dense    every number as a token under one table
-sparse   the gaps between numbers that are not zero, and those numbers, as tokens; read, no longer written
-cells    under contexts, as the cells of matrices (`cells`)
-history  under contexts, as the cells of matrices of few rows (`history`)
-side     the same, where columns begin with what they had in an update that both ends know
+sparse   the gaps between nonzero numbers, and those numbers, as tokens; decoded, no longer written
+cells    as the cells of matrices, by `matrix_coder`
+history  as the cells of matrices of few rows, by `row_coder`
+side     the same, with initial sums of columns from an update that both ends have
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,32 @@ from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.frame import ByteReader, put_head, to_bytes
 
 _PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY, _SIDE = range(6)
-_FEW = 4096  # numbers up to which one table may beat contexts
-_NAME = 20  # bytes that it takes a frame to name what both ends know
-_BLOCK = 1 << 16  # numbers that are joined at a time
+_FEW = 4096  # numbers up to which one table may be better than contexts
+_NAME = 20  # bytes of a frame for the name of the side information
+_BLOCK = 1 << 16  # numbers per block
 
 
 def encode(
     array: NDArray[np.integer], shapes: Sequence[Shape] = (), *, by_row: bool = False, start: row_coder.Start = None
 ) -> bytes:
-    """Return `array` (n,), the cells of matrices of these `shapes` if any, as bytes that `decode` reads.
+    """Return `array` (n,) as bytes for `decode`.
 
-    `by_row` is for matrices of few rows and many columns; `start` is what their columns are said to have had.
+    Parameters
+    ----------
+    shapes : of the matrices whose cells the array holds; empty if it does not
+    by_row : whether to try the coder for matrices of few rows and many columns
+    start : initial sums of the columns, for that coder
+
+    Examples
+    --------
+    >>> decode(encode(np.array([0, -3, 1], np.int8)), 100).tolist()
+    [0, -3, 1]
     """
     head = bytearray()
     put_head(head, array)
     coded: list[bytes] = []
     if array.size and array.dtype.itemsize <= 4:
-        if array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min:  # else there is no magnitude
+        if array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min:  # else its magnitude overflows
             coded.append(bytes([_CELLS]) + matrix_coder.encode(array, shapes or [(1, array.size)]))
             if by_row:
                 coded.append(bytes([_HISTORY]) + row_coder.encode(array, shapes))
@@ -61,12 +70,14 @@ def uses_side(data: bytes) -> bool:
     return reader.byte() == _SIDE
 
 
-def decode(data: bytes, room: int, shapes: Sequence[Shape] = (), start: row_coder.Start = None) -> NDArray[np.integer]:
-    """Return the array, of at most `room` bytes, that `data` stands for; raise FrameError if it is none."""
+def decode(
+    data: bytes, max_nbytes: int, shapes: Sequence[Shape] = (), start: row_coder.Start = None
+) -> NDArray[np.integer]:
+    """Return the array that was encoded, of at most `max_nbytes` bytes; raise FrameError if the data is not valid."""
     reader = ByteReader(data)
-    dtype, count = reader.head(room, "iu")
-    if count * dtype.itemsize > room:
-        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
+    dtype, count = reader.head(max_nbytes, "iu")
+    if count * dtype.itemsize > max_nbytes:
+        raise FrameError(f"a stream must decode to at most {max_nbytes} bytes, got {count} of {dtype.name}")
     way = reader.byte()
     if way == _PLAIN:
         array = np.frombuffer(reader.take(count * dtype.itemsize), dtype)
@@ -79,12 +90,12 @@ def decode(data: bytes, room: int, shapes: Sequence[Shape] = (), start: row_code
             row_coder.decode(reader, matrices, array)
         elif way == _SIDE:
             if start is None or matrices is not shapes:
-                raise FrameError("a frame that needs an update that both ends know, and none was given")
+                raise FrameError("the frame needs the side information, which must be given")
             row_coder.decode(reader, matrices, array, start)
         else:
             (_read_dense if way == _DENSE else _read_sparse)(reader, array)
     else:
-        raise FrameError(f"no way of coding has the number {way}")
+        raise FrameError(f"the number of a coder must be 0 to {_SIDE}, got {way}")
     reader.end()
     return array
 
@@ -97,17 +108,17 @@ def _read_dense(reader: ByteReader, array: NDArray[np.integer]) -> None:
 
 
 def _read_sparse(reader: ByteReader, array: NDArray[np.integer]) -> None:
-    live = reader.varint(array.size)
-    gaps, others = ListReader.of(reader, live), ListReader.of(reader, live)
+    count = reader.varint(array.size)
+    gaps, others = ListReader.of(reader, count), ListReader.of(reader, count)
     last = -1
-    for first in range(0, live, _BLOCK):
+    for first in range(0, count, _BLOCK):
         at = np.cumsum(gaps.block(first, _BLOCK).astype(np.int64) + 1) + last
         last = int(at[-1])
         if last >= array.size:
-            raise FrameError(f"a number stands at {last} of {array.size}")
+            raise FrameError(f"positions of numbers must be below {array.size}, got {last}")
         number = others.block(first, _BLOCK)
         if int(number.max()) == 0xFFFFFFFF:
-            raise FrameError("a number is beyond 32 bits")
+            raise FrameError("a number must fit 32 bits")
         array[at] = _cast(number + np.uint32(1), array.dtype)
     gaps.end()
     others.end()
@@ -117,5 +128,5 @@ def _cast(numbers: NDArray[np.uint32], dtype: np.dtype[np.integer]) -> NDArray[n
     whole = unfold(numbers) if dtype.kind == "i" else numbers
     limits = np.iinfo(dtype)
     if not (limits.min <= int(whole.min()) and int(whole.max()) <= limits.max):
-        raise FrameError(f"a number is beyond {dtype.name}")
+        raise FrameError(f"a number must fit {dtype.name}")
     return whole.astype(dtype)

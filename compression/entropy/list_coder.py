@@ -1,4 +1,4 @@
-"""Lists of numbers under one table each: what is sent ahead of everything else, and so has no context yet."""
+"""Lists of numbers, each under one table: the parameters of coders, which are sent first."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ _PLAIN, _CODED = range(2)
 
 
 def encode(numbers: NDArray[np.unsignedinteger]) -> bytes:
-    """Return `numbers`, below 2**32, as bytes for `decode`, which is told how many there are; none are no bytes."""
+    """Return `numbers`, below 2**32, as bytes for `decode`, given their count; empty for an empty list."""
     if numbers.size == 0:
         return b""
     width = int(numbers.max()).bit_length()
@@ -27,7 +27,7 @@ def encode(numbers: NDArray[np.unsignedinteger]) -> bytes:
 
 
 def decode(reader: ByteReader, count: int) -> NDArray[np.uint32]:
-    """Return the `count` numbers that come next; raise FrameError if they do not."""
+    """Return the `count` numbers that were encoded; raise FrameError if the data is not valid."""
     numbers = np.zeros(count, np.uint32)
     if count == 0:
         return numbers
@@ -41,21 +41,21 @@ def decode(reader: ByteReader, count: int) -> NDArray[np.uint32]:
         numbers = coded.block(0, count)
         coded.end()
     else:
-        raise FrameError(f"no way of coding a list has the number {way}")
+        raise FrameError(f"the coding of a list must be 0 or 1, got {way}")
     return numbers
 
 
 @dataclass(frozen=True)
 class EncodedList:
-    """Numbers, taken apart, and the table that suits them."""
+    """Numbers as tokens and raw bits, and the table of the tokens."""
 
     token: NDArray[np.uint8]
     raw: bytes
-    table: FrequencyTable | None  # none if there are no numbers
+    table: FrequencyTable | None  # None for an empty list
 
     @classmethod
     def of(cls, numbers: NDArray[np.uint32]) -> "EncodedList":
-        """Return `numbers` taken apart."""
+        """Return the encoding of `numbers`."""
         if numbers.size == 0:
             return cls(np.zeros(0, np.uint8), b"", None)
         token, raw, width = TOKENS.take_apart(numbers)
@@ -73,7 +73,7 @@ class EncodedList:
 
 @dataclass(frozen=True)
 class ListReader:
-    """Tokens that were read, and raw bits to join to them, block by block from the first on."""
+    """Decoded tokens, and raw bits that are joined to them block by block."""
 
     token: NDArray[np.uint8]
     raw: bit_io.BitReader
@@ -86,11 +86,11 @@ class ListReader:
         tables = FrequencyTables.of([FrequencyTable.read(reader, TOKENS.count)])
         token, spare = rans.decode(reader, np.zeros(1, np.uint8), np.array([count]), tables)
         if any(spare):
-            raise FrameError("the coder does not end where it began")
+            raise FrameError("the coder must end in its initial state")
         return cls(token, bit_io.BitReader(reader.take(reader.varint(4 * count))))
 
     def block(self, first: int, size: int) -> NDArray[np.uint32]:
-        """Return the numbers from `first` on, the first that have not been joined yet, at most `size`."""
+        """Return at most `size` numbers from `first` on; calls must be in order."""
         return TOKENS.join(self.token[first : first + size], self.raw)
 
     def end(self) -> None:

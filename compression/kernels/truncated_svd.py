@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_PASSES = 2  # power iterations: updates' singular values fall slowly after the first few
+_PASSES = 2  # power iterations
 
 
 @dataclass(frozen=True)
 class SingularPairs:
-    """The k largest singular pairs, about."""
+    """Approximations of the k largest singular pairs of a matrix (m, n)."""
 
     left: NDArray[np.float32]  # (m, k), orthonormal
     value: NDArray[np.float32]  # (k,) descending
@@ -33,7 +33,14 @@ class SingularPairs:
 
 
 def truncated_svd(matrix: NDArray[np.float32], k: int, rng: np.random.Generator) -> SingularPairs:
-    """Return the `k` largest singular pairs of `matrix` (m, n), fewer if it has fewer."""
+    """Return the `k` largest singular pairs of `matrix` (m, n), or all if it has fewer.
+
+    Examples
+    --------
+    >>> pairs = truncated_svd(np.diag([3.0, 2.0, 1.0]).astype(np.float32), 2, np.random.default_rng(0))
+    >>> pairs.value.round(3).tolist()
+    [3.0, 2.0]
+    """
     m, n = matrix.shape
     if m > n:
         turned = truncated_svd(matrix.T, k, rng)

@@ -21,17 +21,17 @@ from fedpress.compression.streams import (
 
 @dataclass(frozen=True)
 class Affine(Stage):
-    """`affine(bits)`: 2**bits levels from each tensor's least value to its largest, both of them levels.
+    """Quantize to 2**bits levels from each tensor's least value to its largest: `affine(bits)`.
 
-    A symbol s stands for s * scale + offset; the error of a value is at most half a scale. Jacob et al. move the range
-    so that zero is a level, for arithmetic in integers; here nothing is computed in integers, so it stays.
+    A symbol s decodes to s * scale + offset; the error of a value is at most half a scale. Unlike in the paper, zero
+    need not be a level, since nothing is computed with the integers.
     """
 
     bits: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
-            raise SpecError(f"affine has 1 to 16 bits, got {self.bits}")
+            raise SpecError(f"affine's bits must be 1 to 16, got {self.bits}")
 
     @property
     def _top(self) -> int:
@@ -60,7 +60,7 @@ class Affine(Stage):
         symbols, edges = take_symbols(streams, layout, self._dtype, 0, self._top)
         scale, offset = (take(streams, name, np.float32, len(layout.lossy)) for name in ("scale", "offset"))
         if not (np.isfinite(scale).all() and np.isfinite(offset).all()):
-            raise FrameError("a scale or an offset is not finite")
+            raise FrameError("scales and offsets must be finite")
         values = np.empty(symbols.size, np.float32)
         for t, (part, out) in enumerate(zip(tensor_parts(symbols, edges), tensor_parts(values, edges), strict=True)):
             for block in blocks(part.size):

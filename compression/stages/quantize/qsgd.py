@@ -22,19 +22,18 @@ from fedpress.compression.streams import (
 
 @dataclass(frozen=True)
 class Qsgd(Stage):
-    """`qsgd(levels)`: each value at random on one of the two levels beside it, so that it is right on average.
+    """Round each value at random to one of its two neighbouring levels, without bias: `qsgd(levels)`.
 
-    A tensor v of n values has the levels ||v|| l / levels, l from -levels to levels. The squared error is at most
-    min(n / levels**2, sqrt(n) / levels) ||v||**2 on average (theorem 3.2). The paper codes levels by Elias; `ans` needs
-    fewer bits. It quantises in buckets of a few hundred values in its experiments, and each tensor as a whole in its
-    theory, as here.
+    A tensor v of n values has the levels ||v|| l / levels, l from -levels to levels. The expected squared error is at
+    most min(n / levels**2, sqrt(n) / levels) ||v||**2 (theorem 3.2). The paper's experiments quantize in buckets of a
+    few hundred values, its theory whole tensors, as here.
     """
 
     levels: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= 32767:
-            raise SpecError(f"qsgd has 1 to 32767 levels, got {self.levels}")
+            raise SpecError(f"qsgd's levels must be 1 to 32767, got {self.levels}")
 
     @property
     def _dtype(self) -> type[np.signedinteger]:
@@ -43,7 +42,7 @@ class Qsgd(Stage):
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "qsgd")
         edges = tensor_bounds(streams, layout)
-        scale = np.zeros(len(layout.lossy), np.float32)  # what one level is worth
+        scale = np.zeros(len(layout.lossy), np.float32)  # distance between levels
         symbols = np.zeros(values.size, self._dtype)
         for t, (part, out) in enumerate(zip(tensor_parts(values, edges), tensor_parts(symbols, edges), strict=True)):
             norm = sum(float(np.square(part[block], dtype=np.float64).sum()) for block in blocks(part.size)) ** 0.5

@@ -11,10 +11,10 @@ from fedpress.compression.streams import scaled, take, take_symbols, tensor_boun
 
 @dataclass(frozen=True)
 class Sign(Stage):
-    """`sign`: each value's sign, zero's is plus, times its tensor's mean magnitude; one bit a value after `pack`.
+    """Send each value's sign, plus for zero, with its tensor's mean magnitude: `sign`, one bit per value after `pack`.
 
     The mean magnitude is the scale of least squared error, ||v||**2 - ||v||_1**2 / n (Karimireddy et al. 2019,
-    https://arxiv.org/abs/1901.09847, which feeds the error back: `ef | sign | pack`). signSGD proper sends no scale.
+    https://arxiv.org/abs/1901.09847, with error feedback: `ef | sign | pack`). signSGD itself sends no scale.
     """
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:

@@ -13,17 +13,17 @@ from fedpress.compression.streams import scaled, take, take_symbols, tensor_boun
 
 @dataclass(frozen=True)
 class Ternary(Stage):
-    """`ternary`: minus, zero or plus each tensor's largest magnitude s, at random, so that it is right on average.
+    """Round each value at random to minus, zero or plus its tensor's largest magnitude s, without bias: `ternary`.
 
-    A value v becomes s sign(v) with probability abs(v) / s. `clip` first cuts each tensor's values to so many of its
-    standard deviations: a smaller s and less noise, for a bias; the paper takes 2.5, and layer by layer, as here.
+    A value v becomes s sign(v) with probability abs(v) / s, else zero. `clip` first clips each tensor's values to this
+    number of its standard deviations, 2.5 in the paper: less noise for some bias.
     """
 
     clip: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.clip is not None and not 0 < self.clip < np.inf:
-            raise SpecError(f"ternary clips at a number of standard deviations above 0, got {self.clip}")
+            raise SpecError(f"ternary's clip must be above 0 and finite, got {self.clip}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "ternary")

@@ -14,16 +14,16 @@ from fedpress.compression.streams import scaled, take, take_symbols, tensor_boun
 
 @dataclass(frozen=True)
 class Uniform(Stage):
-    """`uniform(bits)`: each tensor's largest magnitude becomes the last of 2**(bits-1) - 1 levels each side of zero.
+    """Quantize to 2**(bits - 1) - 1 levels each side of zero, the last one each tensor's peak: `uniform(bits)`.
 
-    The error of a value is at most half a level. One bit has no level beside zero: it is `sign`.
+    The error of a value is at most half the distance of levels. With one bit it is `sign`.
     """
 
     bits: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 16:
-            raise SpecError(f"uniform has 1 to 16 bits, got {self.bits}")
+            raise SpecError(f"uniform's bits must be 1 to 16, got {self.bits}")
 
     @property
     def _levels(self) -> int:

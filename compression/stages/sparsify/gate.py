@@ -1,4 +1,4 @@
-"""Whole tensors by the norm of their change, Wang et al. 2024, https://arxiv.org/abs/2404.08324."""
+"""Sparsification of whole tensors by the norm of their change, Wang et al. 2024, https://arxiv.org/abs/2404.08324."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,13 @@ from fedpress.compression.streams import POSITION_STREAMS, kept_values, scatter,
 
 @dataclass(frozen=True)
 class TensorGate(Stage):
-    """`gate(fraction)`: the `fraction` of the float tensors with the largest norm, at least one."""
+    """Keep the `fraction` of the float tensors with the largest norm, at least one: `gate(fraction)`."""
 
     fraction: float
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise SpecError(f"gate keeps a fraction in (0, 1], got {self.fraction}")
+            raise SpecError(f"gate's fraction must be in (0, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = whole_update(streams, "gate")

@@ -12,17 +12,17 @@ from fedpress.compression.streams import FLOAT32_MAX, POSITION_STREAMS, kept_val
 
 @dataclass(frozen=True)
 class RandK(Stage):
-    """`randk(fraction)`: each value with probability `fraction`, divided by it: unbiased, and only a seed says which.
+    """Keep each value with probability `fraction`, divided by it: `randk(fraction)`. Unbiased; positions are a seed.
 
-    The error's expected square is (1 / fraction - 1) times the update's, as for exactly k of n values (Stich et al.
-    2018, https://arxiv.org/abs/1809.07599); a coin for each needs no memory of the update's size.
+    The expected squared error is (1 / fraction - 1) times the update's squared norm, as with exactly k of n values
+    (Stich et al. 2018, https://arxiv.org/abs/1809.07599); independent draws need no memory of the update's size.
     """
 
     fraction: float
 
     def __post_init__(self) -> None:
         if not 2**-32 <= self.fraction <= 1:
-            raise SpecError(f"randk keeps a fraction in [2**-32, 1], got {self.fraction}")
+            raise SpecError(f"randk's fraction must be in [2**-32, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = whole_update(streams, "randk")

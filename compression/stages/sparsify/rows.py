@@ -12,17 +12,17 @@ from fedpress.compression.streams import POSITION_STREAMS, kept_values, scatter,
 
 @dataclass(frozen=True)
 class Rows(Stage):
-    """`rows(fraction)`: the `fraction` of all rows with the largest mean magnitude, at least one.
+    """Keep the `fraction` of all rows with the largest mean magnitude, at least one: `rows(fraction)`.
 
-    A row is all that a tensor holds at one index of its first axis: a neuron's weights, a filter. A tensor of one axis
-    is one row. Norms are taken per element, so that long rows have no advantage; ties go to the first.
+    A row is the part of a tensor at one index of its first axis, such as a neuron's weights or a filter; a tensor of
+    one axis is one row. Of equal means the first is kept.
     """
 
     fraction: float
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise SpecError(f"rows keeps a fraction in (0, 1], got {self.fraction}")
+            raise SpecError(f"rows's fraction must be in (0, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = whole_update(streams, "rows")

@@ -12,13 +12,13 @@ from fedpress.compression.streams import POSITION_STREAMS, gaps, scatter, whole_
 
 @dataclass(frozen=True)
 class TopK(Stage):
-    """`topk(fraction)`: the `fraction` of all values largest in magnitude, at least one; ties go to the first."""
+    """Keep the `fraction` of all values that are largest in magnitude, at least one: `topk(fraction)`."""
 
     fraction: float
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise SpecError(f"topk keeps a fraction in (0, 1], got {self.fraction}")
+            raise SpecError(f"topk's fraction must be in (0, 1], got {self.fraction}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = whole_update(streams, "topk")

@@ -14,10 +14,10 @@ from fedpress.compression.streams import FLOAT32_MAX, take, tensor_bounds, value
 
 @dataclass(frozen=True)
 class Hadamard(Stage):
-    """`hadamard`: random signs, then an orthonormal Hadamard transform of each block; for a quantiser after it.
+    """Rotate with random signs and an orthonormal Hadamard transform of each block, for a quantiser: `hadamard`.
 
-    The largest of a block's d values becomes about sqrt(2 ln(d) / d) of its norm, however much larger than the others
-    it was. Norms stay; values below 1e-34 lose precision. The paper pads a vector to a power of two; here it is cut.
+    The largest of a block's d values becomes about sqrt(2 ln(d) / d) of its norm. Values below 1e-34 lose precision.
+    The paper pads a vector to a power of two; here it is cut into blocks.
     """
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
@@ -30,7 +30,7 @@ class Hadamard(Stage):
         edges = tensor_bounds(streams, layout)
         values = take(streams, "values", np.float32, int(edges[-1]))
         if not np.isfinite(values).all():
-            raise FrameError("a rotated value is not finite")
+            raise FrameError("rotated values must be finite")
         seed = int(take(streams, "seed", np.uint32, 1)[0])
         back = _rotate(values, edges)
         back *= signs(seed, values.size)

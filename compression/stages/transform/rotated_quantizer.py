@@ -1,8 +1,8 @@
 """Quantisation of rotated values to fixed levels with an unbiased scale, Vargaftik et al. 2022, https://arxiv.org/abs/2108.08842.
 
-A block's d values, rotated and divided by what makes their mean square 1, are nearly normal, so one table of levels
-fits all: each value becomes the number of its nearest level. Decoded, a block is the scale ||x||^2 / <Rx, levels> times
-the levels turned back, by which its projection on x is x itself: over the random rotations the estimate is unbiased.
+A block's d values, rotated and scaled to a mean square of 1, are nearly normal, so one table of levels fits all: each
+value becomes the index of its nearest level. A block decodes to the scale ||x||^2 / <Rx, levels> times the levels,
+rotated back, whose projection on x is x: over the random rotations the estimate is unbiased.
 """
 
 from abc import abstractmethod
@@ -20,11 +20,11 @@ from fedpress.compression.streams import FLOAT32_MAX, take, tensor_bounds, value
 
 @dataclass(frozen=True)
 class RotatedQuantizer(Stage):
-    """One scale a block, at most 0.004 bits a value for the largest ones; what is in no block stays float32.
+    """Base of quantisers of rotated blocks with one scale per block; values outside blocks stay float32.
 
-    The scale carries the transform's 1 / sqrt(d) twice, so decoding adds levels as they are and multiplies once.
-    Unbiased holds for a uniformly random rotation. The randomised Hadamard transform comes close to one where a block
-    has many values of like size; the smaller of only two values that are not zero is lost in it at one bit.
+    The scale includes the transform's 1 / sqrt(d) twice, so decoding sums levels and multiplies once. The estimate is
+    unbiased for a uniformly random rotation, to which the randomised Hadamard transform is close if a block has many
+    values of similar size; of only two values that are not zero, one bit loses the smaller.
     """
 
     @property
@@ -43,13 +43,13 @@ class RotatedQuantizer(Stage):
             part = values[where].reshape(-1, size)
             _, exponent = np.frexp(np.abs(part).max(1, keepdims=True))
             unit = np.ldexp(part, -exponent)  # below 1, so that nothing overflows
-            turned = transform(unit * sign[where].reshape(-1, size))  # of variance energy
+            turned = transform(unit * sign[where].reshape(-1, size))  # of variance `energy`
             energy = np.square(unit).sum(1, keepdims=True)
-            alive = energy > 0
-            symbol = np.searchsorted(ends, turned / np.sqrt(np.where(alive, energy, 1)), side="right")
+            nonzero = energy > 0
+            symbol = np.searchsorted(ends, turned / np.sqrt(np.where(nonzero, energy, 1)), side="right")
             along = (turned * levels[symbol]).sum(1, keepdims=True)
             with np.errstate(over="ignore"):
-                factor = np.ldexp(energy / np.where(alive, along, 1), exponent)
+                factor = np.ldexp(energy / np.where(nonzero, along, 1), exponent)
             symbols.append(symbol.astype(np.uint8).ravel())
             scale.append(np.minimum(factor, FLOAT32_MAX).ravel())
             rest[where] = False
@@ -72,9 +72,9 @@ class RotatedQuantizer(Stage):
         scale = take(streams, "scale", np.float32, sum((where.stop - where.start) // size for where, size in cuts))
         levels = self.levels
         if symbols.size and int(symbols.max()) >= levels.size:
-            raise FrameError(f"a symbol lies beyond {levels.size - 1}")
+            raise FrameError(f"symbols must be at most {levels.size - 1}")
         if not np.isfinite(scale).all():
-            raise FrameError("a scale is not finite")
+            raise FrameError("scales must be finite")
         values[rest] = take(streams, "rest", np.float32, left)
         sign = signs(int(take(streams, "seed", np.uint32, 1)[0]), values.size)
         at, block = 0, 0
