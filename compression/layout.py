@@ -27,11 +27,26 @@ _STATISTICS = {"running_mean", "running_var"}  # torch's names
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and dtype of one tensor."""
+    """Name, shape and dtype of one tensor.
+
+    Parameters
+    ----------
+    name
+        Name of the tensor in its model.
+    shape
+        Length of each axis.
+    dtype
+        numpy's name of it, such as "float32".
+
+    Examples
+    --------
+    >>> TensorSpec("w", (2, 3), "float32").nbytes
+    24
+    """
 
     name: str
     shape: tuple[int, ...]
-    dtype: str  # numpy's name, e.g. "float32"
+    dtype: str
 
     @property
     def size(self) -> int:
@@ -244,8 +259,8 @@ class Layout:
 
         Examples
         --------
-        >>> Layout.of({"w": np.zeros(2, np.float32), "b": np.zeros(1, np.float32)}).mask({"b"})
-        b'\\x02'
+        >>> Layout.of({"w": np.zeros(2, np.float32), "b": np.zeros(1, np.float32)}).mask({"b"}).hex()
+        '02'
         """
         bits = [tensor.name in names for tensor in self.tensors]
         return b"" if all(bits) else np.packbits(bits, bitorder="little").tobytes()
@@ -376,7 +391,30 @@ def _finite(tensor: TensorSpec, array: NDArray[np.generic]) -> None:
 
 
 def read_mask(mask: bytes, count: int) -> list[int]:
-    """Return the bit of each of `count` tensors; raise FrameError if `mask` is not of this many."""
+    """Return the bits of a mask of tensors.
+
+    Parameters
+    ----------
+    mask
+        A bit for each tensor, least significant first.
+    count
+        Number of tensors.
+
+    Returns
+    -------
+    list[int]
+        0 or 1 for each tensor.
+
+    Raises
+    ------
+    FrameError
+        If the mask is not of this many tensors.
+
+    Examples
+    --------
+    >>> read_mask(bytes([5]), 3)
+    [1, 0, 1]
+    """
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")
     if len(mask) != -(-count // 8) or bits[count:].any():
         raise FrameError(f"a mask must have a bit for each of {count} tensors, got {len(mask)} bytes")

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.settings import read
-from fedpress.server.aggregation.aggregate import model_record
+from fedpress.protocol.arrays import model_record
 from fedpress.server.run.recorder import Recorder
 from fedpress.server.settings import Serving
 from fedpress.server.strategy.factory import build

@@ -1,4 +1,4 @@
-"""The uplink on a node: from the model that the app returns to one frame of what training changed."""
+"""The uplink on a node: from the model that the app returns to one frame of its update."""
 
 from collections.abc import Set
 from dataclasses import replace
@@ -18,9 +18,9 @@ from fedpress.protocol.update_frames import UpdateCoding
 
 
 def take_model(reply: Message) -> tuple[str, Update]:
-    """Take the trained model out of a reply; return its record's name, and its tensors.
+    """Remove the trained model from a reply; return its record's name, and its tensors.
 
-    An empty record stays until the frame takes its place: a device may not have the memory for both.
+    The record stays empty until it holds the frame: a device may not have the memory for both.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def take_model(reply: Message) -> tuple[str, Update]:
     """
     records = reply.content.array_records
     if len(records) != 1:
-        raise UpdateError(f"compress() needs exactly one ArrayRecord in a reply, got {len(records)}: {sorted(records)}")
+        raise UpdateError(f"a reply must hold exactly one ArrayRecord, got {len(records)}: {sorted(records)}")
     ((name, record),) = records.items()
     model = arrays_of(record)
     reply.content[name] = ArrayRecord()
@@ -39,7 +39,7 @@ def take_model(reply: Message) -> tuple[str, Update]:
 def encode_update(
     local: Update, received: ReceivedModel, request: TrainRequest, state: ClientState, node: str
 ) -> tuple[bytes, ClientState]:
-    """Return the frame of what training changed, and the node's state after it.
+    """Return the frame of an update, and the node's state after it.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def encode_update(
 def _sent(
     trained: Update, received: ReceivedModel, request: TrainRequest, codec: Codec, state: ClientState
 ) -> Set[str]:
-    """Return the names of the tensors that are sent: those that changed; all that may be sent if none did."""
+    """Return the names of the tensors that are sent: those that changed, or all that may be sent if none changed."""
     layout = received.layout
     free = {tensor.name for tensor in layout.tensors}
     if request.exclude:
         free -= {tensor.name for tensor in layout.part(request.exclude).tensors}
     moved = changed(trained, received.model) & free
-    if codec.stateful and state.after:  # what earlier frames left out is still to be sent
+    if codec.stateful and state.after:  # tensors with a residual
         moved |= {tensor.name for tensor in state.part.tensors} & free
     return moved or free

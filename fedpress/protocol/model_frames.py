@@ -1,10 +1,10 @@
 """Key frames and deltas: made from a model by the server, applied by a node, with the same bits at both ends.
 
 A key frame holds a model, or some of its tensors, and needs nothing; a delta leads from a base that its receiver holds
-to another model. What a frame leads to is computed by one function for both ends, so that the server knows bit for bit
-what a node holds.
+to another model. One function for both ends computes the model that a frame leads to, so that the server has the bits
+that a node holds.
 
-Where weights may be pruned, a pruned weight is minus zero, frames hold the others alone, and `weight_mask` leads from
+Where weights may be pruned, a pruned weight is minus zero, frames hold only the others, and `weight_mask` leads from
 the masks of the base, or from masks of all weights, to those of the new model.
 """
 
@@ -25,17 +25,17 @@ from fedpress.protocol.messages import LOSSLESS
 
 @dataclass(frozen=True)
 class ModelFrames:
-    """Frames that lead to a model; none if the receiver holds it already."""
+    """Frames that lead to a model; without frames if the receiver holds it already."""
 
     frames: tuple[bytes, ...]  # in the order in which they are applied
     tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
     base: bytes = b""  # version of the model that they start from, 8 bytes; empty for key frames, or without frames
     weight_mask: bytes = b""  # leads to the model's weight masks; empty if they are the base's
-    version: bytes = b""  # of the model that they lead to, 8 bytes; empty until it is known
+    version: bytes = b""  # of the model that they lead to, 8 bytes; empty until it is computed
 
     @property
     def is_key(self) -> bool:
-        """Whether they start from nothing."""
+        """Whether they need no base."""
         return bool(self.frames) and not self.base
 
     @property
@@ -45,7 +45,7 @@ class ModelFrames:
 
     @property
     def data(self) -> bytes:
-        """All that is sent, in one piece."""
+        """The bytes that are sent."""
         return b"".join((*self.frames, self.weight_mask))
 
     @property
@@ -84,7 +84,7 @@ class Target:
 
     @property
     def weight_masks(self) -> WeightMasks:
-        """The weights that frames hold."""
+        """The masks of the weights that frames hold."""
         return UNPRUNED if self.masks is None else self.masks
 
 
@@ -149,8 +149,7 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
     Raises
     ------
     FrameError
-        If a frame does not decode, or the frames do not lead to the model that `frames.version` names: as from a wrong
-        base.
+        If a frame does not decode, or the frames lead to another model than `frames.version`, as from a wrong base.
     """
     start = {} if frames.is_key else base
     masks = decode_mask_change(frames.weight_mask, start or None, layout) if weight_masks else UNPRUNED
@@ -163,7 +162,7 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
 def _follow(
     steps: Sequence[tuple[bytes, bytes]], base: Mapping[str, np.ndarray], layout: Layout, masks: WeightMasks
 ) -> Update:
-    """Return what pairs of a frame and its tensors' mask lead to from `base`, or from nothing if that is empty."""
+    """Return the model to which frames, each with the mask of its tensors, lead from `base`, which may be empty."""
     model: Update = dict(base)
     for frame, mask in steps:
         part = layout.part(mask)

@@ -8,8 +8,9 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import FrameError, Update, parse
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
-from fedpress.server.aggregation.aggregate import cast, model_record
+from fedpress.server.aggregation.aggregate import cast
 from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, log_refusal, read_weight
 from fedpress.server.aggregation.consistency import valid_evaluations, weighted_by
 from fedpress.server.messaging.exchange import Exchange

@@ -18,9 +18,10 @@ from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression import Layout, parse
 from fedpress.compression.updates import version_of
 from fedpress.compression.weight_masks import UNPRUNED
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS, RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import aggregate, model_record
+from fedpress.server.aggregation.aggregate import aggregate
 from fedpress.server.aggregation.client_update import ClientUpdate, EncodedUpdate, NodeModel
 from fedpress.server.downlink.model_store import Versions
 

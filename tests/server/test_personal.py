@@ -22,9 +22,9 @@ from fedpress.extensions.personal_layers import client as personal_layers
 from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.extensions.personal_layers.server import PersonalLayers
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME, extension_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.workloads.models import CharacterGRU, cnnbn, mlp, resnet18
 

@@ -5,8 +5,8 @@ import pytest
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.compression import Layout, SettingError, parse
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.rate_control.policies import Budget, Fixed, Known, Policy, build_policy
 
 EF = "ef | lowrank(nmse=0.1) | ans"

@@ -11,9 +11,9 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedpress.client import compress
 from fedpress.compression import Layout, SettingError
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 
 from .conftest import make_app
 

@@ -21,9 +21,9 @@ from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.extensions.sparsity.layer_densities import counts
 from fedpress.extensions.sparsity.server import Sparsity
 from fedpress.extensions.sparsity.settings import SparsitySettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.settings import resolve
 

@@ -19,8 +19,8 @@ from fedpress.common.logs import LOGGER
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, parse
 from fedpress.extensions.personal_layers.settings import TABLE, PersonalLayersSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import log_refusal
 from fedpress.server.extension import FinalContext
 from fedpress.server.run.accuracy_summary import spread
