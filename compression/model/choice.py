@@ -1,4 +1,4 @@
-"""What a method chose to do to a model, as a whole and part by part."""
+"""The result of a method that chooses a step for a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from fedpress.compression.model.step import Step
 
 @dataclass(frozen=True)
 class Choice:
-    """A step, and the steps of which each does one part of it alone, named by the layer that it is about."""
+    """A step, and its parts as separate steps, by the name of their layer."""
 
     step: Step
     parts: Mapping[str, Step]
-    left: Mapping[str, str]  # layers that were left alone, or done by less than was wanted, and why
+    left: Mapping[str, str]  # the reason for each layer that was not changed, or less than requested

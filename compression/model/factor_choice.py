@@ -7,7 +7,7 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.compression.model.choice import Choice
 from fedpress.compression.model.factor_layers import WAYS, Factorise, Factors, matrix, suits
 
-FOR_LINEAR = "svd"  # whichever way convolutions go
+FOR_LINEAR = "svd"  # whatever the method for convolutions
 
 
 def choose(model: nn.Module, by: str, energy: float) -> Choice:
@@ -16,22 +16,22 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
     Parameters
     ----------
     model
-        Its weights stay as they are.
+        The model; it is not changed.
     by
-        The way for convolutions, one of `WAYS`; with `svd` each goes `svd` or `spatial`, whichever is smaller. Linear
-        layers go by `svd`.
+        The method for convolutions, one of `WAYS`; with `svd` the smaller of `svd` and `spatial` is used for each.
+        Linear layers are factorised by `svd`.
     energy
         The share of the sum of squared singular values that the rank keeps, above 0 and at most 1.
 
     Raises
     ------
     SettingError
-        If there is no such way, `energy` is out of range, or no layer would get smaller.
+        If there is no such method, `energy` is out of range, or no layer would get smaller.
     """
     if by not in WAYS:
         raise SettingError(unknown("way to factorise", by, WAYS))
     if not 0 < energy <= 1:
-        raise SettingError(f"the energy to keep is above 0 and at most 1, got {energy}")
+        raise SettingError(f"the energy to keep must be above 0 and at most 1, got {energy}")
     layers, left = {}, {}
     for name, module in model.named_modules():
         ways = (FOR_LINEAR,) if type(module) is nn.Linear else ("svd", "spatial") if by == "svd" else (by,)

@@ -1,6 +1,6 @@
-"""The step that puts several thin layers in the place of a thick one.
+"""The step that replaces a layer by two smaller ones.
 
-- `svd`: a linear layer or a convolution as two, the first of fewer outputs (Zhang et al. 2016,
+- `svd`: a linear layer or a convolution as two, the first with fewer outputs (Zhang et al. 2016,
   https://arxiv.org/abs/1505.06798, without its data term).
 - `spatial`: a convolution over the plane as one down the columns and one along the rows (Jaderberg et al. 2014,
   https://arxiv.org/abs/1405.3866).
@@ -21,7 +21,7 @@ Convolution = nn.Conv1d | nn.Conv2d
 
 @dataclass(frozen=True)
 class Factors:
-    """In what way a layer is factorised, and to which rank."""
+    """The method by which a layer is factorised, and the rank."""
 
     by: str
     rank: int
@@ -29,7 +29,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Factorise(Step):
-    """Puts a sequence of thin layers in the place of each layer named."""
+    """Replaces each of some layers by two smaller ones."""
 
     kind: ClassVar[str] = "factorise"
     layers: Mapping[str, Factors]
@@ -61,11 +61,11 @@ class Factorise(Step):
 
 
 def suits(module: nn.Module, by: str) -> bool:
-    """Whether a layer can be factorised in this way."""
+    """Return whether a layer can be factorised by this method."""
     if by == "svd" and type(module) is nn.Linear:
         return True
     kinds = (nn.Conv2d,) if by == "spatial" else (nn.Conv1d, nn.Conv2d)
-    if not isinstance(module, Convolution) or type(module) not in kinds:  # not one that shares, or anybody's own
+    if not isinstance(module, Convolution) or type(module) not in kinds:  # subclasses may share weights
         return False
     thin = set(module.kernel_size) == {1}
     plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
@@ -97,7 +97,7 @@ def _svd(module: nn.Linear | Convolution, rank: int, fill: bool) -> nn.Sequentia
 def _spatial(module: nn.Conv2d, rank: int, fill: bool) -> nn.Sequential:
     height, width = module.kernel_size
     (down, along), (dy, dx) = module.stride, module.dilation
-    top, side = cast(tuple[int, int], module.padding)  # see `suits`: not text
+    top, side = cast(tuple[int, int], module.padding)  # not text, see `suits`
     inputs, outputs = module.in_channels, module.out_channels
     first = nn.Conv2d(inputs, rank, (height, 1), (down, 1), (top, 0), (dy, 1), bias=False)
     last = nn.Conv2d(rank, outputs, (1, width), (1, along), (0, side), (1, dx), bias=module.bias is not None)
@@ -112,13 +112,13 @@ WAYS: Mapping[str, Callable[..., nn.Sequential]] = {"svd": _svd, "spatial": _spa
 
 
 def _like(module: Convolution, inputs: int, outputs: int) -> Convolution:
-    """Return a convolution that moves as `module` does, without a bias."""
+    """Return a convolution with the geometry of `module`, without a bias."""
     kernel, stride, padding, dilation = module.kernel_size, module.stride, module.padding, module.dilation
     return type(module)(inputs, outputs, kernel, stride, padding, dilation, bias=False)  # type: ignore[arg-type]
 
 
 def _halves(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return the two factors of the nearest matrix of this rank, the singular values shared between them."""
+    """Return the two factors of the nearest matrix of this rank, each with the roots of the singular values."""
     u, s, v = torch.linalg.svd(weight, full_matrices=False)
     root = s[:rank].sqrt()
     return u[:, :rank] * root, v[:rank] * root.unsqueeze(1)

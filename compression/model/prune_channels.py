@@ -1,4 +1,4 @@
-"""The step that removes channels: each layer keeps the outputs and inputs that it names, in their order."""
+"""The step that removes channels of layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PRUNABLE = (*CONVOLUTIONS, *NORMS, nn.Linear)
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """What of a layer stays: numbers of its outputs and of its inputs, ascending; None for all."""
+    """Indices of the outputs and inputs that a layer keeps, ascending; None for all."""
 
     out: tuple[int, ...] | None = None
     inputs: tuple[int, ...] | None = None
@@ -27,7 +27,7 @@ class KeptChannels:
 
 @dataclass(frozen=True)
 class Prune(Step):
-    """Keeps some outputs and inputs of layers; whoever makes it sees to it that what one gives the next one takes."""
+    """Keeps some outputs and inputs of layers, which must match from layer to layer."""
 
     kind: ClassVar[str] = "prune"
     layers: Mapping[str, KeptChannels]
@@ -47,7 +47,7 @@ class Prune(Step):
         for name, kept in self.layers.items():
             module = layer_of(model, name)
             if parametrize.is_parametrized(module):
-                raise PlanError(f"layer {name!r} shares its weights: channels are removed before that")
+                raise PlanError(f"channels of layer {name!r} must be removed before its weights are shared")
             if isinstance(module, CONVOLUTIONS):
                 _convolution(name, module, kept)
             elif isinstance(module, nn.Linear):
@@ -66,7 +66,7 @@ def _kept(name: str, entry: Mapping[str, Json]) -> KeptChannels:
             continue
         at = wholes(entry[side], f"{side!r} of layer {name!r}", 0)
         if any(a >= b for a, b in pairwise(at)):
-            raise PlanError(f"{side!r} of layer {name!r} is in ascending order, none twice")
+            raise PlanError(f"{side!r} of layer {name!r} must be strictly ascending")
         sides.append(at)
     return KeptChannels(*sides)
 

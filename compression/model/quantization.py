@@ -1,8 +1,7 @@
 """int8 weights and fake-quantised training: Jacob et al. 2018, https://arxiv.org/abs/1712.05877.
 
-A weight of two axes or more is a row, an output channel, of whole numbers in [-127, 127] times the row's own scale.
-Batch norm multiplies whole rows, so that folding it into them after training changes no number: what is trained here
-is what an exporter quantises.
+A row (output channel) of a weight of two axes or more is integers in [-127, 127] times the row's scale. Batch norm
+multiplies whole rows, so an exporter that folds it into the weights quantises to the same integers as in training.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ _LEAST = 1e-12  # a scale of a row that is all zeros
 
 
 def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict with its float weights as int8, each with its scales (rows,); the others as they are."""
+    """Return a state dict with its float weights as int8, each with its scales (rows,); the others unchanged."""
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.dim() < 2 or not tensor.is_floating_point():
@@ -33,7 +32,7 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict that `pack` was given, as near as int8 comes; raise DataError if a scale is missing."""
+    """Return the dequantised state dict: the inverse of `pack`; raise DataError if a scale is missing."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in packed.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in packed:
@@ -50,10 +49,10 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @contextmanager
 def fake_quantised(model: nn.Module, bits: int) -> Iterator[None]:
-    """Have `model` compute with weights and inputs of `bits` bits in its linear and convolutional layers.
+    """Run linear and convolutional layers of `model` with weights and inputs of `bits` bits; 0 for no change.
 
-    Gradients pass as though nothing was rounded (straight through), to weights that stay float32. The range of an
-    input is that of its batch, so that a model carries nothing beside its weights. 0 bits leave it as it is.
+    Gradients ignore the rounding (straight-through estimator), and weights stay float32. The range of an input is that
+    of its batch, so a model has no state besides its weights.
     """
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS)] if bits else []
     for layer in layers:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
 from fedpress.compression.model.channel_axes import channel_axes_of
-from fedpress.compression.model.narrow import by_importance, kept, narrow, part_of
+from fedpress.compression.model.narrow import by_importance, channel_count, narrow, part_of
 from fedpress.simulations.workloads import models
 
 IMAGES = (3, 1, 28, 28)
@@ -114,8 +114,8 @@ def test_the_important_channels_come_first() -> None:
 
 
 def test_there_is_at_least_one_channel_and_never_one_too_many() -> None:
-    assert [kept(8, width) for width in (1.0, 0.5, 0.25, 0.01)] == [8, 4, 2, 1]
-    assert kept(110, 0.3) == 33
+    assert [channel_count(8, width) for width in (1.0, 0.5, 0.25, 0.01)] == [8, 4, 2, 1]
+    assert channel_count(110, 0.3) == 33
 
 
 def test_scaled_inputs_are_of_the_size_that_they_have_in_the_whole() -> None:

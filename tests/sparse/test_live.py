@@ -1,4 +1,4 @@
-"""Laws of live and dead weights: what is taken is put back, and both ends come to the same mask."""
+"""Laws of masks of pruned weights: selected weights are restored, and both ends have the same masks."""
 
 import numpy as np
 import pytest
@@ -97,13 +97,13 @@ def test_small_weights_that_die_cost_little() -> None:
 
 
 def test_a_memory_goes_with_the_live_weights() -> None:
-    """What it had of dead ones is dropped, what is live again begins at zero, all else stays."""
+    """State of pruned weights is dropped, that of restored ones starts at zero, all else stays."""
     model = model_of(0)
     layout = Layout.of(model)
     old, new = (WeightMasks.of(pruned(model, 0.5, seed), layout) for seed in (1, 2))
-    state = {"residual": np.arange(1, old.part(layout).size + 1, dtype=np.float32), "0.left": np.ones((3, 2))}
+    state = {"residual": np.arange(1, old.unpruned(layout).size + 1, dtype=np.float32), "0.left": np.ones((3, 2))}
     moved = new.select_state(old.restore_state(state, layout), layout)
-    assert moved["residual"].shape == (new.part(layout).size,)
+    assert moved["residual"].shape == (new.unpruned(layout).size,)
     before, after = (
         masks.restore(masks.unpruned(layout).unflatten(values, np.zeros(layout.exact_nbytes, np.uint8)), layout)
         for masks, values in ((old, state["residual"]), (new, moved["residual"]))

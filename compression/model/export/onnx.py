@@ -15,7 +15,7 @@ def write(model: nn.Module, x: Tensor, int8: bool) -> bytes:
     """Return the file of `model`."""
     program = torch.onnx.export(
         model,
-        (x[:2],),  # one alone would be taken for the only number there is
+        (x[:2],),  # a batch of one would fix the number of inputs
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         input_names=[INPUT],
