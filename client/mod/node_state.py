@@ -47,7 +47,7 @@ class ClientState(StateRecord):
 
     @classmethod
     def load(cls, state: RecordDict) -> Self:
-        """Return the node's state in `state`; an empty one if there is none."""
+        """Return the node's state in `state`, empty by default."""
         if RECORD_NAME not in state.config_records:
             return cls()
         records = {name: record for key, record in state.array_records.items() if (name := extension_name(key))}

@@ -63,7 +63,7 @@ def channel_axes_of(model: nn.Module) -> ChannelAxes:
 
 
 class _Space:
-    """ChannelAxes that several axes count: those of one layer's outputs, of all that are added to them, and so on."""
+    """Channels that several axes share: the outputs of one layer, of all layers that they are added to, and so on."""
 
     def __init__(self, size: int, *, fixed: bool = False) -> None:
         self.size = size

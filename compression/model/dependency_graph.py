@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """ChannelGroup that begin in some layers and end in others: what is removed here is removed in all of them."""
+    """Channels that are outputs of some layers and inputs of others: they can only be removed from all of them."""
 
     width: int
     blocks: int  # of equal size; grouped convolutions demand that as many channels of each are kept

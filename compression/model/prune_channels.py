@@ -99,7 +99,7 @@ def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, k
 def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: KeptChannels) -> None:
     groups, size = module.groups, module.out_channels
     out = _at(name, "outputs", kept.out, size)
-    if depthwise(module):  # a channel is a group: whatever goes, goes on both sides
+    if depthwise(module):  # each channel is a group: outputs and inputs are removed together
         if kept.inputs not in (None, kept.out):
             raise PlanError(f"layer {name!r} is depthwise: it keeps the same inputs as outputs")
         weight = module.weight[out]
@@ -120,7 +120,7 @@ def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Kep
 
 
 def size_of(module: nn.Module, side: str) -> int:
-    """Return how many outputs or inputs a layer has whose channels can be removed."""
+    """Return the number of outputs or inputs of a layer whose channels can be removed."""
     if isinstance(module, NORMS):
         return int(module.num_features)
     if isinstance(module, nn.Linear):
@@ -129,7 +129,7 @@ def size_of(module: nn.Module, side: str) -> int:
 
 
 def depthwise(module: nn.Module) -> bool:
-    """Whether each of a convolution's channels is a group of its own, inside and out."""
+    """Return whether each channel of a convolution is a group, in its inputs and outputs."""
     groups = getattr(module, "groups", 1)
     return groups > 1 and groups == getattr(module, "in_channels", 0) == getattr(module, "out_channels", 0)
 

@@ -170,7 +170,7 @@ def _bits(clusters: int) -> int:
 
 
 def _clustered(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return `k` centroids of `values`, (k,), and for each value the number of its own, (n,)."""
+    """Return `k` centroids of `values`, (k,), and for each value the index of its centroid, (n,)."""
     book = centroids(values.numpy(), k)
     places = np.searchsorted(middles(book), values.numpy())
     padded = np.pad(book, (0, k - len(book)), mode="edge")  # fewer distinct values than asked for

@@ -145,9 +145,9 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
 @pytest.mark.parametrize(
     ("make", "found", "left"),
     [
-        (Mixing, {"plain"}, {"mixed": "mix", "head": "answer"}),
-        (Shuffled, {"first", "next"}, {"grouped": "mix", "head": "answer"}),
-        (Scaled, set(), {"first": "parameter", "head": "answer"}),
+        (Mixing, {"plain"}, {"mixed": "mix", "head": "outputs"}),
+        (Shuffled, {"first", "next"}, {"grouped": "mix", "head": "outputs"}),
+        (Scaled, set(), {"first": "parameter", "head": "outputs"}),
     ],
 )
 def test_what_cannot_be_removed_is_left_alone(

@@ -29,7 +29,7 @@ def inputs(count: int = 256) -> Tensor:
 
 def lesson(one: nn.Module, settings: StudentSettings, x: Tensor, y: Tensor | None = None) -> list[str]:
     said: list[str] = []
-    train_student(one, teacher(), x, y, settings, np.random.default_rng(0), say=said.append)
+    train_student(one, teacher(), x, y, settings, np.random.default_rng(0), progress=said.append)
     return said
 
 
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_bits_and_the_teacher_is_left_alone() -> No
     y = kept(x).argmax(-1)
     for one in ones:
         torch.rand(3)  # whatever else was drawn
-        train_student(one, kept, x, y, settings, np.random.default_rng(5), say=lambda _: None)
+        train_student(one, kept, x, y, settings, np.random.default_rng(5), progress=lambda _: None)
     for left, right in zip(ones[0].state_dict().values(), ones[1].state_dict().values(), strict=True):
         assert torch.equal(left, right)
     assert all(torch.equal(before[name], tensor) for name, tensor in kept.state_dict().items())

@@ -16,7 +16,7 @@ from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.warm_start import warm_start
 from fedpress.compression.model.quantization import fake_quantised
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 _log = logging.getLogger(LOGGER)
 _RISE = 10  # one step in so many is one in which the learning rate rises
 
@@ -29,11 +29,11 @@ def train_student(
     settings: StudentSettings,
     rng: np.random.Generator,
     device: str = "cpu",
-    say: Say = _log.info,
+    progress: Progress = _log.info,
 ) -> None:
     """Train `student` in place to give the scores of `teacher` for the inputs `x` (n, ...), and the targets `y` if any.
 
-    The teacher is given the inputs after augmentation, and does not change. `say` is called with a line after each
+    The teacher is given the inputs after augmentation, and does not change. `progress` is called with a line after each
     epoch.
 
     Raises
@@ -46,10 +46,10 @@ def train_student(
     training = _Training(student, teacher, x, y, settings, rng, device)
     if settings.warm:
         taken = warm_start(student, teacher)
-        say(f"warm start: {len(taken)} tensors are the teacher's")
+        progress(f"warm start: {len(taken)} tensors are the teacher's")
     if settings.hint:
-        training.train_on_hints(say)
-    training.train_on_scores(say)
+        training.train_on_hints(progress)
+    training.train_on_scores(progress)
     student.eval()
 
 
@@ -86,7 +86,7 @@ class _Training:
             for model in (student, teacher):
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def train_on_hints(self, say: Say) -> None:
+    def train_on_hints(self, progress: Progress) -> None:
         """Train the student up to its guided layer."""
         settings = self._settings
         hint = Hint(self._teacher, self._student, settings.hint, self._x[:2].to(self._device)).to(self._device)
@@ -103,9 +103,9 @@ class _Training:
                 optimizer.step()
                 losses.append(float(loss.detach()))
             self._check(losses)
-            say(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
+            progress(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
 
-    def train_on_scores(self, say: Say) -> None:
+    def train_on_scores(self, progress: Progress) -> None:
         """Train the whole student."""
         settings, epochs = self._settings, self._settings.epochs
         optimizer = torch.optim.AdamW(self._student.parameters(), settings.lr, weight_decay=settings.weight_decay)
@@ -129,7 +129,7 @@ class _Training:
                 losses.append(float(loss.detach()))
             self._check(losses)
             rounded = f", rounded to {bits} bits" if bits else ""
-            say(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}{rounded}")
+            progress(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}{rounded}")
 
     def _check(self, losses: list[float]) -> None:
         """Raise DataError if an epoch diverged."""

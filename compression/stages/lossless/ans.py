@@ -72,7 +72,7 @@ class Ans(Stage):
 
 
 _FACTORS = "factors"
-SIDE = "side"  # values, float32 (n,), of an update that both ends know: never sent
+SIDE = "side"  # values, float32 (n,), of an update that both ends have; never sent
 SIDE_NAME = "side.name"  # their hash, in the frame
 _MASK = "mask"
 
