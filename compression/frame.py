@@ -22,18 +22,29 @@ DTYPES = tuple(np.dtype(name) for name in ("<f4", "<f2", "u1", "<u2", "<u4", "i1
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame taken apart. Streams are read-only views into the bytes."""
+    """The parts of a frame. Streams are read-only views into the bytes."""
 
-    spec: str
+    spec: str  # of the codec
     layout: bytes  # the layout's digest, 8 bytes
-    base: bytes  # name of the model that the update starts from, 8 bytes; empty if it starts from none
+    base: bytes  # version of the model that the update starts from, 8 bytes; empty if it starts from none
     streams: dict[str, NDArray[Any]]
 
 
 def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDArray[Any]]) -> bytes:
-    """Return the frame, bytes; raise UpdateError if `base` is no name of a model."""
+    """Return a frame.
+
+    Parameters
+    ----------
+    layout : digest of the layout, 8 bytes
+    base : version of the model that the update starts from, 8 bytes; empty for a key frame
+
+    Raises
+    ------
+    UpdateError
+        If `base` is not a version.
+    """
     if len(base) not in (0, 8):
-        raise UpdateError(f"the name of a model has 8 bytes, or none for a key frame, got {base!r}")
+        raise UpdateError(f"base must have 8 bytes, or none for a key frame, got {base!r}")
     head = bytearray()
     text = spec.encode()
     put_varint(head, len(text))
@@ -53,37 +64,37 @@ def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDA
 
 
 def read_frame(frame: bytes) -> Frame:
-    """Return `frame` taken apart; raise FrameError if it is none.
+    """Return the parts of `frame`; raise FrameError if it is not a frame.
 
-    Nothing is copied, and every length is checked against the bytes that are there before it is used.
+    Nothing is copied, and every length is checked against the bytes that are left before it is used.
     """
     if len(frame) < _HEAD or frame[:2] != MAGIC:
         raise FrameError("not a frame: the magic bytes are missing")
     if frame[2] != VERSION:
-        raise FrameError(f"a frame of version {frame[2]}, this reads version {VERSION}")
+        raise FrameError(f"the version of a frame must be {VERSION}, got {frame[2]}")
     if zlib.crc32(memoryview(frame)[_HEAD:]) != int.from_bytes(frame[3:_HEAD], "little"):
-        raise FrameError("the checksum does not match: the frame was changed or cut short")
-    read = Reader(frame, _HEAD)
+        raise FrameError("the checksum must match: the frame was changed or cut short")
+    read = ByteReader(frame, _HEAD)
     spec = read.text(read.varint(MAX_SPEC))
     layout = read.take(8)
     base_size = read.byte()
     if base_size not in (0, 8):
-        raise FrameError(f"a base has 0 or 8 bytes, got {base_size}")
+        raise FrameError(f"a base must have 0 or 8 bytes, got {base_size}")
     base = read.take(base_size)
     count = read.byte()
     if count > MAX_STREAMS:
-        raise FrameError(f"a frame has at most {MAX_STREAMS} streams, got {count}")
+        raise FrameError(f"a frame must have at most {MAX_STREAMS} streams, got {count}")
     table = []
     for _ in range(count):
         size = read.byte()
         if not 0 < size <= MAX_NAME:
-            raise FrameError(f"a stream's name has 1 to {MAX_NAME} bytes, got {size}")
+            raise FrameError(f"a stream's name must have 1 to {MAX_NAME} bytes, got {size}")
         name, code = read.text(size), read.byte()
         if code >= len(DTYPES):
-            raise FrameError(f"no dtype has the code {code}")
+            raise FrameError(f"the code of a dtype must be below {len(DTYPES)}, got {code}")
         table.append((name, DTYPES[code], read.varint(len(frame))))
     if len({name for name, _, _ in table}) != len(table):
-        raise FrameError("two streams have one name")
+        raise FrameError("names of streams must differ")
     streams: dict[str, NDArray[Any]] = {}
     for name, dtype, size in table:
         streams[name] = np.frombuffer(read.take(size * dtype.itemsize), dtype)
@@ -92,7 +103,7 @@ def read_frame(frame: bytes) -> Frame:
 
 
 def base_of(frame: bytes) -> bytes:
-    """Return the name of the model that `frame` starts from, empty for a key frame; raise FrameError."""
+    """Return the version of the model that `frame` starts from, empty for a key frame; raise FrameError."""
     return read_frame(frame).base
 
 
@@ -112,15 +123,15 @@ def _wire(array: NDArray[Any]) -> np.dtype[Any]:
 
 
 def put_varint(out: bytearray, value: int) -> None:
-    """Append `value` >= 0 in LEB128: seven bits a byte, low ones first, the top bit set on all bytes but the last."""
+    """Append `value`, at least 0, in LEB128: 7 bits per byte, low ones first, the top bit set on all but the last."""
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
 
 
-class Reader:
-    """Reads bytes from the front on, and raises FrameError where they end too soon."""
+class ByteReader:
+    """Reads bytes from front to back; raises FrameError if they end too soon."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self._data = memoryview(data)
@@ -129,7 +140,7 @@ class Reader:
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
         if size > len(self._data) - self._at:
-            raise FrameError(f"{size} bytes are announced, {len(self._data) - self._at} are left")
+            raise FrameError(f"at most {len(self._data) - self._at} bytes are left, {size} are announced")
         self._at += size
         return bytes(self._data[self._at - size : self._at])
 
@@ -138,7 +149,7 @@ class Reader:
         return self.take(1)[0]
 
     def varint(self, most: int) -> int:
-        """Return the next number in LEB128, of nine bytes and `most` at most."""
+        """Return the next number in LEB128, of at most nine bytes and at most `most`."""
         value = 0
         for shift in range(0, 63, 7):
             byte = self.byte()
@@ -146,16 +157,16 @@ class Reader:
             if byte < 0x80:
                 break
         else:
-            raise FrameError("a number has more than nine bytes")
+            raise FrameError("a number must have at most nine bytes")
         if value > most:
-            raise FrameError(f"{value} is announced, at most {most} can be")
+            raise FrameError(f"a number must be at most {most}, got {value}")
         return value
 
     def head(self, most: int, kinds: str) -> tuple[np.dtype[Any], int]:
-        """Return what `put_head` wrote: a dtype of one of the `kinds`, and a number of elements, at most `most`."""
+        """Return the dtype, of one of the `kinds`, and the number of elements, at most `most`, from `put_head`."""
         code = self.byte()
         if code >= len(DTYPES) or DTYPES[code].kind not in kinds:
-            raise FrameError(f"no dtype that can stand here has the code {code}")
+            raise FrameError(f"the code of a dtype must be that of one of the kinds {kinds!r}, got {code}")
         return DTYPES[code], self.varint(most)
 
     def text(self, size: int) -> str:
@@ -163,14 +174,14 @@ class Reader:
         try:
             return self.take(size).decode()
         except UnicodeDecodeError as error:
-            raise FrameError("a name is not UTF-8") from error
+            raise FrameError("a name must be UTF-8") from error
 
     def rest(self) -> memoryview:
-        """Return all that is left."""
+        """Return all bytes that are left."""
         at, self._at = self._at, len(self._data)
         return self._data[at:]
 
     def end(self) -> None:
-        """Raise FrameError if anything is left."""
+        """Raise FrameError if bytes are left."""
         if self._at != len(self._data):
-            raise FrameError(f"{len(self._data) - self._at} bytes too many")
+            raise FrameError(f"no bytes must be left, got {len(self._data) - self._at}")

@@ -1,4 +1,4 @@
-"""What a frame says of itself, and, with its layout, what its streams hold."""
+"""Reports on a frame: its head and streams, and, with its layout, its symbols and tensors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ from fedpress.compression.frame import VERSION, read_frame
 from fedpress.compression.layout import Layout
 from fedpress.compression.spec import parse
 
-_BARS = 15  # symbols that a histogram shows one by one
+_BARS = 15  # most symbols with a count in a histogram
 
 
 @dataclass(frozen=True)
 class StreamReport:
-    """One stream, as it travels."""
+    """A stream as it is sent."""
 
     name: str
     dtype: str
@@ -26,20 +26,20 @@ class StreamReport:
 
 @dataclass(frozen=True)
 class SymbolReport:
-    """One stream of integers, as the lossless stages give it back."""
+    """A stream of integers as the lossless stages decode it."""
 
     name: str
     count: int
     zeros: float  # share
     distinct: int
-    entropy: float  # bits a symbol, order zero
-    nbytes: int  # that it travels in
-    histogram: dict[str, int]  # how often each symbol comes, by its text; "other" for all that are not shown
+    entropy: float  # of order zero, bits per symbol
+    nbytes: int  # bytes of the stream as it is sent
+    histogram: dict[str, int]  # count of each symbol, by its text; "other" for all that are not listed
 
 
 @dataclass(frozen=True)
 class TensorReport:
-    """One tensor of the decoded update."""
+    """A tensor of the decoded update."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,23 +50,23 @@ class TensorReport:
 
 @dataclass(frozen=True)
 class FrameReport:
-    """A frame; `symbols`, `tensors` and `bits` need its layout."""
+    """A frame; `symbols`, `tensors`, `bits` and `ratio` need its layout."""
 
     version: int
     spec: str
     layout: str
     base: str  # empty for a frame that starts from no model
     nbytes: int
-    head: int  # bytes that are no stream's
+    head: int  # bytes before the streams
     streams: tuple[StreamReport, ...]
     symbols: tuple[SymbolReport, ...] = ()
     tensors: tuple[TensorReport, ...] = ()
-    bits: float | None = None  # a parameter
-    ratio: float | None = None  # of float32's bytes to the frame's
+    bits: float | None = None  # per parameter
+    ratio: float | None = None  # bytes of the tensors in float32, over the frame's
 
 
 def inspect(frame: bytes, layout: Layout | None = None) -> FrameReport:
-    """Return what `frame` says; raise FrameError if it is none, or not of this layout."""
+    """Return the report on `frame`; raise FrameError if it is not a frame, or not of this layout."""
     read = read_frame(frame)
     streams = tuple(StreamReport(name, array.dtype.name, array.nbytes) for name, array in read.streams.items())
     head = len(frame) - sum(stream.nbytes for stream in streams)
@@ -108,7 +108,7 @@ def _zeros(array: NDArray[Any]) -> float:
 
 
 def layout_of(text: str) -> Layout:
-    """Return the layout whose text this is; raise FrameError, in one line, if it is none."""
+    """Return the layout with this text; raise FrameError, in one line, if it is not a layout."""
     if not text.lstrip().startswith("["):
-        raise FrameError('a layout is a list of [name, shape, dtype], such as [["w",[2,3],"float32"]]')
+        raise FrameError('a layout must be a list of [name, shape, dtype], such as [["w",[2,3],"float32"]]')
     return Layout.read(text.strip())

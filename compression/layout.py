@@ -16,7 +16,7 @@ from fedpress.common.errors import FrameError, SettingError, UpdateError
 Update = dict[str, NDArray[Any]]  # a model's change, or a model: tensor by name
 
 
-# Of one meaning everywhere; numpy's longdouble is not.
+# The same on every machine; numpy's longdouble is not.
 _DTYPES = {
     *("float16", "float32", "float64", "bool"),
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
@@ -26,12 +26,27 @@ _STATISTICS = {"running_mean", "running_var"}  # torch's names
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """One tensor's place in a layout."""
+class TensorSpec:
+    """Name, shape and dtype of one tensor.
+
+    Parameters
+    ----------
+    name
+        Name of the tensor in its model.
+    shape
+        Length of each axis.
+    dtype
+        numpy's name of it, such as "float32".
+
+    Examples
+    --------
+    >>> TensorSpec("w", (2, 3), "float32").nbytes
+    24
+    """
 
     name: str
     shape: tuple[int, ...]
-    dtype: str  # numpy's name, e.g. "float32"
+    dtype: str
 
     @property
     def size(self) -> int:
@@ -40,20 +55,20 @@ class Tensor:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensor as it is."""
+        """Bytes of the tensor, uncompressed."""
         return self.size * np.dtype(self.dtype).itemsize
 
     @property
     def floating(self) -> bool:
-        """Whether its elements are floats: such a tensor travels as its change, all others as they are."""
+        """Whether its elements are floats: only of such a tensor is the change sent, of all others the values."""
         return np.dtype(self.dtype).kind == "f"
 
     @property
     def lossy(self) -> bool:
-        """Whether codecs may approximate it: floats only, and no statistics of batch norms.
+        """Whether codecs may approximate it: floats, except statistics of batch norms.
 
-        Those are in units of activations, which would drown weights in a squared error, and a variance that comes out
-        negative breaks its model.
+        Statistics have the units of activations, which would dominate a squared error, and a model fails if one of its
+        variances becomes negative.
         """
         return self.floating and self.name.rpartition(".")[2] not in _STATISTICS
 
@@ -62,36 +77,68 @@ class Tensor:
 class Layout:
     """Names, shapes and dtypes of the tensors of an update, in order.
 
-    Floating-point tensors of any width travel as one float32 vector, the concatenation in C order ("values"); all
-    others (integer counters, boolean masks), and statistics of batch norms, travel as their exact little-endian bytes
+    Floating-point tensors of any width are sent as one float32 vector, the concatenation in C order ("values"); all
+    others (integer counters, boolean masks), and statistics of batch norms, as their exact little-endian bytes
     ("exact").
+
+    Parameters
+    ----------
+    tensors
+        The tensors, each under another name.
+
+    Raises
+    ------
+    SettingError
+        If a name occurs twice, or a dtype cannot be sent.
+
+    Examples
+    --------
+    >>> layout = Layout.of({"w": np.zeros((2, 3), np.float32), "steps": np.zeros(1, np.int64)})
+    >>> layout.size, layout.nbytes
+    (6, 32)
     """
 
-    tensors: tuple[Tensor, ...]
+    tensors: tuple[TensorSpec, ...]
 
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in self.tensors]
         if len(set(names)) != len(names):
-            raise SettingError(f"a layout names each tensor once, got {names}")
+            raise SettingError(f"names of a layout's tensors must differ, got {names}")
         for tensor in self.tensors:
             if tensor.dtype not in _DTYPES:
                 raise SettingError(
-                    f"tensor {tensor.name!r} is of {tensor.dtype}: {', '.join(sorted(_DTYPES))} can be sent"
+                    f"dtype of tensor {tensor.name!r} must be one of {', '.join(sorted(_DTYPES))}, got {tensor.dtype}"
                 )
 
     @classmethod
     def of(cls, update: Mapping[str, NDArray[np.generic]]) -> "Layout":
-        """Return the layout of `update`, a mapping from names to arrays of any shape."""
-        return cls(tuple(Tensor(name, tuple(array.shape), array.dtype.name) for name, array in update.items()))
+        """Return the layout of `update`.
+
+        Parameters
+        ----------
+        update
+            Arrays of any shape, by name.
+
+        Returns
+        -------
+        Layout
+            Its tensors in the order of the mapping.
+
+        Examples
+        --------
+        >>> Layout.of({"w": np.zeros(2, np.float32)}).tensors
+        (TensorSpec(name='w', shape=(2,), dtype='float32'),)
+        """
+        return cls(tuple(TensorSpec(name, tuple(array.shape), array.dtype.name) for name, array in update.items()))
 
     @cached_property
-    def floating(self) -> tuple[Tensor, ...]:
+    def floating(self) -> tuple[TensorSpec, ...]:
         """The floating-point tensors."""
         return tuple(tensor for tensor in self.tensors if tensor.floating)
 
     @cached_property
-    def lossy(self) -> tuple[Tensor, ...]:
-        """The tensors that codecs may approximate, whose elements make up "values"."""
+    def lossy(self) -> tuple[TensorSpec, ...]:
+        """The tensors that codecs may approximate: their elements are "values"."""
         return tuple(tensor for tensor in self.tensors if tensor.lossy)
 
     @cached_property
@@ -101,44 +148,65 @@ class Layout:
 
     @cached_property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """The lossy tensors as matrices, first axis by all others; one row where there is only one axis."""
+        """Shape of each lossy tensor as a matrix, the first axis by all others; of one row if it has one axis."""
         return tuple(
             (t.shape[0], t.size // t.shape[0]) if len(t.shape) > 1 and t.size else (1, t.size) for t in self.lossy
         )
 
     @cached_property
     def exact_nbytes(self) -> int:
-        """Bytes of the tensors that go through losslessly."""
+        """Bytes of the tensors that codecs may not approximate."""
         return sum(tensor.nbytes for tensor in self.tensors if not tensor.lossy)
 
     @property
-    def room(self) -> int:
-        """Bytes of all streams together that a lossless stage may hand back: the most that any codec makes of it."""
+    def max_nbytes(self) -> int:
+        """Largest number of bytes of all streams together that a lossless stage may decode to."""
         return 2 * self.nbytes + 64 * len(self.lossy) + 4096
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the update uncompressed: 4 for every value, whatever its width, and the rest as it is."""
+        """Bytes of the update, uncompressed: 4 for every value, whatever its width, and those of the rest."""
         return 4 * self.size + self.exact_nbytes
 
     @cached_property
     def text(self) -> str:
-        """The layout as JSON, to be sent: a list of [name, shape, dtype]."""
+        """The layout as JSON: a list of [name, shape, dtype]."""
         return json.dumps([[t.name, list(t.shape), t.dtype] for t in self.tensors], separators=(",", ":"))
 
     @classmethod
     @lru_cache(maxsize=16)
     def read(cls, text: str) -> "Layout":
-        """Return the layout whose `text` this is; raise FrameError if it is none."""
+        """Return the layout with this `text`.
+
+        Parameters
+        ----------
+        text
+            JSON, from outside.
+
+        Returns
+        -------
+        Layout
+            The layout.
+
+        Raises
+        ------
+        FrameError
+            If the text is not that of a layout.
+
+        Examples
+        --------
+        >>> Layout.read('[["w",[2,3],"float32"]]').size
+        6
+        """
         try:
             rows = json.loads(text)
             if not isinstance(rows, list):
-                raise FrameError("a layout is a list of tensors")
+                raise FrameError("a layout must be a list of tensors")
             tensors = []
             for name, shape, dtype in rows:
                 if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):
-                    raise FrameError("a layout's shapes are lists of whole numbers from 0 on")
-                tensors.append(Tensor(str(name), tuple(shape), str(dtype)))
+                    raise FrameError("a layout's shapes must be lists of integers of at least 0")
+                tensors.append(TensorSpec(str(name), tuple(shape), str(dtype)))
             return cls(tuple(tensors))
         except (TypeError, ValueError, RecursionError) as error:
             raise FrameError(f"not a layout: {error}") from error
@@ -149,39 +217,102 @@ class Layout:
         return hashlib.blake2b(self.text.encode(), digest_size=8).digest()
 
     def part(self, mask: bytes) -> "Layout":
-        """Return the layout of the tensors whose bits are set in `mask`, least significant first; all if it is empty.
+        """Return the layout of some of the tensors: the inverse of `mask`.
 
-        Raises FrameError if the mask is not of this layout.
+        Parameters
+        ----------
+        mask
+            A bit for each tensor, least significant first; empty for all of them.
+
+        Returns
+        -------
+        Layout
+            The layout of the tensors whose bits are set.
+
+        Raises
+        ------
+        FrameError
+            If the mask is not of this many tensors.
+
+        Examples
+        --------
+        >>> layout = Layout.of({"w": np.zeros(2, np.float32), "b": np.zeros(1, np.float32)})
+        >>> [tensor.name for tensor in layout.part(layout.mask({"b"})).tensors]
+        ['b']
         """
         if not mask:
             return self
         return _part(self, mask)
 
     def mask(self, names: Collection[str]) -> bytes:
-        """Return the mask of the tensors named so; empty if that is all of them."""
+        """Return the mask of some of the tensors.
+
+        Parameters
+        ----------
+        names
+            Names of tensors.
+
+        Returns
+        -------
+        bytes
+            A bit for each tensor of the layout, least significant first; empty if all are named.
+
+        Examples
+        --------
+        >>> Layout.of({"w": np.zeros(2, np.float32), "b": np.zeros(1, np.float32)}).mask({"b"}).hex()
+        '02'
+        """
         bits = [tensor.name in names for tensor in self.tensors]
         return b"" if all(bits) else np.packbits(bits, bitorder="little").tobytes()
 
     def check(self, update: Mapping[str, NDArray[np.generic]]) -> None:
-        """Raise UpdateError if `update` is not of this layout."""
+        """Raise UpdateError if `update` is not of this layout.
+
+        Parameters
+        ----------
+        update
+            Arrays by name.
+
+        Examples
+        --------
+        >>> Layout.of({"w": np.zeros(2, np.float32)}).check({"w": np.ones(2, np.float32)})
+        """
         if update.keys() != {tensor.name for tensor in self.tensors}:
-            odd = sorted(update.keys() ^ {tensor.name for tensor in self.tensors})
-            raise UpdateError(f"the update's tensors are not the layout's: {', '.join(odd)}")
+            differing = sorted(update.keys() ^ {tensor.name for tensor in self.tensors})
+            raise UpdateError(f"the update's tensors must be those of the layout: {', '.join(differing)}")
         for tensor in self.tensors:
             array = update[tensor.name]
             if tuple(array.shape) != tensor.shape or array.dtype.name != tensor.dtype:
                 raise UpdateError(
-                    f"tensor {tensor.name!r} is {array.dtype.name}{list(array.shape)}, "
-                    f"the layout says {tensor.dtype}{list(tensor.shape)}"
+                    f"tensor {tensor.name!r} must be {tensor.dtype}{list(tensor.shape)}, "
+                    f"got {array.dtype.name}{list(array.shape)}"
                 )
 
     def flatten(self, update: Mapping[str, NDArray[np.generic]]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Return `update` as ("values" float32 (size,), "exact" uint8 (exact_nbytes,)).
+        """Return `update` as two vectors.
+
+        Parameters
+        ----------
+        update
+            Arrays by name.
+
+        Returns
+        -------
+        values
+            The elements that codecs may approximate, float32 (size,).
+        exact
+            Bytes of all others, uint8 (exact_nbytes,).
 
         Raises
         ------
         UpdateError
-            If a tensor is missing, extra, of another shape or dtype, or holds NaN or infinity (in float32).
+            If a tensor is missing, extra, of another shape or dtype, or not finite in float32.
+
+        Examples
+        --------
+        >>> update = {"w": np.array([[1, 2]], np.float32), "on": np.array([True])}
+        >>> [vector.tolist() for vector in Layout.of(update).flatten(update)]
+        [[1.0, 2.0], [1]]
         """
         self.check(update)
         values = np.empty(self.size, np.float32)
@@ -202,9 +333,31 @@ class Layout:
         return values, np.frombuffer(bytes(exact), np.uint8)
 
     def unflatten(self, values: NDArray[np.float32], exact: NDArray[np.uint8]) -> Update:
-        """Return the update whose `flatten` is (`values`, `exact`); floats narrower than float32 are rounded.
+        """Return the update of two vectors: the inverse of `flatten`.
 
-        Raises FrameError if `exact` holds a boolean that is none, or a float that is not finite.
+        Parameters
+        ----------
+        values
+            float32 (size,); rounded for tensors of a narrower dtype.
+        exact
+            uint8 (exact_nbytes,).
+
+        Returns
+        -------
+        Update
+            Arrays by name.
+
+        Raises
+        ------
+        FrameError
+            If `exact` holds a float that is not finite, or a boolean that is neither 0 nor 1.
+
+        Examples
+        --------
+        >>> update = {"w": np.array([[1, 2]], np.float32), "on": np.array([True])}
+        >>> layout = Layout.of(update)
+        >>> {name: array.tolist() for name, array in layout.unflatten(*layout.flatten(update)).items()}
+        {'w': [[1.0, 2.0]], 'on': [True]}
         """
         update: Update = {}
         at, byte = 0, 0
@@ -212,7 +365,7 @@ class Layout:
             dtype = np.dtype(tensor.dtype)
             if tensor.lossy:
                 array = values[at : at + tensor.size]
-                if dtype.itemsize < 4:  # what is approximated may lie beyond what it stands for
+                if dtype.itemsize < 4:  # an approximation may be beyond the range of the dtype
                     limit = np.finfo(dtype).max
                     array = array.clip(-limit, limit)
                 array = array.astype(dtype, copy=False)
@@ -220,26 +373,51 @@ class Layout:
             else:
                 raw = exact[byte : byte + tensor.nbytes].tobytes()
                 if dtype.kind == "b" and max(raw, default=0) > 1:
-                    raise FrameError(f"tensor {tensor.name!r} is boolean, and holds {max(raw)}")
+                    raise FrameError(f"elements of tensor {tensor.name!r} must be 0 or 1, got {max(raw)}")
                 array = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
                 if tensor.floating and not np.isfinite(array).all():
-                    raise FrameError(f"tensor {tensor.name!r} is not finite")
+                    raise FrameError(f"tensor {tensor.name!r} must be finite")
                 byte += tensor.nbytes
             update[tensor.name] = array.reshape(tensor.shape)
         return update
 
 
-def _finite(tensor: Tensor, array: NDArray[np.generic]) -> None:
+def _finite(tensor: TensorSpec, array: NDArray[np.generic]) -> None:
     finite = np.isfinite(array)
     if not finite.all():
-        raise UpdateError(f"tensor {tensor.name!r} holds {int((~finite).sum())} values that are NaN or infinite")
+        raise UpdateError(
+            f"tensor {tensor.name!r} must be finite, got {int((~finite).sum())} values that are NaN or infinite"
+        )
 
 
 def read_mask(mask: bytes, count: int) -> list[int]:
-    """Return the bit of each of `count` tensors; raise FrameError if `mask` is not of so many."""
+    """Return the bits of a mask of tensors.
+
+    Parameters
+    ----------
+    mask
+        A bit for each tensor, least significant first.
+    count
+        Number of tensors.
+
+    Returns
+    -------
+    list[int]
+        0 or 1 for each tensor.
+
+    Raises
+    ------
+    FrameError
+        If the mask is not of this many tensors.
+
+    Examples
+    --------
+    >>> read_mask(bytes([5]), 3)
+    [1, 0, 1]
+    """
     bits = np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")
     if len(mask) != -(-count // 8) or bits[count:].any():
-        raise FrameError(f"a mask of {len(mask)} bytes is not one of {count} tensors")
+        raise FrameError(f"a mask must have a bit for each of {count} tensors, got {len(mask)} bytes")
     return [int(bit) for bit in bits[:count]]
 
 

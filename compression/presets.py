@@ -1,7 +1,7 @@
-"""Famous methods by their papers' names and settings, spelled out in stages, as optax spells `adam` out in a chain.
+"""Published methods under their names, written as chains of stages.
 
-A preset is a function from its settings to a spec of two parts or more; it stands alone, as `stc(0.01)`. Where the
-paper packs or codes integers in a way of its own, `ans` stands in for it: it takes fewer bytes.
+A preset is a function from its arguments to the spec of a whole codec, such as `stc(0.01)`. `ans` replaces the codes of
+integers of the papers: it takes fewer bytes.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,41 +12,45 @@ from fedpress.common.errors import SpecError
 
 @dataclass(frozen=True)
 class PresetEntry:
-    """What a preset's name stands for, and an example or more of it."""
+    """A preset, and specs with it that the tests run."""
 
     expand: Callable[..., str]
     examples: tuple[str, ...]
 
 
 def stc(p: float) -> str:
-    """Sparse ternary compression, Sattler et al. 2019, https://arxiv.org/abs/1903.02891: the largest `p` of all values.
+    """Sparse ternary compression, Sattler et al. 2019, https://arxiv.org/abs/1903.02891: the largest share `p`.
 
-    All have one magnitude, their mean. The paper codes positions in Golomb code, and compresses both directions: give
-    this to both.
+    All are sent with their mean magnitude. The paper codes positions in Golomb code, and compresses both directions.
+
+    Examples
+    --------
+    >>> stc(0.01)
+    'ef | topk(0.01) | ternarise | ans'
     """
     return f"ef | topk({p!r}) | ternarise | ans"
 
 
 def dgc(p: float) -> str:
-    """Deep Gradient Compression, Lin et al. 2018, https://arxiv.org/abs/1712.01887: the largest `p` of all values.
+    """Deep Gradient Compression, Lin et al. 2018, https://arxiv.org/abs/1712.01887: the largest share `p`.
 
-    The momentum is 0.9. The paper comes down to p = 0.001 over a warm-up of a few epochs: begin with a larger one.
+    The momentum is 0.9. The paper lowers p to 0.001 over a warm-up of a few epochs.
     """
     return f"dgc(0.9) | topk({p!r}) | ans"
 
 
 def powersgd(rank: int) -> str:
-    """PowerSGD, Vogels et al. 2019, https://arxiv.org/abs/1905.13727, with the error feedback that it needs."""
+    """PowerSGD, Vogels et al. 2019, https://arxiv.org/abs/1905.13727, with error feedback, which it needs."""
     return f"ef | powersgd({rank})"
 
 
 def drive() -> str:
-    """DRIVE, Vargaftik et al. 2021, https://arxiv.org/abs/2105.08339: one bit a value, right on average."""
+    """DRIVE, Vargaftik et al. 2021, https://arxiv.org/abs/2105.08339: one bit per value, unbiased."""
     return "drive | pack"
 
 
 def eden(bits: int) -> str:
-    """EDEN, Vargaftik et al. 2022, https://arxiv.org/abs/2108.08842: `bits` bits a value, right on average.
+    """EDEN, Vargaftik et al. 2022, https://arxiv.org/abs/2108.08842: `bits` bits per value, unbiased.
 
     `eden(bits) | ans` is slower, and 4 to 6 % smaller with 2 to 6 bits.
     """
@@ -54,25 +58,24 @@ def eden(bits: int) -> str:
 
 
 def best(*, nmse: float | None = None, bytes: int | None = None) -> str:
-    """Take the fewest bytes we know of, for a squared error of `nmse` of the update's squared norm, or in `bytes`."""
+    """Fewest bytes for a squared error of `nmse` times the update's squared norm, or least error in `bytes`."""
     if (nmse is None) == (bytes is None):
-        raise SpecError(f"best takes one of nmse and bytes, got nmse={nmse}, bytes={bytes}")
+        raise SpecError(f"best must be given one of nmse and bytes, got nmse={nmse}, bytes={bytes}")
     return f"lowrank(nmse={nmse!r}) | ans" if bytes is None else f"lowrank(bytes={bytes!r}) | ans"
 
 
 def fast(*, nmse: float) -> str:
-    """Take next to no time: no low rank, and an entropy coder in C."""
+    """Fastest for a squared error of `nmse` times the update's squared norm: no low rank, an entropy coder in C."""
     return f"deadzone(nmse={nmse!r}) | quad | zstd(1)"
 
 
 def fedpaq(bits: int) -> str:
-    """FedPAQ, Reisizadeh et al. 2020, https://arxiv.org/abs/1909.13014: QSGD's quantiser on what local steps changed.
+    """FedPAQ, Reisizadeh et al. 2020, https://arxiv.org/abs/1909.13014: QSGD's quantiser on updates.
 
-    A level and its sign have `bits` bits, so there are 2**(bits - 1) - 1 levels. Periodic averaging and partial
-    participation are the federation's part.
+    A level and its sign have `bits` bits, so there are 2**(bits - 1) - 1 levels.
     """
     if not 2 <= bits <= 16:
-        raise SpecError(f"fedpaq has 2 to 16 bits, got {bits}")
+        raise SpecError(f"fedpaq's bits must be 2 to 16, got {bits}")
     return f"qsgd({2 ** (bits - 1) - 1}) | ans"
 
 
@@ -87,17 +90,17 @@ def terngrad() -> str:
 
 
 def signsgd() -> str:
-    """signSGD, Bernstein et al. 2018, https://arxiv.org/abs/1802.04434, with a scale, so that means mean something.
+    """signSGD, Bernstein et al. 2018, https://arxiv.org/abs/1802.04434, with a scale per tensor.
 
-    The paper's server takes the majority of signs and a learning rate; its sum is here left to the strategy.
+    The paper's server takes the majority of signs; here the strategy aggregates.
     """
     return "sign | pack"
 
 
 def deepcompression(fraction: float, k: int) -> str:
-    """Deep Compression, Han et al. 2016, https://arxiv.org/abs/1510.00149: prune, share `k` values a tensor, code.
+    """Deep Compression, Han et al. 2016, https://arxiv.org/abs/1510.00149: prune, then share `k` values.
 
-    The paper retrains after each step, which an update cannot; `ans` stands in for its Huffman code and its gaps.
+    The paper retrains after each step, which is not possible with an update.
     """
     return f"topk({fraction!r}) | kmeans({k}) | ans"
 

@@ -22,9 +22,9 @@ from fedpress.compression.stages.quantize.ternarise import Ternarise
 from fedpress.compression.stages.quantize.ternary import Ternary
 from fedpress.compression.stages.quantize.trellis import Trellis
 from fedpress.compression.stages.quantize.uniform import Uniform
+from fedpress.compression.stages.sparsify.gate import TensorGate
 from fedpress.compression.stages.sparsify.randk import RandK
 from fedpress.compression.stages.sparsify.rows import Rows
-from fedpress.compression.stages.sparsify.tensors import Gate
 from fedpress.compression.stages.sparsify.threshold import Threshold
 from fedpress.compression.stages.sparsify.topk import TopK
 from fedpress.compression.stages.transform.drive import Drive
@@ -90,7 +90,7 @@ STAGES: dict[str, Entry] = {
     "threshold": Entry(Threshold, ("threshold(0.01) | ans",)),
     "randk": Entry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
     "rows": Entry(Rows, ("rows(0.25) | uniform(4) | ans",)),
-    "gate": Entry(Gate, ("gate(0.5) | fp16",)),
+    "gate": Entry(TensorGate, ("gate(0.5) | fp16",)),
     "topk": Entry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
     "uniform": Entry(
         Uniform,

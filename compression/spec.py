@@ -1,4 +1,4 @@
-"""Spec strings: `ef | topk(0.01) | uniform(4) | ans` names a codec; read with `ast.parse`, never evaluated."""
+"""Spec strings, such as `ef | topk(0.01) | uniform(4) | ans`: parsed with `ast.parse`, never evaluated."""
 
 import ast
 import inspect
@@ -24,12 +24,22 @@ _MOST_STAGES = 16
 
 @lru_cache(maxsize=256)
 def parse(spec: str) -> Codec:
-    """Return the codec that `spec` names; `str` of it is the spec in normal form.
+    """Return the codec that a spec describes.
+
+    Parameters
+    ----------
+    spec
+        Names of stages with their arguments between `|`, or a preset; see `codecs`.
+
+    Returns
+    -------
+    Codec
+        The codec; `str` of it is the spec in normal form.
 
     Raises
     ------
     SpecError
-        In one line: what is wrong with the spec, and what would be right.
+        If the spec does not describe a codec. The message is one line, with what must hold.
 
     Examples
     --------
@@ -60,16 +70,16 @@ def parse(spec: str) -> Codec:
         shown.append(_show(part.name, given, takes))
     text = " | ".join(shown)
     if len(text.encode()) > MAX_SPEC:
-        raise SpecError(f"a spec has at most {MAX_SPEC} bytes, got {len(text)}")
+        raise SpecError(f"a spec must have at most {MAX_SPEC} bytes, got {len(text)}")
     lossless = [stage.lossless for stage in stages]
     if lossless != sorted(lossless):
         name = rest[lossless.index(True)].name
-        raise SpecError(f"{name} is lossless and stands after the stages that are not, in {spec!r}")
+        raise SpecError(f"{name} is lossless and must come after the stages that are not, in {spec!r}")
     codec = wrap(Pipeline(tuple(stages), text=text))
-    # A stage that gets nothing it can work on says so at once, not in the first round.
+    # A stage that cannot work on what it is given raises SpecError here, not in the first round.
     update = {"x": np.array([1.0, -2.0], np.float32)}
     layout = Layout.of(update)
-    with suppress(UpdateError):  # so small a one may be beyond a codec's target
+    with suppress(UpdateError):  # an update of this size may be too small for a codec's target
         codec.decode(codec.encode(update, codec.init(layout), np.random.default_rng(0))[0], layout)
     return codec
 
@@ -85,7 +95,7 @@ class _Part:
 
 def _parts(spec: str) -> list[_Part]:
     if len(spec) > MAX_SPEC:
-        raise SpecError(f"a spec has at most {MAX_SPEC} characters, got {len(spec)}")
+        raise SpecError(f"a spec must have at most {MAX_SPEC} characters, got {len(spec)}")
     try:
         node = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -96,7 +106,7 @@ def _parts(spec: str) -> list[_Part]:
         node = node.left
     nodes.append(node)
     if len(nodes) > _MOST_STAGES:
-        raise SpecError(f"a spec has at most {_MOST_STAGES} parts, got {len(nodes)}")
+        raise SpecError(f"a spec must have at most {_MOST_STAGES} parts, got {len(nodes)}")
     return [_part(part, spec) for part in reversed(nodes)]
 
 
@@ -128,9 +138,9 @@ def _literal(node: ast.expr, name: str) -> object:
 
 def _stage(part: _Part) -> type[Stage]:
     if part.name in WRAPPERS:
-        raise SpecError(f"{part.name} stands first: it wraps all that follows it")
+        raise SpecError(f"{part.name} must come first: it wraps all that follows it")
     if part.name not in STAGES:
-        raise SpecError(f"{part.name} is a whole codec: it stands alone")
+        raise SpecError(f"{part.name} is a whole codec and must be the only part")
     return STAGES[part.name].make
 
 
@@ -161,7 +171,7 @@ def _arguments(part: _Part, takes: Mapping[str, inspect.Parameter]) -> dict[str,
         if float in kinds:
             filled[key] = _as_float(name, key, value)
         elif not isinstance(value, int):
-            raise SpecError(f"{name}'s {key} is a whole number, got {value!r}")
+            raise SpecError(f"{name}'s {key} must be a whole number, got {value!r}")
     return filled
 
 
@@ -169,7 +179,7 @@ def _as_float(name: str, key: str, value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type]
     except OverflowError as error:
-        raise SpecError(f"{name}'s {key} is too large") from error
+        raise SpecError(f"{name}'s {key} must be finite") from error
 
 
 def _show(name: str, given: Mapping[str, Any], takes: Mapping[str, inspect.Parameter]) -> str:

@@ -1,4 +1,4 @@
-"""A part of a model: which elements of which tensors it takes, and how parts are averaged back into the whole."""
+"""Parts of a model that consist of some elements of some of its tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,15 +9,23 @@ from numpy.typing import NDArray
 
 from fedpress.compression import Update
 
-Index = tuple[NDArray[np.int64] | None, ...]  # for the leading axes which of their elements; None for all
+Index = tuple[NDArray[np.int64] | None, ...]  # for each of the leading axes the selected indices; None for all
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Where a part's tensors lie in the whole.
+    """The elements of a model that a smaller model holds.
 
-    `names` has the whole's name of each of the part's tensors, in the part's order; `indices` which elements of it, for
-    tensors of which not all are taken.
+    Parameters
+    ----------
+    names : for each tensor of the part, in its order, the name of the whole's
+    indices : the selected elements of tensors of which not all are selected
+
+    Examples
+    --------
+    >>> part = Slice({"w": "w"}, {"w": (np.array([0, 2]),)})
+    >>> part.take({"w": np.array([1.0, 2.0, 3.0])})["w"].tolist()
+    [1.0, 3.0]
     """
 
     names: Mapping[str, str]
@@ -28,25 +36,23 @@ class Slice:
         return {name: _open(index) for name, index in self.indices.items()}
 
     def take(self, whole: Mapping[str, np.ndarray]) -> Update:
-        """Return the part of `whole`, copied where it is not all of a tensor."""
-        return {
-            name: whole[known][self.at[name]] if name in self.at else whole[known] for name, known in self.names.items()
-        }
+        """Return the part of `whole`; tensors of which not all elements are selected are copied."""
+        return {name: whole[of][self.at[name]] if name in self.at else whole[of] for name, of in self.names.items()}
 
     def put(self, part: Mapping[str, np.ndarray], whole: Mapping[str, np.ndarray]) -> Update:
-        """Return `whole` with the elements that `part` covers replaced by its."""
+        """Return `whole` with the elements of `part` in place of the selected ones."""
         result = dict(whole)
-        for name, known in self.names.items():
-            result[known] = np.array(whole[known])
-            result[known][self.at.get(name, ...)] = part[name]
+        for name, of in self.names.items():
+            result[of] = np.array(whole[of])
+            result[of][self.at.get(name, ...)] = part[name]
         return result
 
 
 def _open(index: Index) -> tuple[NDArray[np.int64] | slice, ...]:
-    """Return an index as numpy takes it: two axes that are picked from are picked from crosswise."""
-    picked = [axis for axis in index if axis is not None]
-    if len(picked) < 2:
+    """Return an index for numpy that selects on several axes independently."""
+    selected = [axis for axis in index if axis is not None]
+    if len(selected) < 2:
         return tuple(slice(None) if axis is None else axis for axis in index)
-    if len(picked) != len(index):
-        raise ValueError("axes that are picked from stand together, at the front")
-    return tuple(np.ix_(*picked))
+    if len(selected) != len(index):
+        raise ValueError("axes with selected indices must be the leading ones")
+    return tuple(np.ix_(*selected))

@@ -1,52 +1,52 @@
-"""Which tensors are meant: patterns of names, and the words `head` and `norm` for kinds of layers."""
+"""Tensors by patterns of their names, or by the words `head` and `norm` for kinds of layers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from fedpress.common.errors import SettingError
 from fedpress.compression import Layout
-from fedpress.compression.layout import Tensor
+from fedpress.compression.layout import TensorSpec
 
 _RUNNING = {"running_mean", "running_var", "num_batches_tracked"}
 
 
-def chosen(layout: Layout, patterns: Sequence[str]) -> set[str]:
-    """Return the names of the tensors that `patterns` mean.
+def match_tensors(layout: Layout, patterns: Sequence[str]) -> set[str]:
+    """Return the names of the tensors that match any of the patterns.
 
     Raises
     ------
     SettingError
-        If one of them means no tensor, or together they mean all.
+        If a pattern matches no tensor, or together they match all.
     """
     names: set[str] = set()
     for pattern in patterns:
-        meant = WORDS[pattern](layout) if pattern in WORDS else _matching(layout, pattern)
-        if not meant:
-            raise SettingError(f"tensors must match the model's: {pattern!r} means no tensor: {_some(layout)}")
-        names |= meant
+        matching = WORDS[pattern](layout) if pattern in WORDS else _matching(layout, pattern)
+        if not matching:
+            raise SettingError(f"tensors must match those of the model, got {pattern!r}: {_some(layout)}")
+        names |= matching
     if names and len(names) == len(layout.tensors):
         raise SettingError(f"tensors must leave some to be learned together, got {', '.join(patterns)}")
     return names
 
 
-def head(layout: Layout) -> set[str]:
-    """Return the last layer that has tensors."""
+def head_tensors(layout: Layout) -> set[str]:
+    """Return the names of the tensors of the last layer."""
     last = _layer(layout.tensors[-1].name)
     return {t.name for t in layout.tensors if _layer(t.name) == last} if last else {layout.tensors[-1].name}
 
 
-def norm(layout: Layout) -> set[str]:
-    """Return all normalising layers: those that keep statistics, or scale by a vector as long as their bias."""
-    layers: dict[str, dict[str, Tensor]] = {}
+def norm_tensors(layout: Layout) -> set[str]:
+    """Return the names of the tensors of normalising layers: with statistics, or a weight of the shape of the bias."""
+    layers: dict[str, dict[str, TensorSpec]] = {}
     for tensor in layout.tensors:
         layers.setdefault(_layer(tensor.name), {})[tensor.name.rpartition(".")[2]] = tensor
     return {t.name for tensors in layers.values() if _is_norm(tensors) for t in tensors.values()}
 
 
-WORDS: Mapping[str, Callable[[Layout], set[str]]] = {"head": head, "norm": norm}
+WORDS: Mapping[str, Callable[[Layout], set[str]]] = {"head": head_tensors, "norm": norm_tensors}
 
 
-def _is_norm(tensors: Mapping[str, Tensor]) -> bool:
+def _is_norm(tensors: Mapping[str, TensorSpec]) -> bool:
     if tensors.keys() & _RUNNING:
         return True
     weight, bias = tensors.get("weight"), tensors.get("bias")
@@ -54,7 +54,7 @@ def _is_norm(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _layer(name: str) -> str:
-    """Return the layer of a tensor; what torch's parametrisations make a weight of is their layer's."""
+    """Return the name of a tensor's layer, that of the parametrised one for tensors of torch's parametrisations."""
     return name.rpartition(".")[0].partition(".parametrizations.")[0]
 
 

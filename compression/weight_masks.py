@@ -1,8 +1,7 @@
-"""Live weights and dead ones: only the live travel, and where they are is said by the model itself.
+"""Masks of pruned weights, which are not sent. The model itself holds them: a pruned weight is minus zero.
 
-A dead weight is minus zero, a live one is anything else: so a mask is part of the very model that both ends hold, under
-the same name, kept and checked with it, and costs no byte but where it changes. Only floating-point tensors of two axes
-or more have dead weights.
+So both ends have the masks with the model, checked with it, and send bytes only for what changes. Only floating-point
+tensors of two axes or more have pruned weights.
 """
 
 from collections.abc import Mapping
@@ -14,124 +13,139 @@ from numpy.typing import NDArray
 
 from fedpress.compression.codec import State
 from fedpress.compression.entropy import bitmask_coder
-from fedpress.compression.frame import Reader
-from fedpress.compression.layout import Layout, Tensor, Update
+from fedpress.compression.frame import ByteReader
+from fedpress.compression.layout import Layout, TensorSpec, Update
 
 Mask = NDArray[np.bool_]
 Arrays = Mapping[str, NDArray[np.generic]]
 
-_RANKS = 16  # classes of live weights, by their magnitude among those of their tensor
-_GROUPS = 14  # tensors that have classes of their own; all further ones share the last one's
-_DEAD = _RANKS  # the class of weights that were dead
+_RANKS = 16  # classes of weights that were not pruned, by their magnitude among those of their tensor
+_GROUPS = 14  # tensors with separate classes; all further ones share the last one's
+_PRUNED = _RANKS  # the class of weights that were pruned
 
 
 @dataclass(frozen=True, eq=False)
-class Live:
-    """Which weights are live, in the tensors of which some are dead: each mask is flat, in C order."""
+class WeightMasks:
+    """The masks of the tensors in which weights are pruned.
 
-    masks: Mapping[str, Mask]
+    Parameters
+    ----------
+    by_name : mask of each such tensor, bool (size,) in C order: False where a weight is pruned
+
+    Examples
+    --------
+    >>> model = {"w": np.array([[1.0, -0.0], [2.0, 3.0]], np.float32)}
+    >>> WeightMasks.of(model, Layout.of(model)).select(model)["w"].tolist()
+    [1.0, 2.0, 3.0]
+    """
+
+    by_name: Mapping[str, Mask]
 
     @classmethod
     def of(cls, model: Arrays, layout: Layout) -> Self:
-        """Return what `model` says itself."""
-        dead = {t.name: _dead(model[t.name]) for t in prunable(layout)}
-        return cls({name: ~mask for name, mask in dead.items() if mask.any()})
+        """Return the masks that `model` holds."""
+        pruned = {t.name: _pruned(model[t.name]) for t in prunable(layout)}
+        return cls({name: ~mask for name, mask in pruned.items() if mask.any()})
 
-    def same(self, other: "Live") -> bool:
-        """Whether the same weights are live."""
-        return self.masks.keys() == other.masks.keys() and all(
-            np.array_equal(mask, other.masks[name]) for name, mask in self.masks.items()
+    def equals(self, other: "WeightMasks") -> bool:
+        """Return whether the same weights are pruned."""
+        return self.by_name.keys() == other.by_name.keys() and all(
+            np.array_equal(mask, other.by_name[name]) for name, mask in self.by_name.items()
         )
 
-    def mask(self, tensor: Tensor) -> Mask:
-        """Return the mask of a tensor, flat."""
-        return self.masks[tensor.name] if tensor.name in self.masks else np.ones(tensor.size, np.bool_)
+    def mask(self, tensor: TensorSpec) -> Mask:
+        """Return the mask of a tensor, bool (size,)."""
+        return self.by_name[tensor.name] if tensor.name in self.by_name else np.ones(tensor.size, np.bool_)
 
-    def part(self, layout: Layout) -> Layout:
-        """Return the layout of the live weights: one axis where some are dead."""
+    def unpruned(self, layout: Layout) -> Layout:
+        """Return the layout of what `select` returns: a tensor with pruned weights has one axis."""
         return Layout(
             tuple(
-                Tensor(t.name, (int(self.masks[t.name].sum()),), t.dtype) if t.name in self.masks else t
+                TensorSpec(t.name, (int(self.by_name[t.name].sum()),), t.dtype) if t.name in self.by_name else t
                 for t in layout.tensors
             )
         )
 
-    def take(self, update: Arrays) -> Update:
-        """Return the live weights of `update`."""
+    def select(self, update: Arrays) -> Update:
+        """Return the weights of `update` that are not pruned."""
         return {
-            name: array.reshape(-1)[self.masks[name]] if name in self.masks else np.asarray(array)
+            name: array.reshape(-1)[self.by_name[name]] if name in self.by_name else np.asarray(array)
             for name, array in update.items()
         }
 
-    def put(self, update: Arrays, layout: Layout) -> Update:
-        """Return what `take` took from tensors of `layout`, zero where a weight is dead."""
-        return {t.name: self._put(update[t.name], t) for t in layout.tensors if t.name in update}
+    def restore(self, update: Arrays, layout: Layout) -> Update:
+        """Return the tensors of `layout` of which `select` returned `update`, zero where a weight is pruned."""
+        return {t.name: self._restore(update[t.name], t) for t in layout.tensors if t.name in update}
 
-    def stamp(self, model: Arrays) -> Update:
-        """Return `model` with its dead weights minus zero, and no live one."""
-        stamped = {name: np.asarray(array) for name, array in model.items()}
-        for name, mask in self.masks.items():
+    def apply(self, model: Arrays) -> Update:
+        """Return `model` with minus zero for the pruned weights, and for no others."""
+        masked = {name: np.asarray(array) for name, array in model.items()}
+        for name, mask in self.by_name.items():
             if name in model:
                 array: NDArray[Any] = np.array(model[name])
-                array += np.zeros((), array.dtype)  # a live minus zero becomes zero
+                array += np.zeros((), array.dtype)  # minus zero becomes zero in weights that are not pruned
                 array[~mask.reshape(array.shape)] = -0.0
-                stamped[name] = array
-        return stamped
+                masked[name] = array
+        return masked
 
-    def thin(self, state: State, layout: Layout) -> State:
-        """Return a codec's memory of the tensors of `layout` as that of the live weights: what is dead is dropped."""
+    def select_state(self, state: State, layout: Layout) -> State:
+        """Return the part of a codec's state, of the tensors of `layout`, for weights that are not pruned."""
         flat = self._flat(layout)
         return {key: array[flat] if array.shape == flat.shape else array for key, array in state.items()}
 
-    def wide(self, state: State, layout: Layout) -> State:
-        """Return a codec's memory of the live weights as that of the tensors of `layout`, zero where one is dead."""
-        if not self.masks:
+    def restore_state(self, state: State, layout: Layout) -> State:
+        """Return the codec's state of which `select_state` returned `state`, zero where a weight is pruned."""
+        if not self.by_name:
             return state
         flat = self._flat(layout)
-        count, widened = (int(flat.sum()),), {}
+        count, restored = (int(flat.sum()),), {}
         for key, array in state.items():
-            widened[key] = array
+            restored[key] = array
             if array.shape == count:
-                widened[key] = np.zeros(flat.shape, array.dtype)
-                widened[key][flat] = array
-        return widened
+                restored[key] = np.zeros(flat.shape, array.dtype)
+                restored[key][flat] = array
+        return restored
 
-    def _put(self, array: NDArray[np.generic], tensor: Tensor) -> NDArray[np.generic]:
-        if tensor.name not in self.masks:
+    def _restore(self, array: NDArray[np.generic], tensor: TensorSpec) -> NDArray[np.generic]:
+        if tensor.name not in self.by_name:
             return array
         full = np.zeros(tensor.size, array.dtype)
-        full[self.masks[tensor.name]] = array
+        full[self.by_name[tensor.name]] = array
         return full.reshape(tensor.shape)
 
     def _flat(self, layout: Layout) -> Mask:
         return np.concatenate([np.zeros(0, np.bool_), *(self.mask(tensor) for tensor in layout.lossy)])
 
 
-ALL = Live({})  # of a model in which nothing is dead
+UNPRUNED = WeightMasks({})  # of a model without pruned weights
 
 
-def prunable(layout: Layout) -> tuple[Tensor, ...]:
-    """Return the tensors that may have dead weights."""
+def prunable(layout: Layout) -> tuple[TensorSpec, ...]:
+    """Return the tensors that may have pruned weights."""
     return tuple(tensor for tensor in layout.lossy if len(tensor.shape) > 1)
 
 
-def encode_change(new: Live, base: Arrays | None, layout: Layout) -> bytes:
-    """Return what leads from the live weights of `base`, all of them if it is None, to `new`; empty if nothing does.
+def encode_mask_change(new: WeightMasks, base: Arrays | None, layout: Layout) -> bytes:
+    """Return the bytes that lead from the masks of `base` to `new`; empty if they are the same.
 
-    A small weight dies sooner than a large one, so marks are coded by the magnitude that each weight has in `base`.
+    Small weights are pruned before large ones, so masks are coded by the magnitude of each weight in `base`.
+
+    Parameters
+    ----------
+    base : model that the receiver holds; None if it holds none, and all weights count as not pruned
     """
-    old = ALL if base is None else Live.of(base, layout)
-    if new.same(old):
+    old = UNPRUNED if base is None else WeightMasks.of(base, layout)
+    if new.equals(old):
         return b""
     masks = [new.mask(tensor) for tensor in prunable(layout)]
     return bitmask_coder.encode(np.concatenate([np.zeros(0, np.bool_), *masks]), _classes(base, layout))
 
 
-def decode_change(data: bytes, base: Arrays | None, layout: Layout) -> Live:
-    """Return the live weights that `encode_change` led to; raise FrameError if `data` leads nowhere."""
+def decode_mask_change(data: bytes, base: Arrays | None, layout: Layout) -> WeightMasks:
+    """Return the masks that were given to `encode_mask_change`; raise FrameError if `data` is not of its making."""
     if not data:
-        return ALL if base is None else Live.of(base, layout)
-    reader = Reader(data)
+        return UNPRUNED if base is None else WeightMasks.of(base, layout)
+    reader = ByteReader(data)
     found = bitmask_coder.decode(reader, _classes(base, layout))
     reader.end()
     masks: dict[str, Mask] = {}
@@ -140,25 +154,25 @@ def decode_change(data: bytes, base: Arrays | None, layout: Layout) -> Live:
         mask, at = found[at : at + tensor.size], at + tensor.size
         if not mask.all():
             masks[tensor.name] = mask
-    return Live(masks)
+    return WeightMasks(masks)
 
 
-def _dead(array: NDArray[np.generic]) -> Mask:
+def _pruned(array: NDArray[np.generic]) -> Mask:
     flat = np.asarray(array).reshape(-1)
     return np.asarray((flat == 0) & np.signbit(flat))
 
 
 def _classes(base: Arrays | None, layout: Layout) -> NDArray[np.uint8]:
-    """Return the class of each weight that may be dead, (n,), by what both ends know of it."""
+    """Return the class of each weight that may be pruned, uint8 (n,), by its magnitude in `base`."""
     classes = [np.zeros(0, np.uint8)]
     for number, tensor in enumerate(prunable(layout)):
         own = np.zeros(tensor.size, np.uint8)
         if base is not None:
             values = np.asarray(base[tensor.name]).reshape(-1)
-            live = np.flatnonzero(~_dead(values))
+            unpruned = np.flatnonzero(~_pruned(values))
             # Comparisons and ties by place: the same ranks on every machine.
-            ranks = np.argsort(np.argsort(np.abs(values[live]), kind="stable"), kind="stable")
-            own[:] = _DEAD
-            own[live] = ranks * _RANKS // max(1, live.size)
+            ranks = np.argsort(np.argsort(np.abs(values[unpruned]), kind="stable"), kind="stable")
+            own[:] = _PRUNED
+            own[unpruned] = ranks * _RANKS // max(1, unpruned.size)
         classes.append(own + np.uint8(min(number, _GROUPS - 1) * (_RANKS + 1)))
     return np.concatenate(classes)

@@ -6,7 +6,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from fedpress.server.aggregation.aggregate import model_record
+from fedpress.protocol.arrays import model_record
 from fedpress.server.run.recorder import Recorder
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings

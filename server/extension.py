@@ -1,8 +1,8 @@
 """The interface of a feature that joins the rounds of a federation on the server.
 
-`Compressed(strategy, extensions=[...])` calls every method of every extension at its place in the round, in the order
-in which the extensions are listed: what one returns is what the next one is given. A method that an extension does not
-override changes nothing.
+`Compressed(strategy, extensions=[...])` calls the methods of its extensions at their places in the round, in the order
+in which the extensions are listed, each with the result of the one before. A method that is not overridden changes
+nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from fedpress.server.strategy.round_record import Round
 
 
 class Property(Enum):
-    """A property of a federation that one extension may rely on and another may take away."""
+    """A property of a federation that one extension may need and another may remove."""
 
     WHOLE_MODEL = "the server has every tensor of the model"
     ONE_MODEL = "all nodes have the same model"
@@ -38,24 +38,24 @@ class Property(Enum):
 
 @dataclass(frozen=True)
 class FederationTerms:
-    """The federation that an extension is to be a part of."""
+    """The federation that an extension is to join."""
 
     strategy: Strategy  # the inner strategy, which aggregates
     down: Codec  # codec of the deltas by which nodes follow the server's model
-    shared_initial: bool  # whether nodes have the initial model before they are sent anything
+    shared_initial: bool  # whether nodes have the initial model from the start
     stateless: bool  # whether nodes keep nothing between rounds
-    lacks: Mapping[Property, str]  # the properties that it does not have, each with the reason
+    lacks: Mapping[Property, str]  # the properties that it does not have, with the setting that is the reason
 
 
 @dataclass(frozen=True)
 class BuildContext:
-    """What an extension is built from, besides its settings."""
+    """The run for which an extension is built."""
 
     task: Any  # the run's task: its model, its test set, its proxy data
     seed: int  # of the run
-    clients: int  # number of virtual nodes; of no meaning where real devices take part
-    device: str  # torch's name of the device that the server computes on
-    folder: Path | None  # the run's folder; None if nothing is to be written
+    clients: int  # number of virtual nodes; unused with real devices
+    device: str  # torch's name of the server's device
+    folder: Path | None  # the run's folder; None to write nothing
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class RoundContext:
     number: int  # of the round; the first is 1
     seed: int  # of the run: an extension's generators are derived from it
     previous: Update  # the server's exact model before the round
-    updates: Sequence[ClientUpdate]  # the replies that counted, in the order of their nodes' names; may be empty
+    updates: Sequence[ClientUpdate]  # the replies that counted, by their nodes' names; may be empty
     models: Models  # the models that nodes have, before the round
-    ask: Ask  # lets the round's nodes evaluate models; the bytes are counted
+    ask: Ask  # requests evaluations of models from the round's nodes; the bytes are counted
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,19 @@ class FinalContext:
 
 
 class Extension:
-    """A feature of the round.
+    """The server's side of a feature of the round.
 
-    Everything that an extension must remember from one round to the next goes through `dump_state` and `load_state`,
-    so that a resumed run has the same bits.
+    State between rounds is saved and restored by `dump_state` and `load_state`, so that a resumed run has the same
+    bits.
+
+    Examples
+    --------
+    >>> class Halve(Extension):
+    ...     name = "halve"
+    ...     settings = None
+    ...
+    ...     def after_aggregation(self, model, context):
+    ...         return {name: array / 2 for name, array in model.items()}
     """
 
     name: ClassVar[str]  # of its package in `fedpress.extensions`, and of its section in the settings
@@ -101,13 +110,13 @@ class Extension:
 
     @property
     def prunes(self) -> bool:
-        """Whether weights of the model may be pruned: those that are minus zero, which are not sent."""
+        """Whether weights of the model may be pruned: minus zero, and not sent."""
         return False
 
     def conflicts(self, federation: FederationTerms) -> None:
         """Raise SettingError, in one line, if the federation cannot have this extension.
 
-        What two extensions cannot do together follows from `needs` and `removes`.
+        Conflicts between extensions follow from `needs` and `removes`.
         """
 
     def begin(self, initial: Update) -> Update:
@@ -115,26 +124,26 @@ class Extension:
         return initial
 
     def complete(self, model: Update) -> Update:
-        """Return the whole model that an exchanged one stands for: the inverse of `begin`."""
+        """Return the whole model of an exchanged part: the inverse of `begin`."""
         return model
 
     def model_groups(self) -> ModelGroups | None:
-        """Return the groups of nodes that have models of their own; None if all have the same one."""
+        """Return the groups of nodes with different models; None if all nodes have the same one."""
         return None
 
     def on_request(self, request: RequestContext) -> ExtensionMessage | None:
-        """Return the record that is added to a request; None for none."""
+        """Return the record to add to a request, or None."""
         return None
 
     def on_reply(self, node: str, record: ConfigRecord | None) -> None:
-        """Read this extension's record of a reply, None if it has none; raise FrameError to refuse the reply."""
+        """Read this extension's record of a reply, None without one; raise FrameError to refuse the reply."""
 
     def after_aggregation(self, model: Update, context: RoundContext) -> Update:
-        """Return the model that takes the place of `model`, the one that the round's replies were aggregated to."""
+        """Return the model that replaces `model`, the result of aggregation."""
         return model
 
     def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
-        """Return the model that a delta is aimed at in place of `aim`, so that what it leads to serves best."""
+        """Return the model that a delta approximates in place of `aim`."""
         return aim
 
     def late_delta_step(self) -> float:
@@ -142,20 +151,20 @@ class Extension:
         return 1.0
 
     def round_facts(self, done: Round) -> Mapping[str, Any]:
-        """Return what is added to the round's row in result.json; JSON."""
+        """Return entries for the round's row in result.json, as JSON values."""
         return {}
 
     def model_scores(self, done: Round) -> Mapping[str, Any]:
-        """Return scores of the round's model for its row in result.json, and for the final scores; JSON."""
+        """Return scores of the round's model for its row in result.json and the final scores, as JSON values."""
         return {}
 
     def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
-        """Do what is to be done once after the last round; return what is added to the final scores, JSON."""
+        """Run work after the last round; return entries for the final scores, as JSON values."""
         return {}
 
     def dump_state(self) -> Mapping[str, Any]:
-        """Return what `load_state` needs to continue from here: plain values, bytes, arrays, and lists and dicts."""
+        """Return the state for `load_state`: plain values, bytes, arrays, lists and dicts."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `dump_state` returned."""
+        """Restore the state that `dump_state` returned."""

@@ -1,9 +1,8 @@
 """The Flower mod: `ClientApp(mods=[compress()])` makes any app receive and send compressed models.
 
-In goes a message with frames, out comes a reply with one frame; `mod.py` is the description of what a node does with a
-request. `downlink.py` turns frames into the model, `uplink.py` the trained model into a frame, `node_state.py` is what
-a node keeps in between, and `extension.py` the interface of features that join in. The messages themselves are types of
-`fedpress.protocol`.
+In goes a message with frames, out comes a reply with one frame; `mod.py` handles a request. `downlink.py` decodes
+frames to the model, `uplink.py` encodes the trained model, `node_state.py` is the state of a node between messages,
+and `extension.py` the interface of features. The messages are types of `fedpress.protocol`.
 """
 
 from fedpress.client.mod.mod import compress

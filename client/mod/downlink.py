@@ -13,17 +13,17 @@ from fedpress.protocol.model_frames import ModelFrames, apply_frames
 
 
 @dataclass(frozen=True, eq=False)
-class Received:
+class ReceivedModel:
     """The model that a request's frames lead to."""
 
     model: Update
     layout: Layout
-    delta: Update | None  # what the frames changed of a model that the server knows that the node held; None for a key
+    delta: Update | None  # the change that the frames made to the base; None for key frames
 
 
 def receive_model(
     frames: ModelFrames, request: TrainRequest, state: ClientState, initial: Callable[[], Update]
-) -> Received | None:
+) -> ReceivedModel | None:
     """Return the model that the frames lead to; None if they start from a model that the node does not hold.
 
     Parameters
@@ -48,6 +48,6 @@ def receive_model(
     except FrameError:
         if frames.is_key:
             raise
-        return None  # what the node kept is no longer what its name says: a key frame needs none of it
+        return None  # the base is not the model of its version; key frames do not need it
     delta = difference(model, base, layout) if frames.base and request.keep else None
-    return Received(model, layout, delta)
+    return ReceivedModel(model, layout, delta)

@@ -1,7 +1,7 @@
 """The interface of an extension's part on a node, and the extensions that one request carries.
 
 A request names its extensions by the typed records that it carries, `fedpress.<name>`. Their code is found in the
-registry: the mod knows no extension by name.
+registry: the mod depends on no extension.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,16 +18,16 @@ Request = TypeVar("Request", bound=ExtensionMessage)
 
 
 class ClientExtension(Generic[Request]):
-    """What an extension of the round does on a node; a method that is not overridden changes nothing.
+    """The node's side of an extension of the round; a method that is not overridden changes nothing.
 
-    An extension keeps nothing in itself: its state is an ArrayRecord that goes in and comes out, and is kept with the
+    An extension is stateless: methods are given its state, an ArrayRecord, and return the new one. It is part of the
     node's state for as long as requests carry the extension's record.
     """
 
     request_type: type[Request]  # of its typed record in a request
 
     def exchanged(self, request: Request, model: Update) -> Update:
-        """Return the part of a whole model that server and nodes exchange; FrameError if it is not of this model."""
+        """Return the part of a whole model that server and nodes exchange; raise FrameError if it is another model."""
         return model
 
     def begin(self, request: Request, state: ArrayRecord | None, initial: Callable[[], Update]) -> ArrayRecord | None:
@@ -35,18 +35,18 @@ class ClientExtension(Generic[Request]):
 
         Parameters
         ----------
-        state : as the node's last request left it; None if there was none
+        state : after the node's last request; None if it had none
         initial : returns the whole model that the federation begins with; empty if the node does not have it
 
         Returns
         -------
-        The state, an empty record if none is needed; None if the node lacks what the request needs. It then asks for
-        another request.
+        ArrayRecord | None
+            The state, which may be empty; None if the node lacks what the request needs and asks for another request.
         """
         return ArrayRecord() if state is None else state
 
     def before_app(self, request: Request, state: ArrayRecord, model: ArrayRecord) -> ArrayRecord:
-        """Return the model that the app is given, `model` being the one that the frames lead to."""
+        """Return the model for the app, given the one that the frames lead to."""
         return model
 
     def after_app(self, request: Request, state: ArrayRecord, model: Update) -> tuple[Update, ArrayRecord]:
@@ -55,12 +55,12 @@ class ClientExtension(Generic[Request]):
         Raises
         ------
         UpdateError
-            If the app's model is not what it must be.
+            If the app's model cannot be sent.
         """
         return model, state
 
     def reply(self, state: ArrayRecord | None) -> ExtensionMessage | None:
-        """Return the typed record that goes with the reply; None for none. `state` is None as after `begin`."""
+        """Return the typed record for the reply, or None. `state` is None if `begin` returned None."""
         return None
 
 
@@ -86,7 +86,7 @@ class ActiveExtensions:
         Raises
         ------
         FrameError
-            If a record's fields are not what they must be.
+            If a field of a record is missing or of another type.
         """
         active = {}
         for name in sorted(filter(None, map(extension_name, content.config_records))):
@@ -98,7 +98,7 @@ class ActiveExtensions:
 
     @property
     def states(self) -> dict[str, ArrayRecord]:
-        """The extensions' states to be kept, by name."""
+        """The extensions' states that are stored, by name."""
         return {name: each.state for name, each in self.active.items() if each.state}
 
     @property
@@ -113,7 +113,7 @@ class ActiveExtensions:
         return model
 
     def begin(self, initial: Callable[[], Update]) -> "ActiveExtensions":
-        """Return the extensions with the states that they start the request with."""
+        """Return the extensions with their states at the start of the request."""
         return ActiveExtensions(
             {
                 name: replace(each, state=each.extension.begin(each.request, each.state, initial))
@@ -122,7 +122,7 @@ class ActiveExtensions:
         )
 
     def before_app(self, model: ArrayRecord) -> ArrayRecord:
-        """Return the model that the app is given."""
+        """Return the model for the app."""
         for each in reversed(tuple(self.active.values())):
             model = each.extension.before_app(each.request, each.state or ArrayRecord(), model)
         return model

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from flwr.app import Context, Message, MessageType, RecordDict
 
-from fedpress.client.mod.downlink import Received, receive_model
+from fedpress.client.mod.downlink import ReceivedModel, receive_model
 from fedpress.client.mod.extension import ActiveExtensions
 from fedpress.client.mod.node_state import ClientState
 from fedpress.client.mod.uplink import encode_update, take_model
@@ -38,23 +38,34 @@ _log = logging.getLogger(LOGGER)
 
 
 def compress(initial: Initial | None = None) -> Mod:
-    """Return the mod, to stand first among a ClientApp's mods.
+    """Return a Flower mod that decodes models for the app, and encodes the models that it trained.
 
-    The app receives and returns whole models. The server's `Compressed` strategy chooses the codecs; a message from
-    any other strategy is passed through unchanged.
+    It must be the first of a ClientApp's mods. The server's `Compressed` strategy chooses the codecs; messages from
+    other strategies are passed through unchanged.
 
     Parameters
     ----------
-    initial : returns the model that the federation begins with, tensor by name, if the node has it: from a seed, or
-        from a file that came with the app. A server with `Compressed(..., shared_initial=True)` then sends no key
-        frames. A model that is not the server's is noticed, and replaced by a key frame.
+    initial
+        Returns the initial model of the federation, arrays by name, from the node's Context, if the node has it: from a
+        seed, or from a file that came with the app. A server with `Compressed(..., shared_initial=True)` then sends no
+        key frames. If it is not the server's model, a key frame replaces it.
 
-    Raises (inside the app, so that Flower reports it as this node's failure)
+    Returns
+    -------
+    Mod
+        The mod.
+
+    Raises
     ------
     UpdateError
-        If the app's reply does not hold exactly one ArrayRecord, of the model's layout and finite.
+        For a message, if the app's reply does not hold exactly one ArrayRecord, of the model's layout and finite.
     FrameError
-        If the server's message is not one of the protocol's.
+        For a message that is not one of the protocol's. Flower reports both errors as the node's failure.
+
+    Examples
+    --------
+    >>> from flwr.clientapp import ClientApp
+    >>> app = ClientApp(mods=[compress()])
     """
 
     def mod(message: Message, context: Context, app: App) -> Message:
@@ -71,13 +82,15 @@ def compress(initial: Initial | None = None) -> Mod:
         request = read_request(record)
         if isinstance(request, NodeQuery):
             return Message(RecordDict({RECORD_NAME: describe_node(context).to_record()}), reply_to=message)
-        return _work(message, request, context, app, initial)
+        return _handle_task(message, request, context, app, initial)
 
     return mod
 
 
-def _work(message: Message, request: TrainRequest, context: Context, app: App, initial: Initial | None) -> Message:
-    """Return the reply to a request to train or to evaluate a model."""
+def _handle_task(
+    message: Message, request: TrainRequest, context: Context, app: App, initial: Initial | None
+) -> Message:
+    """Return the reply to a request for training or evaluation of a model."""
     node = node_name(context)
     state = ClientState.load(context.state).settle(request, node)
 
@@ -85,7 +98,7 @@ def _work(message: Message, request: TrainRequest, context: Context, app: App, i
     received, extensions = _receive(message, request, state, context, initial)
     coding_seconds = time.monotonic() - began
     if received is None or not extensions.ready:
-        _log.warning("node %s does not hold the model that the frames start from: it asks for others", node)
+        _log.warning("node %s does not hold the model that the frames start from: it requests other frames", node)
         replace(state, extensions=extensions.states).save(context.state)
         return _answer(Message(RecordDict(), reply_to=message), BaseRequest(state.version, state.turn), extensions)
 
@@ -121,15 +134,15 @@ def _work(message: Message, request: TrainRequest, context: Context, app: App, i
 
 def _receive(
     message: Message, request: TrainRequest, state: ClientState, context: Context, initial: Initial | None
-) -> tuple[Received | None, ActiveExtensions]:
-    """Take the request out of its message; return the model that its frames lead to, and its extensions.
+) -> tuple[ReceivedModel | None, ActiveExtensions]:
+    """Remove the request from its message; return the model that its frames lead to, and its extensions.
 
     The model is None if the node does not hold the one that the frames start from.
     """
 
     @cache
     def first() -> Update:
-        """Return the model that the federation begins with; empty if the node does not have it."""
+        """Return the initial model of the federation; empty if the node does not have it."""
         return {} if initial is None else {name: np.asarray(array) for name, array in initial(context).items()}
 
     def exchanged() -> Update:
@@ -159,7 +172,7 @@ def _answer(reply: Message, answer: TrainReply | BaseRequest, extensions: Active
 
 
 def describe_node(context: Context) -> NodeDescription:
-    """Return what a node tells a server that asks for its name."""
+    """Return the node's answer to a NodeQuery."""
     config = context.node_config
     return NodeDescription(
         name=node_name(context),

@@ -1,4 +1,4 @@
-"""What a node keeps between messages, in its Flower `Context.state`."""
+"""The state of a node between messages, in its Flower `Context.state`."""
 
 import logging
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ class StateRecord(TypedRecord):
     server: bytes = b""  # identity of the server that the codec's states are for, 8 bytes
     turn: int = 0  # number of stateful updates that were sent to it
     tensors: bytes = b""  # mask of the tensors that the codec's states are of
-    sent: bytes = b""  # name of the frame whose acceptance is not known yet, 8 bytes; empty if there is none
+    sent: bytes = b""  # name of the last frame, until its acceptance is known, 8 bytes; empty if it is
 
 
 @dataclass(frozen=True)
 class ClientState(StateRecord):
     """A node's base model, its codec's states, and the states of extensions.
 
-    After a frame was sent, the node does not know whether it was accepted, so there are two states until the next
-    request tells: `after` if it was, `lost` if it was not and the update has to be sent again.
+    Whether a frame was accepted is in the next request, so there are two states until then: `after` if it was, `lost`
+    if it was not and the update has to be sent again.
     """
 
     base: ArrayRecord | None = None  # the model that the node holds
@@ -47,7 +47,7 @@ class ClientState(StateRecord):
 
     @classmethod
     def load(cls, state: RecordDict) -> Self:
-        """Return what `state` holds; an empty state if it holds nothing of ours."""
+        """Return the node's state in `state`, empty by default."""
         if RECORD_NAME not in state.config_records:
             return cls()
         records = {name: record for key, record in state.array_records.items() if (name := extension_name(key))}
@@ -60,7 +60,7 @@ class ClientState(StateRecord):
         )
 
     def save(self, state: RecordDict) -> None:
-        """Put this into `state` in place of what was there; nothing if there is nothing to keep."""
+        """Replace the node's state in `state`; an empty state is not stored."""
         for key in [key for key in state if key == RECORD_NAME or extension_name(key)]:
             del state[key]
         arrays = {_BASE: self.base, _AFTER: _record(self.after), _LOST: _record(self.lost), **self.extensions}
@@ -72,28 +72,26 @@ class ClientState(StateRecord):
 
     @property
     def part(self) -> Layout:
-        """The layout of the tensors that the codec's states are of; of none if that is not known."""
+        """The layout of the tensors of the codec's states; empty if it is not valid."""
         try:
             return Layout.read(self.layout).part(self.tensors)
         except FrameError:
             return Layout(())
 
     def settle(self, request: TrainRequest, node: str) -> Self:
-        """Return the state once it is known whether the last frame was accepted."""
+        """Return the state given whether the last frame was accepted, which the request contains."""
         if self.server != request.server or request.turn > self.turn:
-            # What is kept was meant for another server, or is older than what this one has received since: it may have
-            # been counted already, so none of it may be sent again.
+            # The codec's states are for another server, or older than what this one has received since: their updates
+            # may have been counted already, so none of them may be sent again.
             if self.after or self.lost:
-                _log.warning(
-                    "node %s drops updates that it has not sent: they are for another state of the server", node
-                )
+                _log.warning("node %s drops the residual of its updates: it is for another state of the server", node)
             return replace(self, server=request.server, turn=request.turn, sent=b"", after={}, lost={}, tensors=b"")
         if not self.sent:
             return self
         return replace(self, sent=b"", after=self.after if self.sent == request.accepted else self.lost, lost={})
 
     def hold(self, request: TrainRequest, model: ArrayRecord) -> Self:
-        """Return the state after the node received the request's model, which it keeps if it is to."""
+        """Return the state after the node received the request's model, which is its base if the request has `keep`."""
         return (
             replace(self, version=request.version, base=model)
             if request.keep
@@ -105,7 +103,7 @@ def _record(state: State) -> ArrayRecord | None:
     return ArrayRecord({name: Array(np.asarray(array)) for name, array in state.items()}) if state else None
 
 
-def adapt(state: State, old: Layout, fresh: State, new: Layout) -> State:
+def adapt_state(state: State, old: Layout, fresh: State, new: Layout) -> State:
     """Return a codec's `state`, of the tensors of `old`, as a state of those of `new`.
 
     Arrays of one value for each value of the layout, such as residuals, follow their tensors, and start at zero where
@@ -115,7 +113,7 @@ def adapt(state: State, old: Layout, fresh: State, new: Layout) -> State:
     if (
         old == new
         and state.keys() == fresh.keys()
-        # A state that was kept before may be of a different number of values than the layout has now.
+        # An older state may have another number of values than the layout has now.
         and all(state[key].shape == array.shape for key, array in fresh.items())
     ):
         return state

@@ -1,26 +1,26 @@
-"""The uplink on a node: from the model that the app returns to one frame of what training changed."""
+"""The uplink on a node: from the model that the app returns to one frame of its update."""
 
 from collections.abc import Set
 from dataclasses import replace
 
 from flwr.app import ArrayRecord, Message
 
-from fedpress.client.mod.downlink import Received
-from fedpress.client.mod.node_state import ClientState, adapt
+from fedpress.client.mod.downlink import ReceivedModel
+from fedpress.client.mod.node_state import ClientState, adapt_state
 from fedpress.common.errors import UpdateError
 from fedpress.common.rng import derive
 from fedpress.compression import Codec, Update, parse
 from fedpress.compression.updates import changed
-from fedpress.compression.weight_masks import ALL, Live
+from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
 from fedpress.protocol.arrays import arrays_of
 from fedpress.protocol.messages import TrainRequest, frame_name
 from fedpress.protocol.update_frames import UpdateCoding
 
 
 def take_model(reply: Message) -> tuple[str, Update]:
-    """Take the trained model out of a reply; return its record's name, and its tensors.
+    """Remove the trained model from a reply; return its record's name, and its tensors.
 
-    An empty record stays until the frame takes its place: a device may not have the memory for both.
+    The record stays empty until it holds the frame: a device may not have the memory for both.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def take_model(reply: Message) -> tuple[str, Update]:
     """
     records = reply.content.array_records
     if len(records) != 1:
-        raise UpdateError(f"compress() needs exactly one ArrayRecord in a reply, got {len(records)}: {sorted(records)}")
+        raise UpdateError(f"a reply must hold exactly one ArrayRecord, got {len(records)}: {sorted(records)}")
     ((name, record),) = records.items()
     model = arrays_of(record)
     reply.content[name] = ArrayRecord()
@@ -37,9 +37,9 @@ def take_model(reply: Message) -> tuple[str, Update]:
 
 
 def encode_update(
-    local: Update, received: Received, request: TrainRequest, state: ClientState, node: str
+    local: Update, received: ReceivedModel, request: TrainRequest, state: ClientState, node: str
 ) -> tuple[bytes, ClientState]:
-    """Return the frame of what training changed, and the node's state after it.
+    """Return the frame of an update, and the node's state after it.
 
     Parameters
     ----------
@@ -55,15 +55,15 @@ def encode_update(
     layout = received.layout
     layout.check(local)
     codec = parse(request.up)
-    live = Live.of(received.model, layout) if request.weight_masks else ALL
-    trained = live.stamp(local)  # training may have moved pruned weights: they stay pruned
+    masks = WeightMasks.of(received.model, layout) if request.weight_masks else UNPRUNED
+    trained = masks.apply(local)  # training may have moved pruned weights: they stay pruned
     local.clear()
     mask = layout.mask(_sent(trained, received, request, codec, state))
     part = layout.part(mask)
-    coding = UpdateCoding(codec, part, live, request.version, received.delta)
+    coding = UpdateCoding(codec, part, masks, request.version, received.delta)
     selected = coding.select(trained, received.model)
     del trained
-    before = adapt(state.after, state.part, codec.init(part), part)
+    before = adapt_state(state.after, state.part, codec.init(part), part)
     frame, after, lost = coding.encode(selected, before, derive(request.seed, "up", request.round, node))
     return frame, replace(
         state,
@@ -76,13 +76,15 @@ def encode_update(
     )
 
 
-def _sent(trained: Update, received: Received, request: TrainRequest, codec: Codec, state: ClientState) -> Set[str]:
-    """Return the names of the tensors that are sent: those that changed; all that may be sent if none did."""
+def _sent(
+    trained: Update, received: ReceivedModel, request: TrainRequest, codec: Codec, state: ClientState
+) -> Set[str]:
+    """Return the names of the tensors that are sent: those that changed, or all that may be sent if none changed."""
     layout = received.layout
     free = {tensor.name for tensor in layout.tensors}
     if request.exclude:
         free -= {tensor.name for tensor in layout.part(request.exclude).tensors}
     moved = changed(trained, received.model) & free
-    if codec.stateful and state.after:  # what earlier frames left out is still to be sent
+    if codec.stateful and state.after:  # tensors with a residual
         moved |= {tensor.name for tensor in state.part.tensors} & free
     return moved or free

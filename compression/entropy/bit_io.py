@@ -1,6 +1,6 @@
-"""Bits of any width, packed into bytes; the first bit is the top one of the first byte.
+"""Numbers of any width in bits, packed into bytes; the first bit is the top one of the first byte.
 
-Both ways work block by block: a bit takes a byte while it is handled, and whole streams of them would not fit.
+Reader and writer work block by block, since a bit takes a byte of memory while it is processed.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ _BLOCK = 1 << 15  # numbers; a multiple of 8, so that blocks of one width end at
 
 
 class BitWriter:
-    """Appends numbers to the end of `data`."""
+    """Appends numbers to bytes."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -43,7 +43,7 @@ def pack(numbers: NDArray[np.unsignedinteger], widths: NDArray[np.integer] | int
 
 
 class BitReader:
-    """Reads numbers from the front of `data` on."""
+    """Reads numbers from the front of `data`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = np.frombuffer(data, np.uint8)
@@ -58,8 +58,8 @@ class BitReader:
             bits = self._bits(int(ends[-1]))
             number = numbers[first : first + _BLOCK]
             for place in range(int(width.max())):
-                live = np.flatnonzero(width > place)
-                number[live] = number[live] << 1 | bits[ends[live] - width[live] + place]
+                longer = np.flatnonzero(width > place)
+                number[longer] = number[longer] << 1 | bits[ends[longer] - width[longer] + place]
         return numbers
 
     def fixed(self, out: NDArray[np.unsignedinteger], width: int) -> None:
@@ -73,13 +73,13 @@ class BitReader:
                 np.bitwise_or(number, bits[:, place], out=number)
 
     def end(self) -> None:
-        """Raise FrameError if more is left than fills the last byte."""
+        """Raise FrameError if a byte is left."""
         if (self._at + 7) // 8 != self._data.size:
-            raise FrameError(f"{self._data.size} bytes for {self._at} bits")
+            raise FrameError(f"{self._at} bits must fill their bytes, got {self._data.size} bytes")
 
     def _bits(self, count: int) -> NDArray[np.uint8]:
         first, skip = divmod(self._at, 8)
         self._at += count
         if self._at > 8 * self._data.size:
-            raise FrameError(f"{self._data.size} bytes for {self._at} bits or more")
+            raise FrameError(f"{self._at} bits must be in the data, got {self._data.size} bytes")
         return np.unpackbits(self._data[first : (self._at + 7) // 8])[skip : skip + count]

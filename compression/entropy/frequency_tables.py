@@ -1,4 +1,4 @@
-"""A table of frequencies: how likely each token is, in parts of 2**precision, and the table's own bytes."""
+"""Tables of the frequencies of tokens, in parts of 2**precision, and their encoding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
 _PRECISIONS = range(5, 15)
-_BLOCK = 1 << 16  # tokens that are looked at at a time
-_FINEST = 12  # precision of tables side by side: their slots are looked up, and should stay in the cache
+_BLOCK = 1 << 16  # tokens per block
+_FINEST = 12  # largest precision of several tables, whose slots should stay in the cache
 
 
 @dataclass(frozen=True)
-class Table:
-    """Frequencies of the tokens 0 to len - 1, integers that add up to 2**precision; 0 for a token that never comes."""
+class FrequencyTable:
+    """Frequencies of the tokens 0 to len - 1, integers with the sum 2**precision; 0 for tokens that do not occur."""
 
     precision: int
     frequency: NDArray[np.int64]
 
     def cost(self, counts: NDArray[np.int64]) -> float:
-        """Return the bits that so many tokens of each kind take under this table."""
+        """Return the bits of tokens with these counts under this table."""
         counts = counts[: self.frequency.size]
-        live = counts > 0
-        return float((counts[live] * (self.precision - np.log2(self.frequency[live]))).sum())
+        used = counts > 0
+        return float((counts[used] * (self.precision - np.log2(self.frequency[used]))).sum())
 
     def write(self, out: bytearray) -> None:
         """Append the table: its precision, its length, and every frequency + 1 in Elias gamma code."""
@@ -40,11 +40,11 @@ class Table:
         out += data
 
     @classmethod
-    def read(cls, reader: Reader, most: int) -> "Table":
-        """Return the table that comes next, of at most `most` tokens; raise FrameError if none does."""
+    def read(cls, reader: ByteReader, most: int) -> "FrequencyTable":
+        """Return the table that `write` wrote, of at most `most` tokens; raise FrameError if the data is not valid."""
         precision = reader.byte()
         if precision not in _PRECISIONS:
-            raise FrameError(f"a table's precision is {_PRECISIONS[0]} to {_PRECISIONS[-1]}, got {precision}")
+            raise FrameError(f"a table's precision must be {_PRECISIONS[0]} to {_PRECISIONS[-1]}, got {precision}")
         size = reader.varint(most)
         data = np.unpackbits(np.frombuffer(reader.take(reader.varint(8 * most)), np.uint8)).tolist()
         frequency = []
@@ -55,26 +55,26 @@ class Table:
                 zeros, at = zeros + 1, at + 1
             digits = data[at : at + zeros + 1]
             if len(digits) != zeros + 1 or zeros > precision:
-                raise FrameError("a table's frequency is cut short")
+                raise FrameError("a table's frequencies must be complete")
             at += zeros + 1
             frequency.append(int("".join(map(str, digits)), 2) - 1)
         if sum(frequency) != 1 << precision:
-            raise FrameError(f"a table's frequencies add up to {sum(frequency)}, {1 << precision} are due")
+            raise FrameError(f"a table's frequencies must add up to {1 << precision}, got {sum(frequency)}")
         return cls(precision, np.array(frequency, np.int64))
 
 
 @dataclass(frozen=True)
-class Tables:
-    """Tables side by side, one for each context, brought to one precision."""
+class FrequencyTables:
+    """Tables of one precision, one for each context."""
 
-    each: tuple[Table, ...]
+    each: tuple[FrequencyTable, ...]
     precision: int
     frequency: NDArray[np.uint32]  # (contexts, tokens)
-    start: NDArray[np.uint32]  # (contexts, tokens), sums of the frequencies before each token
+    start: NDArray[np.uint32]  # (contexts, tokens), the sum of the frequencies before each token
 
     @classmethod
-    def fit(cls, counts: NDArray[np.int64]) -> "Tables":
-        """Return the tables that suit `counts`, (contexts, tokens)."""
+    def fit(cls, counts: NDArray[np.int64]) -> "FrequencyTables":
+        """Return the tables of the fewest bytes for tokens with these counts, (contexts, tokens)."""
         return cls.of([fit(count, _FINEST) for count in counts])
 
     def write(self, out: bytearray) -> None:
@@ -83,15 +83,15 @@ class Tables:
             table.write(out)
 
     @classmethod
-    def read(cls, reader: Reader, count: int, most: int) -> "Tables":
-        """Return the next `count` tables, of at most `most` tokens each; raise FrameError if they are none."""
-        tables = cls.of([Table.read(reader, most) for _ in range(count)])
+    def read(cls, reader: ByteReader, count: int, most: int) -> "FrequencyTables":
+        """Return the `count` tables, of at most `most` tokens each, that `write` wrote; raise FrameError."""
+        tables = cls.of([FrequencyTable.read(reader, most) for _ in range(count)])
         if count > 1 and tables.precision > _FINEST:
-            raise FrameError(f"the precision of several tables is at most {_FINEST}, got {tables.precision}")
+            raise FrameError(f"the precision of several tables must be at most {_FINEST}, got {tables.precision}")
         return tables
 
     @classmethod
-    def of(cls, tables: Sequence[Table]) -> "Tables":
+    def of(cls, tables: Sequence[FrequencyTable]) -> "FrequencyTables":
         """Return `tables`, one or more, at the largest precision among them."""
         precision = max(table.precision for table in tables)
         frequency = np.zeros((len(tables), max(table.frequency.size for table in tables)), np.uint32)
@@ -100,13 +100,13 @@ class Tables:
         return cls(tuple(tables), precision, frequency, np.cumsum(frequency, axis=1, dtype=np.uint32) - frequency)
 
     def cost(self, tokens: NDArray[np.uint8], contexts: NDArray[np.uint8]) -> float:
-        """Return the bits that `tokens` take under the tables that `contexts` name."""
+        """Return the bits of `tokens` under the tables of their `contexts`."""
         bits = (self.precision - np.log2(np.maximum(self.frequency, 1))).astype(np.float32)
         blocks = (slice(first, first + _BLOCK) for first in range(0, tokens.size, _BLOCK))
         return sum(float(bits[contexts[block], tokens[block]].sum()) for block in blocks)
 
     def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
-        """Return token, its frequency, and place within the token's slots, of each slot: (contexts, 2**precision)."""
+        """Return token, frequency, and offset within the token's slots, of each slot: (contexts, 2**precision)."""
         contexts, size = self.frequency.shape[0], 1 << self.precision
         every = np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts)
         token = np.repeat(every, self.frequency.ravel()).reshape(contexts, size)
@@ -115,24 +115,28 @@ class Tables:
         return token, frequency, offset
 
 
-def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> Table:
-    """Return the table under which tokens of these `counts`, and the table itself, take the fewest bytes."""
+def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> FrequencyTable:
+    """Return the table of the fewest bytes for tokens with these counts, the table included."""
     counts = np.trim_zeros(counts, "b")
     least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
-    tables = [Table(p, _apportion(counts, 1 << p)) for p in _PRECISIONS if least <= p <= finest and p % 2 == finest % 2]
+    tables = [
+        FrequencyTable(p, _apportion(counts, 1 << p))
+        for p in _PRECISIONS
+        if least <= p <= finest and p % 2 == finest % 2
+    ]
 
-    def total(table: Table) -> float:
+    def total(table: FrequencyTable) -> float:
         return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())
 
     return min(tables, key=total)
 
 
 def _apportion(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Return frequencies in proportion to `counts`, at least 1 where a count is, that add up to `total`."""
+    """Return frequencies in proportion to `counts`, at least 1 where a count is not 0, with the sum `total`."""
     share = counts / counts.sum() * total
     frequency = np.where(counts > 0, np.maximum(1, np.rint(share)), 0).astype(np.int64)
     while (excess := int(frequency.sum()) - total) != 0:
-        # Take from, or give to, the tokens that it costs least or helps most: bits change by count / frequency.
+        # Change the tokens whose bits rise least, or fall most: they change by count / frequency.
         movable = (frequency > 1) if excess > 0 else (counts > 0)
         change = np.where(movable, counts / np.maximum(frequency, 1), np.inf if excess > 0 else -np.inf)
         token = int(np.argmin(change) if excess > 0 else np.argmax(change))

@@ -1,7 +1,7 @@
-"""Integers of matrices under contexts: static tables by scale of row and column (`scales`), coded in one go.
+"""Integers of matrices under contexts: static tables by levels of row and column (`row_column_contexts`).
 
 Cells whose classes share tables are a group. A dense group codes every cell's magnitude; a sparse one the gaps between
-its cells that are not zero, and their magnitudes less 1. Cells of class 0 cost nothing. Signs are sent as they are.
+its nonzero cells, and their magnitudes minus 1. Cells of class 0 take no bits. Signs are sent as bits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io, list_coder, rans, row_column_contexts, sign_bits
 from fedpress.compression.entropy.context_classes import CLASSES, Numbers, Shape
-from fedpress.compression.entropy.context_clustering import Groups
-from fedpress.compression.entropy.frequency_tables import Tables
-from fedpress.compression.entropy.row_column_contexts import Scales
+from fedpress.compression.entropy.context_clustering import ContextGroups
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
+from fedpress.compression.entropy.row_column_contexts import RowColumnLevels
 from fedpress.compression.entropy.tokens import Tokens
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
 TOKENS = Tokens(direct=6, split=2)
 _ZEROS = 0.7  # share of zeros from which a group codes gaps: fewer tokens at about the same bits
 _DENSE, _SPARSE, _ONES = range(3)  # kinds of groups; _ONES is sparse, and all magnitudes are 1
-_BLOCK = 1 << 16  # numbers that are joined at a time
+_BLOCK = 1 << 16  # numbers per block
 
 
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
-    """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
-    sign, spare = sign_bits.of(numbers)
+    """Return `numbers`, the cells of matrices of these shapes in C order, as bytes for `decode`."""
+    sign, spare = sign_bits.encode(numbers)
     fitted = row_column_contexts.fit(numbers, shapes)
-    groups, counts = Groups.fit(_counts(numbers, fitted))
+    groups, counts = ContextGroups.fit(_counts(numbers, fitted))
     kinds = [_kind(count) for count in counts]
     found: list[int] = []
     parts: list[tuple[int, NDArray[np.uint8]]] = []
@@ -48,12 +48,12 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     of_context = np.zeros((2 * len(kinds), TOKENS.count), np.int64)
     for context, token in parts:
         of_context[context] += np.bincount(token, minlength=TOKENS.count)
-    live_contexts = np.flatnonzero(of_context.any(axis=1))
+    used_contexts = np.flatnonzero(of_context.any(axis=1))
     used = 0
-    if live_contexts.size:
-        tables = Tables.fit(of_context[live_contexts])
+    if used_contexts.size:
+        tables = FrequencyTables.fit(of_context[used_contexts])
         tables.write(out)
-        place = np.searchsorted(live_contexts, [part[0] for part in parts]).astype(np.uint8)
+        place = np.searchsorted(used_contexts, [part[0] for part in parts]).astype(np.uint8)
         contexts = np.repeat(place, [part[1].size for part in parts])
         used = rans.encode(np.concatenate([part[1] for part in parts]), contexts, tables, spare, out)
         packed = raw.end()
@@ -62,13 +62,13 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     return bytes(out) + spare[used:]
 
 
-def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) -> None:
-    """Fill `out` (n,), zeros, with the numbers that come next; raise FrameError if they are not of this kind."""
-    fitted = Scales.read(reader, shapes)
-    groups = Groups.read(reader)
+def decode(reader: ByteReader, shapes: Sequence[Shape], out: NDArray[np.integer]) -> None:
+    """Fill `out` (n,), zeros, with the numbers that were encoded; raise FrameError if the data is not valid."""
+    fitted = RowColumnLevels.read(reader, shapes)
+    groups = ContextGroups.read(reader)
     kinds = list(reader.take(groups.last.size))
     if any(kind > _ONES for kind in kinds):
-        raise FrameError("no kind of group has this number")
+        raise FrameError(f"the kind of a group must be at most {_ONES}")
     segments = [
         (chunk, group, count)
         for chunk, (_, classes) in enumerate(fitted.chunks())
@@ -78,7 +78,7 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
     found = iter(list_coder.decode(reader, sum(kinds[group] != _DENSE for _, group, _ in segments)).tolist())
     sizes = [count if kinds[group] == _DENSE else next(found) for _, group, count in segments]
     if any(size > count for size, (_, _, count) in zip(sizes, segments, strict=True)):
-        raise FrameError("more cells are not zero than there are")
+        raise FrameError("a group must have at least as many cells as nonzero ones")
     sign = reader.byte()
     runs = [
         (2 * group + more, size)
@@ -88,9 +88,9 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
     ]
     carried = b""
     if runs:
-        live_contexts = sorted({context for context, _ in runs})
-        tables = Tables.read(reader, len(live_contexts), TOKENS.count)
-        place = np.searchsorted(live_contexts, [context for context, _ in runs]).astype(np.uint8)
+        used_contexts = sorted({context for context, _ in runs})
+        tables = FrequencyTables.read(reader, len(used_contexts), TOKENS.count)
+        place = np.searchsorted(used_contexts, [context for context, _ in runs]).astype(np.uint8)
         token, carried = rans.decode(reader, place, np.array([size for _, size in runs]), tables)
         coded = _Coded(token, bit_io.BitReader(reader.take(reader.varint(4 * token.size))))
         by_chunk: dict[int, list[tuple[int, int]]] = {}
@@ -100,17 +100,17 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer]) ->
             part = out[first : first + classes.size]
             _fill(part, kinds, groups.of(classes), by_chunk.get(chunk, []), coded)
         coded.raw.end()
-    sign_bits.give(out, sign, carried, reader)
+    sign_bits.apply(out, sign, carried, reader)
 
 
-def _counts(numbers: NDArray[np.integer], fitted: Scales) -> NDArray[np.int64]:
-    """Return how often each magnitude, 16 or more as one, comes in each class, (CLASSES, 17)."""
+def _counts(numbers: NDArray[np.integer], fitted: RowColumnLevels) -> NDArray[np.int64]:
+    """Return the count of each magnitude, 16 or more as one, in each class, (CLASSES, 17)."""
     counts = np.zeros((CLASSES, 17), np.int64)
     for first, classes in fitted.chunks():
         part = numbers[first : first + classes.size]
-        live = np.flatnonzero(part)
-        token = np.minimum(np.abs(part[live].astype(np.int32)), 16)
-        count = np.bincount(classes[live] * np.int32(17) + token, minlength=counts.size).reshape(counts.shape)
+        nonzero = np.flatnonzero(part)
+        token = np.minimum(np.abs(part[nonzero].astype(np.int32)), 16)
+        count = np.bincount(classes[nonzero] * np.int32(17) + token, minlength=counts.size).reshape(counts.shape)
         count[:, 0] = np.bincount(classes, minlength=CLASSES) - count.sum(axis=1)
         counts += count
     counts[0] = 0
@@ -118,14 +118,14 @@ def _counts(numbers: NDArray[np.integer], fitted: Scales) -> NDArray[np.int64]:
 
 
 def _kind(counts: NDArray[np.int64]) -> int:
-    """Return how a group of these magnitudes is coded."""
+    """Return the kind of a group with these counts of magnitudes."""
     if counts[0] < _ZEROS * counts.sum():
         return _DENSE
     return _SPARSE if counts[2:].any() else _ONES
 
 
 def _parts(
-    numbers: NDArray[np.integer], fitted: Scales, groups: Groups, kinds: list[int], found: list[int]
+    numbers: NDArray[np.integer], fitted: RowColumnLevels, groups: ContextGroups, kinds: list[int], found: list[int]
 ) -> Iterator[tuple[int, Numbers]]:
     """Yield context and numbers of each part, in order, and append to `found`."""
     for first, classes in fitted.chunks():
@@ -147,14 +147,14 @@ def _parts(
 
 @dataclass
 class _Coded:
-    """Tokens and raw bits, read from the front on."""
+    """Tokens and raw bits, read from front to back."""
 
     token: NDArray[np.uint8]
     raw: bit_io.BitReader
     at: int = 0
 
     def blocks(self, size: int) -> Iterator[tuple[slice, NDArray[np.uint32]]]:
-        """Yield the next `size` numbers block by block, and where each block stands among them."""
+        """Yield the next `size` numbers block by block, and the slice of each block among them."""
         for first in range(0, size, _BLOCK):
             last = min(size, first + _BLOCK)
             yield slice(first, last), TOKENS.join(self.token[self.at + first : self.at + last], self.raw)
@@ -172,24 +172,24 @@ def _fill(
     for group, size in sizes:
         cells = np.flatnonzero(of_cell == group)
         if kinds[group] != _DENSE:
-            cells = _live(cells, size, coded)
+            cells = _nonzero(cells, size, coded)
         if kinds[group] == _ONES:
             out[cells] = 1
             continue
         least = int(kinds[group] == _SPARSE)
         for block, number in coded.blocks(size):
             if int(number.max()) > np.iinfo(out.dtype).max - least:
-                raise FrameError(f"a number is beyond {out.dtype.name}")
+                raise FrameError(f"a number must fit {out.dtype.name}")
             out[cells[block]] = number + np.uint32(least)
 
 
-def _live(cells: NDArray[np.int64], size: int, coded: _Coded) -> NDArray[np.int64]:
-    """Return those of a group's cells that are not zero."""
+def _nonzero(cells: NDArray[np.int64], size: int, coded: _Coded) -> NDArray[np.int64]:
+    """Return the nonzero cells of a group."""
     rank = np.empty(size, np.int64)
     last = -1
     for block, gap in coded.blocks(size):
         rank[block] = np.cumsum(gap.astype(np.int64) + 1) + last
         last = int(rank[block][-1])
     if last >= cells.size:
-        raise FrameError(f"a number stands at {last} of {cells.size}")
+        raise FrameError(f"positions of numbers must be below {cells.size}, got {last}")
     return cells[rank]

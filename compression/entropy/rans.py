@@ -1,11 +1,11 @@
 """Range asymmetric numeral systems (rANS), Duda 2013, https://arxiv.org/abs/1311.2540.
 
-Several lanes, each a coder of its own, take the tokens in turn and share one stream of words, Giesen 2014,
+Several interleaved coders, called lanes, take the tokens in turn and share one stream of words, Giesen 2014,
 https://arxiv.org/abs/1402.3392. A lane's state is an integer in [2**16, 2**32); words have 16 bits. All arithmetic is
 on integers, so decoding gives the same tokens on every machine.
 
-A lane begins at 2**16 plus 16 bits that the caller wants sent anyway, and gives them back at its end (bits back,
-Townsend et al. 2019, https://arxiv.org/abs/1901.04866), so that many lanes cost next to nothing.
+A lane's initial state is 2**16 plus 16 bits of other data, which decoding returns at its end (bits back, Townsend et
+al. 2019, https://arxiv.org/abs/1901.04866), so that many lanes cost few bytes.
 """
 
 from collections.abc import Sequence
@@ -14,33 +14,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
-from fedpress.compression.entropy.frequency_tables import Tables
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
+from fedpress.compression.frame import ByteReader, put_varint
 
 _LOW = 1 << 16  # the smallest state
 _WORD = 16  # bits of a word
-MAX_LANES = 4096  # that a frame can have
+MAX_LANES = 4096  # of a frame
 _WORTH = 48  # lanes from which numpy is faster than a plain loop over one
 _PER_LANE = 1024  # bytes of output that pay for one more lane, which costs about three,
 _PER_CARRIER = 512  # or one if it carries spare bytes,
-_ENOUGH = 1024  # lanes that are as fast as any more
-_MOST_ALONE = 1 << 20  # tokens that one lane may code, and
-_MOST_TURNS = 1 << 16  # for each of many, so that no frame takes long
-_BLOCK = 1 << 16  # tokens whose contexts are spread out at a time
+_ENOUGH = 1024  # lanes from which more are not faster
+_MOST_ALONE = 1 << 20  # most tokens of a single lane, and
+_MOST_TURNS = 1 << 16  # of each of many, which bounds the time for a frame
+_BLOCK = 1 << 16  # tokens per block
 
 
 def encode(
     tokens: NDArray[np.uint8],
     contexts: NDArray[np.uint8],
-    tables: Tables,
+    tables: FrequencyTables,
     spare: bytes,
     out: bytearray,
     rows: Sequence[int] | None = None,
 ) -> int:
-    """Append `tokens` as they are coded under the tables that `contexts` name.
+    """Append the encoding of `tokens` under the tables of their `contexts`; return the bytes of `spare` it carries.
 
-    They are decoded in `rows`, one call each, of so many tokens; in one if there are none. Return how many bytes of
-    `spare` the lanes carry.
+    Parameters
+    ----------
+    spare : bytes that initial states can carry
+    rows : number of tokens of each call that decodes them; None for a single call
     """
     nbytes = tables.cost(tokens, contexts) / 8
     wanted = min(int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER))), _ENOUGH)
@@ -63,7 +65,7 @@ def encode(
 
 
 def _encode_lane(
-    tokens: NDArray[np.uint8], contexts: NDArray[np.uint8], tables: Tables, states: NDArray[np.uint32]
+    tokens: NDArray[np.uint8], contexts: NDArray[np.uint8], tables: FrequencyTables, states: NDArray[np.uint32]
 ) -> NDArray[np.uint16]:
     """Return the words, and leave the final state in `states`."""
     precision = tables.precision
@@ -83,7 +85,7 @@ def _encode_lane(
 def _encode_lanes(
     tokens: NDArray[np.uint8],
     contexts: NDArray[np.uint8],
-    tables: Tables,
+    tables: FrequencyTables,
     states: NDArray[np.uint32],
     rows: Sequence[int],
 ) -> NDArray[np.uint16]:
@@ -101,7 +103,7 @@ def _encode_lanes(
             frequency, start, top = tables.frequency[at], tables.start[at], most[at]
             for first in range((frequency.size - 1) // lanes * lanes, -1, -lanes):
                 f = frequency[first : first + lanes]
-                x = states[: f.size]  # a view: the last turn may be short
+                x = states[: f.size]  # a view: the last one may be shorter
                 full = x > top[first : first + lanes]
                 chunks.append(x[full].astype(np.uint16))
                 np.right_shift(x, word, out=x, where=full)
@@ -113,9 +115,9 @@ def _encode_lanes(
 
 
 def decode(
-    reader: Reader, contexts: NDArray[np.uint8], runs: NDArray[np.int64], tables: Tables
+    reader: ByteReader, contexts: NDArray[np.uint8], runs: NDArray[np.int64], tables: FrequencyTables
 ) -> tuple[NDArray[np.uint8], bytes]:
-    """Return the next tokens, `runs[i]` of them under each context, and the bytes that their lanes carried."""
+    """Return the tokens that were encoded, `runs[i]` of them under each context, and the bytes that lanes carried."""
     count = int(runs.sum())
     decoder = Decoder(reader, tables, count)
     tokens = np.empty(count, np.uint8)
@@ -138,16 +140,16 @@ def _spread(contexts: NDArray[np.uint8], ends: NDArray[np.int64], start: int, st
 class Decoder:
     """Decodes tokens row by row: the contexts of one may depend on those before it."""
 
-    def __init__(self, reader: Reader, tables: Tables, count: int) -> None:
-        """Read what `encode` wrote of `count` tokens."""
+    def __init__(self, reader: ByteReader, tables: FrequencyTables, count: int) -> None:
+        """Read the encoding of `count` tokens."""
         self.lanes = reader.varint(MAX_LANES)
         if not (self.lanes == 1 or self.lanes >= _WORTH):
-            raise FrameError(f"a coder has one lane, or {_WORTH} to {MAX_LANES}, got {self.lanes}")
+            raise FrameError(f"a coder must have one lane, or {_WORTH} to {MAX_LANES}, got {self.lanes}")
         if self.lanes < MAX_LANES and count > (_MOST_ALONE if self.lanes == 1 else self.lanes * _MOST_TURNS):
-            raise FrameError(f"{self.lanes} lanes are too few for {count} tokens")
+            raise FrameError(f"a coder of {self.lanes} lanes must have fewer tokens, got {count}")
         self._states = np.frombuffer(reader.take(4 * self.lanes), "<u4").astype(np.uint32)
         if (self._states < _LOW).any():
-            raise FrameError("a lane's state is below its range")
+            raise FrameError(f"a lane's state must be at least {_LOW}")
         words = reader.varint(min(2 * count + 2, _MOST_ALONE // 8 if self.lanes == 1 else 2 * count + 2))
         self._words = np.frombuffer(reader.take(2 * words), "<u2")
         self._at = 0
@@ -164,9 +166,9 @@ class Decoder:
         return self._take_lane(contexts) if self.lanes == 1 else self._take_lanes(contexts)
 
     def end(self) -> bytes:
-        """Return the bytes that the lanes carried; raise FrameError if the coder does not end where it began."""
+        """Return the bytes that the lanes carried; raise FrameError if the coder does not end in its initial state."""
         if self._at != self._words.size or (self._states >= 2 * _LOW).any():
-            raise FrameError("the coder does not end where it began")
+            raise FrameError("the coder must end in its initial state")
         return (self._states - np.uint32(_LOW)).astype("<u2").tobytes()
 
     def _take_lane(self, contexts: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -181,7 +183,7 @@ class Decoder:
             state = frequency[slot] * (state >> precision) + offset[slot]
             if state < _LOW:
                 if at == len(words):
-                    raise FrameError("the coder runs out of words")
+                    raise FrameError("the words of the coder must suffice for its tokens")
                 state = state << _WORD | words[at]
                 at += 1
         self._states[0] = state
@@ -194,7 +196,7 @@ class Decoder:
         at = self._at
         for first in range(0, index.size, lanes):
             slot = index[first : first + lanes]
-            x = self._states[: slot.size]  # a view: the last turn may be short
+            x = self._states[: slot.size]  # a view: the last one may be shorter
             slot += x & mask
             x >>= precision
             x *= self._frequency.take(slot)
@@ -202,7 +204,7 @@ class Decoder:
             low = np.flatnonzero(x < _LOW)
             if low.size:
                 if at + low.size > self._words.size:
-                    raise FrameError("the coder runs out of words")
+                    raise FrameError("the words of the coder must suffice for its tokens")
                 x[low] = x[low] << np.uint32(_WORD) | self._words[at : at + low.size]
                 at += low.size
         self._at = at

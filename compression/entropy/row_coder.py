@@ -1,7 +1,7 @@
-"""Integers of matrices of few rows and many columns, row by row: what a column has had so far is its context.
+"""Integers of matrices of few rows and many columns, row by row, with the sum of a column so far as context.
 
-The magnitude that is to be expected at (i, j) is row i's mean, sent first to half octaves, times what column j had in
-the rows above over what all columns had: no list of columns is sent, as `scales` does.
+The expected magnitude at (i, j) is row i's mean, sent first in half octaves, times the sum of column j in the rows
+above over the mean of these sums: unlike `row_column_contexts`, it sends no levels of columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,61 +12,61 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io, list_coder, rans, sign_bits
 from fedpress.compression.entropy.context_classes import CLASSES, Shape, level
-from fedpress.compression.entropy.context_clustering import Groups
-from fedpress.compression.entropy.frequency_tables import Tables
+from fedpress.compression.entropy.context_clustering import ContextGroups
+from fedpress.compression.entropy.frequency_tables import FrequencyTables
 from fedpress.compression.entropy.matrix_coder import TOKENS
-from fedpress.compression.frame import Reader, put_varint
+from fedpress.compression.frame import ByteReader, put_varint
 
-_PRIOR = 0.5  # every column begins as if it had had this much
+_PRIOR = 0.5  # added to the sum of every column
 _STEPS = np.array(
     [0.5946035575013605, 0.8408964152537145]
 )  # 2**-0.75 and 2**-0.25: where a number's half octaves end, in parts of the octave's end
-_LARGEST = 1 << 24  # magnitudes up to here keep sums of a column's exact
+_LARGEST = 1 << 24  # magnitudes up to here keep sums of columns exact
 
 
-Start = Sequence[NDArray[np.int64]] | None  # what the columns of each matrix are said to have had before it, (n,) each
+Start = Sequence[NDArray[np.int64]] | None  # initial sums of the columns of each matrix, (n,) each; None for zeros
 
 
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start = None) -> bytes:
-    """Return `numbers`, the cells of matrices of these shapes in C order, as bytes that `decode` reads."""
-    sign, spare = sign_bits.of(numbers)
+    """Return `numbers`, the cells of matrices of these shapes in C order, as bytes for `decode`."""
+    sign, spare = sign_bits.encode(numbers)
     magnitude = np.abs(numbers)
     means = np.array([level(row.mean()) for row, _ in _rows(magnitude, shapes, start) if row.size], np.uint8)
-    live = [
+    coded = [
         (row, _classes(before, mean))
         for (row, before), mean in zip(_rows(magnitude, shapes, start), means.tolist(), strict=True)
         if mean
     ]
     out = bytearray()
     out += list_coder.encode(means)
-    if not live:
+    if not coded:
         return bytes(out)
-    classes = np.concatenate([of_row for _, of_row in live])
-    token, raw, width = TOKENS.take_apart(np.concatenate([row for row, _ in live]).astype(np.uint32))
+    classes = np.concatenate([of_row for _, of_row in coded])
+    token, raw, width = TOKENS.take_apart(np.concatenate([row for row, _ in coded]).astype(np.uint32))
     counts = np.bincount(classes.astype(np.intp) * TOKENS.count + token, minlength=CLASSES * TOKENS.count)
-    groups, of_group = Groups.fit(counts.reshape(CLASSES, TOKENS.count))
-    tables = Tables.fit(np.array(of_group))
+    groups, of_group = ContextGroups.fit(counts.reshape(CLASSES, TOKENS.count))
+    tables = FrequencyTables.fit(np.array(of_group))
     groups.write(out)
     tables.write(out)
     out.append(sign)
     packed = bit_io.pack(raw, width)
     put_varint(out, len(packed))
     out += packed
-    used = rans.encode(token, groups.of(classes), tables, spare, out, [row.size for row, _ in live])
+    used = rans.encode(token, groups.of(classes), tables, spare, out, [row.size for row, _ in coded])
     return bytes(out) + spare[used:]
 
 
-def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer], start: Start = None) -> None:
-    """Fill `out` (n,), zeros, with the numbers that come next; raise FrameError if they are not of this kind."""
+def decode(reader: ByteReader, shapes: Sequence[Shape], out: NDArray[np.integer], start: Start = None) -> None:
+    """Fill `out` (n,), zeros, with the numbers that were encoded; raise FrameError if the data is not valid."""
     means = list_coder.decode(reader, sum(m for m, n in shapes if n))
     if (means >= CLASSES).any():
-        raise FrameError(f"a row's class is below {CLASSES}, got {means.max()}")
+        raise FrameError(f"a row's class must be below {CLASSES}, got {means.max()}")
     if not means.any():
         return
-    groups = Groups.read(reader)
-    tables = Tables.read(reader, groups.last.size, TOKENS.count) if groups.last.size else None
+    groups = ContextGroups.read(reader)
+    tables = FrequencyTables.read(reader, groups.last.size, TOKENS.count) if groups.last.size else None
     if tables is None or means.max() > groups.last[-1]:
-        raise FrameError("a class has no table")
+        raise FrameError("every class must have a table")
     sign = reader.byte()
     raw = bit_io.BitReader(reader.take(reader.varint(4 * out.size)))
     count = sum(row.size for (row, _), mean in zip(_rows(out, shapes, start), means, strict=True) if mean)
@@ -77,16 +77,16 @@ def decode(reader: Reader, shapes: Sequence[Shape], out: NDArray[np.integer], st
             group = groups.of(np.minimum(_classes(before, mean), groups.last[-1]))
             number = TOKENS.join(decoder.take(group), raw)
             if number.max() > most:
-                raise FrameError(f"a number is beyond {most}")
+                raise FrameError(f"a number must be at most {most}")
             row[:] = number
     raw.end()
-    sign_bits.give(out, sign, decoder.end(), reader)
+    sign_bits.apply(out, sign, decoder.end(), reader)
 
 
 def _rows(
     magnitude: NDArray[np.integer], shapes: Sequence[Shape], start: Start
 ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.int64]]]:
-    """Yield each row, a view, and the sums of what stands above it; a row is read only after it has been yielded."""
+    """Yield each row, a view, and the column sums above it; a row is read only after it was yielded."""
     begin = 0
     for number, (m, n) in enumerate(shapes):
         above = np.zeros(n, np.int64) if start is None else start[number]
@@ -98,9 +98,9 @@ def _rows(
 
 
 def _classes(above: NDArray[np.int64], mean: int) -> NDArray[np.uint8]:
-    """Return the class of each cell of a row, whose own class is `mean`, below columns of these sums.
+    """Return the class of each cell of a row of class `mean`, below columns of these sums.
 
-    Only sums of integers, IEEE multiplication and division, and comparisons decide, so machines agree.
+    It uses sums of integers, IEEE multiplication and division, and comparisons only: the same bits on every machine.
     """
     part = (above + _PRIOR) * above.size / (float(above.sum()) + _PRIOR * above.size)
     fraction, octave = np.frexp(part)

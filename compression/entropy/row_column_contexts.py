@@ -1,8 +1,8 @@
-"""How large the integers of a matrix are, by row and column: the contexts that `cells` codes under.
+"""Contexts of the cells of a matrix, by the magnitudes of its rows and columns.
 
 The expected magnitude at (i, j) is row mean i times column mean j over the mean of all, the maximum-likelihood fit of
-a Poisson's rate to its margins. It is rounded to half octaves, as the sum of a level of the row and one of the column,
-so that both ends know it from two short lists.
+a Poisson rate to its margins. It is rounded to half octaves, as the sum of a level of the row and one of the column,
+which are sent as two short lists.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import list_coder
 from fedpress.compression.entropy.context_classes import CLASSES, Shape, entropy_bits, level
-from fedpress.compression.frame import Reader
+from fedpress.compression.frame import ByteReader
 
 _OFFSET = 64  # column levels are sent with this added
-_FEW = 64  # sum of magnitudes of a matrix from which scales are worth a try
-_CHUNK = 1 << 19  # cells that are handled at a time
-_BLOCK = 1 << 17  # cells that are looked at at a time
+_FEW = 64  # least sum of magnitudes of a matrix with levels
+_CHUNK = 1 << 19  # cells per chunk
+_BLOCK = 1 << 17  # cells per block
 
 
 @dataclass(frozen=True)
-class Scales:
-    """Levels of each matrix's rows and columns; arrays of one element where all have the same.
+class RowColumnLevels:
+    """Levels of each matrix's rows and columns; arrays of one element if all have the same.
 
     rows     uint8 (m,) or (1,): 0 for a row of zeros, else the class in a column of level 0
-    columns  uint8 (n,) or (1,): 0 for a column of zeros, else `_OFFSET` plus what it adds to the class
+    columns  uint8 (n,) or (1,): 0 for a column of zeros, else `_OFFSET` plus its contribution to the class
     """
 
     shapes: tuple[Shape, ...]
@@ -35,7 +35,7 @@ class Scales:
     columns: tuple[NDArray[np.uint8], ...]
 
     def write(self, out: bytearray) -> None:
-        """Append the levels: for each matrix whether rows and columns have their own, then all of them in two lists."""
+        """Append the levels: for each matrix whether rows and columns differ, then all levels in two lists."""
         many = [(rows.size > 1) + 2 * (columns.size > 1) for rows, columns in zip(self.rows, self.columns, strict=True)]
         out += list_coder.encode(np.array(many, np.uint8))
         out += list_coder.encode(np.concatenate([np.zeros(0, np.uint8), *self.rows]))
@@ -43,8 +43,8 @@ class Scales:
         out += list_coder.encode(np.concatenate([np.zeros(0, np.uint8), *columns]))
 
     @classmethod
-    def read(cls, reader: Reader, shapes: Sequence[Shape]) -> "Scales":
-        """Return the scales that come next; raise FrameError if none do for matrices of these shapes."""
+    def read(cls, reader: ByteReader, shapes: Sequence[Shape]) -> "RowColumnLevels":
+        """Return the levels that `write` wrote for matrices of these shapes; raise FrameError."""
         many = list_coder.decode(reader, len(shapes))
         row_sizes = [m if kind & 1 else 1 for kind, (m, _) in zip(many.tolist(), shapes, strict=True)]
         column_sizes = [n if kind & 2 else 0 for kind, (_, n) in zip(many.tolist(), shapes, strict=True)]
@@ -77,10 +77,10 @@ class Scales:
         return out
 
 
-def _levels(reader: Reader, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
+def _levels(reader: ByteReader, sizes: Sequence[int]) -> list[NDArray[np.uint8]]:
     levels = list_coder.decode(reader, sum(sizes))
     if levels.size and levels.max() > 255:
-        raise FrameError(f"a level is at most 255, got {levels.max()}")
+        raise FrameError(f"a level must be at most 255, got {levels.max()}")
     return np.split(levels.astype(np.uint8), np.cumsum(sizes)[:-1]) if sizes else []
 
 
@@ -92,8 +92,8 @@ def _classes(rows: NDArray[np.uint8], columns: NDArray[np.uint8]) -> NDArray[np.
     return classes
 
 
-def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> Scales:
-    """Return the scales under which `numbers`, the cells of matrices of these shapes, take the fewest bits."""
+def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> RowColumnLevels:
+    """Return the levels of the fewest bits for `numbers`, the cells of matrices of these shapes."""
     rows, columns = [], []
     begin = 0
     for m, n in shapes:
@@ -101,7 +101,7 @@ def fit(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> Scales:
         rows.append(best[0])
         columns.append(best[1])
         begin += m * n
-    return Scales(tuple(shapes), tuple(rows), tuple(columns))
+    return RowColumnLevels(tuple(shapes), tuple(rows), tuple(columns))
 
 
 Levels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -116,15 +116,15 @@ def _fit(matrix: NDArray[np.integer]) -> Levels:
         column_sum += magnitude.sum(axis=0)
     one = np.full(1, _OFFSET, np.uint8)
     total = float(row_sum.sum())
-    alike = level(np.array([total / max(1, m * n)])), one
+    uniform = level(np.array([total / max(1, m * n)])), one
     if total < _FEW or min(m, n) == 1:
-        return alike
-    live = max(1, int(np.count_nonzero(column_sum)))
+        return uniform
+    used = max(1, int(np.count_nonzero(column_sum)))
     ways: list[Levels] = [
-        alike,
+        uniform,
         (level(row_sum / n), one),
-        (alike[0], _shift(column_sum, total / n)),
-        (level(row_sum / live), _shift(column_sum, total / live)),
+        (uniform[0], _shift(column_sum, total / n)),
+        (level(row_sum / used), _shift(column_sum, total / used)),
     ]
     bits = _bits(ways, matrix)
     return ways[bits.index(min(bits))]
@@ -137,13 +137,13 @@ def _row_blocks(matrix: NDArray[np.integer]) -> Iterator[slice]:
 
 
 def _shift(sums: NDArray[np.float64], mean: float) -> NDArray[np.uint8]:
-    """Return the levels of columns of these sums against one of the mean."""
+    """Return the levels of columns of these sums, relative to the mean."""
     shift = np.clip(np.rint(2 * np.log2(np.maximum(sums, 1e-9) / mean)), 1 - _OFFSET, _OFFSET)
     return np.where(sums > 0, shift + _OFFSET, 0).astype(np.uint8)
 
 
 def _bits(ways: Sequence[Levels], matrix: NDArray[np.integer]) -> list[float]:
-    """Return about how many bits it takes to code the cells in each way, and its levels."""
+    """Return the approximate bits of the cells under each choice of levels, the levels included."""
     m, n = matrix.shape
     counts = np.zeros((len(ways), CLASSES, 9), np.int64)
     full = [(np.broadcast_to(rows, (m,)), np.broadcast_to(columns, (n,))) for rows, columns in ways]

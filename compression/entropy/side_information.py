@@ -1,6 +1,6 @@
-"""How active rows and columns were in an update that both ends know: where they are likely to be active again.
+"""Activity of rows and columns in an update that both ends have, as a prediction for the next one.
 
-Integers only decide, and products with powers of two, so machines agree.
+Results depend only on integers and products with powers of two, so they have the same bits on every machine.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from fedpress.compression.entropy.context_classes import Shape
 
-_BITS = 12  # of a value, beside the largest of its matrix
-_BLOCK = 1 << 16  # cells that are looked at at a time
-_MEAN = 4  # what a row or column of mean activity is said to have had
+_BITS = 12  # of a value, relative to the largest of its matrix
+_BLOCK = 1 << 16  # cells per block
+_MEAN = 4  # initial sum of a row or column of mean activity
 
 Activity = tuple[NDArray[np.int64], NDArray[np.int64]]  # of rows (m,), of columns (n,)
 
 
 def activities(values: NDArray[np.float32], shapes: Sequence[Shape]) -> list[Activity]:
-    """Return the activity of each matrix's rows and columns in `values`, the cells of all of them."""
+    """Return the activity of each matrix's rows and columns in `values`, the cells of all matrices."""
     out = []
     begin = 0
     for m, n in shapes:

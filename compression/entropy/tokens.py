@@ -1,8 +1,7 @@
 """Integers as a token and raw bits: exact for small ones, by parts of octaves for large ones.
 
-A number below 2**direct is its own token. A larger one has a token for its octave and the `split` bits below its top
-one; the rest of its bits are sent as they are. So frequent small numbers stay distinct, and any 32-bit number has one
-of at most 168 tokens.
+A number below 2**direct is its own token. The token of a larger one is its octave and the `split` bits below its top
+one; its other bits are raw. So frequent small numbers stay distinct, and 32-bit numbers have at most 168 tokens.
 """
 
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from fedpress.compression.entropy.bit_io import BitReader
 class Tokens:
     """A way to split numbers below 2**32."""
 
-    direct: int  # log2 of how many numbers are their own token
+    direct: int  # log2 of the count of numbers that are their own token
     split: int  # bits below the top one that are part of the token, fewer than `direct`
 
     @property
@@ -51,11 +50,17 @@ class Tokens:
 
 
 def fold(numbers: NDArray[np.integer]) -> NDArray[np.unsignedinteger]:
-    """Return signed numbers as unsigned ones: 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4."""
+    """Return signed numbers as unsigned ones: 0, -1, 1, -2, 2 become 0, 1, 2, 3, 4.
+
+    Examples
+    --------
+    >>> fold(np.array([0, -1, 1, -2], np.int8)).tolist()
+    [0, 1, 2, 3]
+    """
     top = 8 * numbers.dtype.itemsize - 1
     return ((numbers << 1) ^ (numbers >> top)).view(f"u{numbers.dtype.itemsize}")
 
 
 def unfold(numbers: NDArray[np.unsignedinteger]) -> NDArray[np.signedinteger]:
-    """Return the signed numbers of the same width that `fold` made unsigned."""
+    """Return the signed numbers: the inverse of `fold`."""
     return ((numbers >> 1) ^ (~(numbers & 1) + 1)).view(f"i{numbers.dtype.itemsize}")

@@ -1,9 +1,9 @@
-"""Matrices as sums of outer products of integer vectors, so that machines agree on the sum to the last bit.
+"""Matrices as sums of outer products of integer vectors, with the same bits on every machine.
 
-A pair of integer vectors a (m,) and b (n,) stands for the matrix a b^T times step times gain. Its gain is about the
-step over the singular value: then half a step costs as much in either vector. Gains are quarter octaves, 2**(-code/4),
-as integers over 256. A sum of products of integers is exact in float64 in any order while it stays below 2**53, so a
-BLAS may make it.
+A pair of integer vectors a (m,) and b (n,) decodes to the matrix a b^T times step times gain. Its gain is about the
+step over the singular value, so that rounding costs the same error in either vector. Gains are quarter octaves,
+2**(-code/4), as integers over 256. A sum of products of integers below 2**53 is exact in float64 in any order, so a
+BLAS can compute it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,26 +17,26 @@ from fedpress.compression.entropy.context_classes import Shape
 from fedpress.compression.layout import Layout
 
 LARGEST = 1 << 16  # magnitude of a symbol
-CLASSES = 3  # magnitudes 1, 2, and 3 or more have reconstruction points of their own
+CLASSES = 3  # of reconstruction points: magnitudes 1, 2, and 3 or more
 _MANTISSA = np.array([256, 215, 181, 152], np.int64)  # 256 * 2**(-code/4) for the codes 0 to 3
-GRAINS = 32  # points are sent in parts of a step of this number
-_LEAST_SIDE = 8  # rows and columns of a matrix that is worth pairs
+GRAINS = 32  # units of a reconstruction point per step
+_LEAST_SIDE = 8  # fewest rows and columns of a matrix with pairs
 _EXACT = 2.0**53
-_BLOCK = 1 << 17  # elements of a product that are made at a time
+_BLOCK = 1 << 17  # elements of a product per block
 
 
 @dataclass(frozen=True)
-class Pairs:
+class FactorPairs:
     """Pairs of one matrix (m, n)."""
 
     left: NDArray[np.integer]  # (r, m), magnitudes up to LARGEST
     right: NDArray[np.integer]  # (r, n)
-    code: NDArray[np.uint8]  # (r,) of the gains
-    left_point: NDArray[np.int8]  # (CLASSES,) how far above itself a magnitude lies, in 1 / GRAINS steps
+    code: NDArray[np.uint8]  # (r,), of the gains
+    left_point: NDArray[np.int8]  # (CLASSES,) excess of a decoded magnitude over its symbol, in 1 / GRAINS steps
     right_point: NDArray[np.int8]
 
     def add_to(self, out: NDArray[np.float32], step: float) -> None:
-        """Add what the pairs stand for to `out`, float32 (m, n)."""
+        """Add the decoded matrix to `out`, float32 (m, n)."""
         for first, last in self._exact():
             whole, part = np.divmod(self.code[first:last].astype(np.int64), 4)
             octave = int(whole.max())
@@ -51,7 +51,7 @@ class Pairs:
                 out[:, block] += product.astype(np.float32)
 
     def _exact(self) -> Iterator[tuple[int, int]]:
-        """Yield runs of pairs, as long as may be, whose sum is exact whatever its order."""
+        """Yield the longest runs of pairs whose sum is exact in any order."""
         whole, part = np.divmod(self.code.astype(np.int64), 4)
         peak = _MANTISSA[part] * _peak(self.left) * _peak(self.right)
         first = 0
@@ -63,12 +63,12 @@ class Pairs:
 
 
 def _peak(symbols: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Return the most that a level of each row can be."""
+    """Return the largest possible level of each row."""
     return np.asarray(GRAINS * (np.abs(symbols.astype(np.int32)).max(axis=1) + 0.5))
 
 
 def levels(symbols: NDArray[np.integer], point: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return what `symbols` stand for in 1 / GRAINS steps: integers."""
+    """Return the decoded levels of `symbols`, in 1 / GRAINS steps: integers."""
     magnitude = np.abs(symbols.astype(np.float64))
     shift = np.concatenate([[0], point]).astype(np.float64)
     magnitude = GRAINS * magnitude + shift[np.minimum(magnitude, CLASSES).astype(np.intp)]
@@ -76,7 +76,7 @@ def levels(symbols: NDArray[np.integer], point: NDArray[np.int8]) -> NDArray[np.
 
 
 def points(vectors: Sequence[NDArray[np.floating]], symbols: Sequence[NDArray[np.integer]]) -> NDArray[np.int8]:
-    """Return how far above themselves the magnitudes of `symbols` lie, by the `vectors`, in steps, they came from."""
+    """Return the mean excess of `vectors`, in steps, over the magnitudes of their `symbols`, int8 (CLASSES,)."""
     count, excess = np.zeros(CLASSES + 1), np.zeros(CLASSES + 1)
     for vector, symbol in zip(vectors, symbols, strict=True):
         magnitude = np.abs(symbol).reshape(-1)
@@ -88,24 +88,24 @@ def points(vectors: Sequence[NDArray[np.floating]], symbols: Sequence[NDArray[np
 
 
 def most(shape: tuple[int, int]) -> int:
-    """Return how many pairs a matrix may have: no more numbers than it has itself; none if it is too small."""
+    """Return the largest number of pairs of a matrix, with no more elements than it has; 0 for a small matrix."""
     m, n = shape
     return m * n // (m + n) if min(m, n) >= _LEAST_SIDE else 0
 
 
 def shapes(rank: NDArray[np.integer], layout: Layout) -> list[Shape]:
-    """Return the shapes of each matrix's left and right vectors; raise FrameError if it has too many."""
+    """Return the shapes of each matrix's left and right vectors; raise FrameError if there are too many."""
     out = []
     for r, (m, n) in zip(rank.tolist(), layout.matrices, strict=True):
         if r > most((m, n)):
-            raise FrameError(f"a matrix of {m} x {n} has at most {most((m, n))} pairs, got {r}")
+            raise FrameError(f"a matrix of {m} x {n} must have at most {most((m, n))} pairs, got {r}")
         if r:
             out += [(r, m), (r, n)]
     return out
 
 
 def cut(factors: NDArray[np.integer], shapes: Sequence[Shape]) -> Iterator[NDArray[np.integer]]:
-    """Yield the parts of `factors` that have these shapes."""
+    """Yield the consecutive parts of `factors` with these shapes."""
     at = 0
     for r, size in shapes:
         yield factors[at : at + r * size].reshape(r, size)
@@ -113,7 +113,7 @@ def cut(factors: NDArray[np.integer], shapes: Sequence[Shape]) -> Iterator[NDArr
 
 
 def code_of(singular: NDArray[np.floating], step: float) -> NDArray[np.uint8]:
-    """Return the codes of the gains that suit pairs of these singular values, one step or more each."""
+    """Return the codes of the gains for pairs of these singular values, each at least one step."""
     return np.asarray(np.clip(np.rint(4 * np.log2(np.maximum(singular / step, 1))), 0, 255), np.uint8)
 
 

@@ -1,7 +1,7 @@
 """Lloyd-Max quantisers of the standard normal distribution, Max 1960, https://doi.org/10.1109/TIT.1960.1057548.
 
-Written by scripts/centroids. A quantiser with b bits has the 2**b centroids that give the least squared error: each is
-the mean of the values that lie nearest to it. There is one such set (the density is log-concave), symmetric about 0.
+Written by scripts/centroids. A quantiser with b bits has the 2**b centroids of least squared error: each is the mean of
+the values nearest to it. The set is unique, since the density is log-concave, and symmetric about 0.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Scalar quantisation with a dead zone and fitted points, Sullivan 1996, https://doi.org/10.1109/18.532878.
 
-A value of magnitude v becomes the integer below v / step + rounding; m stands for (m + its class's point) steps.
-Everything works block by block: the temporaries stay in the cache, and are small beside the update.
+A value of magnitude v becomes the integer below v / step + rounding; m decodes to (m + the point of its class) steps.
+All functions work block by block, so that temporaries stay in the cache and are small compared with the update.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-CLASSES = 3  # magnitudes 1, 2, and 3 or more have points of their own
+CLASSES = 3  # of reconstruction points: magnitudes 1, 2, and 3 or more
 LARGEST = 1 << 24  # symbols up to here are exact in float32
 _GRAIN = np.float32(1 / 128)  # points are sent as multiples of this part of a step
 _BLOCK = 1 << 16
@@ -23,12 +23,18 @@ def blocks(size: int) -> Iterator[slice]:
 
 
 def peak_of(values: NDArray[np.float32]) -> float:
-    """Return the largest magnitude, 0 if there is none."""
+    """Return the largest magnitude, 0 without values."""
     return max(-float(values.min(initial=0)), float(values.max(initial=0)))
 
 
 def quantise(values: NDArray[np.float32], step: float, rounding: float) -> NDArray[np.signedinteger]:
-    """Return the symbols of `values` (n,) in the narrowest dtype; a `rounding` below 1/2 widens the dead zone."""
+    """Return the symbols of `values` (n,) in the narrowest dtype; a `rounding` below 1/2 widens the dead zone.
+
+    Examples
+    --------
+    >>> quantise(np.array([0.9, -2.2], np.float32), 1.0, 0.3).tolist()
+    [1, -2]
+    """
     peak = peak_of(values) / step + 1
     dtype: type[np.signedinteger] = np.int8 if peak < 127 else np.int16 if peak < 32767 else np.int32
     symbols = np.empty(values.size, dtype)
@@ -51,12 +57,12 @@ def narrow(symbols: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
 
 
 def fit(values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: float) -> NDArray[np.int8]:
-    """Return each class's mean excess, of magnitudes over their symbols, int8 (CLASSES,), in grains of a step."""
+    """Return the mean excess of magnitudes over their symbols, by class, int8 (CLASSES,), in 1/128 steps."""
     every = max(1, values.size // _SAMPLE)
     some, value = symbols[::every], values[::every]
-    live = np.flatnonzero(some)
-    magnitude = np.abs(some[live].astype(np.int32))
-    excess = np.abs(value[live]).astype(np.float64) / step - magnitude
+    nonzero = np.flatnonzero(some)
+    magnitude = np.abs(some[nonzero].astype(np.int32))
+    excess = np.abs(value[nonzero]).astype(np.float64) / step - magnitude
     kind = np.minimum(magnitude, CLASSES)
     count = np.bincount(kind, minlength=CLASSES + 1)[1:]
     mean = np.bincount(kind, excess, minlength=CLASSES + 1)[1:] / np.maximum(count, 1)
@@ -66,18 +72,18 @@ def fit(values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: f
 def error(
     values: NDArray[np.float32], symbols: NDArray[np.signedinteger], step: float, point: NDArray[np.int8]
 ) -> float:
-    """Return the squared error of what `symbols` stand for."""
+    """Return the squared error of the decoded `symbols`."""
     total = 0.0
     for part in blocks(values.size):
-        off = values[part] / np.float32(step)  # in steps: squares of what is large or tiny would not be finite
-        live = np.flatnonzero(symbols[part])
-        off[live] -= reconstruct(symbols[part][live], np.float32(1), point)
+        off = values[part] / np.float32(step)  # in steps, so that squares are finite
+        nonzero = np.flatnonzero(symbols[part])
+        off[nonzero] -= reconstruct(symbols[part][nonzero], np.float32(1), point)
         total += float(np.dot(off, off))
     return total * step**2
 
 
 def reconstruct(symbols: NDArray[np.signedinteger], step: np.float32, point: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return what `symbols` stand for, float32 (n,), at most float32's largest."""
+    """Return the decoded `symbols`, float32 (n,), finite."""
     table = np.arange(-CLASSES, CLASSES + 1, dtype=np.float32)  # the excess, with its sign, by symbol
     signs = np.sign(table)
     shift = np.concatenate([point[::-1], [0], point]).astype(np.float32) * _GRAIN * signs

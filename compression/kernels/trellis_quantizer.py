@@ -1,8 +1,8 @@
 """Dependent quantisation by a trellis of four states, Marcellin and Fischer 1990, https://doi.org/10.1109/26.46532.
 
 Two quantisers share the multiples of a step: the first has the even ones, the second zero and the odd ones. The parity
-of each symbol says which is next, so that a path through four states packs levels more densely than either alone. Lane
-l of L takes the values l, L + l, 2 L + l ..., each lane a path of its own from state 0, so that all go on at once.
+of each symbol selects the next one, so that a path through four states packs levels more densely than either alone.
+Lane l of L takes the values l, L + l, 2 L + l ..., and follows a separate path from state 0; lanes run in parallel.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ Bits = Callable[[slice, NDArray[np.float32]], NDArray[np.float32]]  # of symbols
 
 
 def lanes(size: int) -> int:
-    """Return how many lanes `size` values have."""
+    """Return the number of lanes of `size` values."""
     return max(1, -(-size // _LENGTH))
 
 
 def levels(symbols: NDArray[np.signedinteger]) -> NDArray[np.int32]:
-    """Return which multiple of the step each symbol stands for, int32 (n,)."""
+    """Return the multiple of the step to which each symbol decodes, int32 (n,)."""
     out = np.empty(symbols.size, np.int32)
     count = lanes(symbols.size)
     state = np.zeros(count, np.int8)
@@ -37,7 +37,7 @@ def levels(symbols: NDArray[np.signedinteger]) -> NDArray[np.int32]:
 
 
 def quantise(scaled: NDArray[np.float32], price: float, bits: Bits) -> NDArray[np.signedinteger]:
-    """Return the symbols of values given in steps, (n,), with least squared error plus `price` times bits."""
+    """Return the symbols of values in steps, (n,), of least squared error plus `price` times bits."""
     size, count = scaled.size, lanes(scaled.size)
     cost = np.full((4, count), np.float32(1e30))
     cost[0] = 0

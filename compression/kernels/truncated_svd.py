@@ -5,25 +5,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_PASSES = 2  # power iterations: updates' singular values fall slowly after the first few
+_PASSES = 2  # power iterations
 
 
 @dataclass(frozen=True)
-class Spectrum:
-    """The k largest singular pairs, about."""
+class SingularPairs:
+    """Approximations of the k largest singular pairs of a matrix (m, n)."""
 
     left: NDArray[np.float32]  # (m, k), orthonormal
     value: NDArray[np.float32]  # (k,) descending
     right: NDArray[np.float32]  # (n, k), orthonormal
 
     @classmethod
-    def none(cls) -> "Spectrum":
+    def empty(cls) -> "SingularPairs":
         """Return no pairs."""
         return cls(np.zeros((0, 0), np.float32), np.zeros(0, np.float32), np.zeros((0, 0), np.float32))
 
-    def first(self, count: int) -> "Spectrum":
+    def first(self, count: int) -> "SingularPairs":
         """Return the `count` largest pairs."""
-        return Spectrum(self.left[:, :count], self.value[:count], self.right[:, :count])
+        return SingularPairs(self.left[:, :count], self.value[:count], self.right[:, :count])
 
     @property
     def short(self) -> NDArray[np.float32]:
@@ -32,12 +32,19 @@ class Spectrum:
         return (side * self.value).T
 
 
-def spectrum(matrix: NDArray[np.float32], k: int, rng: np.random.Generator) -> Spectrum:
-    """Return the `k` largest singular pairs of `matrix` (m, n), fewer if it has fewer."""
+def truncated_svd(matrix: NDArray[np.float32], k: int, rng: np.random.Generator) -> SingularPairs:
+    """Return the `k` largest singular pairs of `matrix` (m, n), or all if it has fewer.
+
+    Examples
+    --------
+    >>> pairs = truncated_svd(np.diag([3.0, 2.0, 1.0]).astype(np.float32), 2, np.random.default_rng(0))
+    >>> pairs.value.round(3).tolist()
+    [3.0, 2.0]
+    """
     m, n = matrix.shape
     if m > n:
-        turned = spectrum(matrix.T, k, rng)
-        return Spectrum(turned.right, turned.value, turned.left)
+        turned = truncated_svd(matrix.T, k, rng)
+        return SingularPairs(turned.right, turned.value, turned.left)
     k = min(k, m)
     basis = np.eye(m, dtype=np.float32)
     if 2 * k < m:
@@ -50,4 +57,4 @@ def spectrum(matrix: NDArray[np.float32], k: int, rng: np.random.Generator) -> S
     value = np.sqrt(np.maximum(square[order], 0)).astype(np.float32)
     turn = turn[:, order].astype(np.float32)
     right = (turn.T @ part).T / np.maximum(value, np.finfo(np.float32).tiny)
-    return Spectrum(basis @ turn, value, right)
+    return SingularPairs(basis @ turn, value, right)

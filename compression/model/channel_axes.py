@@ -1,6 +1,6 @@
-"""Which axis of which tensor counts which channels, read off a model's graph.
+"""The channels that the axes of a model's tensors belong to, from its graph.
 
-Any model that torch.fx can trace and that is made of the layers below will do.
+It works for models that torch.fx can trace and that consist of the layers below.
 """
 
 from collections.abc import Mapping
@@ -20,32 +20,34 @@ _FUNCTIONS = (
 
 
 @dataclass(frozen=True)
-class Channels:
-    """A model's channels.
+class ChannelAxes:
+    """The spaces of channels of a model: the outputs of a layer, and of all layers that they are added to.
 
-    `spaces` says how many there are of each kind: those of one layer's outputs, and of all that they are added to.
-    `axes` says for each tensor, in the model's order, what its leading axes count: the number of a space, None for what
-    belongs to input or output, and how many elements each channel has, more than one behind a flattening.
+    Parameters
+    ----------
+    spaces : number of channels of each space
+    axes : for each tensor, in the model's order, and each of its leading axes the index of the space, None for the
+        model's input or output, and the number of elements per channel, more than one after a flattening
     """
 
     spaces: tuple[int, ...]
     axes: Mapping[str, tuple[tuple[int | None, int], ...]]
 
 
-def channels_of(model: nn.Module) -> Channels:
-    """Return the channels of `model`; raise SettingError if it has a layer whose channels are not known."""
+def channel_axes_of(model: nn.Module) -> ChannelAxes:
+    """Return the channels of `model`; raise SettingError if it has a layer that is not supported."""
     try:
         graph = fx.Tracer().trace(model)
-    except Exception as error:  # whatever a model's own code raises when it is traced
+    except Exception as error:  # raised by a model's code
         raise _cannot(model, f"its graph cannot be traced: {error}".splitlines()[0]) from error
     axes: dict[str, tuple[_Axis | None, ...]] = {}
-    flows: dict[fx.Node, _Flow | None] = {}  # what flows out of each node; None: the model's input
+    flows: dict[fx.Node, _Flow | None] = {}  # the output of each node; None for the model's input
     for node in graph.nodes:
         inputs = [flows[n] for n in node.all_input_nodes]
         flows[node] = _follow(model, node, inputs, axes)
     missing = [name for name in model.state_dict() if name not in axes]
     if missing:
-        raise _cannot(model, f"{missing[0]} belongs to no layer whose channels are known")
+        raise _cannot(model, f"{missing[0]} belongs to no supported layer")
     numbers: dict[_Space, int] = {}
     for spread in axes.values():
         for axis in spread:
@@ -57,11 +59,11 @@ def channels_of(model: nn.Module) -> Channels:
     }
     if not numbers:
         raise _cannot(model, "it has no layers between its input and its output")
-    return Channels(tuple(space.size for space in numbers), resolved)
+    return ChannelAxes(tuple(space.size for space in numbers), resolved)
 
 
 class _Space:
-    """Channels that several axes count: those of one layer's outputs, of all that are added to them, and so on."""
+    """Channels that several axes share: the outputs of one layer, of all layers that they are added to, and so on."""
 
     def __init__(self, size: int, *, fixed: bool = False) -> None:
         self.size = size
@@ -82,27 +84,27 @@ class _Space:
 @dataclass(frozen=True, eq=False)
 class _Axis:
     space: _Space
-    block: int  # elements of the axis for each channel: more than one behind a flattening
+    block: int  # elements of the axis per channel: more than one after a flattening
 
 
-class _Lie(Enum):
-    """Where channels lie in what flows."""
+class _Placement(Enum):
+    """The position of the channels in a tensor."""
 
     SECOND = "on the second axis"  # (n, channels, ...), as convolutions have them
     LAST = "on the last axis"  # (n, ..., channels), as linear layers have them
-    FLAT = "one after another"  # (n, channels * block), behind a flattening of the former
+    FLAT = "one after another"  # (n, channels * block), after a flattening of SECOND
 
 
 @dataclass(frozen=True)
 class _Flow:
     space: _Space
-    lie: _Lie
+    placement: _Placement
 
 
 def _follow(
     model: nn.Module, node: fx.Node, inputs: list[_Flow | None], axes: dict[str, tuple[_Axis | None, ...]]
 ) -> _Flow | None:
-    """Return what flows out of `node`, given what flows in; note the axes of its tensors."""
+    """Return the output of `node`, given its inputs; add the axes of its tensors to `axes`."""
     match node.op:
         case "placeholder":
             return None
@@ -121,27 +123,27 @@ def _follow(
                 if name == "flatten":
                     return _flat(inputs[0], node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0))
                 return _joined(model, node, inputs)
-    raise _cannot(model, f"{node.op} {node.target} is none of the layers whose channels are known")
+    raise _cannot(model, f"{node.op} {node.target} is not supported")
 
 
 def _flat(source: _Flow | None, start: object) -> _Flow | None:
-    """Return what flows out of a flattening from the axis `start` on."""
-    if source is None or source.lie is not _Lie.SECOND or start != 1:
+    """Return the output of a flattening from the axis `start` on."""
+    if source is None or source.placement is not _Placement.SECOND or start != 1:
         return source
-    return replace(source, lie=_Lie.FLAT)
+    return replace(source, placement=_Placement.FLAT)
 
 
 def _joined(model: nn.Module, node: fx.Node, inputs: list[_Flow | None]) -> _Flow | None:
-    """Return what a sum is of."""
+    """Return the output of a sum."""
     known = [flow for flow in inputs if flow is not None]
     if not known:
         return None
     first, *others = known
     for other in others:
-        if other.lie is not first.lie:
-            raise _cannot(model, f"{node} adds channels {first.lie.value} to channels {other.lie.value}")
+        if other.placement is not first.placement:
+            raise _cannot(model, f"{node} adds channels {first.placement.value} to channels {other.placement.value}")
         first.space.unite(other.space)
-    if len(known) < len(inputs):  # the model's own input is among what is added
+    if len(known) < len(inputs):  # the model's input is one of the terms
         first.space.root().fixed = True
     return first
 
@@ -160,13 +162,14 @@ def _layer(
                 raise _cannot(model, f"{path} is used twice")
             axes[full] = (out, into)[: min(2 if name == "weight" else 1, tensor.dim())]
 
-    def reads(size: int, *lies: _Lie) -> _Axis | None:
+    def reads(size: int, *placements: _Placement) -> _Axis | None:
         if source is None:
             return None
         there = source.space.root().size
         block, odd = divmod(size, there)
-        if source.lie not in lies or odd or not block or (block > 1 and source.lie is not _Lie.FLAT):
-            raise _cannot(model, f"{path} reads {size} values, of {there} channels {source.lie.value}")
+        flat = source.placement is _Placement.FLAT
+        if source.placement not in placements or odd or not block or (block > 1 and not flat):
+            raise _cannot(model, f"{path} reads {size} values, of {there} channels {source.placement.value}")
         return _Axis(source.space, block)
 
     source = inputs[0] if len(inputs) == 1 else None
@@ -174,17 +177,17 @@ def _layer(
     match layer:
         case nn.Linear():
             made = _Space(layer.out_features)
-            note(_Axis(made, 1), reads(layer.in_features, _Lie.LAST, _Lie.FLAT))
-            return _Flow(made, _Lie.LAST)
+            note(_Axis(made, 1), reads(layer.in_features, _Placement.LAST, _Placement.FLAT))
+            return _Flow(made, _Placement.LAST)
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == 1:
             made = _Space(layer.out_channels)
-            note(_Axis(made, 1), reads(layer.in_channels, _Lie.SECOND))
-            return _Flow(made, _Lie.SECOND)
+            note(_Axis(made, 1), reads(layer.in_channels, _Placement.SECOND))
+            return _Flow(made, _Placement.SECOND)
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d() if layer.groups == layer.in_channels == layer.out_channels:
-            note(reads(layer.in_channels, _Lie.SECOND), None)
+            note(reads(layer.in_channels, _Placement.SECOND), None)
             return source
         case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.BatchNorm3d():
-            note(reads(layer.num_features, *_Lie), None)
+            note(reads(layer.num_features, *_Placement), None)
             return source
     if (kind in _CHANNELWISE or kind.startswith(_POOLS)) and not layer.state_dict():
         return _flat(source, layer.start_dim) if isinstance(layer, nn.Flatten) else source

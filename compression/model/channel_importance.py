@@ -1,10 +1,10 @@
-"""What a channel is worth: the table of criteria, each one a function of the model, the channels and examples.
+"""Criteria of the importance of channels, each a function of the model, the channels and examples.
 
-- `l1`: the absolute sum of the weights that make it, Li et al. 2017, https://arxiv.org/abs/1608.08710.
-- `activation`: the sum of |w * x| over the weights that look at it, x what is seen there, as Wanda has it for single
-  weights: Sun et al. 2023, https://arxiv.org/abs/2306.11695.
-- `taylor`: the square of what the loss would change, to first order, without the weights that make it, Molchanov et al.
-  2019, https://arxiv.org/abs/1906.10771.
+- `l1`: the absolute sum of the weights that compute it, Li et al. 2017, https://arxiv.org/abs/1608.08710.
+- `activation`: the sum of |w * x| over the weights that read it, x its activations, as in Wanda for single weights, Sun
+  et al. 2023, https://arxiv.org/abs/2306.11695.
+- `taylor`: the squared first-order change of the loss without the weights that compute it, Molchanov et al. 2019,
+  https://arxiv.org/abs/1906.10771.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedpress.compression.model.dependency_graph import Channels, Member
+from fedpress.compression.model.dependency_graph import ChannelGroup, Member
 from fedpress.compression.model.evaluation import Batches, loss
 from fedpress.compression.model.prune_channels import NORMS
 
 Scores = NDArray[np.float64]
-Criterion = Callable[[nn.Module, Sequence[Channels], Batches], list[Scores]]
+Criterion = Callable[[nn.Module, Sequence[ChannelGroup], Batches], list[Scores]]
 
 
-def l1(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Scores]:
-    """Return, for each of `found`, a score a channel, (width,): the higher, the more it is worth."""
+def l1(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) -> list[Scores]:
+    """Return, for each of `found`, the importance of each channel, (width,)."""
     del batches
     return [
         _summed(
@@ -35,10 +35,10 @@ def l1(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Sc
     ]
 
 
-def activation(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Scores]:
-    """Return the scores by what is seen of `batches`."""
-    lookers = {m.layer: model.get_submodule(m.layer) for it in found for m in it.members if m.side == "in"}
-    seen = {name: torch.zeros(0) for name in lookers}
+def activation(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) -> list[Scores]:
+    """Return the scores by the activations on `batches`."""
+    readers = {m.layer: model.get_submodule(m.layer) for it in found for m in it.members if m.side == "in"}
+    seen = {name: torch.zeros(0) for name in readers}
 
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -49,7 +49,7 @@ def activation(model: nn.Module, found: Sequence[Channels], batches: Batches) ->
 
         return hook
 
-    hooks = [module.register_forward_pre_hook(keep(name)) for name, module in lookers.items()]
+    hooks = [module.register_forward_pre_hook(keep(name)) for name, module in readers.items()]
     try:
         model.eval()
         with torch.no_grad():
@@ -58,11 +58,11 @@ def activation(model: nn.Module, found: Sequence[Channels], batches: Batches) ->
     finally:
         for hook in hooks:
             hook.remove()
-    columns = {name: _columns(module) * seen[name] for name, module in lookers.items()}
+    columns = {name: _columns(module) * seen[name] for name, module in readers.items()}
     return [_summed(it, columns, "in") for it in found]
 
 
-def taylor(model: nn.Module, found: Sequence[Channels], batches: Batches) -> list[Scores]:
+def taylor(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) -> list[Scores]:
     """Return the scores by the loss on `batches`."""
     model.eval()
     scores = [np.zeros(it.width) for it in found]
@@ -80,12 +80,12 @@ def taylor(model: nn.Module, found: Sequence[Channels], batches: Batches) -> lis
 CRITERIA: Mapping[str, Criterion] = {"l1": l1, "activation": activation, "taylor": taylor}
 
 
-def _makers(model: nn.Module, it: Channels) -> list[Member]:
-    """Return where the channels come out of weights: a batch norm only scales what others made."""
+def _makers(model: nn.Module, it: ChannelGroup) -> list[Member]:
+    """Return the members whose weights compute the channels; batch norms only scale them."""
     return [m for m in it.members if m.side == "out" and not isinstance(model.get_submodule(m.layer), NORMS)]
 
 
-def _summed(it: Channels, values: Mapping[str, Tensor], side: str) -> Scores:
+def _summed(it: ChannelGroup, values: Mapping[str, Tensor], side: str) -> Scores:
     """Return the sum of layers' values, (outputs,) or (inputs,), by channel."""
     total = np.zeros(it.width)
     for member in it.members:
@@ -99,7 +99,7 @@ def _rows(weight: Tensor) -> Tensor:
 
 
 def _columns(module: nn.Module) -> Tensor:
-    """Return the absolute sum of what a layer looks at each of its inputs with, (inputs,)."""
+    """Return the absolute sum of a layer's weights for each of its inputs, (inputs,)."""
     weight = module.get_parameter("weight").detach().abs()
     groups = int(getattr(module, "groups", 1))
     by_group = weight.flatten(2).sum(2) if weight.dim() > 2 else weight

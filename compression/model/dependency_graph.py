@@ -1,8 +1,8 @@
-"""Which channels go together: DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900, by way of torch-pruning.
+"""Groups of coupled channels: DepGraph, Fang et al. 2023, https://arxiv.org/abs/2301.12900, with torch-pruning.
 
-The library traces one call of the model through autograd and says which outputs and inputs of which layers are one
-channel: joins, batch norms, depthwise convolutions, and the flattening between a convolution and a linear layer. It is
-not taken on trust: see `unsound`.
+The library traces one call of the model through autograd and finds the outputs and inputs of layers that are one
+channel: through sums, batch norms, depthwise convolutions, and the flattening between a convolution and a linear layer.
+`find_fault` verifies its result.
 """
 
 import copy
@@ -17,43 +17,43 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedpress.common.errors import FedpressError, SettingError
-from fedpress.compression.model.prune_channels import CONVOLUTIONS, PRUNABLE, Kept, Prune, depthwise, size_of
+from fedpress.compression.model.prune_channels import CONVOLUTIONS, PRUNABLE, KeptChannels, Prune, depthwise, size_of
 
 Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One side of a layer that channels run through."""
+    """The outputs or inputs of a layer that belong to a group of channels."""
 
     layer: str
     side: str  # out or in
     size: int  # of that side
-    at: Indices  # (n,) which of the layer's outputs or inputs
+    at: Indices  # (n,) indices of the layer's outputs or inputs
     channel: Indices  # (n,) the channel that each of them is part of
 
 
 @dataclass(frozen=True)
-class Channels:
-    """Channels that begin in some layers and end in others: what is removed here is removed in all of them."""
+class ChannelGroup:
+    """Channels that are outputs of some layers and inputs of others: they can only be removed from all of them."""
 
     width: int
-    blocks: int  # of equal size, of which as many channels must stay in each: what grouped convolutions demand
+    blocks: int  # of equal size; grouped convolutions demand that as many channels of each are kept
     members: tuple[Member, ...]
 
     @property
     def name(self) -> str:
-        """The first layer that they come out of."""
+        """The first layer whose outputs they are."""
         return self.members[0].layer
 
 
-def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str]]:
-    """Return the channels of `model` that can be removed, and the layers whose cannot, with the reason.
+def channel_groups(model: nn.Module, x: Tensor) -> tuple[list[ChannelGroup], dict[str, str]]:
+    """Return the channels of `model` that can be removed, and the reason for each layer whose channels cannot.
 
     Parameters
     ----------
     model
-        Whose layers' outputs count.
+        The model; it is not changed.
     x
         A few of its inputs, (n, ...).
 
@@ -66,7 +66,7 @@ def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str
     for group in _traced(model, x):
         reason = _obstacle(model, group)
         it = None if reason else _channels(model, group)
-        reason = reason or (unsound(model, x[:1], it) if it else "groups of its convolutions do not fit each other")
+        reason = reason or (find_fault(model, x[:1], it) if it else "groups of its convolutions do not fit each other")
         if it is None or reason:
             left[group[0][0]] = reason
         else:
@@ -74,11 +74,11 @@ def channels(model: nn.Module, x: Tensor) -> tuple[list[Channels], dict[str, str
     return found, left
 
 
-def unsound(model: nn.Module, x: Tensor, it: Channels) -> str:
-    """Return why channels cannot be removed though the graph says so; empty if they can.
+def find_fault(model: nn.Module, x: Tensor, it: ChannelGroup) -> str:
+    """Return the reason why channels cannot be removed despite the graph; empty if they can.
 
-    A model without some of them must say what the model says if no layer looks at those: then every channel goes its
-    own way, and the graph knows all of it. In float64, where the two differ by rounding alone.
+    A model without some of them must give the same outputs as the model with their weights in the next layers set to
+    zero: then the graph is complete. In float64, in which the two differ by rounding alone.
     """
     each = it.width // it.blocks
     if each == 1:
@@ -92,17 +92,19 @@ def unsound(model: nn.Module, x: Tensor, it: Channels) -> str:
         with torch.no_grad():
             for member in it.members:
                 if member.side == "in":
-                    _blind(whole.get_submodule(member.layer), member.at[~np.isin(member.channel, kept)])
-            said, wanted = less(inputs), whole(inputs)
+                    _zero_inputs(whole.get_submodule(member.layer), member.at[~np.isin(member.channel, kept)])
+            outputs, expected = less(inputs), whole(inputs)
     except (RuntimeError, ValueError, FedpressError):
         return "the model does not run with fewer of its channels"
-    if said.shape != wanted.shape:
-        return "its outputs are the model's answer"
-    return "" if torch.allclose(said, wanted, rtol=1e-6, atol=1e-9) else "channels mix on their way to the next layer"
+    if outputs.shape != expected.shape:
+        return "its outputs are the model's outputs"
+    return (
+        "" if torch.allclose(outputs, expected, rtol=1e-6, atol=1e-9) else "channels mix on their way to the next layer"
+    )
 
 
-def prune(chosen: Sequence[tuple[Channels, Indices]]) -> Prune:
-    """Return the step that keeps, of each of these channels, the ones whose numbers are given."""
+def prune(chosen: Sequence[tuple[ChannelGroup, Indices]]) -> Prune:
+    """Return the step that keeps, of each of these groups, the channels with the given indices."""
     gone: dict[tuple[str, str], set[int]] = {}
     sizes: dict[tuple[str, str], int] = {}
     for it, kept in chosen:
@@ -114,7 +116,7 @@ def prune(chosen: Sequence[tuple[Channels, Indices]]) -> Prune:
     for (layer, side), removed in gone.items():
         if removed:
             layers.setdefault(layer, {})[side] = tuple(n for n in range(sizes[layer, side]) if n not in removed)
-    return Prune({layer: Kept(sides.get("out"), sides.get("in")) for layer, sides in layers.items()})
+    return Prune({layer: KeptChannels(sides.get("out"), sides.get("in")) for layer, sides in layers.items()})
 
 
 Group = list[tuple[str, str, list[int], list[int]]]  # layer, side, at, channel
@@ -124,11 +126,11 @@ def _traced(model: nn.Module, x: Tensor) -> Iterator[Group]:
     try:
         import torch_pruning
     except ImportError as error:
-        raise SettingError('pruning needs torch-pruning: pip install "fedpress[shrink]"') from error
+        raise SettingError('torch-pruning must be installed for pruning: pip install "fedpress[shrink]"') from error
     traced = copy.deepcopy(model).eval().requires_grad_(requires_grad=True)
     names = {module: name for name, module in traced.named_modules()}
     with warnings.catch_warnings(), torch.enable_grad():
-        warnings.simplefilter("ignore")  # of parameters outside layers: a group that has any is left alone
+        warnings.simplefilter("ignore")  # about parameters outside layers: a group with any is not pruned
         try:
             graph = torch_pruning.DependencyGraph().build_dependency(traced, example_inputs=x, verbose=False)
         except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
@@ -147,7 +149,7 @@ def _traced(model: nn.Module, x: Tensor) -> Iterator[Group]:
 
 
 def _obstacle(model: nn.Module, group: Group) -> str:
-    """Return why channels cannot be removed by what they run through; empty if they can."""
+    """Return the reason why the layers of a group do not allow to remove channels; empty if they do."""
     for layer, _, _, _ in group:
         if not layer:
             return "a parameter that is in no layer is joined to it"
@@ -157,8 +159,8 @@ def _obstacle(model: nn.Module, group: Group) -> str:
     return ""
 
 
-def _channels(model: nn.Module, group: Group) -> Channels | None:
-    """Return a group as channels; None if no whole number of channels could be kept of each block."""
+def _channels(model: nn.Module, group: Group) -> ChannelGroup | None:
+    """Return a group of channels; None if its blocks cannot keep the same whole number of channels."""
     members, width, blocks = [], len(group[0][2]), 1
     for layer, side, at, channel in group:
         module = model.get_submodule(layer)
@@ -170,11 +172,11 @@ def _channels(model: nn.Module, group: Group) -> Channels | None:
                 return None
             blocks = math.lcm(blocks, groups)
         members.append(member)
-    return Channels(width, blocks, tuple(members)) if width % blocks == 0 else None
+    return ChannelGroup(width, blocks, tuple(members)) if width % blocks == 0 else None
 
 
-def _blind(module: nn.Module, inputs: Indices) -> None:
-    """Let a layer look away from some of its inputs."""
+def _zero_inputs(module: nn.Module, inputs: Indices) -> None:
+    """Set the weights for some inputs of a layer to zero."""
     weight, groups = module.get_parameter("weight"), int(getattr(module, "groups", 1))
     each, rows = weight.shape[1], weight.shape[0] // groups
     for number in inputs.tolist():

@@ -1,4 +1,4 @@
-"""A model looked at from outside: what it says of examples, and what goes into its layers and out of them."""
+"""Evaluation of a model on examples, and the shapes of its layers' inputs and outputs."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,12 +13,12 @@ _BATCH = 100  # larger ones fall out of the cache
 
 
 def batches_of(x: Tensor, y: Tensor) -> Batches:
-    """Return examples in batches."""
+    """Return examples as a list of batches."""
     return list(zip(x.split(_BATCH), y.split(_BATCH), strict=True))  # type: ignore[no-untyped-call]
 
 
 def loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean cross-entropy; scores have their classes on the last axis."""
+    """Return the mean cross-entropy; the last axis of scores is the classes."""
     return nn.functional.cross_entropy(scores.flatten(0, -2), targets.flatten())
 
 
@@ -30,20 +30,20 @@ def loss_on(model: nn.Module, batches: Batches) -> float:
     return sum(value * count for value, count in losses) / sum(count for _, count in losses)
 
 
-def by_class(model: nn.Module, batches: Batches, classes: int) -> list[float]:
+def accuracy_by_class(model: nn.Module, batches: Batches, classes: int) -> list[float]:
     """Return the accuracy on each class, (classes,), and last on all; nan for a class without examples."""
     model.eval()
     right, count = torch.zeros(classes), torch.zeros(classes)
     with torch.no_grad():
         for x, y in batches:
-            said, targets = model(x).argmax(-1).flatten(), y.flatten()
+            predicted, targets = model(x).argmax(-1).flatten(), y.flatten()
             count += torch.bincount(targets, minlength=classes)
-            right += torch.bincount(targets[said == targets], minlength=classes)
+            right += torch.bincount(targets[predicted == targets], minlength=classes)
     return [*(right / count).tolist(), float(right.sum() / count.sum())]
 
 
 def shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[Shape, Shape]]:
-    """Return what each module that takes one tensor and gives one takes and gives, in the order in which they end."""
+    """Return the shapes of input and output of each module with one of each, in the order in which they finish."""
     seen: dict[str, tuple[Shape, Shape]] = {}
 
     def look(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
@@ -65,9 +65,9 @@ def shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[Shape, Shape]]:
 
 
 def recalibrate(model: nn.Module, batches: Batches) -> None:
-    """Measure anew, in place, what batch norms take for mean and variance: of fewer channels they are others.
+    """Measure mean and variance of batch norms again, in place: they change if channels are removed.
 
-    One example has no variance: a batch of it alone is left out.
+    Batches of one example, which have no variance, are left out.
     """
     several = [x for x, _ in batches if len(x) > 1]
     norms = [m for m in model.modules() if isinstance(m, NORMS)] if several else []

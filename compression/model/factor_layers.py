@@ -1,6 +1,6 @@
-"""The step that puts several thin layers in the place of a thick one, and the choice of layers and ranks.
+"""The step that replaces a layer by two smaller ones, and the choice of layers and ranks.
 
-- `svd`: a linear layer or a convolution as two, the first of fewer outputs (Zhang et al. 2016,
+- `svd`: a linear layer or a convolution as two, the first with fewer outputs (Zhang et al. 2016,
   https://arxiv.org/abs/1505.06798, without its data term).
 - `spatial`: a convolution over the plane as one down the columns and one along the rows (Jaderberg et al. 2014,
   https://arxiv.org/abs/1405.3866).
@@ -17,12 +17,12 @@ from fedpress.common.errors import PlanError, SettingError, unknown
 from fedpress.compression.model.step import Choice, Json, Step, layer_of, objects, put, whole
 
 Convolution = nn.Conv1d | nn.Conv2d
-FOR_LINEAR = "svd"  # whichever way convolutions go
+FOR_LINEAR = "svd"  # whatever the method for convolutions
 
 
 @dataclass(frozen=True)
 class Factors:
-    """In what way a layer is factorised, and to which rank."""
+    """The method by which a layer is factorised, and the rank."""
 
     by: str
     rank: int
@@ -30,7 +30,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class Factorise(Step):
-    """Puts a sequence of thin layers in the place of each layer named."""
+    """Replaces each of some layers by two smaller ones."""
 
     kind: ClassVar[str] = "factorise"
     layers: Mapping[str, Factors]
@@ -62,11 +62,11 @@ class Factorise(Step):
 
 
 def suits(module: nn.Module, by: str) -> bool:
-    """Whether a layer can be factorised in this way."""
+    """Return whether a layer can be factorised by this method."""
     if by == "svd" and type(module) is nn.Linear:
         return True
     kinds = (nn.Conv2d,) if by == "spatial" else (nn.Conv1d, nn.Conv2d)
-    if not isinstance(module, Convolution) or type(module) not in kinds:  # not one that shares, or anybody's own
+    if not isinstance(module, Convolution) or type(module) not in kinds:  # subclasses may share weights
         return False
     thin = set(module.kernel_size) == {1}
     plain = module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
@@ -98,7 +98,7 @@ def _svd(module: nn.Linear | Convolution, rank: int, fill: bool) -> nn.Sequentia
 def _spatial(module: nn.Conv2d, rank: int, fill: bool) -> nn.Sequential:
     height, width = module.kernel_size
     (down, along), (dy, dx) = module.stride, module.dilation
-    top, side = cast(tuple[int, int], module.padding)  # see `suits`: not text
+    top, side = cast(tuple[int, int], module.padding)  # not text, see `suits`
     inputs, outputs = module.in_channels, module.out_channels
     first = nn.Conv2d(inputs, rank, (height, 1), (down, 1), (top, 0), (dy, 1), bias=False)
     last = nn.Conv2d(rank, outputs, (1, width), (1, along), (0, side), (1, dx), bias=module.bias is not None)
@@ -113,13 +113,13 @@ WAYS: Mapping[str, Callable[..., nn.Sequential]] = {"svd": _svd, "spatial": _spa
 
 
 def _like(module: Convolution, inputs: int, outputs: int) -> Convolution:
-    """Return a convolution that moves as `module` does, without a bias."""
+    """Return a convolution with the geometry of `module`, without a bias."""
     kernel, stride, padding, dilation = module.kernel_size, module.stride, module.padding, module.dilation
     return type(module)(inputs, outputs, kernel, stride, padding, dilation, bias=False)  # type: ignore[arg-type]
 
 
 def _halves(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Return the two factors of the nearest matrix of this rank, the singular values shared between them."""
+    """Return the two factors of the nearest matrix of this rank, each with the roots of the singular values."""
     u, s, v = torch.linalg.svd(weight, full_matrices=False)
     root = s[:rank].sqrt()
     return u[:, :rank] * root, v[:rank] * root.unsqueeze(1)
@@ -139,22 +139,22 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
     Parameters
     ----------
     model
-        Its weights stay as they are.
+        The model; it is not changed.
     by
-        The way for convolutions, one of `WAYS`; with `svd` each goes `svd` or `spatial`, whichever is smaller. Linear
-        layers go by `svd`.
+        The method for convolutions, one of `WAYS`; with `svd` the smaller of `svd` and `spatial` is used for each.
+        Linear layers are factorised by `svd`.
     energy
         The share of the sum of squared singular values that the rank keeps, above 0 and at most 1.
 
     Raises
     ------
     SettingError
-        If there is no such way, `energy` is out of range, or no layer would get smaller.
+        If there is no such method, `energy` is out of range, or no layer would get smaller.
     """
     if by not in WAYS:
         raise SettingError(unknown("way to factorise", by, WAYS))
     if not 0 < energy <= 1:
-        raise SettingError(f"the energy to keep is above 0 and at most 1, got {energy}")
+        raise SettingError(f"the energy to keep must be above 0 and at most 1, got {energy}")
     layers, left = {}, {}
     for name, module in model.named_modules():
         ways = (FOR_LINEAR,) if type(module) is nn.Linear else ("svd", "spatial") if by == "svd" else (by,)

@@ -1,4 +1,4 @@
-"""The step that leaves layers out."""
+"""The step that drops layers."""
 
 import copy
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from fedpress.compression.model.step import Choice, Json, Step, layer_of, put
 
 @dataclass(frozen=True)
 class Drop(Step):
-    """Puts nothing in the place of layers: what goes in comes out."""
+    """Replaces layers by the identity."""
 
     kind: ClassVar[str] = "drop"
     layers: tuple[str, ...]
@@ -23,9 +23,9 @@ class Drop(Step):
     def read(cls, data: Mapping[str, Json]) -> Self:
         layers = data.get("layers")
         if set(data) != {"layers"} or not isinstance(layers, list) or not layers:
-            raise PlanError("a step of kind 'drop' has 'layers', a list that is not empty, and nothing else")
+            raise PlanError("a step of kind 'drop' must have 'layers', a list that is not empty, and nothing else")
         if not all(isinstance(name, str) for name in layers):
-            raise PlanError(f"a layer to drop is named by text, got {layers!r:.80}")
+            raise PlanError(f"names of layers to drop must be text, got {layers!r:.80}")
         return cls(tuple(layers))
 
     def json(self) -> dict[str, Json]:
@@ -38,18 +38,18 @@ class Drop(Step):
 
 
 def choose(model: nn.Module, x: Tensor, count: int, batches: Batches) -> Choice:
-    """Return the step that leaves out `count` layers or blocks, one after another the one that the loss misses least.
+    """Return the step that drops `count` layers or blocks, one after another the one with the least effect on the loss.
 
-    Only what gives as much as it takes can be left out: in a residual network its blocks, in a plain one most often
-    nothing.
+    Only layers whose output has the shape of their input can be dropped: the blocks of a residual network, and often
+    none of a plain one.
 
     Raises
     ------
     SettingError
-        If `count` is below 1, or the model has fewer layers that could be left out.
+        If `count` is below 1, or the model has fewer layers that can be dropped.
     """
     if count < 1:
-        raise SettingError(f"at least 1 layer is dropped, got {count}")
+        raise SettingError(f"layers to drop must be at least 1, got {count}")
     could = candidates(model, x)
     dropped: list[str] = []
     losses: dict[str, str] = {}
@@ -57,9 +57,9 @@ def choose(model: nn.Module, x: Tensor, count: int, batches: Batches) -> Choice:
         open_ = [name for name in could if not any(_within(name, gone) or _within(gone, name) for gone in dropped)]
         if not open_:
             can = (
-                f"its layers that give as much as they take are {', '.join(could)}"
+                f"its layers with outputs of the shape of their inputs are {', '.join(could)}"
                 if could
-                else "it has none that gives as much as it takes"
+                else "it has none with outputs of the shape of its inputs"
             )
             raise SettingError(f"{count} layers cannot be dropped from this model: {can}")
         missed = {name: loss_on(_without(model, (*dropped, name)), batches) for name in open_}
@@ -69,7 +69,7 @@ def choose(model: nn.Module, x: Tensor, count: int, batches: Batches) -> Choice:
 
 
 def candidates(model: nn.Module, x: Tensor) -> list[str]:
-    """Return the layers and blocks that have weights and give what is of the shape that they take."""
+    """Return the layers and blocks with weights whose output has the shape of their input."""
     found = []
     for name, (taken, given) in shapes(model, x).items():
         weights = (p for p in model.get_submodule(name).parameters() if p.dim() > 1)

@@ -1,7 +1,7 @@
-"""Sub-models by width: HeteroFL's nested slices, Diao et al. 2021, https://arxiv.org/abs/2010.01264, and their kin.
+"""Sub-models by width, as in HeteroFL, Diao et al. 2021, https://arxiv.org/abs/2010.01264.
 
-A sub-model takes a share of the channels between a model's layers; its input and output stay. Nested: the
-first channels. By importance: the channels of the largest norm.
+A sub-model has a share of the channels between a model's layers, and all inputs and outputs: the first channels, or
+those of the largest norm.
 """
 
 import copy
@@ -14,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedpress.compression.model.channel_axes import Channels, channels_of
+from fedpress.compression.model.channel_axes import ChannelAxes, channel_axes_of
 from fedpress.compression.submodels import Index, Slice
 
 
-def part_of(channels: Channels, width: float, orders: Sequence[NDArray[np.int64]] = ()) -> Slice:
+def part_of(channels: ChannelAxes, width: float, orders: Sequence[NDArray[np.int64]] = ()) -> Slice:
     """Return the part of a model of this `width`, in (0, 1].
 
     Parameters
     ----------
-    orders : for each space all its channels, those to be taken first; their own order if empty
+    orders : for each space its channels in order of selection; the first ones are selected first if empty
     """
     orders = orders or [np.arange(size) for size in channels.spaces]
-    chosen = [order[: kept(len(order), width)] for order in orders]
+    chosen = [order[: channel_count(len(order), width)] for order in orders]
     indices: dict[str, Index] = {}
     for name, axes in channels.axes.items() if width < 1 else ():
         index = tuple(None if space is None else _blocks(chosen[space], block) for space, block in axes)
@@ -37,8 +37,8 @@ def part_of(channels: Channels, width: float, orders: Sequence[NDArray[np.int64]
     return Slice({name: name for name in channels.axes}, indices)
 
 
-def by_importance(channels: Channels, weights: Mapping[str, np.ndarray]) -> list[NDArray[np.int64]]:
-    """Return each space's channels by the norm of what makes them, the largest first."""
+def by_importance(channels: ChannelAxes, weights: Mapping[str, np.ndarray]) -> list[NDArray[np.int64]]:
+    """Return each space's channels by the norm of the weights that compute them, the largest first."""
     squares = [np.zeros(size) for size in channels.spaces]
     for name, axes in channels.axes.items():
         space, block = axes[0] if axes else (None, 1)
@@ -48,20 +48,20 @@ def by_importance(channels: Channels, weights: Mapping[str, np.ndarray]) -> list
     return [np.argsort(-square, kind="stable") for square in squares]
 
 
-def kept(size: int, width: float) -> int:
-    """Return how many of `size` channels a sub-model of this width has."""
+def channel_count(size: int, width: float) -> int:
+    """Return the number of channels, of `size`, of a sub-model of this width."""
     return math.ceil(size * width - 1e-9)
 
 
 def narrow(model: nn.Module, width: float, scale: float = 0.0) -> nn.Module:
-    """Return a model like `model` with this share of its channels, the first of them, and their weights.
+    """Return a copy of `model` with this share of its channels, the first ones.
 
-    Where a layer has fewer inputs than in `model`, what it is given is multiplied by (1 / share) ** `scale`, so that
-    its sums are of a size that they have there: with 0.5 those of inputs that are independent, with 1 of equal ones.
+    The input of a layer with fewer inputs than in `model` is multiplied by (1 / share) ** `scale`, to preserve the
+    magnitude of its sums: 0.5 does so for independent inputs, 1 for equal ones.
     """
     if width >= 1:
         return model
-    part = part_of(channels_of(model), width)
+    part = part_of(channel_axes_of(model), width)
     weights = part.take({name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()})
     small = copy.deepcopy(model)
     for path, module in small.named_modules():
@@ -88,7 +88,7 @@ class _Scaled:
 
 
 def _resize(module: nn.Module) -> None:
-    """Let a layer say of itself what its weights are."""
+    """Set the sizes of a layer to those of its weights."""
     match module:
         case nn.Linear():
             module.out_features, module.in_features = module.weight.shape
@@ -102,5 +102,5 @@ def _resize(module: nn.Module) -> None:
 
 
 def _blocks(channels: NDArray[np.int64], block: int) -> NDArray[np.int64]:
-    """Return the elements of these channels on an axis that has `block` of them for each."""
+    """Return the elements of these channels on an axis with `block` elements per channel."""
     return channels if block == 1 else (channels[:, None] * block + np.arange(block)).reshape(-1)

@@ -1,4 +1,4 @@
-"""A plan: how a smaller model is made from the workload's own. JSON, so that it can lie beside the weights."""
+"""A plan: the steps from the workload's model to a smaller one, as JSON, stored with the weights."""
 
 import copy
 import json
@@ -25,56 +25,56 @@ _MOST = 1 << 26  # bytes of a plan
 
 @dataclass(frozen=True)
 class Plan:
-    """Steps, taken one after another; a layer's name is the one that it has when its step's turn comes."""
+    """Steps, applied one after another; names of layers are those of the model that a step is applied to."""
 
     steps: tuple[Step, ...] = ()
 
     @classmethod
     def of(cls, data: Json) -> Self:
-        """Return the plan that `data`, as `json` returns it, describes; raise PlanError if it is none."""
+        """Return the plan that `json` returned as `data`; raise PlanError if it is not valid."""
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise PlanError(f"a plan is a JSON object of schema {SCHEMA}")
+            raise PlanError(f"a plan must be a JSON object of schema {SCHEMA}")
         steps = data.get("steps")
         if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-            raise PlanError("a plan has 'steps', a list of objects")
+            raise PlanError("a plan must have 'steps', a list of objects")
         return cls(tuple(_step(step) for step in steps))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Return the plan in the file `path`; raise PlanError if it cannot be read or is none."""
+        """Return the plan in the file `path`; raise PlanError if it cannot be read or is not valid."""
         try:
             if path.stat().st_size > _MOST:
-                raise PlanError(f"it is {path.stat().st_size} bytes, and a plan has at most {_MOST}")
+                raise PlanError(f"a plan must have at most {_MOST} bytes, got {path.stat().st_size}")
             return cls.of(json.loads(path.read_bytes()))
         except OSError as error:
             raise PlanError(f"{path} cannot be read: {error.strerror}") from error
         except (PlanError, ValueError, RecursionError) as error:  # the latter two of json
-            raise PlanError(f"{path} is no plan: {error}") from error
+            raise PlanError(f"{path} must hold a plan: {error}") from error
 
     def write(self, path: Path) -> None:
         """Write the plan to the file `path`."""
         replace(path, (json.dumps(self.json()) + "\n").encode())
 
     def json(self) -> dict[str, Json]:
-        """Return what `of` takes."""
+        """Return the plan as a JSON object for `of`."""
         return {"schema": SCHEMA, "steps": [{"kind": step.kind, **step.json()} for step in self.steps]}
 
     def then(self, *steps: Step) -> "Plan":
-        """Return this plan with `steps` after its own."""
+        """Return this plan with `steps` added at its end."""
         return Plan((*self.steps, *steps))
 
     def build(self, model: nn.Module) -> nn.Module:
-        """Return a model with the names and shapes that the plan gives `model`'s, to load weights into.
+        """Return the smaller model with the shapes of its weights, to load weights into.
 
         Raises
         ------
         PlanError
-            If `model` has no such layers, or they are not of a kind or size that the steps suit.
+            If `model` has no such layers, or layers of a kind or size that the steps cannot change.
         """
         return self._made(model, fill=False)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Return the smaller model, its weights made of `model`'s; raise PlanError as `build` does."""
+        """Return the smaller model, with weights from `model`; raise PlanError as `build` does."""
         return self._made(model, fill=True)
 
     def _made(self, model: nn.Module, *, fill: bool) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The step that removes channels: each layer keeps the outputs and inputs that it names, in their order."""
+"""The step that removes channels of layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ PRUNABLE = (*CONVOLUTIONS, *NORMS, nn.Linear)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What of a layer stays: numbers of its outputs and of its inputs, ascending; None for all."""
+class KeptChannels:
+    """Indices of the outputs and inputs that a layer keeps, ascending; None for all."""
 
     out: tuple[int, ...] | None = None
     inputs: tuple[int, ...] | None = None
@@ -27,10 +27,10 @@ class Kept:
 
 @dataclass(frozen=True)
 class Prune(Step):
-    """Keeps some outputs and inputs of layers; whoever makes it sees to it that what one gives the next one takes."""
+    """Keeps some outputs and inputs of layers, which must match from layer to layer."""
 
     kind: ClassVar[str] = "prune"
-    layers: Mapping[str, Kept]
+    layers: Mapping[str, KeptChannels]
 
     @classmethod
     def read(cls, data: Mapping[str, Json]) -> Self:
@@ -47,7 +47,7 @@ class Prune(Step):
         for name, kept in self.layers.items():
             module = layer_of(model, name)
             if parametrize.is_parametrized(module):
-                raise PlanError(f"layer {name!r} shares its weights: channels are removed before that")
+                raise PlanError(f"channels of layer {name!r} must be removed before its weights are shared")
             if isinstance(module, CONVOLUTIONS):
                 _convolution(name, module, kept)
             elif isinstance(module, nn.Linear):
@@ -58,7 +58,7 @@ class Prune(Step):
                 raise PlanError(f"channels of {name!r} cannot be removed: it is a {type(module).__name__}")
 
 
-def _kept(name: str, entry: Mapping[str, Json]) -> Kept:
+def _kept(name: str, entry: Mapping[str, Json]) -> KeptChannels:
     sides: list[tuple[int, ...] | None] = []
     for side in ("out", "in"):
         if entry[side] is None:
@@ -66,9 +66,9 @@ def _kept(name: str, entry: Mapping[str, Json]) -> Kept:
             continue
         at = wholes(entry[side], f"{side!r} of layer {name!r}", 0)
         if any(a >= b for a, b in pairwise(at)):
-            raise PlanError(f"{side!r} of layer {name!r} is in ascending order, none twice")
+            raise PlanError(f"{side!r} of layer {name!r} must be strictly ascending")
         sides.append(at)
-    return Kept(*sides)
+    return KeptChannels(*sides)
 
 
 def _at(name: str, side: str, kept: tuple[int, ...] | None, size: int) -> Tensor:
@@ -80,7 +80,7 @@ def _at(name: str, side: str, kept: tuple[int, ...] | None, size: int) -> Tensor
     return torch.tensor(kept)
 
 
-def _linear(name: str, module: nn.Linear, kept: Kept) -> None:
+def _linear(name: str, module: nn.Linear, kept: KeptChannels) -> None:
     out = _at(name, "outputs", kept.out, module.out_features)
     inputs = _at(name, "inputs", kept.inputs, module.in_features)
     _set(module, "weight", module.weight[out][:, inputs])
@@ -88,7 +88,7 @@ def _linear(name: str, module: nn.Linear, kept: Kept) -> None:
     module.out_features, module.in_features = len(out), len(inputs)
 
 
-def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, kept: Kept) -> None:
+def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, kept: KeptChannels) -> None:
     out = _at(name, "channels", kept.out, module.num_features)
     for part in ("weight", "bias", "running_mean", "running_var"):
         tensor = getattr(module, part)
@@ -96,10 +96,10 @@ def _norm(name: str, module: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, k
     module.num_features = len(out)
 
 
-def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Kept) -> None:
+def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: KeptChannels) -> None:
     groups, size = module.groups, module.out_channels
     out = _at(name, "outputs", kept.out, size)
-    if depthwise(module):  # a channel is a group: whatever goes, goes on both sides
+    if depthwise(module):  # each channel is a group: outputs and inputs are removed together
         if kept.inputs not in (None, kept.out):
             raise PlanError(f"layer {name!r} is depthwise: it keeps the same inputs as outputs")
         weight = module.weight[out]
@@ -120,7 +120,7 @@ def _convolution(name: str, module: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Kep
 
 
 def size_of(module: nn.Module, side: str) -> int:
-    """Return how many outputs or inputs a layer has whose channels can be removed."""
+    """Return the number of outputs or inputs of a layer whose channels can be removed."""
     if isinstance(module, NORMS):
         return int(module.num_features)
     if isinstance(module, nn.Linear):
@@ -129,7 +129,7 @@ def size_of(module: nn.Module, side: str) -> int:
 
 
 def depthwise(module: nn.Module) -> bool:
-    """Whether each of a convolution's channels is a group of its own, inside and out."""
+    """Return whether each channel of a convolution is a group, in its inputs and outputs."""
     groups = getattr(module, "groups", 1)
     return groups > 1 and groups == getattr(module, "in_channels", 0) == getattr(module, "out_channels", 0)
 

@@ -1,11 +1,11 @@
-"""Structured pruning: the share of every layer's channels that are worth least goes, through the whole graph."""
+"""Structured pruning: removes a share of every layer's channels, the least important, through the whole graph."""
 
 import numpy as np
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.compression.model.channel_importance import CRITERIA, Scores
-from fedpress.compression.model.dependency_graph import Channels, Indices, channels, prune
+from fedpress.compression.model.dependency_graph import ChannelGroup, Indices, channel_groups, prune
 from fedpress.compression.model.evaluation import Batches
 from fedpress.compression.model.step import Choice
 
@@ -16,15 +16,15 @@ def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches)
     Parameters
     ----------
     model
-        The model to be pruned; its weights stay as they are.
+        The model to be pruned; it is not changed.
     x
-        A few inputs, (n, ...), to follow channels by.
+        A few inputs, (n, ...), for tracing.
     share
-        Of the channels of every layer, above 0 and below 1; one of each stays in any case.
+        Of the channels of every layer, above 0 and below 1; at least one of each is kept.
     by
         One of `CRITERIA`.
     batches
-        Examples that tell what a channel is worth; `l1` looks at none.
+        Examples for the importance of channels; `l1` uses none.
 
     Raises
     ------
@@ -34,22 +34,22 @@ def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches)
     if by not in CRITERIA:
         raise SettingError(unknown("criterion", by, CRITERIA))
     if not 0 < share < 1:
-        raise SettingError(f"the share to prune is above 0 and below 1, got {share}")
-    found, left = channels(model, x)
+        raise SettingError(f"the share to prune must be above 0 and below 1, got {share}")
+    found, left = channel_groups(model, x)
     if not found:
         raise SettingError("nothing of this model can be pruned: no channel runs from one layer into another")
     scores = CRITERIA[by](model, found, batches)
     chosen = [(it, _best(it, score, share)) for it, score in zip(found, scores, strict=True)]
     chosen = [(it, kept) for it, kept in chosen if len(kept) < it.width]
     if not chosen:
-        raise SettingError(f"{share} of this model's channels is none in any layer")
+        raise SettingError(f"the share to prune must be at least one channel of a layer, got {share}")
     order = [name for name, _ in model.named_modules()]
     chosen.sort(key=lambda pair: order.index(pair[0].name))
     return Choice(prune(chosen), {it.name: prune([(it, kept)]) for it, kept in chosen}, left)
 
 
-def _best(it: Channels, score: Scores, share: float) -> Indices:
-    """Return the numbers of the channels that stay, ascending: as many of each block."""
+def _best(it: ChannelGroup, score: Scores, share: float) -> Indices:
+    """Return the indices of the channels to keep, ascending: as many of each block."""
     each = it.width // it.blocks
     stay = max(1, round((1 - share) * each))
     order = np.argsort(-score.reshape(it.blocks, each), axis=1, kind="stable")[:, :stay]

@@ -16,7 +16,7 @@ _LEAST = 1e-12  # a scale of a row that is all zeros
 
 
 def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a state dict with its float weights as int8, each with its scales (rows,); the others as they are."""
+    """Return a state dict with its float weights as int8, each with its scales (rows,); the others unchanged."""
     packed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if tensor.dim() < 2 or not tensor.is_floating_point():
@@ -29,7 +29,7 @@ def pack(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state dict that `pack` was given, as near as int8 comes; raise DataError if a scale is missing."""
+    """Return the dequantised state dict: the inverse of `pack`; raise DataError if a scale is missing."""
     tensors: dict[str, Tensor] = {}
     for name, tensor in packed.items():
         if name.endswith(SCALE) and name.removesuffix(SCALE) in packed:

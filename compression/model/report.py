@@ -1,4 +1,4 @@
-"""What was done to a model, layer by layer: shapes, parameters, FLOPs, classes; and what it made faster."""
+"""Comparison of a model before and after a plan, by layer: shapes, parameters, FLOPs, accuracy; and latency."""
 
 import math
 import time
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fedpress.compression.model.evaluation import Batches, by_class
+from fedpress.compression.model.evaluation import Batches, accuracy_by_class
 from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.step import Choice
 from fedpress.compression.model.weight_sharing import unpack
@@ -18,12 +18,12 @@ _ROUNDS = 30  # of a latency: each model in turn
 
 
 def parameters(model: nn.Module) -> int:
-    """Return how many numbers a model's weights are; what shares a value counts as often as it is used."""
+    """Return the number of a model's parameters; shared weights count as often as they are used."""
     return sum(p.numel() for p in unpack(model).parameters())
 
 
 def flops(model: nn.Module, x: Tensor) -> int:
-    """Return the floating-point operations of one example, a multiplication and an addition being two.
+    """Return the floating-point operations for one example; a multiplication and an addition are two.
 
     Convolutions and matrix products are counted; those of recurrent layers are not, which torch runs as one call.
     """
@@ -31,9 +31,9 @@ def flops(model: nn.Module, x: Tensor) -> int:
 
 
 def layers(before: nn.Module, after: nn.Module, x: Tensor) -> list[dict[str, Any]]:
-    """Return what became of each layer of `before` that has weights: shape, parameters and FLOPs of both models.
+    """Return shape, parameters and FLOPs of each layer of `before` that has weights, in both models.
 
-    What is within a layer counts there, unless it has weights that are a row of their own.
+    Modules within a layer count there, unless they have a row.
     """
     before, after = unpack(before), unpack(after)
     names = [name for name, module in before.named_modules() if any(True for _ in module.parameters(recurse=False))]
@@ -42,26 +42,25 @@ def layers(before: nn.Module, after: nn.Module, x: Tensor) -> list[dict[str, Any
 
 
 def effects(model: nn.Module, choice: Choice, batches: Batches, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return what each part of a choice, done alone, does to the accuracy on each class: a difference."""
-    whole = by_class(model, batches, len(names))
+    """Return the change of the accuracy on each class by each part of a choice alone."""
+    whole = accuracy_by_class(model, batches, len(names))
     rows = []
     for layer, step in choice.parts.items():
-        after = by_class(Plan((step,)).apply(model), batches, len(names))
+        after = accuracy_by_class(Plan((step,)).apply(model), batches, len(names))
         lost = [a - b for a, b in zip(after, whole, strict=True)]
         rows.append({"layer": layer, "classes": named(lost[:-1], names), "accuracy": lost[-1]})
     return rows
 
 
 def named(values: Sequence[float], names: Sequence[str]) -> dict[str, float | None]:
-    """Return values by name; None, which JSON knows, for what is not a number."""
+    """Return values by name, with None, which JSON has, for nan."""
     return {name: None if math.isnan(value) else round(value, 6) for name, value in zip(names, values, strict=True)}
 
 
 def latency(models: Mapping[str, nn.Module], x: Tensor) -> dict[str, float]:
-    """Return the milliseconds that each model takes for the batch `x`, measured in turn in one go.
+    """Return the milliseconds of the fastest call of each model for the batch `x`, measured in turn.
 
-    They are those of the fastest call: what other work on the machine adds is not the model's. Shared weights are
-    unpacked first, as a device does that runs them.
+    The fastest call excludes the time of other work on the machine. Shared weights are unpacked first, as on a device.
     """
     ready = {name: unpack(model).eval() for name, model in models.items()}
     times: dict[str, list[float]] = {name: [] for name in ready}
@@ -78,7 +77,7 @@ def latency(models: Mapping[str, nn.Module], x: Tensor) -> dict[str, float]:
 
 
 def _rows(names: Sequence[str], model: nn.Module, x: Tensor) -> dict[str, dict[str, Any]]:
-    """Return what there is of each layer of `names`: nothing, of a block that was dropped."""
+    """Return shape, parameters and FLOPs of each layer of `names`; empty for a layer that was dropped."""
     work, parts = _count(model, x)[1], dict[str, list[nn.Parameter]]({name: [] for name in names})
     flops = dict.fromkeys(names, 0)
     for layer, module in model.named_modules():
@@ -97,7 +96,7 @@ def _rows(names: Sequence[str], model: nn.Module, x: Tensor) -> dict[str, dict[s
 
 
 def _count(model: nn.Module, x: Tensor) -> tuple[int, dict[str, int]]:
-    """Return the FLOPs of all, and of each module what is left of its own after those within."""
+    """Return the FLOPs of the model, and those of each module without the modules within."""
     model.eval()
     root = type(model).__name__
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -113,7 +112,7 @@ def _count(model: nn.Module, x: Tensor) -> tuple[int, dict[str, int]]:
 
 
 def _above(layer: str, names: Collection[str]) -> str | None:
-    """Return the one of `names` that `layer` is, or the nearest that it is within; None if there is none."""
+    """Return `layer` if it is one of `names`, else the nearest of them that contains it, else None."""
     while layer not in names:
         if not layer:
             return None

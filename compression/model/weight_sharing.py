@@ -1,7 +1,7 @@
-"""The step that lets weights share: clusters of values, Han et al. 2016, https://arxiv.org/abs/1510.00149.
+"""The step that shares weights by clustering their values, Han et al. 2016, https://arxiv.org/abs/1510.00149.
 
-A layer's weight becomes a codebook, which trains, and for each value the number of its place in there, packed into as
-few bits as hold it: what lies on disk or goes out is that much smaller. Nothing gets faster: `unpack` to run.
+A layer's weight becomes a codebook, which is trained, and for each value its index, packed into the fewest bits:
+files and messages get smaller. Inference does not get faster: `unpack` before it.
 """
 
 import copy
@@ -18,16 +18,16 @@ from fedpress.common.errors import DataError, PlanError, SettingError
 from fedpress.compression.model.step import Choice, Json, Step, layer_of, objects, whole
 from fedpress.compression.stages.quantize.kmeans import centroids, middles
 
-MOST = 256  # clusters: a number of a place is at most a byte
+MOST = 256  # clusters: an index has at most a byte
 SHAREABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 
 
 @dataclass(frozen=True)
 class Share(Step):
-    """Makes codebooks of layers' weights."""
+    """Replaces the weights of layers by codebooks and indices."""
 
     kind: ClassVar[str] = "share"
-    layers: Mapping[str, int]  # how many different values stay of a layer's weight
+    layers: Mapping[str, int]  # number of clusters of each layer's weight
 
     @classmethod
     def read(cls, data: Mapping[str, Json]) -> Self:
@@ -47,14 +47,14 @@ class Share(Step):
             if clusters > most:
                 raise PlanError(f"layer {name!r} must have at most {most} clusters, got {clusters}")
             book, places = _clustered(values, clusters) if fill else (values[:clusters], torch.zeros_like(values))
-            shared = Shared(book, places, module.weight.shape)
+            shared = SharedWeight(book, places, module.weight.shape)
             parametrize.register_parametrization(module, "weight", shared)
 
 
-class Shared(nn.Module):
-    """A weight, from its codebook: the parametrization of a layer that shares."""
+class SharedWeight(nn.Module):
+    """A weight as codebook and indices: the parametrization of its layer."""
 
-    packed: Tensor  # uint8: places, the first in the lowest bits
+    packed: Tensor  # uint8: indices, the first in the lowest bits
 
     def __init__(self, book: Tensor, places: Tensor, shape: torch.Size) -> None:
         super().__init__()
@@ -68,27 +68,27 @@ class Shared(nn.Module):
         self.register_buffer("packed", (padded.view(-1, each) << shifts).sum(1, dtype=torch.uint8))
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return the codebook, (k,), of the weight that this was made for."""
+        """Return the codebook, (k,)."""
         del weight
         return self._book.to(self.packed.device)
 
     def forward(self, book: Tensor) -> Tensor:
         """Return the weight."""
-        weight: Tensor = _Taken.apply(book, self.places().int())  # type: ignore[no-untyped-call]
+        weight: Tensor = _Lookup.apply(book, self.places().int())  # type: ignore[no-untyped-call]
         return weight.view(self._shape)
 
     def places(self) -> Tensor:
-        """Return the number of each value's place in the codebook, (n,)."""
+        """Return the index of each value in the codebook, (n,)."""
         shifts = self._bits * torch.arange(8 // self._bits, dtype=torch.uint8, device=self.packed.device)
         places = (self.packed.unsqueeze(1) >> shifts) & ((1 << self._bits) - 1)
         return places.flatten()[: self._count]
 
 
-class _Taken(torch.autograd.Function):
-    """The values of a codebook at places.
+class _Lookup(torch.autograd.Function):
+    """The values of a codebook at indices.
 
-    What is shared learns the mean of what its users would have learnt, where the paper has the sum: so the rates that
-    suit plain weights suit codebooks.
+    The gradient of a shared value is the mean of its users' gradients, where the paper has the sum: so the learning
+    rates of plain weights suit codebooks.
     """
 
     @staticmethod
@@ -105,14 +105,14 @@ class _Taken(torch.autograd.Function):
 
 
 def choose(model: nn.Module, clusters: int) -> Choice:
-    """Return the step that shares the values of each layer that gets smaller by it.
+    """Return the step that shares the weights of each layer that gets smaller by it.
 
     Parameters
     ----------
     model
-        Its weights stay as they are.
+        The model; it is not changed.
     clusters
-        How many different values each layer keeps, 2 to 256.
+        Number of distinct values of each layer, 2 to 256.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def choose(model: nn.Module, clusters: int) -> Choice:
         If `clusters` is out of range, or no layer would get smaller.
     """
     if not 2 <= clusters <= MOST:
-        raise SettingError(f"weights share 2 to {MOST} values, got {clusters}")
+        raise SettingError(f"clusters must be 2 to {MOST}, got {clusters}")
     layers, left = {}, {}
     for name, module in model.named_modules():
         if not isinstance(module, SHAREABLE) or parametrize.is_parametrized(module):
@@ -137,12 +137,12 @@ def choose(model: nn.Module, clusters: int) -> Choice:
 
 
 def unpack(model: nn.Module) -> nn.Module:
-    """Return a copy with plain weights, of the values that they have, in the place of shared ones."""
+    """Return a copy with plain weights in place of shared ones."""
     plain = copy.deepcopy(model)
     for module in list(plain.modules()):
         if parametrize.is_parametrized(module, "weight"):
             weight = module.weight.detach()  # type: ignore[operator]
-            # remove_parametrizations would change the class, which the model that this is a copy of has too.
+            # remove_parametrizations would change the class of the original model's layer, too.
             module.__class__ = parametrize.type_before_parametrizations(module)
             del module._modules["parametrizations"]
             module.register_parameter("weight", nn.Parameter(weight))
@@ -150,17 +150,17 @@ def unpack(model: nn.Module) -> nn.Module:
 
 
 def check_places(model: nn.Module) -> None:
-    """Raise DataError if a place that weights name is beyond their codebook: a file may hold any."""
+    """Raise DataError if an index is beyond its codebook, as it can be in a file."""
     for name, module in model.named_modules():
-        if isinstance(module, Shared):
+        if isinstance(module, SharedWeight):
             most, size = int(module.places().max()), len(module._book)
             if most >= size:
-                raise DataError(f"{name} names place {most} of a codebook of {size}")
+                raise DataError(f"indices of {name} must be below {size}, the size of the codebook, got {most}")
 
 
 def is_shared(model: nn.Module) -> bool:
     """Whether weights of a model are shared already."""
-    return any(isinstance(module, Shared) for module in model.modules())
+    return any(isinstance(module, SharedWeight) for module in model.modules())
 
 
 def _bits(clusters: int) -> int:
@@ -169,7 +169,7 @@ def _bits(clusters: int) -> int:
 
 
 def _clustered(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Return `k` centroids of `values`, (k,), and for each value the number of its own, (n,)."""
+    """Return `k` centroids of `values`, (k,), and for each value the index of its centroid, (n,)."""
     book = centroids(values.numpy(), k)
     places = np.searchsorted(middles(book), values.numpy())
     padded = np.pad(book, (0, k - len(book)), mode="edge")  # fewer distinct values than asked for

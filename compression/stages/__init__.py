@@ -1,6 +1,6 @@
-"""The stages, one file each: named streams in, named streams out, pure both ways.
+"""The stages of codecs, one per file: named streams in, named streams out, as pure functions.
 
-`sparsify/`, `transform/`, `quantize/` and `lossless/` are the four kinds, in the order of a codec. A new stage is a
-frozen dataclass in a file of its own, whose first line cites its paper, and one line of examples in
-`compression/registry.py`; every law in tests/compression is then tested on it.
+`sparsify/`, `transform/`, `quantize/` and `lossless/` are the four kinds, in the order of a codec. To add a stage,
+write a file with a frozen dataclass, with the paper in its first line, and one entry in `compression/registry.py`; the
+conformance tests in tests/compression then run on it.
 """

@@ -1,4 +1,4 @@
-"""No compression: the update as it is, float32."""
+"""No compression: float32."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from fedpress.compression.layout import Layout
 
 @dataclass(frozen=True)
 class Identity(Stage):
-    """`none`: lossless, and the yardstick of every other codec."""
+    """Send the values unchanged, float32: `none`, the baseline of every other codec."""
 
     lossless: ClassVar[bool] = True
 

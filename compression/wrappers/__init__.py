@@ -1,4 +1,4 @@
-"""Codecs around a codec: error feedback, momentum correction, and published methods by name.
+"""Codecs around a codec: error feedback, momentum correction, and presets.
 
 In goes a codec, out comes a codec whose state holds more. `base.py` is their common class. A new one is one file with a
 subclass, and one entry in `compression/registry.py`.

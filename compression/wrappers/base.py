@@ -1,4 +1,4 @@
-"""What codecs with memory around a pipeline have in common."""
+"""The base class of codecs with state around a pipeline."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from fedpress.compression.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Wrapper(Codec):
-    """A codec that remembers values, float32 (n,), and sends others than it is given; its frames are `inner`'s."""
+    """A codec that adds values of its state, float32 (n,), to updates; `inner` makes the frames."""
 
     inner: Pipeline
 
@@ -34,18 +34,18 @@ class Wrapper(Codec):
         return self.inner.decode(frame, layout, side=side, base=base)
 
 
-def remembered(state: State, key: str, layout: Layout) -> NDArray[np.float32]:
-    """Return a memory of one float32 for each value, (n,); raise UpdateError if it is not of this layout."""
+def state_array(state: State, key: str, layout: Layout) -> NDArray[np.float32]:
+    """Return an array of the state, float32 (n,); raise UpdateError if it is not of this layout."""
     array = state.get(key)
     if array is None or array.shape != (layout.size,):
-        raise UpdateError(f"the state is not of this layout: a {key} of {layout.size} values is due")
+        raise UpdateError(f"the state must be of this layout, with a {key} of {layout.size} values")
     return array
 
 
-def add(update: NDArray[np.float32], memory: NDArray[np.float32]) -> NDArray[np.float32]:
+def add(update: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the sum, float32 (n,); raise UpdateError if it is beyond float32."""
     with np.errstate(over="ignore"):
-        wanted = update + memory
-    if not np.isfinite(wanted).all():
-        raise UpdateError("the update and what earlier ones left out are together beyond float32")
-    return wanted
+        total = update + residual
+    if not np.isfinite(total).all():
+        raise UpdateError("the sum of the update and the residual must be finite in float32")
+    return total

@@ -11,25 +11,25 @@ from numpy.typing import NDArray
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import State
 from fedpress.compression.layout import Layout, Update
-from fedpress.compression.wrappers.base import Wrapper, add, remembered
+from fedpress.compression.wrappers.base import Wrapper, add, state_array
 
 
 @dataclass(frozen=True)
 class ErrorFeedback(Wrapper):
-    """`ef | ...`: what a frame leaves out is added to the next update.
+    """Add the residual, the part of earlier updates that frames left out, to the next update: `ef | ...`.
 
-    State: {"residual": float32 (n,)} and what the wrapped codec remembers. In every round sent + residual == update +
-    residual of the round before, to float32's precision.
+    State: {"residual": float32 (n,)} and the state of `inner`. In every round sent + residual == update + residual of
+    the round before, to float32's precision.
 
-    `ef(decay) | ...`: only that part of the residual is added, decay in (0, 1]. What is left out again and again in
-    the same direction is still sent, what is noise is forgotten: fewer bytes, where a node's turn comes seldom.
+    With `ef(decay) | ...` the residual is multiplied by `decay` in (0, 1] before it is added: values that are left out
+    repeatedly in the same direction are still sent, noise decays. That takes fewer bytes if nodes take part seldom.
     """
 
     decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.decay is not None and not 0 < self.decay <= 1:
-            raise SpecError(f"ef has a decay in (0, 1], got {self.decay}")
+            raise SpecError(f"ef's decay must be in (0, 1], got {self.decay}")
 
     def init(self, layout: Layout) -> State:
         return {**self.inner.init(layout), "residual": np.zeros(layout.size, np.float32)}
@@ -45,14 +45,14 @@ class ErrorFeedback(Wrapper):
     ) -> tuple[bytes, State]:
         layout = Layout.of(update)
         values, exact = layout.flatten(update)
-        wanted = self._wanted(values, state, layout)
-        frame, sent, after = self.inner.press(wanted, exact, layout, state, rng, base=base, side=side)
-        return frame, {**after, "residual": wanted - sent}
+        total = self._total(values, state, layout)
+        frame, sent, after = self.inner.press(total, exact, layout, state, rng, base=base, side=side)
+        return frame, {**after, "residual": total - sent}
 
     def lost(self, before: State, update: Update) -> State:
         layout = Layout.of(update)
-        return {**before, "residual": self._wanted(layout.flatten(update)[0], before, layout)}
+        return {**before, "residual": self._total(layout.flatten(update)[0], before, layout)}
 
-    def _wanted(self, values: NDArray[np.float32], state: State, layout: Layout) -> NDArray[np.float32]:
-        residual = remembered(state, "residual", layout)
+    def _total(self, values: NDArray[np.float32], state: State, layout: Layout) -> NDArray[np.float32]:
+        residual = state_array(state, "residual", layout)
         return add(values, residual if self.decay is None else np.float32(self.decay) * residual)

@@ -1,4 +1,4 @@
-"""A preset: a famous method's name for a codec that is spelled out in stages."""
+"""Presets: published methods under their names."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fedpress.compression.layout import Layout, Update
 
 @dataclass(frozen=True)
 class Preset(Codec):
-    """`inner` under the name `text`, e.g. "stc(0.01)"; frames carry the spec of `inner`."""
+    """A codec, `inner`, under another name, `text`, such as "stc(0.01)"; frames hold the spec of `inner`."""
 
     text: str
     inner: Codec

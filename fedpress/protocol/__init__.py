@@ -1,4 +1,4 @@
-"""What server and nodes send each other: messages as types, and frames of models and updates, made and applied.
+"""The protocol of server and nodes: messages as types, and frames of models and updates, made and applied.
 
 `messages.py` holds the messages, `typed_records.py` writes and reads them; `model_frames.py` makes and applies key
 frames and deltas of models, `update_frames.py` frames of updates; `folding.py` packs a message's records into one.

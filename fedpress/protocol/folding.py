@@ -18,7 +18,7 @@ from fedpress.common.errors import FrameError
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME
 
 FRAMES = f"{RECORD_NAME}.frames"  # the record of a frame that is sent to many nodes
-_INLINE = 1 << 12  # bytes up to which a frame is not worth a request by itself
+_INLINE = 1 << 12  # bytes up to which a frame is not sent in a separate request
 
 Content = MutableMapping[str, Any]  # a RecordDict
 
@@ -29,8 +29,8 @@ def fold(content: Content, shared: dict[int, ConfigRecord] | None = None) -> Non
     Parameters
     ----------
     content : a message's records
-    shared : by the id of a frame's record the record that stands for it; long frames stay apart if it is given, and
-        equal ones are the same object
+    shared : record of each long frame, by the id of the frame's ArrayRecord, so that equal ones are the same object;
+        None to fold long frames too
     """
     folded: dict[str, Any] = {}
     names: list[str] = []
@@ -63,7 +63,7 @@ def unfold(content: Content) -> bool:
     Raises
     ------
     FrameError
-        If it holds what `fold` cannot have made.
+        If the content cannot be that of a folded message.
     """
     own = dict(content.get(RECORD_NAME) or {})
     if "folded" not in own:

@@ -1,7 +1,7 @@
-"""The messages between server and nodes, as types.
+"""The types of the messages between server and nodes.
 
 Every Flower message between them carries one ConfigRecord under `RECORD_NAME`, written from one of the types below;
-models and updates travel beside it, as frames in an ArrayRecord. An extension of the round adds a typed record that
+models and updates are sent with it, as frames in an ArrayRecord. An extension of the round adds a typed record that
 only it reads, under `extension_record(name)`.
 
     NodeQuery       server to node   asks for the node's name
@@ -23,13 +23,13 @@ from fedpress.common.errors import FrameError
 from fedpress.protocol.typed_records import TypedRecord
 
 RECORD_NAME = "fedpress"  # of the ConfigRecord that every message carries
-FRAME_STYPE = "fedpress.frame"  # marks an array of bytes as frames
-LOSSLESS = "none"  # spec of the codec that loses nothing
+FRAME_STYPE = "fedpress.frame"  # type of an array of bytes that is frames
+LOSSLESS = "none"  # spec of the lossless codec
 CLASSES = "class-counts"  # metric with a node's number of examples of each class
 
 
 class ProtocolMessage(TypedRecord):
-    """Base of the messages: the record also holds which of them it is, in the field `kind`."""
+    """Base of the messages: the record also holds the message's kind, in the field `kind`."""
 
     kind: ClassVar[str]
 
@@ -52,7 +52,7 @@ class NodeDescription(ProtocolMessage, kind="node"):
 
     name: str  # its enrolled name when deployed, its partition's number in a simulation
     version: bytes  # of the model that it holds, 8 bytes; empty if it holds none
-    width: str  # largest share of a model's channels that it can train, as it is configured; empty if it is not
+    width: str  # largest share of a model's channels that it can train, as configured; empty if it is not configured
     model: str  # the workload's model that it can train; empty if none is configured
 
 
@@ -63,10 +63,10 @@ class TrainRequest(ProtocolMessage, kind="train"):
     arrays: str  # name of the ArrayRecord: frames when it travels, the model when the app sees it
     frame_lengths: tuple[int, ...]  # bytes of each frame, in the order in which they are applied
     frame_tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
-    weight_mask_length: int  # bytes behind the frames that lead to the model's weight masks; 0 if they are the base's
+    weight_mask_length: int  # bytes after the frames that lead to the model's weight masks; 0 if they are the base's
     version: bytes  # of the model that the frames lead to, 8 bytes
     layout: str  # of that model, as text; empty if it is the base's
-    weight_masks: bool  # whether weights that are minus zero are pruned: no frame holds them
+    weight_masks: bool  # whether weights that are minus zero are pruned, and in no frame
     keep: bool  # whether the node is to keep the model as the base of a later delta
     up: str  # spec of the codec of the update
     exclude: bytes  # mask of the tensors whose changes are not sent; empty for none
@@ -89,14 +89,14 @@ class TrainRequest(ProtocolMessage, kind="train"):
 
 @dataclass(frozen=True)
 class TrainReply(ProtocolMessage, kind="reply"):
-    """Goes with what the app made of a request's model."""
+    """Is sent with the app's reply to a request."""
 
     version: bytes  # of the model that the node holds now, 8 bytes; empty if it keeps none
     turn: int  # number of stateful updates that the node has sent, this one included
     tensors: bytes  # mask of the tensors that the frame holds; empty for all
     answer: bytes  # binds the frame to the request, 16 bytes: see `answer_of`
-    training_seconds: float  # time that the app took; 0 if the node reports what cannot be one
-    coding_seconds: float  # time that decoding and encoding took; 0 likewise
+    training_seconds: float  # of the app; 0 if the node reports no valid time
+    coding_seconds: float  # of decoding and encoding; 0 likewise
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "training_seconds", _duration(self.training_seconds))
@@ -137,7 +137,18 @@ def extension_name(record: str) -> str:
 
 
 def read_request(record: Mapping[str, object]) -> NodeQuery | TrainRequest:
-    """Return the server's message; raise FrameError if it is none, or one of its fields is not what it must be."""
+    """Return the server's message in a record.
+
+    Raises
+    ------
+    FrameError
+        If the record is not one of the server's messages, or a field is missing or of another type.
+
+    Examples
+    --------
+    >>> read_request(NodeQuery().to_record())
+    NodeQuery()
+    """
     match record.get("kind"):
         case NodeQuery.kind:
             return NodeQuery.from_record(record)
@@ -148,7 +159,13 @@ def read_request(record: Mapping[str, object]) -> NodeQuery | TrainRequest:
 
 
 def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | BaseRequest:
-    """Return the node's message; raise FrameError if it is none, or one of its fields is not what it must be."""
+    """Return the node's message in a record.
+
+    Raises
+    ------
+    FrameError
+        If the record is not one of a node's messages, or a field is missing or of another type.
+    """
     match record.get("kind"):
         case NodeDescription.kind:
             return NodeDescription.from_record(record)
@@ -166,7 +183,7 @@ def frame_name(frame: bytes) -> bytes:
 
 
 def answer_of(nonce: bytes, round: int, node: str, frame: bytes) -> bytes:
-    """Return what binds `frame` to its round, its node and the request that it answers, 16 bytes."""
+    """Return the hash that binds `frame` to its round, its node and the request that it answers, 16 bytes."""
     state = hashlib.blake2b(nonce, digest_size=16, person=b"fedpress.answer", salt=round.to_bytes(8, "little"))
     state.update(len(node.encode()).to_bytes(4, "little") + node.encode())
     state.update(frame)

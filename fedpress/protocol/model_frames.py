@@ -1,10 +1,10 @@
 """Key frames and deltas: made from a model by the server, applied by a node, with the same bits at both ends.
 
 A key frame holds a model, or some of its tensors, and needs nothing; a delta leads from a base that its receiver holds
-to another model. What a frame leads to is computed by one function for both ends, so that the server knows bit for bit
-what a node holds.
+to another model. One function for both ends computes the model that a frame leads to, so that the server has the bits
+that a node holds.
 
-Where weights may be pruned, a pruned weight is minus zero, frames hold the others alone, and `weight_mask` leads from
+Where weights may be pruned, a pruned weight is minus zero, frames hold only the others, and `weight_mask` leads from
 the masks of the base, or from masks of all weights, to those of the new model.
 """
 
@@ -19,23 +19,23 @@ from fedpress.common.errors import FrameError
 from fedpress.compression import Codec, Layout, Update, parse
 from fedpress.compression.frame import read_frame
 from fedpress.compression.updates import apply, changed, difference, version_of
-from fedpress.compression.weight_masks import ALL, Live, decode_change, encode_change
+from fedpress.compression.weight_masks import UNPRUNED, WeightMasks, decode_mask_change, encode_mask_change
 from fedpress.protocol.messages import LOSSLESS
 
 
 @dataclass(frozen=True)
 class ModelFrames:
-    """Frames that lead to a model; none if the receiver holds it already."""
+    """Frames that lead to a model; without frames if the receiver holds it already."""
 
     frames: tuple[bytes, ...]  # in the order in which they are applied
     tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
     base: bytes = b""  # version of the model that they start from, 8 bytes; empty for key frames, or without frames
     weight_mask: bytes = b""  # leads to the model's weight masks; empty if they are the base's
-    version: bytes = b""  # of the model that they lead to, 8 bytes; empty until it is known
+    version: bytes = b""  # of the model that they lead to, 8 bytes; empty until it is computed
 
     @property
     def is_key(self) -> bool:
-        """Whether they start from nothing."""
+        """Whether they need no base."""
         return bool(self.frames) and not self.base
 
     @property
@@ -45,7 +45,7 @@ class ModelFrames:
 
     @property
     def data(self) -> bytes:
-        """All that is sent, in one piece."""
+        """The bytes that are sent."""
         return b"".join((*self.frames, self.weight_mask))
 
     @property
@@ -80,12 +80,12 @@ class Target:
 
     model: Update
     layout: Layout
-    masks: Live | None  # its weight masks; None where no weight may be pruned
+    masks: WeightMasks | None  # its weight masks; None where no weight may be pruned
 
     @property
-    def live(self) -> Live:
-        """The weights that frames hold."""
-        return ALL if self.masks is None else self.masks
+    def weight_masks(self) -> WeightMasks:
+        """The masks of the weights that frames hold."""
+        return UNPRUNED if self.masks is None else self.masks
 
 
 def make_delta(
@@ -108,10 +108,12 @@ def make_delta(
     layout = target.layout
     mask = layout.mask(changed(target.model, base))
     part = layout.part(mask)
-    update = target.live.take(difference(target.model if aim is None else aim, base, part))
+    update = target.weight_masks.select(difference(target.model if aim is None else aim, base, part))
     frame, _ = codec.encode(update, {}, rng, base=version)
-    weight_mask = encode_change(target.masks, base, layout) if target.masks is not None else b""
-    return ModelFrames((frame,), (mask,), version, weight_mask), _follow([(frame, mask)], base, layout, target.live)
+    weight_mask = encode_mask_change(target.masks, base, layout) if target.masks is not None else b""
+    return ModelFrames((frame,), (mask,), version, weight_mask), _follow(
+        [(frame, mask)], base, layout, target.weight_masks
+    )
 
 
 def make_key(target: Target, codec: Codec, rng: np.random.Generator) -> tuple[ModelFrames, Update]:
@@ -126,11 +128,13 @@ def make_key(target: Target, codec: Codec, rng: np.random.Generator) -> tuple[Mo
     for names, coder in ((lossy, codec), (model.keys() - lossy, parse(LOSSLESS))):
         if names:
             mask = layout.mask(names)
-            update = target.live.take({tensor.name: model[tensor.name] for tensor in layout.part(mask).tensors})
+            update = target.weight_masks.select(
+                {tensor.name: model[tensor.name] for tensor in layout.part(mask).tensors}
+            )
             steps.append((coder.encode(update, {}, rng)[0], mask))
-    weight_mask = encode_change(target.masks, None, layout) if target.masks is not None else b""
+    weight_mask = encode_mask_change(target.masks, None, layout) if target.masks is not None else b""
     frames, masks = zip(*steps, strict=True)
-    return ModelFrames(frames, masks, b"", weight_mask), _follow(steps, {}, layout, target.live)
+    return ModelFrames(frames, masks, b"", weight_mask), _follow(steps, {}, layout, target.weight_masks)
 
 
 def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_masks: bool) -> Update:
@@ -145,22 +149,23 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
     Raises
     ------
     FrameError
-        If a frame does not decode, or the frames do not lead to the model that `frames.version` names: as from a wrong
-        base.
+        If a frame does not decode, or the frames lead to another model than `frames.version`, as from a wrong base.
     """
     start = {} if frames.is_key else base
-    live = decode_change(frames.weight_mask, start or None, layout) if weight_masks else ALL
-    model = _follow(list(zip(frames.frames, frames.tensors, strict=True)), start, layout, live)
+    masks = decode_mask_change(frames.weight_mask, start or None, layout) if weight_masks else UNPRUNED
+    model = _follow(list(zip(frames.frames, frames.tensors, strict=True)), start, layout, masks)
     if Layout.of(model) != layout or version_of(model, layout) != frames.version:
         raise FrameError(f"the frames must lead to the model {frames.version.hex()} that was announced")
     return model
 
 
-def _follow(steps: Sequence[tuple[bytes, bytes]], base: Mapping[str, np.ndarray], layout: Layout, live: Live) -> Update:
-    """Return what pairs of a frame and its tensors' mask lead to from `base`, or from nothing if that is empty."""
+def _follow(
+    steps: Sequence[tuple[bytes, bytes]], base: Mapping[str, np.ndarray], layout: Layout, masks: WeightMasks
+) -> Update:
+    """Return the model to which frames, each with the mask of its tensors, lead from `base`, which may be empty."""
     model: Update = dict(base)
     for frame, mask in steps:
         part = layout.part(mask)
-        update = live.put(parse(read_frame(frame).spec).decode(frame, live.part(part)), part)
+        update = masks.restore(parse(read_frame(frame).spec).decode(frame, masks.unpruned(part)), part)
         model = apply(model, update, layout) if base else model | update
-    return live.stamp({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})
+    return masks.apply({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})

@@ -1,4 +1,4 @@
-"""Flower's records as JSON, their large arrays aside: how a node's state is kept, simulated or on a device."""
+"""A node's state, Flower's records, as JSON with large arrays stored separately."""
 
 import base64
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-LARGE = 1 << 16  # bytes from which an array is kept aside
+LARGE = 1 << 16  # bytes from which an array is stored separately
 
 _KINDS: dict[str, type] = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
 def to_rows(state: RecordDict, put: Callable[[bytes], str]) -> list[Any]:
-    """Return `state` as JSON can hold it; `put` keeps the bytes of a large array and says under which name."""
+    """Return `state` as JSON values; `put` stores the bytes of a large array and returns their name."""
     rows: list[Any] = []
     for key, record in state.items():
         if isinstance(record, ArrayRecord):
@@ -24,12 +24,12 @@ def to_rows(state: RecordDict, put: Callable[[bytes], str]) -> list[Any]:
             rows.append([key, "arrays", arrays])
         else:
             kind = "metrics" if isinstance(record, MetricRecord) else "config"
-            rows.append([key, kind, {name: _bare(value) for name, value in record.items()}])
+            rows.append([key, kind, {name: _to_json(value) for name, value in record.items()}])
     return rows
 
 
 def from_rows(rows: list[Any], get: Callable[[str], bytes]) -> RecordDict:
-    """Return what `to_rows` wrote; `get` returns the bytes that were kept under a name."""
+    """Return the state that `to_rows` wrote; `get` returns the bytes stored under a name."""
     state = RecordDict()
     for key, kind, value in rows:
         if kind == "arrays":
@@ -40,17 +40,17 @@ def from_rows(rows: list[Any], get: Callable[[str], bytes]) -> RecordDict:
                 }
             )
         else:
-            state[key] = _KINDS[kind]({name: _full(item) for name, item in value.items()})
+            state[key] = _KINDS[kind]({name: _from_json(item) for name, item in value.items()})
     return state
 
 
-def _bare(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
-    return [_bare(item) for item in value] if isinstance(value, list) else value
+    return [_to_json(item) for item in value] if isinstance(value, list) else value
 
 
-def _full(value: Any) -> Any:
+def _from_json(value: Any) -> Any:
     if isinstance(value, dict):
         return base64.b64decode(value["bytes"])
-    return [_full(item) for item in value] if isinstance(value, list) else value
+    return [_from_json(item) for item in value] if isinstance(value, list) else value

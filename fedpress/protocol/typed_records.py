@@ -1,8 +1,8 @@
 """Frozen dataclasses as Flower ConfigRecords: written and read from their fields, in one place for every message.
 
-A field is a `bytes`, `int`, `float`, `str` or `bool`, or a tuple of one of them, which is a list in the record. What
-is read comes from the network: a field that is missing or of another type raises FrameError with the field's name, and
-nothing is converted.
+A field is a `bytes`, `int`, `float`, `str` or `bool`, or a tuple of one of them, which is a list in the record. Records
+come from the network: a field that is missing or of another type raises FrameError with the field's name, and nothing
+is converted.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One node's reply to a training message: what it may be, what it weighs, and how it is decoded."""
+"""One node's reply to a training message: its limits, its weight, and how it is decoded."""
 
 import logging
 import math
@@ -12,7 +12,7 @@ from fedpress.common.settings import require
 from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import apply, difference
-from fedpress.compression.weight_masks import Live
+from fedpress.compression.weight_masks import WeightMasks
 from fedpress.protocol.messages import FRAME_STYPE
 from fedpress.protocol.update_frames import UpdateCoding
 from fedpress.server.downlink.model_store import Versions
@@ -22,12 +22,12 @@ _log = logging.getLogger(LOGGER)
 
 @dataclass(frozen=True)
 class FederationLimits:
-    """What a federation accepts of its nodes, and stores for them."""
+    """Limits of the replies of nodes, and of the storage for them."""
 
-    min_replies: int = 1  # a round in which fewer replies count is repeated, twice at most
+    min_replies: int = 1  # a round in which fewer replies count is repeated, at most twice
     max_norm: float = math.inf  # an update of a larger L2 norm, over all floating-point tensors, is refused
-    max_examples: float = 1e9  # a reply that claims a larger weight is refused: it would outvote all others
-    stored_bytes: int = 1 << 34  # of nodes' models on disk; a node whose model is no longer kept gets a key frame
+    max_examples: float = 1e9  # a reply with a larger weight is refused: it would dominate the mean
+    stored_bytes: int = 1 << 34  # of nodes' models on disk; a node whose model is no longer stored is sent a key frame
 
     def __post_init__(self) -> None:
         require(self.min_replies >= 1, "min_replies", "at least 1", self.min_replies)
@@ -38,16 +38,16 @@ class FederationLimits:
 
 @dataclass(frozen=True)
 class UpdateRules:
-    """How a round's replies are read."""
+    """Rules for reading a round's replies."""
 
-    weighted_by: str = "num-examples"  # the metric that tells how much a reply weighs
+    weighted_by: str = "num-examples"  # name of the metric that is a reply's weight
     limits: FederationLimits = FederationLimits()
     clip_norm: float = math.inf  # an update of a larger L2 norm is scaled down to it
 
 
 @dataclass(frozen=True)
 class WorkTime:
-    """How long a node worked for its reply, in seconds, as it claims."""
+    """Time that a node reports for its reply, in seconds."""
 
     training: float = 0.0  # in its app
     coding: float = 0.0  # decoding the model and encoding the update
@@ -60,8 +60,8 @@ class EncodedUpdate:
     frame: bytes
     codec: Codec  # of the frame
     part: Layout  # of the tensors that the frame holds
-    version: bytes  # name of the model that the node started from
-    before: bytes = b""  # name of the model that it held before; empty if that is not known at both ends
+    version: bytes  # of the model that the node started from, 8 bytes
+    before: bytes = b""  # version of the model that it held before; empty if one end lacks it
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class NodeModel:
 
     exact: Update  # w, or the node's part of it
     layout: Layout  # of `exact`
-    live: Live  # the weights of w, and of every model that nodes start from in this round, that are live
+    masks: WeightMasks  # the weights of w, and of every model that nodes start from in this round, that are not pruned
     versions: Versions  # the models that nodes started from
     group: str = ""  # the node's group
     place: Slice | None = None  # where `exact` lies in the server's model; None if it is all of it
@@ -82,18 +82,24 @@ class ClientUpdate:
 
     node: str  # its name
     weight: float  # by which it is averaged
-    message: Message  # the reply, without our own records
+    message: Message  # the reply, without fedpress's records
     encoded: EncodedUpdate
     base: NodeModel
     rules: UpdateRules = UpdateRules()
     time: WorkTime = WorkTime()
 
     def decode(self) -> Update:
-        """Return w plus the node's update; raise FrameError if it does not decode to tensors within the limits."""
+        """Return w plus the node's update.
+
+        Raises
+        ------
+        FrameError
+            If it does not decode to tensors within the limits.
+        """
         encoded, base, part, version = self.encoded, self.base, self.encoded.part, self.encoded.version
-        coding = UpdateCoding(encoded.codec, part, base.live, version, self._delta())
+        coding = UpdateCoding(encoded.codec, part, base.masks, version, self._delta())
         sent, whole = coding.decode(encoded.frame), coding.whole
-        if whole and version in base.versions:  # what changed is counted from where the node stood
+        if whole and version in base.versions:  # the update starts from the node's model
             sent, whole = difference(sent, base.versions.get(version), part), False
         update = difference(sent, base.exact, part) if whole else sent
         with np.errstate(over="ignore"):
@@ -105,13 +111,13 @@ class ClientUpdate:
                 update |= {tensor.name: update[tensor.name] * share for tensor in part.floating}
                 whole = False
             model = {**base.exact, **sent} if whole else apply(base.exact, update, base.layout)
-            for tensor in part.floating:  # in float32, to which the server will round it, whatever its width
+            for tensor in part.floating:  # in float32, to which the server rounds tensors of any width
                 if not np.isfinite(np.asarray(model[tensor.name], np.float32)).all():
-                    raise FrameError(f"tensor {tensor.name!r} is not finite in float32")
+                    raise FrameError(f"tensor {tensor.name!r} must be finite in float32")
         return model
 
     def _delta(self) -> Update | None:
-        """Return the delta that the node was sent last: what changed there is likely to change again."""
+        """Return the delta that the node was sent last, which predicts where its update is large."""
         versions, part = self.base.versions, self.encoded.part
         before, version = self.encoded.before, self.encoded.version
         if before not in versions or version not in versions:
@@ -120,24 +126,24 @@ class ClientUpdate:
 
 
 def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> float:
-    """Return how much a reply weighs; raise FrameError if it does not say, or nothing that can be."""
+    """Return the weight of a reply, the metric `weighted_by`; raise FrameError if it is missing or out of range."""
     metrics = list(reply.content.metric_records.values())
     if len(metrics) != 1:
-        raise FrameError(f"a reply holds one MetricRecord, got {len(metrics)}")
+        raise FrameError(f"a reply must hold one MetricRecord, got {len(metrics)}")
     weight = metrics[0].get(weighted_by)
     if not isinstance(weight, int | float) or not 0 < weight <= limits.max_examples:
-        raise FrameError(f"{weighted_by} is above 0 and at most {limits.max_examples:g}, got {weight!r}")
+        raise FrameError(f"{weighted_by} must be above 0 and at most {limits.max_examples:g}, got {weight!r}")
     return float(weight)
 
 
 def read_frame_of(reply: Message) -> bytes:
-    """Return the frame of a reply; raise FrameError if it does not hold one, and no other array."""
+    """Return the frame of a reply; raise FrameError if it does not hold exactly one array, a frame."""
     arrays = [array for record in reply.content.array_records.values() for array in record.values()]
     if len(arrays) != 1 or arrays[0].stype != FRAME_STYPE:
-        raise FrameError("a reply holds one frame and no other array")
+        raise FrameError("a reply must hold one frame and no other array")
     return arrays[0].data
 
 
-def refuse(number: int, node: str, error: Exception) -> None:
+def log_refusal(number: int, node: str, error: Exception) -> None:
     """Log that a node's reply does not count."""
     _log.warning("round %d: node %s: its reply is refused: %s", number, node, error)

@@ -1,4 +1,4 @@
-"""Differential privacy: what compression may not do to flwr's wrappers, and what it must do for them."""
+"""Differential privacy: rules for compression with flwr's wrappers."""
 
 import math
 
@@ -17,41 +17,41 @@ _CLIENT = (
     flower.DifferentialPrivacyClientSideFixedClipping,
     flower.DifferentialPrivacyClientSideAdaptiveClipping,
 )
-_ROUNDING = 1e-6  # by which a clipped update's norm may pass the bound: float32 cannot do better
+_ROUNDING = 1e-6  # by which rounding may take a clipped update's norm above the bound
 
 
 def is_private(strategy: Strategy) -> bool:
-    """Whether `strategy` adds noise for privacy."""
+    """Return whether `strategy` adds noise for privacy."""
     return isinstance(strategy, _SERVER + _CLIENT)
 
 
 def divides_by_norm(strategy: Strategy) -> bool:
-    """Whether `strategy` cannot take an update of nothing: where flwr 1.41 clips, it divides by the update's norm."""
+    """Return whether `strategy` divides by the norm of updates, as flwr 1.41 does to clip them."""
     return isinstance(strategy, _SERVER)
 
 
 def check(strategy: Strategy, codec: Codec) -> None:
-    """Raise SettingError if `codec` breaks the bound on what a node contributes, on which privacy rests.
+    """Raise SettingError if `codec` breaks the bound on a node's contribution, on which privacy depends.
 
-    A codec with memory sends, with an update, what it held back of earlier ones, which were clipped each for itself.
-    Wrappers that clip on the server clip what arrives, so that there any codec may be used.
+    A codec with memory adds the residual of earlier updates to one that was clipped. Wrappers that clip on the server
+    clip decoded updates, so they can be combined with any codec.
     """
     if isinstance(strategy, _CLIENT) and codec.stateful:
         raise SettingError(
-            f"{type(strategy).__name__} clips before compression: a codec that remembers, such as {str(codec)!r}, "
-            "would send more; use one without memory, or clip on the server"
+            f"{type(strategy).__name__} clips before compression: up must be a codec without memory, got "
+            f"{str(codec)!r}, or the server must clip"
         )
 
 
 def bound(strategy: Strategy) -> float:
     """Return the L2 norm to which decoded updates are clipped; infinity if they are not.
 
-    A lossy codec may return an update longer than the one that the node clipped. To clip it again is a function of
-    this update alone, so the sensitivity of the sum stays what the wrapper takes it for.
+    A lossy codec may decode to a larger norm than the one that the node clipped to. Clipping depends on this update
+    alone, so the sensitivity of the sum is that of the wrapper.
     """
     return float(strategy.clipping_norm) * (1 + _ROUNDING) if isinstance(strategy, _CLIENT) else math.inf
 
 
-def draw_noise_from_the_system() -> None:
-    """Seed `numpy.random`, from which flwr draws its noise, so that nobody who knows a run's seed can take it away."""
+def seed_noise_from_system() -> None:
+    """Seed `numpy.random`, from which flwr draws its noise, from the system: a run's seed must not reveal it."""
     np.random.seed()  # noqa: NPY002

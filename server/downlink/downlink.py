@@ -16,7 +16,7 @@ import numpy as np
 from fedpress.common.rng import derive
 from fedpress.compression import Codec, Layout, Update, UpdateError, parse
 from fedpress.compression.updates import changed, representable, version_of
-from fedpress.compression.weight_masks import ALL, Live
+from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.protocol.model_frames import ModelFrames, Target, make_delta, make_key
 from fedpress.server.downlink.model_store import Versions
@@ -100,8 +100,8 @@ class Downlink:
 
     def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
         self.exact = representable(model, self.layout)
-        self.live = Live.of(self.exact, self.layout) if self.sparse else ALL
-        self._target = Target(self.exact, self.layout, self.live if self.sparse else None)
+        self.masks = WeightMasks.of(self.exact, self.layout) if self.sparse else UNPRUNED
+        self._target = Target(self.exact, self.layout, self.masks if self.sparse else None)
 
     def _set(self, model: Update) -> None:
         self.model = model
@@ -187,7 +187,7 @@ class Downlink:
         if codec is self.codec:
             part = self.layout.part(frames.tensors[0])
             coarser = self._hooks.late_delta_step() if self._hooks else 1.0
-            self._pinned = codec.pinned(frames.frames[0], self.live.part(part), coarser)
+            self._pinned = codec.pinned(frames.frames[0], self.masks.unpruned(part), coarser)
         return frames, model
 
     def _from_key(self) -> tuple[ModelFrames, Update]:

@@ -32,9 +32,9 @@ from fedpress.server.aggregation.client_update import (
     NodeModel,
     UpdateRules,
     WorkTime,
+    log_refusal,
     read_frame_of,
     read_weight,
-    refuse,
 )
 from fedpress.server.downlink.models import Models
 from fedpress.server.messaging.extension_messages import MessageExtension, RequestContext
@@ -83,7 +83,7 @@ class Reply:
             base=NodeModel(
                 exact=downlink.exact,
                 layout=downlink.layout,
-                live=downlink.live,
+                masks=downlink.masks,
                 versions=downlink.versions,
                 group=models.group(self.node),
                 place=models.places.get(models.group(self.node)),
@@ -180,7 +180,7 @@ class Exchange:
                 unfold(message.content)
             except (FrameError, KeyError, TypeError, ValueError) as error:
                 self._count(round, message, name, nbytes)
-                refuse(round, name, error)
+                log_refusal(round, name, error)
                 continue
             self._count(round, message, name, nbytes)
             record = message.content.config_records.get(RECORD_NAME)
@@ -190,7 +190,7 @@ class Exchange:
             try:
                 missed = self._take(round, node, message, record, delivery)
             except FrameError as error:
-                refuse(round, name, error)
+                log_refusal(round, name, error)
                 delivery.trouble = f"node {name}: {error}"
                 continue
             if missed is not None:

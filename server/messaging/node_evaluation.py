@@ -8,10 +8,11 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import FrameError, Update, parse
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
-from fedpress.server.aggregation.aggregate import cast, model_record
-from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, read_weight, refuse
-from fedpress.server.aggregation.consistency import judged, weighted_by
+from fedpress.server.aggregation.aggregate import cast
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, log_refusal, read_weight
+from fedpress.server.aggregation.consistency import valid_evaluations, weighted_by
 from fedpress.server.messaging.exchange import Exchange
 
 
@@ -72,12 +73,12 @@ class NodeEvaluation:
         replies = [(reply.node, reply.message) for reply in delivery.replies]
         names = {message.metadata.src_node_id: node for node, message in replies}
         scores = {}
-        for reply in judged(self.number, self.strategy, replies, self.limits):
+        for reply in valid_evaluations(self.number, self.strategy, replies, self.limits):
             node = names[reply.metadata.src_node_id]
             try:
                 scores[node] = read_weight(reply, weighted_by(self.strategy), self.limits), _read_score(reply)
             except FrameError as error:
-                refuse(self.number, node, error)
+                log_refusal(self.number, node, error)
         return scores
 
 

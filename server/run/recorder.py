@@ -87,7 +87,9 @@ class Recorder:
             asked = self._ledger.totals(round=done.number, purpose="evaluate")
             if asked.message:
                 row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
-            said = [value for m in done.judged.values() if isinstance(value := m.get("accuracy"), int | float)]
+            said = [
+                value for m in done.node_evaluations.values() if isinstance(value := m.get("accuracy"), int | float)
+            ]
             if said:
                 row["nodes_accuracy"] = spread(said)
             self._result["rounds"].append(row)

@@ -1,6 +1,6 @@
 """The strategy: `Compressed` wraps any Flower strategy and runs its rounds with frames.
 
 In go a strategy, codecs and extensions; out comes a strategy for a ServerApp. `compressed.py` is the class,
-`factory.py` makes it from a run's configuration, `compatibility.py` refuses what does not go together. A Flower
-strategy is added to `flower_strategies.py`.
+`round_loop.py` runs the rounds, `factory.py` builds the strategy of a run's configuration, `conflicts.py` checks which
+extensions can be combined. Flower's strategies are in `flower_strategies.py`.
 """

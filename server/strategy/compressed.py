@@ -40,31 +40,47 @@ _LIMITS = FederationLimits()
 
 
 class Compressed(Strategy):
-    """A Flower strategy around another: the outermost, so that the one inside works on plain models.
+    """A Flower strategy that runs the rounds of another one with compressed models and updates.
 
-    The inner strategy is given the exact model w and receives replies w + delta; nodes hold models that follow w by
-    delta frames. `start` runs the rounds: it asks nodes for their names, sends each the frames that it lacks, asks
-    again where a node lost its base, repeats a round in which too few replies count, and counts every byte.
+    The inner strategy works on plain models: it is given the exact model w and replies w + delta, while nodes hold
+    models that follow w by delta frames. `start` runs the rounds: it queries the names of nodes, sends each the frames
+    that it lacks, repeats a request to a node that lost its base and a round in which too few replies count, and counts
+    all bytes. It must be the outermost strategy.
 
     Parameters
     ----------
-    strategy : the inner Flower strategy
-    up : spec of the codec of updates, or a policy that picks one for each node; "none" sends float32
-    down : spec of the codec of the model's deltas; "none" sends the whole model, float32, every time
-    key : spec of the codec of matrices in whole models, for nodes that have none yet; without deltas only if stateless
-    seed : of everything random but private noise; also seeds `random` and `numpy.random`, which flwr's strategies use
-    shared_initial : nodes have the initial model, from `compress(initial=...)`, and need no key frame
-    stateless : nodes keep nothing between rounds: for federations in which a device may be seen once
-    exclude : patterns of names (`fnmatch`) of tensors whose changes nodes do not send
-    limits : what is accepted of replies, and stored for nodes
-    checkpoint : where every round is saved, so that a run that was killed can be resumed; None for nowhere
-    extensions : features that join the rounds, in the order in which they run
-    on_round : called with each finished Round, and with round 0 before the first
+    strategy
+        The inner Flower strategy.
+    up
+        Spec of the codec of updates, or a policy that chooses one for each node; "none" sends float32.
+    down
+        Spec of the codec of deltas of the model; "none" sends the whole model, float32, every time.
+    key
+        Spec of the codec of matrices in whole models, for nodes without a base; unused if `down` is "none", unless
+        `stateless`.
+    seed
+        Seed of all randomness except private noise, also of `random` and `numpy.random`, which flwr's strategies use.
+    shared_initial
+        Whether nodes have the initial model, from `compress(initial=...)`, and need no key frame.
+    stateless
+        Whether nodes keep nothing between rounds, for federations in which a device may take part once.
+    exclude
+        Patterns (`fnmatch`) of the names of tensors whose changes nodes do not send.
+    limits
+        Limits of replies, and of the storage for nodes.
+    checkpoint
+        Where every round is saved, so that an interrupted run can be resumed; None not to save.
+    extensions
+        Features that join the rounds, in the order in which they run.
+    on_round
+        Called with each finished Round, and with round 0 before the first.
 
     Attributes
     ----------
-    ledger : bytes by round, node and direction
-    final_facts : what extensions add to the final scores once `start` has returned
+    ledger : Ledger
+        Bytes by round, node and direction.
+    final_facts : Mapping[str, Any]
+        Entries that extensions add to the final scores, once `start` has returned.
 
     Raises
     ------
@@ -96,7 +112,7 @@ class Compressed(Strategy):
         on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
-            raise SettingError("Compressed wraps a strategy once, got one that is Compressed already")
+            raise SettingError("strategy must not be Compressed itself")
         if isinstance(exclude, str):
             raise SettingError(
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
@@ -144,12 +160,12 @@ class Compressed(Strategy):
     ) -> Result:
         if has_trees(self.strategy):
             name = type(self.strategy).__name__
-            _log.warning("%s has trees for models: they are passed through, neither compressed nor counted", name)
+            _log.warning("the models of %s are trees: they are passed through, neither compressed nor counted", name)
             return self.strategy.start(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
             )
         if not initial_arrays:
-            raise SettingError("the model has no tensors: initial_arrays is empty")
+            raise SettingError("initial_arrays must not be empty: the model has no tensors")
         self.summary()
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         settings = RoundSettings(num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
@@ -173,7 +189,31 @@ class Compressed(Strategy):
         return result
 
     def excluded(self, layout: Layout) -> bytes:
-        """Return the mask of the tensors whose changes are not sent, empty for none; SettingError if that is all."""
+        """Return the mask of the tensors whose changes nodes do not send.
+
+        Parameters
+        ----------
+        layout
+            Layout of the model.
+
+        Returns
+        -------
+        bytes
+            A bit for each tensor, least significant first; empty for none.
+
+        Raises
+        ------
+        SettingError
+            If all tensors are excluded.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from flwr.serverapp.strategy import FedAvg
+        >>> layout = Layout.of({"head.weight": np.zeros(2), "body.weight": np.zeros(3)})
+        >>> Compressed(FedAvg(), exclude=["head.*"]).excluded(layout).hex()
+        '01'
+        """
         names = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
         if len(names) == len(layout.tensors):
             raise SettingError(f"exclude must leave some tensors to be sent, got {', '.join(self._exclude)}")
@@ -187,7 +227,7 @@ class Compressed(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         if not self._running:
-            raise SettingError("Compressed is the outermost strategy, Compressed(Other(...)): Other runs it otherwise")
+            raise SettingError("Compressed must be the outermost strategy: Compressed(Other(...))")
         return self.strategy.configure_train(server_round, arrays, config, grid)
 
     def configure_evaluate(
@@ -247,7 +287,7 @@ class Compressed(Strategy):
         )
 
     def _lacks(self) -> dict[Property, str]:
-        """Return the properties that the federation does not have, and the reason of each."""
+        """Return the properties that the federation does not have, each with the reason."""
         name, lacks = type(self.strategy).__name__, dict[Property, str]()
         if self._stateless:
             lacks[Property.NODE_STATE] = "stateless"
@@ -263,6 +303,6 @@ class Compressed(Strategy):
         lossless = self.up == Fixed(LOSSLESS) and str(self.down) == LOSSLESS
         if not lossless or self._checkpoint or self.on_round or self.extensions.extensions:
             raise SettingError(
-                f"{type(self.strategy).__name__} has trees for models, which are passed through: up and down must be "
-                f"{LOSSLESS!r}, with no checkpoint, no on_round and no extensions"
+                f"the models of {type(self.strategy).__name__} are trees, which are passed through: "
+                f"up and down must be {LOSSLESS!r}, with no checkpoint, no on_round and no extensions"
             )

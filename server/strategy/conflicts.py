@@ -10,8 +10,8 @@ from fedpress.server.extension import Extension, FederationTerms
 def check_extensions(extensions: Sequence[Extension], federation: FederationTerms) -> None:
     """Raise SettingError if the extensions cannot be combined, or the federation cannot have one of them.
 
-    No extension is known by name here: each declares the properties of the federation that it needs and that it
-    removes, and checks in its own `conflicts` what no property tells.
+    Each declares the properties of the federation that it needs and that it removes, and checks all else in its
+    `conflicts`.
     """
     for one, other in combinations(extensions, 2):
         if one.name == other.name:

@@ -13,12 +13,7 @@ from fedpress.server.strategy.round_record import Round
 
 
 class ExtensionChain:
-    """The extensions of a federation, run in the order in which they are listed.
-
-    Parameters
-    ----------
-    extensions : no two of one name
-    """
+    """The extensions of a federation, with different names, run in the order in which they are listed."""
 
     def __init__(self, extensions: Sequence[Extension]) -> None:
         self.extensions = tuple(extensions)
@@ -41,7 +36,7 @@ class ExtensionChain:
         return model
 
     def model_groups(self) -> ModelGroups | None:
-        """Return the groups of nodes that have models of their own; None if all have the same one."""
+        """Return the groups of nodes with different models; None if all nodes have the same one."""
         found = [groups for extension in self.extensions if (groups := extension.model_groups()) is not None]
         return found[0] if found else None
 
@@ -62,7 +57,7 @@ class ExtensionChain:
         return math.prod(extension.late_delta_step() for extension in self.extensions)
 
     def round_facts(self, done: Round) -> dict[str, Any]:
-        """Return what all of them add to the round's row."""
+        """Return the entries that all of them add to the round's row."""
         return {key: fact for extension in self.extensions for key, fact in extension.round_facts(done).items()}
 
     def model_scores(self, done: Round) -> dict[str, Any]:
@@ -70,7 +65,7 @@ class ExtensionChain:
         return {key: score for extension in self.extensions for key, score in extension.model_scores(done).items()}
 
     def after_last_round(self, context: FinalContext) -> dict[str, Any]:
-        """Return what all of them add to the final scores after the last round."""
+        """Return the entries that all of them add to the final scores after the last round."""
         return {key: fact for extension in self.extensions for key, fact in extension.after_last_round(context).items()}
 
     def dump_state(self) -> dict[str, Mapping[str, Any]]:
@@ -78,6 +73,6 @@ class ExtensionChain:
         return {extension.name: extension.dump_state() for extension in self.extensions}
 
     def load_state(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Continue from what `dump_state` returned."""
+        """Restore the state that `dump_state` returned."""
         for extension in self.extensions:
             extension.load_state(state[extension.name])

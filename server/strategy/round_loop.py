@@ -12,11 +12,12 @@ from flwr.serverapp.strategy import Result, Strategy
 from fedpress.common.errors import FedpressError
 from fedpress.common.logs import LOGGER
 from fedpress.compression import FrameError, parse
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
-from fedpress.server.aggregation.aggregate import Outcome, aggregate, cast, model_record
-from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, UpdateRules, refuse
-from fedpress.server.aggregation.consistency import alike, judged, weighted_by
+from fedpress.server.aggregation.aggregate import AggregationResult, aggregate, cast
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, UpdateRules, log_refusal
+from fedpress.server.aggregation.consistency import consistent_updates, valid_evaluations, weighted_by
 from fedpress.server.checkpointing.recovery import Recovery
 from fedpress.server.extension import FinalContext, RoundContext
 from fedpress.server.messaging.exchange import Delivery, Exchange
@@ -24,18 +25,18 @@ from fedpress.server.messaging.named_grid import seed_samplers
 from fedpress.server.messaging.node_evaluation import NodeEvaluation
 from fedpress.server.rate_control.controller import RateController
 from fedpress.server.strategy.extension_chain import ExtensionChain
-from fedpress.server.strategy.round_record import Counted, Round
+from fedpress.server.strategy.round_record import CountedReply, Round
 
 _log = logging.getLogger(LOGGER)
 
-ATTEMPTS = 3  # how often a round is tried before the run gives up
+ATTEMPTS = 3  # at a round, before the run fails
 
 EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
 
 
 @dataclass(frozen=True)
 class RoundSettings:
-    """What the caller of `Compressed.start` decides."""
+    """The arguments of `Compressed.start`."""
 
     rounds: int
     timeout: float  # seconds to wait for a round's replies
@@ -45,18 +46,18 @@ class RoundSettings:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A round's training."""
+class TrainingResult:
+    """The result of a round's training."""
 
-    outcome: Outcome
+    outcome: AggregationResult
     requests: int = 0  # messages that were sent for it, those of repetitions included
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationResult:
     """The nodes' evaluation of a round's model."""
 
-    metrics: MetricRecord | None = None  # as the strategy sums them up
+    metrics: MetricRecord | None = None  # as the strategy aggregates them
     by_node: dict[str, MetricRecord] = field(default_factory=dict)
 
 
@@ -64,8 +65,8 @@ class Evaluated:
 class RoundLoop:
     """Runs the rounds of one federation."""
 
-    outer: Strategy  # is asked for each round's messages, and for the sum of evaluations
-    strategy: Strategy  # the one inside it, which aggregates
+    outer: Strategy  # configures each round's messages, and aggregates evaluations
+    strategy: Strategy  # the inner one, which aggregates updates
     exchange: Exchange
     extensions: ExtensionChain
     rate: RateController
@@ -76,11 +77,11 @@ class RoundLoop:
     on_round: Callable[[Round], None] | None
 
     def run(self, result: Result) -> None:
-        """Run all rounds, or those after the newest checkpoint; round 0 is the initial model, which nobody trained."""
+        """Run all rounds, or those after the newest checkpoint; round 0 evaluates the initial model."""
         done = self.recovery.resume(self.exchange, self.extensions, result) if self.recovery else None
         for number in range(0 if done is None else done + 1, self.settings.rounds + 1):
             began = time.monotonic()
-            trained, evaluated = Trained(Outcome()), Evaluated()
+            trained, evaluated = TrainingResult(AggregationResult()), EvaluationResult()
             if number > 0:
                 trained = self._train(number)
                 self._advance(number, trained.outcome)
@@ -90,18 +91,18 @@ class RoundLoop:
             self._save(number, result)
 
     def finish(self, result: Result) -> dict[str, Any]:
-        """Let extensions do their work after the last round; return what they add to the final scores."""
+        """Run the extensions' work after the last round; return the entries that they add to the final scores."""
         last = self.settings.rounds
         facts = self.extensions.after_last_round(FinalContext(last, self.exchange, self.settings.timeout))
-        if facts:  # what was done is not done again if the run is resumed
+        if facts:  # a resumed run does not repeat this work
             self._save(last, result)
         result.arrays = model_record(self.extensions.complete(self.exchange.models.model))
         return facts
 
-    def _train(self, number: int) -> Trained:
+    def _train(self, number: int) -> TrainingResult:
         """Train a round; repeat it if too few replies count.
 
-        Nothing of the inner strategy has changed until its replies are aggregated, so a round can be repeated.
+        The inner strategy's state changes only when replies are aggregated, so a round can be repeated.
         """
         requests, trouble, exact = 0, "", self.exchange.models.exact
         for attempt in range(ATTEMPTS):
@@ -111,18 +112,18 @@ class RoundLoop:
             choose = self.rate.chooser(number, self.exchange)
             delivery = self.exchange.deliver(number, messages, self.settings.timeout, choose)
             if not delivery.asked:  # the strategy trains nobody this round
-                return Trained(Outcome(exact), requests)
+                return TrainingResult(AggregationResult(exact), requests)
             requests += len(delivery.asked)
             updates = self._updates(number, delivery)
             trouble = delivery.trouble or trouble
             if privacy.is_private(self.strategy):
-                privacy.draw_noise_from_the_system()
+                privacy.seed_noise_from_system()
             request = next(iter(delivery.asked.values())).message
             outcome = aggregate(self.strategy, number, updates, request, self.limits.min_replies, exact)
             if outcome is not None:
                 for update in outcome.updates:
                     self.exchange.accept(update)
-                return Trained(outcome, requests)
+                return TrainingResult(outcome, requests)
             least, asked = self.limits.min_replies, len(delivery.asked)
             _log.warning("round %d: fewer than %d of %d replies count", number, least, asked)
         last = f"; the last: {trouble}" if trouble else ""
@@ -131,18 +132,18 @@ class RoundLoop:
         )
 
     def _updates(self, number: int, delivery: Delivery) -> list[ClientUpdate]:
-        """Return the replies that may count, refused ones left out."""
+        """Return the valid replies; log the others."""
         rules = UpdateRules(weighted_by(self.strategy), self.limits, privacy.bound(self.strategy))
         updates = []
         for reply in delivery.replies:
             try:
                 updates.append(reply.update(self.exchange.models, rules))
             except FrameError as error:
-                refuse(number, reply.node, error)
+                log_refusal(number, reply.node, error)
                 delivery.trouble = f"node {reply.node}: {error}"
-        return alike(number, self.strategy, updates)
+        return consistent_updates(number, self.strategy, updates)
 
-    def _advance(self, number: int, outcome: Outcome) -> None:
+    def _advance(self, number: int, outcome: AggregationResult) -> None:
         """Advance to the model that extensions make of the aggregated one."""
         models = self.exchange.models
         context = RoundContext(
@@ -164,24 +165,26 @@ class RoundLoop:
         model = cast(outcome.model, models.layout) if outcome.model else models.exact
         models.advance(self.extensions.after_aggregation(model, context), number)
 
-    def _evaluate(self, number: int) -> Evaluated:
-        """Let nodes evaluate the model that they were sent, v."""
+    def _evaluate(self, number: int) -> EvaluationResult:
+        """Return the nodes' evaluation of the model that they hold, v."""
         arrays, grid = model_record(self.exchange.models.model), self.exchange.grid
         seed_samplers(grid, self.seed, "evaluate", number)
         messages = list(self.outer.configure_evaluate(number, arrays, self.settings.evaluate_config, grid))
         delivery = self.exchange.deliver(number, messages, self.settings.timeout, lambda *_: parse(LOSSLESS))
         replies = [(reply.node, reply.message) for reply in delivery.replies]
-        good = judged(number, self.strategy, replies, self.limits)
-        counted = set(map(id, good))
+        valid = valid_evaluations(number, self.strategy, replies, self.limits)
+        counted = set(map(id, valid))
         by_node = {
             node: next(iter(message.content.metric_records.values()))
             for node, message in replies
             if id(message) in counted and message.content.metric_records
         }
-        return Evaluated(self.outer.aggregate_evaluate(number, good) if delivery.asked else None, by_node)
+        return EvaluationResult(self.outer.aggregate_evaluate(number, valid) if delivery.asked else None, by_node)
 
-    def _record(self, number: int, trained: Trained, evaluated: Evaluated, began: float, result: Result) -> None:
-        """Note what came of a round in Flower's result, and tell `on_round`."""
+    def _record(
+        self, number: int, trained: TrainingResult, evaluated: EvaluationResult, began: float, result: Result
+    ) -> None:
+        """Add a round to Flower's result, and call `on_round`."""
         model = self.extensions.complete(self.exchange.models.model)
         evaluate, outcome = self.settings.evaluate, trained.outcome
         central = evaluate(number, model_record(model)) if evaluate else None
@@ -195,9 +198,9 @@ class RoundLoop:
             model=model,
             evaluation=central,
             evaluated=evaluated.metrics,
-            judged=evaluated.by_node,
+            node_evaluations=evaluated.by_node,
             groups=self.exchange.models.by_group,
-            counted={u.node: Counted(str(u.encoded.codec), u.weight, u.time) for u in outcome.updates},
+            counted={u.node: CountedReply(str(u.encoded.codec), u.weight, u.time) for u in outcome.updates},
             failures=trained.requests - len(outcome.updates),
             seconds=time.monotonic() - began,
         )

@@ -1,4 +1,4 @@
-"""What happened in a round, for whoever keeps the record."""
+"""The record of a round, for `Compressed(on_round=...)`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from fedpress.server.aggregation.client_update import WorkTime
 
 
 @dataclass(frozen=True)
-class Counted:
+class CountedReply:
     """A node's reply that counted."""
 
     codec: str  # spec
-    weight: float  # by which it was averaged, its examples as a rule
+    weight: float  # by which it was averaged, usually its number of examples
     time: WorkTime
 
 
@@ -26,11 +26,11 @@ class Round:
     number: int  # 0 is the initial model, before the first round
     model: Update  # v, the whole model as nodes can reconstruct it
     evaluation: MetricRecord | None  # the server's evaluation of it, by `evaluate_fn`
-    evaluated: MetricRecord | None  # the nodes' evaluation of it, as the strategy sums it up
-    judged: Mapping[str, MetricRecord]  # the evaluation of each node that evaluated it, by the node's name
+    evaluated: MetricRecord | None  # the nodes' evaluation of it, as the strategy aggregates it
+    node_evaluations: Mapping[str, MetricRecord]  # the evaluation of each node, by the node's name
     groups: Mapping[str, Update]  # v of each group of nodes; empty if all have the same model
-    counted: Mapping[str, Counted]  # the replies that counted, by the node's name
+    counted: Mapping[str, CountedReply]  # the replies that counted, by the node's name
     failures: int  # replies that were refused, were errors, or never came
     seconds: float  # that the round took
-    facts: Mapping[str, Any] = field(default_factory=dict)  # what is added to its row in result.json
-    scores: Mapping[str, Any] = field(default_factory=dict)  # what is added to its row and to the final scores
+    facts: Mapping[str, Any] = field(default_factory=dict)  # added to its row in result.json
+    scores: Mapping[str, Any] = field(default_factory=dict)  # added to its row and to the final scores

@@ -47,8 +47,8 @@ def _echo_main(grid: Grid, context: Context) -> None:
 
 @train_server.main()
 def _train_main(grid: Grid, context: Context) -> None:
+    from fedpress.protocol.arrays import model_record
     from fedpress.server import Compressed
-    from fedpress.server.aggregation.aggregate import model_record
     from fedpress.server.strategy.flower_strategies import build_strategy
     from fedpress.simulations.workloads import task
 

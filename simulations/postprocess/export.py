@@ -14,7 +14,7 @@ from fedpress.common.errors import DataError, SettingError, unknown
 from fedpress.common.files import check_folder, make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
-from fedpress.compression.model.export import FORMATS, Measured, export, measure
+from fedpress.compression.model.export import FORMATS, ExportMeasurement, export, measure
 from fedpress.compression.model.export.measure import compare, program_of
 from fedpress.compression.model.quantization import SCALE, unpack
 from fedpress.extensions.distillation.ensemble import scores_of
@@ -118,14 +118,14 @@ class _Work:
             raise DataError(f"{format} is not torch's model: scores differ by up to {found.difference:.3g}")
         return data, {"format": format, "int8": int8, **asdict(found)}
 
-    def in_torch(self, model: nn.Module, nbytes: int | None = None) -> Measured | None:
+    def in_torch(self, model: nn.Module, nbytes: int | None = None) -> ExportMeasurement | None:
         """Return what `model` comes to as a program of torch's, None if it is none; `nbytes` of the file it is in."""
         try:
             program = program_of(model, self.seen)
         except SettingError:
             return None
         found = measure(program, "torch", self.x, self._y, self._scores)
-        return found if nbytes is None else Measured(**{**asdict(found), "nbytes": nbytes})
+        return found if nbytes is None else ExportMeasurement(**{**asdict(found), "nbytes": nbytes})
 
     def configuration(self, int8: bool) -> bytes:
         """Return what somebody needs to know to use the weights, as JSON."""

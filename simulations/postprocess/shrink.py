@@ -23,7 +23,7 @@ from fedpress.common.rng import derive
 from fedpress.common.settings import require
 from fedpress.compression.model import Plan, factor_layers, layer_dropping, prune_choice, report, weight_sharing
 from fedpress.compression.model.channel_importance import CRITERIA
-from fedpress.compression.model.evaluation import batches_of, by_class, recalibrate
+from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
 from fedpress.compression.model.factor_layers import WAYS
 from fedpress.compression.model.plan import PLAN
 from fedpress.compression.model.step import Choice
@@ -170,7 +170,7 @@ class _Work:
 
     def _score(self) -> dict[str, Any]:
         """Return the model's accuracy on the test set, by class and in all."""
-        *each, whole = by_class(self.model, self._test, len(self._names))
+        *each, whole = accuracy_by_class(self.model, self._test, len(self._names))
         return {"accuracy": whole, "classes": report.named(each, self._names)}
 
     def _choices(self) -> dict[str, Callable[[], Choice]]:

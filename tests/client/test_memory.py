@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fedpress.client.mod.node_state import ClientState, adapt
+from fedpress.client.mod.node_state import ClientState, adapt_state
 from fedpress.compression import Layout, parse
 
 CODEC = parse("ef | topk(0.5) | ans")
@@ -16,14 +16,14 @@ def layout(**shapes: tuple[int, ...]) -> Layout:
 def test_what_is_left_of_a_tensor_goes_with_it_and_begins_anew_where_its_shape_is_another() -> None:
     old, new = layout(a=(2, 3), b=(4,), c=(2,)), layout(b=(4,), a=(1, 3), d=(2,))
     state = {"residual": np.arange(1, 13, dtype=np.float32)}
-    kept = adapt(state, old, CODEC.init(new), new)
+    kept = adapt_state(state, old, CODEC.init(new), new)
     assert kept["residual"].tolist() == [7, 8, 9, 10, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("values", [10, 0])
 def test_a_state_that_counts_other_values_than_the_layout_begins_anew(values: int) -> None:
     same = layout(w=(3, 2), running_var=(4,))
-    kept = adapt({"residual": np.ones(values, np.float32)}, same, CODEC.init(same), same)
+    kept = adapt_state({"residual": np.ones(values, np.float32)}, same, CODEC.init(same), same)
     assert kept["residual"].tolist() == [0] * 6
 
 

@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as nps
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.entropy import bit_io, integer_coder, rans
-from fedpress.compression.entropy.frequency_tables import Table, Tables, fit
+from fedpress.compression.entropy.frequency_tables import FrequencyTable, FrequencyTables, fit
 from fedpress.compression.entropy.tokens import Tokens, fold, unfold
-from fedpress.compression.frame import Reader
+from fedpress.compression.frame import ByteReader
 
 dtypes = st.sampled_from([np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64])
 
@@ -72,7 +72,7 @@ def test_a_table_is_read_back(counts: np.ndarray) -> None:
     assert ((table.frequency > 0) == (np.trim_zeros(counts, "b") > 0)).all()
     out = bytearray()
     table.write(out)
-    back = Table.read(Reader(bytes(out)), 72)
+    back = FrequencyTable.read(ByteReader(bytes(out)), 72)
     assert back.precision == table.precision
     np.testing.assert_array_equal(back.frequency, table.frequency)
 
@@ -85,17 +85,17 @@ def test_tokens_come_back_by_context_and_lanes_carry_bytes(size: int, spare: int
     of_run = np.array([2, 0, 1, 2], np.uint8)
     contexts = np.repeat(of_run, runs)
     token = np.minimum(rng.geometric(np.array([0.9, 0.4, 0.2])[contexts]) - 1, 71).astype(np.uint8)
-    tables = Tables.of([fit(np.bincount(token[contexts == c], minlength=1) + 1, finest=12) for c in range(3)])
+    tables = FrequencyTables.of([fit(np.bincount(token[contexts == c], minlength=1) + 1, finest=12) for c in range(3)])
     carried = rng.bytes(spare)
     out = bytearray()
     used = rans.encode(token, contexts, tables, carried, out)
-    back, gave = rans.decode(Reader(bytes(out)), of_run, runs, tables)
+    back, gave = rans.decode(ByteReader(bytes(out)), of_run, runs, tables)
     np.testing.assert_array_equal(back, token)
     assert gave[:used] == carried[:used]
     assert not any(gave[used:])
     if size > 1:
         with pytest.raises(FrameError):
-            rans.decode(Reader(bytes(out)), of_run, runs + 1, tables)
+            rans.decode(ByteReader(bytes(out)), of_run, runs + 1, tables)
 
 
 @pytest.mark.parametrize("spread", [0.15, 0.4, 1.0, 3.0, 40.0])

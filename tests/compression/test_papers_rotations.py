@@ -259,7 +259,7 @@ def test_rotated_values_are_not_rotated_again() -> None:
     for spec in ("hadamard | hadamard", "hadamard | drive", "hadamard | eden(2)"):
         with pytest.raises(SpecError, match="cannot follow another rotation"):
             parse(spec)
-    with pytest.raises(SpecError, match="eden has 1 to 8 bits, got 9"):
+    with pytest.raises(SpecError, match="bits must be 1 to 8, got 9"):
         parse("eden(9)")
 
 

@@ -126,7 +126,7 @@ def test_powersgd_stands_where_tensors_are_whole() -> None:
         parse("rows(0.1) | powersgd(1)")
     with pytest.raises(SpecError, match="leaves none"):
         parse("powersgd(1) | uniform(8)")
-    with pytest.raises(SpecError, match="a rank of at least 1, got 0"):
+    with pytest.raises(SpecError, match="rank must be at least 1, got 0"):
         parse("powersgd(0)")
 
 
@@ -193,9 +193,9 @@ def test_dgc_masks_the_velocity_where_something_was_sent(momentum: float, seed: 
 
 def test_dgc_s_arguments() -> None:
     for spec in ("dgc(1.0) | none", "dgc(-0.1) | none"):
-        with pytest.raises(SpecError, match=r"a momentum in \[0, 1\)"):
+        with pytest.raises(SpecError, match=r"momentum must be in \[0, 1\)"):
             parse(spec)
-    with pytest.raises(SpecError, match="stands first"):
+    with pytest.raises(SpecError, match="must come first"):
         parse("topk(0.1) | dgc(0.9)")
 
 
@@ -276,7 +276,7 @@ def test_fedpaq_is_right_on_average_and_takes_its_bits(bits: int) -> None:
 
 def test_fedpaq_s_bits() -> None:
     for bits in (1, 17):
-        with pytest.raises(SpecError, match=f"fedpaq has 2 to 16 bits, got {bits}"):
+        with pytest.raises(SpecError, match=f"bits must be 2 to 16, got {bits}"):
             parse(f"fedpaq({bits})")
 
 

@@ -31,8 +31,8 @@ from fedpress.flower.byte_counter import Traffic
 from fedpress.flower.fleet_api import RunInfo, message_to_proto, remove_content_from_message
 from fedpress.flower.mail import Letter, Work
 from fedpress.flower.runtime import stamp
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.settings.device import LimitSettings, PollingSettings
 

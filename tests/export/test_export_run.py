@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fedpress.cli import main
 from fedpress.common.errors import DataError, SettingError
-from fedpress.compression.model.export import Measured
+from fedpress.compression.model.export import ExportMeasurement
 from fedpress.compression.model.quantization import unpack
 from fedpress.simulations.postprocess import export as module
 from fedpress.simulations.postprocess.export import export_run, slower
@@ -226,7 +226,7 @@ def test_nothing_is_overwritten_unasked(trained: Path, monkeypatch: pytest.Monke
 def test_scores_that_are_no_numbers_are_not_torch_s(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = Measured(1, 1.0, 1.0, float("nan"), 1.0, 2, 1)
+    found = ExportMeasurement(1, 1.0, 1.0, float("nan"), 1.0, 2, 1)
     monkeypatch.setattr(module, "measure", lambda *_: found)
     for int8 in (False, True):
         with pytest.raises(DataError, match="is not torch's model"):

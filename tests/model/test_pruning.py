@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedpress.common.errors import SettingError
 from fedpress.compression.model import Plan, report
 from fedpress.compression.model.channel_importance import CRITERIA, activation, l1, taylor
-from fedpress.compression.model.dependency_graph import Channels, Indices, channels, prune
+from fedpress.compression.model.dependency_graph import ChannelGroup, Indices, channel_groups, prune
 from fedpress.compression.model.evaluation import loss
 from fedpress.compression.model.prune_channels import NORMS
 from fedpress.compression.model.prune_choice import choose
@@ -21,7 +21,7 @@ from fedpress.simulations.workloads import models
 from .conftest import CASES, IMAGE, Case, Mixing, Scaled, Shuffled, examples, made
 
 
-def silence(model: nn.Module, it: Channels, silent: Indices) -> None:
+def silence(model: nn.Module, it: ChannelGroup, silent: Indices) -> None:
     """Let channels be zero throughout."""
     with torch.no_grad():
         for member in it.members:
@@ -31,7 +31,7 @@ def silence(model: nn.Module, it: Channels, silent: Indices) -> None:
                     part[at] = 0
 
 
-def half(it: Channels, rng: np.random.Generator) -> Indices:
+def half(it: ChannelGroup, rng: np.random.Generator) -> Indices:
     """Half of each block of channels, ascending."""
     each = it.width // it.blocks
     blocks = [b * each + np.sort(rng.permutation(each)[: each // 2]) for b in range(it.blocks)]
@@ -40,7 +40,7 @@ def half(it: Channels, rng: np.random.Generator) -> Indices:
 
 def check_silent(case: Case) -> None:
     model, x = made(case)
-    found, _ = channels(model, x)
+    found, _ = channel_groups(model, x)
     assert len(found) == case.groups
     model, x = model.double(), x.double()
     rng = np.random.default_rng(3)
@@ -67,7 +67,7 @@ def test_so_it_is_in_large_models(name: str) -> None:
 def test_channels_that_are_zero_throughout_go_first(case: Case, by: str) -> None:
     model, x = made(case)
     rng = np.random.default_rng(4)
-    found, _ = channels(model, x)
+    found, _ = channel_groups(model, x)
     silent = [half(it, rng) for it in found]
     for it, some in zip(found, silent, strict=True):
         silence(model, it, some)
@@ -109,7 +109,7 @@ def test_a_pruned_resnet_trains_on() -> None:
 
 def test_l1_is_the_absolute_sum_of_a_filter_and_joins_add_up() -> None:
     model, x = made(CASES["residual"])
-    found, _ = channels(model, x)
+    found, _ = channel_groups(model, x)
     joined = next(it for it in found if {m.layer for m in it.members} >= {"shortcut", "two.3"})
     wanted = sum(model.get_parameter(f"{name}.weight").abs().sum((1, 2, 3)) for name in ("shortcut", "two.3"))
     assert isinstance(wanted, Tensor)
@@ -118,7 +118,7 @@ def test_l1_is_the_absolute_sum_of_a_filter_and_joins_add_up() -> None:
 
 def test_activation_is_what_the_next_layer_sees_times_how_it_looks() -> None:
     model, x = made(CASES["mlp"])
-    found, _ = channels(model, x)
+    found, _ = channel_groups(model, x)
     hidden = model[1](model[0](x)).relu()  # type: ignore[index]
     wanted = (hidden.abs().sum(0) * model[4].weight.abs().sum(0)).detach().numpy()  # type: ignore[index]
     np.testing.assert_allclose(activation(model, found, examples(x))[0], wanted, rtol=1e-5)
@@ -129,7 +129,7 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
     model, x = made(CASES["mlp"])
     model = model.double()
     batches = [(x.double(), y) for x, y in examples(x)]
-    found, _ = channels(model, x.double())
+    found, _ = channel_groups(model, x.double())
     scores = taylor(model, found, batches)[0]
     (inputs, targets), little = batches[0], 1e-6
     with torch.no_grad():
@@ -145,16 +145,16 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
 @pytest.mark.parametrize(
     ("make", "found", "left"),
     [
-        (Mixing, {"plain"}, {"mixed": "mix", "head": "answer"}),
-        (Shuffled, {"first", "next"}, {"grouped": "mix", "head": "answer"}),
-        (Scaled, set(), {"first": "parameter", "head": "answer"}),
+        (Mixing, {"plain"}, {"mixed": "mix", "head": "outputs"}),
+        (Shuffled, {"first", "next"}, {"grouped": "mix", "head": "outputs"}),
+        (Scaled, set(), {"first": "parameter", "head": "outputs"}),
     ],
 )
 def test_what_cannot_be_removed_is_left_alone(
     make: Callable[[], nn.Module], found: set[str], left: dict[str, str]
 ) -> None:
     torch.manual_seed(1)
-    could, reasons = channels(make().eval(), torch.randn(4, 1, 8, 8))
+    could, reasons = channel_groups(make().eval(), torch.randn(4, 1, 8, 8))
     assert {it.name for it in could} == found
     assert reasons.keys() == left.keys()
     assert all(left[layer] in reason for layer, reason in reasons.items())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.compression.model import Plan, report
-from fedpress.compression.model.evaluation import batches_of, by_class, recalibrate
+from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
 from fedpress.compression.model.layer_dropping import Drop
 from fedpress.compression.model.prune_choice import choose
 from fedpress.compression.model.step import Choice
@@ -71,7 +71,7 @@ def test_accuracy_by_class_is_of_its_own_examples() -> None:
     model = nn.Identity()
     x = torch.eye(4)[[0, 0, 1, 2, 2]]
     y = torch.tensor([0, 1, 1, 2, 0])
-    *each, whole = by_class(model, batches_of(x, y), 4)
+    *each, whole = accuracy_by_class(model, batches_of(x, y), 4)
     assert each[:3] == [0.5, 0.5, 1.0]
     assert math.isnan(each[3])
     assert whole == pytest.approx(0.6)

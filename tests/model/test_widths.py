@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.model.channel_axes import channels_of
-from fedpress.compression.model.narrow import by_importance, kept, narrow, part_of
+from fedpress.compression.model.channel_axes import channel_axes_of
+from fedpress.compression.model.narrow import by_importance, channel_count, narrow, part_of
 from fedpress.simulations.workloads import models
 
 IMAGES = (3, 1, 28, 28)
@@ -51,7 +51,7 @@ def weights(model: nn.Module) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", [*INPUTS, "separable"])
 def test_a_sub_model_runs_and_has_its_slice_of_the_weights(name: str) -> None:
     model = make(name)
-    channels = channels_of(model)
+    channels = channel_axes_of(model)
     x = torch.randn(INPUTS.get(name, IMAGES))
     for width in (0.5, 0.25, 0.1):
         small = narrow(model, width)
@@ -69,7 +69,7 @@ def test_a_sub_model_runs_and_has_its_slice_of_the_weights(name: str) -> None:
 def test_a_sub_model_computes_what_the_whole_does_without_the_other_channels(name: str, way: str) -> None:
     """The whole model with the other channels' outgoing weights at zero says the same as the sub-model."""
     model = make(name)
-    channels = channels_of(model)
+    channels = channel_axes_of(model)
     orders = by_importance(channels, weights(model)) if way == "ordered" else []
     where = part_of(channels, 0.25, orders)
     small = narrow(model, 0.25)
@@ -93,7 +93,7 @@ def test_a_sub_model_computes_what_the_whole_does_without_the_other_channels(nam
 @pytest.mark.parametrize("name", INPUTS)
 def test_nested_slices_are_nested(name: str) -> None:
     model = make(name)
-    channels = channels_of(model)
+    channels = channel_axes_of(model)
     wide, slim = part_of(channels, 0.5), part_of(channels, 0.25)
     zeros = {key: np.zeros(array.shape) for key, array in weights(model).items()}
     held = [
@@ -108,14 +108,14 @@ def test_the_important_channels_come_first() -> None:
     model = make("cnn")
     state = weights(model)
     state["0.weight"][5] *= 100
-    orders = by_importance(channels_of(model), state)
+    orders = by_importance(channel_axes_of(model), state)
     assert orders[0][0] == 5
     assert all(sorted(order) == list(range(size)) for order, size in zip(orders, (8, 16, 110), strict=True))
 
 
 def test_there_is_at_least_one_channel_and_never_one_too_many() -> None:
-    assert [kept(8, width) for width in (1.0, 0.5, 0.25, 0.01)] == [8, 4, 2, 1]
-    assert kept(110, 0.3) == 33
+    assert [channel_count(8, width) for width in (1.0, 0.5, 0.25, 0.01)] == [8, 4, 2, 1]
+    assert channel_count(110, 0.3) == 33
 
 
 def test_scaled_inputs_are_of_the_size_that_they_have_in_the_whole() -> None:
@@ -130,7 +130,7 @@ def test_scaled_inputs_are_of_the_size_that_they_have_in_the_whole() -> None:
     assert float(bare / whole) == pytest.approx(0.5, abs=0.1)
 
 
-class Shared(nn.Module):
+class SharedWeight(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
@@ -158,11 +158,11 @@ class Branching(nn.Module):
             "2 reads 80 values, of 16 channels on the last",
         ),
         (nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(4)), "1 reads 4 values, of 16 channels"),
-        (Shared(), "layer is used twice"),
+        (SharedWeight(), "layer is used twice"),
         (Branching(), "graph cannot be traced"),
     ],
 )
 def test_what_cannot_be_narrowed_is_refused_in_a_line(model: nn.Module, why: str) -> None:
     with pytest.raises(SettingError, match=why) as caught:
-        channels_of(model)
+        channel_axes_of(model)
     assert "\n" not in str(caught.value)

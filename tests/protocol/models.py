@@ -4,7 +4,7 @@ import numpy as np
 
 from fedpress.compression import Layout, Update
 from fedpress.compression.updates import representable
-from fedpress.compression.weight_masks import Live, prunable
+from fedpress.compression.weight_masks import WeightMasks, prunable
 
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
     "weight": ((12, 7), "float32"),
@@ -26,7 +26,7 @@ def a_model(rng: np.random.Generator, names: list[str], pruned: float) -> Update
         model[name] = np.asarray(rng.normal(size=shape) * 3).astype(dtype)
     layout = Layout.of(model)
     masks = {t.name: rng.random(t.size) >= pruned for t in prunable(layout)} if pruned else {}
-    return representable(Live(masks).stamp(model), layout)
+    return representable(WeightMasks(masks).apply(model), layout)
 
 
 def same(one: Update, other: Update) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedpress.common.errors import FrameError
 from fedpress.compression import Layout, Update, parse
 from fedpress.compression.updates import version_of
-from fedpress.compression.weight_masks import Live
+from fedpress.compression.weight_masks import WeightMasks
 from fedpress.protocol.model_frames import ModelFrames, Target, apply_frames, make_delta, make_key
 
 from .models import SHAPES, a_model, same
@@ -50,7 +50,7 @@ def cases(draw: st.DrawFn) -> tuple[np.random.Generator, Update, Update, bool, s
 
 def target_of(model: Update, *, masks: bool) -> Target:
     layout = Layout.of(model)
-    return Target(model, layout, Live.of(model, layout) if masks else None)
+    return Target(model, layout, WeightMasks.of(model, layout) if masks else None)
 
 
 @settings(deadline=None, max_examples=150)
@@ -68,7 +68,7 @@ def test_a_delta_leads_where_the_server_says(case: tuple[np.random.Generator, Up
     for name in (t.name for t in target.layout.tensors if not t.lossy and not t.floating):
         assert here[name].tobytes() == model[name].tobytes()
     if masks:
-        assert Live.of(here, target.layout).same(Live.of(model, target.layout))
+        assert WeightMasks.of(here, target.layout).equals(WeightMasks.of(model, target.layout))
 
 
 @settings(deadline=None, max_examples=100)

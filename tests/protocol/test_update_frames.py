@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fedpress.common.errors import FrameError
 from fedpress.compression import Layout, parse
 from fedpress.compression.updates import difference
-from fedpress.compression.weight_masks import ALL, Live
+from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
 from fedpress.protocol.update_frames import UpdateCoding
 
 from .models import SHAPES, a_model, same
@@ -37,16 +37,16 @@ def test_the_server_decodes_what_a_node_encoded(
 
     def coding() -> UpdateCoding:
         """How either end, for itself, knows that the update is coded."""
-        live = Live.of(model, layout) if pruned else ALL
-        return UpdateCoding(parse(codec), part, live, VERSION, delta)
+        masks = WeightMasks.of(model, layout) if pruned else UNPRUNED
+        return UpdateCoding(parse(codec), part, masks, VERSION, delta)
 
-    trained = Live.of(model, layout).stamp(a_model(rng, [*model], 0.0))
+    trained = WeightMasks.of(model, layout).apply(a_model(rng, [*model], 0.0))
     selected = coding().select(trained, model)
     state = coding().codec.init(part)
     frame, after, lost = coding().encode(selected, state, rng)
     there = coding().decode(frame)
     assert [*there] == [tensor.name for tensor in part.tensors]
-    for name, mask in coding().live.masks.items():
+    for name, mask in coding().masks.by_name.items():
         assert name not in there or not there[name].reshape(-1)[~mask].any()
     if codec == "none":
         zeroed = {name: np.where(_live(coding(), name, array), array, 0) for name, array in trained.items()}
@@ -69,13 +69,13 @@ def test_an_update_of_another_model_is_refused(codec: str) -> None:
     rng = np.random.default_rng(0)
     model, trained = (a_model(rng, ["weight", "bias"], 0.0) for _ in range(2))
     layout = Layout.of(model)
-    coding = UpdateCoding(parse(codec), layout, ALL, VERSION, None)
+    coding = UpdateCoding(parse(codec), layout, UNPRUNED, VERSION, None)
     frame, _, _ = coding.encode(coding.select(trained, model), coding.codec.init(layout), rng)
     with pytest.raises(FrameError):
-        UpdateCoding(parse(codec), layout, ALL, b"another.", None).decode(frame)
+        UpdateCoding(parse(codec), layout, UNPRUNED, b"another.", None).decode(frame)
 
 
 def _live(coding: UpdateCoding, name: str, array: np.ndarray) -> np.ndarray:
     """Where a tensor's weights are not pruned."""
-    mask = coding.live.masks.get(name)
+    mask = coding.masks.by_name.get(name)
     return np.ones(array.shape, np.bool_) if mask is None else mask.reshape(array.shape)

@@ -9,8 +9,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.client import compress
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.extension import Extension, RoundContext
 from fedpress.server.messaging.node_evaluation import Score
 from fedpress.server.strategy.round_record import Round

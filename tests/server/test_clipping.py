@@ -11,8 +11,8 @@ from fedpress.compression import Layout
 from fedpress.compression.updates import difference
 from fedpress.extensions.clipping.server import Clipping, norm_of
 from fedpress.extensions.clipping.settings import ClippingSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 
 
 def steps(make_grid, model, *extensions: Clipping) -> list[dict[str, np.ndarray]]:

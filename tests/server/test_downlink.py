@@ -15,11 +15,11 @@ from fedpress.compression import Layout, SettingError, parse
 from fedpress.compression.updates import version_of
 from fedpress.extensions.catch_up.server import CatchUp
 from fedpress.extensions.catch_up.settings import CatchUpSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.folding import FRAMES
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.protocol.model_frames import ModelFrames, apply_frames
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions

@@ -17,10 +17,11 @@ from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.compression import Layout, parse
 from fedpress.compression.updates import version_of
-from fedpress.compression.weight_masks import ALL
+from fedpress.compression.weight_masks import UNPRUNED
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS, RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import aggregate, model_record
+from fedpress.server.aggregation.aggregate import aggregate
 from fedpress.server.aggregation.client_update import ClientUpdate, EncodedUpdate, NodeModel
 from fedpress.server.downlink.model_store import Versions
 
@@ -336,7 +337,7 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
     peaks = {}
     for count in (4, 40):
         with TemporaryDirectory() as folder:
-            base = NodeModel(model, layout, ALL, Versions(layout, Path(folder), 1 << 30))
+            base = NodeModel(model, layout, UNPRUNED, Versions(layout, Path(folder), 1 << 30))
             updates = [
                 ClientUpdate(
                     node=str(i),

@@ -11,8 +11,8 @@ from fedpress.compression.submodels import Slice
 from fedpress.extensions.mixed_fleet.node_groups import NodeGroups
 from fedpress.extensions.mixed_fleet.server import MixedFleet
 from fedpress.extensions.mixed_fleet.settings import GroupSettings, MixedFleetSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 
 
 class Rows(NodeGroups):

@@ -94,5 +94,5 @@ def test_the_mod_leaves_a_message_without_its_record_as_it_is() -> None:
 
 def test_what_cannot_be_with_trees_is_said_at_once(tmp_path) -> None:
     for given in ({"up": "fp16"}, {"down": "fp16"}, {"checkpoint": CheckpointSettings(tmp_path)}, {"on_round": print}):
-        with pytest.raises(SettingError, match="trees for models"):
+        with pytest.raises(SettingError, match="are trees"):
             Compressed(make_strategy(FedXgbBagging), **given)

@@ -11,9 +11,9 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 
 from fedpress.client import compress
 from fedpress.common.errors import FedpressError, SettingError
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.rate_control.policies import Policy

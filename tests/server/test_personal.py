@@ -15,16 +15,16 @@ from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.frame import read_frame
-from fedpress.compression.tensor_patterns import chosen
+from fedpress.compression.tensor_patterns import match_tensors
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.personal_layers import client as personal_layers
 from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.extensions.personal_layers.server import PersonalLayers
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME, extension_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.workloads.models import CharacterGRU, cnnbn, mlp, resnet18
 
@@ -41,7 +41,7 @@ def fedavg(share: float = 0.67) -> FedAvg:
 
 
 def names(model: nn.Module, *patterns: str) -> set[str]:
-    return chosen(Layout.of({name: t.numpy() for name, t in model.state_dict().items()}), patterns)
+    return match_tensors(Layout.of({name: t.numpy() for name, t in model.state_dict().items()}), patterns)
 
 
 def own(grid: DirectGrid, partition: int) -> dict[str, np.ndarray]:

@@ -6,8 +6,8 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedpress.common.settings import read
 from fedpress.compression import Layout, SettingError, parse
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.rate_control.policies import Budget, Fixed, Known, Policy, build_policy
 from fedpress.settings.server import PolicySettings
 

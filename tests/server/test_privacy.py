@@ -11,9 +11,9 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fedpress.client import compress
 from fedpress.compression import Layout, SettingError
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 
 from .conftest import make_app
 
@@ -116,5 +116,5 @@ def test_memory_after_clipping_is_refused(name: str) -> None:
 def test_only_the_outermost_strategy_runs(make_grid, floats) -> None:
     inner = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=0.0))
     outer = flower.DifferentialPrivacyServerSideFixedClipping(inner, 0.0, 1.0, NODES)
-    with pytest.raises(SettingError, match="Compressed is the outermost strategy"):
+    with pytest.raises(SettingError, match="must be the outermost strategy"):
         outer.start(make_grid(NODES), model_record(floats), num_rounds=1)

@@ -9,8 +9,8 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.compression import SettingError
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.object_state import put_back, take_apart
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 

@@ -9,9 +9,9 @@ from flwr.serverapp.strategy import FedAvg, FedMedian
 
 from fedpress.client.mod.node_state import ClientState
 from fedpress.compression import Layout, parse
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME, answer_of
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.aggregation.client_update import FederationLimits
 
 from .conftest import DirectGrid, copy

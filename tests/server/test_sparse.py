@@ -13,7 +13,7 @@ from fedpress.client import compress
 from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import Layout, parse
-from fedpress.compression.weight_masks import Live, prunable
+from fedpress.compression.weight_masks import WeightMasks, prunable
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.personal_layers.server import PersonalLayers
@@ -21,9 +21,9 @@ from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.extensions.sparsity.layer_densities import counts
 from fedpress.extensions.sparsity.server import Sparsity
 from fedpress.extensions.sparsity.settings import SparsitySettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.settings import resolve
 
@@ -61,8 +61,8 @@ def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
         if not reply.has_error() and reply.content.array_records:
             part = layout.part(reply.content[RECORD_NAME]["tensors"])
             (array,) = next(iter(reply.content.array_records.values())).values()
-            live = Live.of(seen[-1].model, layout)
-            update = parse(up).decode(array.data, live.part(part))
+            masks = WeightMasks.of(seen[-1].model, layout)
+            update = parse(up).decode(array.data, masks.unpruned(part))
             if "weight" in update:
                 sizes.append(update["weight"].size)
         return True
@@ -102,16 +102,16 @@ def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
             return False
         if not reply.has_error() and reply.content.array_records:
             (array,) = next(iter(reply.content.array_records.values())).values()
-            live = Live.of(seen[-1].model, layout)
-            update = live.put(parse(UP).decode(array.data, live.part(layout)), layout)
+            masks = WeightMasks.of(seen[-1].model, layout)
+            update = masks.restore(parse(UP).decode(array.data, masks.unpruned(layout)), layout)
             counted[grid.partition[reply.metadata.src_node_id]] += layout.flatten(update)[0]
         return True
 
     grid.after = after
     strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, extensions=gradual(1, 12, 2), on_round=seen.append)
     strategy.start(grid, model_record(model), num_rounds=25)
-    live = Live.of(seen[-1].model, layout)
-    always = np.concatenate([live.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
+    masks = WeightMasks.of(seen[-1].model, layout)
+    always = np.concatenate([masks.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
     for partition in range(NODES):
         asked = np.sum(wanted(grid, partition, layout), axis=0, dtype=np.float64)
         memory = ClientState.load(grid.context(partition).state)

@@ -17,8 +17,8 @@ from fedpress.extensions.distillation.distillation import load
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.aggregation.aggregate import model_record
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import Versions

@@ -1,4 +1,4 @@
-"""Laws of live and dead weights: what is taken is put back, and both ends come to the same mask."""
+"""Laws of masks of pruned weights: selected weights are restored, and both ends have the same masks."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from fedpress.compression import FrameError, Layout, parse
 from fedpress.compression.entropy import bitmask_coder
-from fedpress.compression.frame import Reader
-from fedpress.compression.weight_masks import ALL, Live, decode_change, encode_change, prunable
+from fedpress.compression.frame import ByteReader
+from fedpress.compression.weight_masks import UNPRUNED, WeightMasks, decode_mask_change, encode_mask_change, prunable
 
 
 def model_of(seed: int) -> dict[str, np.ndarray]:
@@ -25,7 +25,7 @@ def model_of(seed: int) -> dict[str, np.ndarray]:
 def pruned(model: dict[str, np.ndarray], share: float, seed: int = 1) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     layout = Layout.of(model)
-    return Live({t.name: rng.random(t.size) > share for t in prunable(layout)}).stamp(model)
+    return WeightMasks({t.name: rng.random(t.size) > share for t in prunable(layout)}).apply(model)
 
 
 seeds, shares = st.integers(0, 50), st.sampled_from([0.0, 0.02, 0.5, 0.9, 1.0])
@@ -36,15 +36,15 @@ seeds, shares = st.integers(0, 50), st.sampled_from([0.0, 0.02, 0.5, 0.9, 1.0])
 def test_a_model_says_itself_what_is_live(seed: int, share: float) -> None:
     model = pruned(model_of(seed), share)
     layout = Layout.of(model)
-    live = Live.of(model, layout)
-    assert "bias" not in live.masks  # a vector's minus zero is a zero
-    assert live.same(Live.of(live.stamp(model), layout))
-    taken = live.take(model)
-    assert Layout.of(taken) == live.part(layout)
-    back = live.stamp(live.put(taken, layout))
+    masks = WeightMasks.of(model, layout)
+    assert "bias" not in masks.by_name  # a vector's minus zero is a zero
+    assert masks.equals(WeightMasks.of(masks.apply(model), layout))
+    taken = masks.select(model)
+    assert Layout.of(taken) == masks.unpruned(layout)
+    back = masks.apply(masks.restore(taken, layout))
     assert {name: array.tobytes() for name, array in back.items()} == {n: a.tobytes() for n, a in model.items()}
     frame, _ = parse("none").encode(taken, {}, np.random.default_rng(0))
-    np.testing.assert_equal(parse("none").decode(frame, live.part(layout)), taken)
+    np.testing.assert_equal(parse("none").decode(frame, masks.unpruned(layout)), taken)
 
 
 @given(seeds, shares, shares, st.booleans())
@@ -52,11 +52,11 @@ def test_a_model_says_itself_what_is_live(seed: int, share: float) -> None:
 def test_a_change_leads_from_any_model_to_any_mask(seed: int, before: float, after: float, known: bool) -> None:
     base, new = pruned(model_of(seed), before), pruned(model_of(seed), after, seed=2)
     layout = Layout.of(base)
-    live = Live.of(new, layout)
+    masks = WeightMasks.of(new, layout)
     start = base if known else None
-    data = encode_change(live, start, layout)
-    assert decode_change(data, start, layout).same(live)
-    assert bool(data) == (not live.same(Live.of(base, layout) if known else ALL))
+    data = encode_mask_change(masks, start, layout)
+    assert decode_mask_change(data, start, layout).equals(masks)
+    assert bool(data) == (not masks.equals(WeightMasks.of(base, layout) if known else UNPRUNED))
 
 
 @given(st.binary(max_size=80))
@@ -65,8 +65,8 @@ def test_bytes_from_outside_raise_frame_errors_only(data: bytes) -> None:
     model = pruned(model_of(0), 0.5)
     layout = Layout.of(model)
     for read in (
-        lambda: decode_change(data, model, layout),
-        lambda: decode_change(data, None, layout),
+        lambda: decode_mask_change(data, model, layout),
+        lambda: decode_mask_change(data, None, layout),
     ):
         try:
             read()
@@ -77,10 +77,10 @@ def test_bytes_from_outside_raise_frame_errors_only(data: bytes) -> None:
 def test_cut_and_changed_bytes_are_noticed_or_lead_elsewhere() -> None:
     base, new = pruned(model_of(0), 0.3), pruned(model_of(0), 0.8, seed=2)
     layout = Layout.of(base)
-    data = encode_change(Live.of(new, layout), base, layout)
+    data = encode_mask_change(WeightMasks.of(new, layout), base, layout)
     for end in range(1, len(data)):
         with pytest.raises(FrameError):
-            decode_change(data[:end], base, layout)
+            decode_mask_change(data[:end], base, layout)
 
 
 def test_small_weights_that_die_cost_little() -> None:
@@ -89,24 +89,24 @@ def test_small_weights_that_die_cost_little() -> None:
     model = {"w": rng.normal(size=(200, 200)).astype(np.float32)}
     layout = Layout.of(model)
     size = np.abs(model["w"]).ravel()
-    live = Live({"w": size * rng.lognormal(0, 0.1, size.size) > np.quantile(size, 0.3)})
-    told = len(encode_change(live, model, layout))
-    blind = len(encode_change(live, None, layout))
+    masks = WeightMasks({"w": size * rng.lognormal(0, 0.1, size.size) > np.quantile(size, 0.3)})
+    told = len(encode_mask_change(masks, model, layout))
+    blind = len(encode_mask_change(masks, None, layout))
     assert told < blind / 2
-    assert encode_change(Live.of(live.stamp(model), layout), live.stamp(model), layout) == b""
+    assert encode_mask_change(WeightMasks.of(masks.apply(model), layout), masks.apply(model), layout) == b""
 
 
 def test_a_memory_goes_with_the_live_weights() -> None:
-    """What it had of dead ones is dropped, what is live again begins at zero, all else stays."""
+    """State of pruned weights is dropped, that of restored ones starts at zero, all else stays."""
     model = model_of(0)
     layout = Layout.of(model)
-    old, new = (Live.of(pruned(model, 0.5, seed), layout) for seed in (1, 2))
-    state = {"residual": np.arange(1, old.part(layout).size + 1, dtype=np.float32), "0.left": np.ones((3, 2))}
-    moved = new.thin(old.wide(state, layout), layout)
-    assert moved["residual"].shape == (new.part(layout).size,)
+    old, new = (WeightMasks.of(pruned(model, 0.5, seed), layout) for seed in (1, 2))
+    state = {"residual": np.arange(1, old.unpruned(layout).size + 1, dtype=np.float32), "0.left": np.ones((3, 2))}
+    moved = new.select_state(old.restore_state(state, layout), layout)
+    assert moved["residual"].shape == (new.unpruned(layout).size,)
     before, after = (
-        live.put(live.part(layout).unflatten(values, np.zeros(layout.exact_nbytes, np.uint8)), layout)
-        for live, values in ((old, state["residual"]), (new, moved["residual"]))
+        masks.restore(masks.unpruned(layout).unflatten(values, np.zeros(layout.exact_nbytes, np.uint8)), layout)
+        for masks, values in ((old, state["residual"]), (new, moved["residual"]))
     )
     for tensor in prunable(layout):
         both = (old.mask(tensor) & new.mask(tensor)).reshape(tensor.shape)
@@ -121,6 +121,6 @@ def test_marks_of_every_kind() -> None:
         for share in (0.0, 0.01, 0.5, 1.0):
             classes = rng.integers(0, 5, size).astype(np.uint8) * 50
             bits = rng.random(size) < share * (classes + 1) / 201
-            reader = Reader(bitmask_coder.encode(bits, classes))
+            reader = ByteReader(bitmask_coder.encode(bits, classes))
             np.testing.assert_array_equal(bitmask_coder.decode(reader, classes), bits)
             reader.end()

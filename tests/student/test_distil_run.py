@@ -50,7 +50,7 @@ def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) 
     result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=20, alpha=1.0, warm=True), on=on)
     assert result["student"]["examples"] == 300
     assert result["final"]["accuracy"] > 0.85
-    with pytest.raises(SettingError, match=r"the examples have no targets: alpha is 1, got 0\.9"):
+    with pytest.raises(SettingError, match=r"alpha must be 1 for examples without targets, got 0\.9"):
         distil_run(teacher, "mlp", tmp_path / "other", StudentSettings(), on=on)
     assert not (tmp_path / "other").exists()
 

@@ -1,8 +1,8 @@
-"""Distillation into a student: a model of another size or kind, trained by a larger one.
+"""Distillation into a student: a model of another size or kind, trained with a teacher.
 
-`train_student(student, teacher, x, y, settings, rng)` trains the student in place, on inputs alone or with
-their targets. Each part is one file: the loss, hints of inner layers, a warm start, augmentation. To add one, write its
-file, give it a setting, and call it in `training.py`.
+`train_student(student, teacher, x, y, settings, rng)` trains the student in place, on inputs with or without targets.
+Each part is one file: the loss, hints of inner layers, a warm start, augmentation. To add one, write its file, give it
+a setting, and call it in `training.py`.
 """
 
 from fedpress.compression.model.distill.settings import StudentSettings

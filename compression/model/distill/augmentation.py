@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 
-def moved(x: Tensor, shift: int, flip: bool, rng: torch.Generator) -> Tensor:
-    """Return pictures (n, channels, height, width), each moved by at most `shift` pixels, what comes in is empty."""
+def augment(x: Tensor, shift: int, flip: bool, rng: torch.Generator) -> Tensor:
+    """Return images (n, channels, height, width), randomly shifted by at most `shift` pixels, and mirrored."""
     count, _, height, width = x.shape
     if flip:
         mirrored = torch.rand(count, generator=rng) < 0.5

@@ -10,42 +10,42 @@ from fedpress.common.errors import SettingError, unknown
 
 
 class Hint(nn.Module):
-    """How far a student's layer is from saying what the teacher's says; its regressor is dropped afterwards."""
+    """The loss between a teacher's and a student's layer; its regressor is discarded after training."""
 
     def __init__(self, teacher: nn.Module, student: nn.Module, names: str, x: Tensor) -> None:
         """Find the two layers of `names`, TEACHER:STUDENT; `x` are a few inputs."""
         super().__init__()
         theirs, _, ours = names.partition(":")
         self._names = (f"{theirs!r} of the teacher", f"{ours!r} of the student")
-        # In tuples, so that neither model becomes a part of this one.
+        # In tuples, so that the models are not submodules.
         self._models = ((teacher, _layer(teacher, theirs, "teacher")), (student, _layer(student, ours, "student")))
         with torch.no_grad():
-            wanted, found = (self._ask(number, x) for number in (0, 1))
-        if wanted.dim() != found.dim() or wanted.dim() not in (2, 4):
+            expected, found = (self._output(number, x) for number in (0, 1))
+        if expected.dim() != found.dim() or expected.dim() not in (2, 4):
             raise SettingError(
-                f"hint {names!r}: both layers give pictures, or both rows of numbers; got outputs of shape "
-                f"{tuple(wanted.shape[1:])} and {tuple(found.shape[1:])}"
+                f"hint {names!r}: outputs of both layers must be images, or both vectors; got shapes "
+                f"{tuple(expected.shape[1:])} and {tuple(found.shape[1:])}"
             )
-        width, size = found.shape[1], wanted.shape[1]
-        self.regressor = nn.Conv2d(width, size, 1) if wanted.dim() == 4 else nn.Linear(width, size)
+        width, size = found.shape[1], expected.shape[1]
+        self.regressor = nn.Conv2d(width, size, 1) if expected.dim() == 4 else nn.Linear(width, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the mean square of what the student's layer misses, as the regressor sees it."""
+        """Return the mean squared error of the student's layer after the regressor."""
         with torch.no_grad():
-            wanted = self._ask(0, x)
-        found = self._ask(1, x)
-        if found.dim() == 4 and found.shape[2:] != wanted.shape[2:]:
-            found = nn.functional.adaptive_avg_pool2d(found, (wanted.shape[2], wanted.shape[3]))
-        return nn.functional.mse_loss(self.regressor(found), wanted)
+            expected = self._output(0, x)
+        found = self._output(1, x)
+        if found.dim() == 4 and found.shape[2:] != expected.shape[2:]:
+            found = nn.functional.adaptive_avg_pool2d(found, (expected.shape[2], expected.shape[3]))
+        return nn.functional.mse_loss(self.regressor(found), expected)
 
-    def _ask(self, number: int, x: Tensor) -> Tensor:
+    def _output(self, number: int, x: Tensor) -> Tensor:
         model, layer = self._models[number]
-        with _heard(layer) as said:
+        with _outputs(layer) as outputs:
             model(x)
-        output = said[-1] if said else None
+        output = outputs[-1] if outputs else None
         if not isinstance(output, Tensor):
-            found = f"gives a {type(output).__name__}" if said else "is passed by no input"
-            raise SettingError(f"a hint is of layers that give one tensor: {self._names[number]} {found}")
+            found = f"gives a {type(output).__name__}" if outputs else "is passed by no input"
+            raise SettingError(f"layers of a hint must give one tensor: {self._names[number]} {found}")
         return output
 
 
@@ -58,11 +58,11 @@ def _layer(model: nn.Module, name: str, whose: str) -> nn.Module:
 
 
 @contextmanager
-def _heard(layer: nn.Module) -> Iterator[list[object]]:
-    """Collect what `layer` puts out."""
-    said: list[object] = []
-    handle = layer.register_forward_hook(lambda _module, _given, output: said.append(output))
+def _outputs(layer: nn.Module) -> Iterator[list[object]]:
+    """Collect the outputs of `layer`."""
+    outputs: list[object] = []
+    handle = layer.register_forward_hook(lambda _module, _given, output: outputs.append(output))
     try:
-        yield said
+        yield outputs
     finally:
         handle.remove()

@@ -1,4 +1,4 @@
-"""The training of a student: first on hints, then on answers."""
+"""The training of a student: first on hints, then on scores."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.logs import LOGGER
-from fedpress.compression.model.distill.augmentation import moved
+from fedpress.compression.model.distill.augmentation import augment
 from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
 from fedpress.compression.model.distill.settings import StudentSettings
@@ -30,30 +30,30 @@ def train_student(
     device: str = "cpu",
     progress: Progress = _log.info,
 ) -> None:
-    """Train `student` in place to answer `x` (n, ...) as `teacher` does, and as the targets `y` say if there are any.
+    """Train `student` in place to give the scores of `teacher` for the inputs `x` (n, ...), and the targets `y` if any.
 
-    The teacher is asked about every input as it is shown, moved or mirrored, and is left as it was. `progress` is
-    given a line after each epoch.
+    The teacher is given the inputs after augmentation, and does not change. `progress` is called with a line after each
+    epoch.
 
     Raises
     ------
     SettingError
-        If the settings do not suit the models or the inputs.
+        If the settings cannot be used with the models or the inputs.
     DataError
-        If there are no inputs, the two models tell different classes apart, or training ends in what is no number.
+        If there are no inputs, the models have different numbers of classes, or training diverges.
     """
-    training = _StudentTraining(student, teacher, x, y, settings, rng, device)
+    training = _Training(student, teacher, x, y, settings, rng, device)
     if settings.warm:
         taken = warm_start(student, teacher)
         progress(f"warm start: {len(taken)} tensors are the teacher's")
     if settings.hint:
-        training.learn_hint(progress)
-    training.learn_answers(progress)
+        training.train_on_hints(progress)
+    training.train_on_scores(progress)
     student.eval()
 
 
-class _StudentTraining:
-    """What both parts share: the inputs, their order, and the models."""
+class _Training:
+    """The inputs, their order, and the models of both parts."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class _StudentTraining:
         device: str,
     ) -> None:
         if not len(x):
-            raise DataError("a student needs examples to be taught on: there are none")
+            raise DataError("the examples for a student must not be empty")
         if y is None and settings.alpha < 1:
-            raise SettingError(f"the examples have no targets: alpha is 1, got {settings.alpha}")
+            raise SettingError(f"alpha must be 1 for examples without targets, got {settings.alpha}")
         if x.dim() != 4 and (settings.shift or settings.flip):
-            raise SettingError(f"shift and flip are for pictures: inputs are of shape {tuple(x.shape[1:])}")
+            raise SettingError(f"inputs must be images for shift and flip, got inputs of shape {tuple(x.shape[1:])}")
         self._settings, self._device = settings, device
         self._order = torch.Generator().manual_seed(int(rng.integers(2**63)))
         torch.manual_seed(int(rng.integers(2**63)))  # of dropout, and of a regressor
@@ -80,12 +80,12 @@ class _StudentTraining:
         with torch.no_grad():
             counts = [model(some).shape[-1] for model in (teacher, student.eval())]
         if counts[0] != counts[1]:
-            raise DataError(f"the teacher tells {counts[0]} classes apart, the student {counts[1]}")
-        if x.dim() == 4:  # on which convolutions are quicker
+            raise DataError(f"the student must have the teacher's {counts[0]} classes, got {counts[1]}")
+        if x.dim() == 4:  # with which convolutions are faster
             for model in (student, teacher):
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def learn_hint(self, progress: Progress) -> None:
+    def train_on_hints(self, progress: Progress) -> None:
         """Train the student up to its guided layer."""
         settings = self._settings
         hint = Hint(self._teacher, self._student, settings.hint, self._x[:2].to(self._device)).to(self._device)
@@ -104,20 +104,20 @@ class _StudentTraining:
             self._check(losses)
             progress(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
 
-    def learn_answers(self, progress: Progress) -> None:
+    def train_on_scores(self, progress: Progress) -> None:
         """Train the whole student."""
         settings, epochs = self._settings, self._settings.epochs
         optimizer = torch.optim.AdamW(self._student.parameters(), settings.lr, weight_decay=settings.weight_decay)
         steps = epochs * -(-len(self._x) // settings.batch_size)
-        # A rise of one step begins where it ends, by whose distance torch divides: it takes two.
+        # torch divides by the length of the rise minus one: it needs two steps.
         rise = 2 / steps if steps == _RISE else 1 / _RISE
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, steps, pct_start=rise)
         for epoch in range(1, epochs + 1):
             self._student.train()
             losses = []
             for x, y in self._batches():
-                taught = self._ask(x)
-                loss = loss_of(self._student(x), taught, y, settings.temperature, settings.alpha)
+                teacher = self._teacher_scores(x)
+                loss = loss_of(self._student(x), teacher, y, settings.temperature, settings.alpha)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -127,31 +127,29 @@ class _StudentTraining:
             progress(f"epoch {epoch}/{epochs}: loss {np.mean(losses):.4f}")
 
     def _check(self, losses: list[float]) -> None:
-        """Raise DataError if an epoch left the student with numbers that are none."""
-        self._student.eval()  # so that looking changes nothing
+        """Raise DataError if an epoch diverged."""
+        self._student.eval()  # so that this call does not change it
         with torch.no_grad():
             scores = self._student(self._x[:2].to(self._device))
         self._student.train()
         tensors = (scores, *self._student.parameters(), *self._student.buffers())
         if not (np.isfinite(losses).all() and all(tensor.isfinite().all() for tensor in tensors)):
-            raise DataError(
-                f"the student's weights grow beyond all numbers at lr {self._settings.lr}: take a lower one"
-            )
+            raise DataError(f"the student's weights must stay finite: training diverges at lr {self._settings.lr}")
 
-    def _ask(self, x: Tensor) -> Tensor | None:
+    def _teacher_scores(self, x: Tensor) -> Tensor | None:
         if not self._settings.alpha:
             return None
         with torch.no_grad():
-            taught: Tensor = self._teacher(x)
-        return taught
+            scores: Tensor = self._teacher(x)
+        return scores
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield an epoch's examples in a new order; a last one alone would be nothing to a batch norm, and is left."""
+        """Yield an epoch's batches in a new order; a last batch of one, too few for batch norms, is left out."""
         settings, order = self._settings, torch.randperm(len(self._x), generator=self._order)
         for batch in order.split(settings.batch_size):  # type: ignore[no-untyped-call]
             if len(batch) == 1 and len(order) > 1:
                 continue
             x = self._x[batch]
             if settings.shift or settings.flip:
-                x = moved(x, settings.shift, settings.flip, self._order)
+                x = augment(x, settings.shift, settings.flip, self._order)
             yield x.to(self._device), None if self._y is None else self._y[batch].to(self._device)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-_ALIGNMENT = 16  # bytes, XNNPACK's own; the default of 128 pads every tensor of a small model
+_ALIGNMENT = 16  # bytes, that of XNNPACK; the default of 128 pads every tensor of a small model
 
 
 def write(model: nn.Module, x: Tensor, int8: bool) -> bytes:
@@ -11,7 +11,7 @@ def write(model: nn.Module, x: Tensor, int8: bool) -> bytes:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
-    # Contiguous, whatever layout training left the weights in: the file would begin with changing it.
+    # With another memory format of the weights the program would start with a conversion.
     plain = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     one = (x[:1].contiguous(),)
     program = torch.export.export(plain, one)

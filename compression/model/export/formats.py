@@ -1,4 +1,4 @@
-"""The formats there are, and what is checked before any of them is written."""
+"""The formats of exported files, and the checks before one is written."""
 
 import io
 import logging
@@ -19,12 +19,12 @@ EXTRA = "fedpress[export]"
 
 @dataclass(frozen=True)
 class Format:
-    """A kind of file."""
+    """A format of exported files."""
 
     suffix: str
     write: Callable[[nn.Module, Tensor, bool], bytes]
-    packages: tuple[str, ...] = ()  # modules of the extra that it takes to write one and to run it
-    recurrent: str = ""  # why it holds no recurrent layers; empty if it does
+    packages: tuple[str, ...] = ()  # modules of the extra that writing and running a file need
+    recurrent: str = ""  # reason why it cannot hold recurrent layers; empty if it can
 
 
 FORMATS: Mapping[str, Format] = {
@@ -37,13 +37,15 @@ FORMATS: Mapping[str, Format] = {
     ),
     "safetensors": Format(".safetensors", safetensors.write),
 }
-_NO_INT8 = "no runtime here has them in int8"
+_NO_INT8 = "no supported runtime has them in int8"
 
 
 def export(model: nn.Module, x: Tensor, format: str, *, int8: bool = False) -> bytes:
-    """Return the file of `model`: `x` are inputs from its training data, that tell shapes and, for int8, ranges.
+    """Return the file of `model`, which is put into evaluation mode.
 
-    The model is left as it is, in evaluation.
+    Parameters
+    ----------
+    x : inputs from its training data, (n, ...), for shapes and, with int8, ranges
 
     Raises
     ------
@@ -57,7 +59,7 @@ def export(model: nn.Module, x: Tensor, format: str, *, int8: bool = False) -> b
         raise SettingError(f"format {format} takes {', '.join(missing)}, not installed here: pip install '{EXTRA}'")
     _check_layers(model, format, int8=int8)
     model.eval()
-    # What runs needs plain weights; in a file of weights the codebooks are what makes it small.
+    # Programs need plain weights; a file of weights is small with shared ones.
     ready = model if format == "safetensors" else unpack(model)
     with quiet():
         try:
@@ -78,7 +80,7 @@ def _check_layers(model: nn.Module, format: str, *, int8: bool) -> None:
 
 
 def line_of(error: BaseException) -> str:
-    """Return the first line of what an exporter failed at: it wraps that in advice of its own."""
+    """Return the first line of the root cause of an exporter's error."""
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -87,11 +89,11 @@ def line_of(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep back what exporters say about their own insides."""
+    """Suppress warnings, logs and output of exporters."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        # torch prints the graph that it could not go on with.
+        # torch prints the graph on errors.
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield

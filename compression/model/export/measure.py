@@ -1,4 +1,4 @@
-"""What a file gives and takes, measured in a process of its own, and how near it comes to torch."""
+"""Measurement of an exported file in a separate process, and comparison with torch."""
 
 import json
 import subprocess
@@ -19,20 +19,26 @@ _PROBE = Path(__file__).with_name("probe.py")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One file beside torch's float32 model."""
+class ExportMeasurement:
+    """One file, compared with torch's float32 model."""
 
     nbytes: int
     accuracy: float
-    agreement: float  # share of predictions that are torch's
+    agreement: float  # share of predictions that equal torch's
     difference: float  # largest of a score
-    seconds: float | None  # of the processor, for one input on one thread; None, as both below, if it was not measured
-    peak: int | None  # bytes resident at most, while one input at a time was run
-    before: int | None  # bytes of them that the runtime had when it was imported
+    seconds: float | None  # of processor time, for one input on one thread; None, as both below, if not measured
+    peak: int | None  # of resident bytes, with one input at a time
+    before: int | None  # resident bytes after the import of the runtime
 
 
-def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> Measured:
-    """Return what `data`, a file for `runtime`, comes to on inputs `x` with targets `y`; torch says `scores`.
+def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> ExportMeasurement:
+    """Return the measurement of a file.
+
+    Parameters
+    ----------
+    data : the file, for `runtime`
+    x, y : inputs and targets
+    scores : torch's scores of the inputs
 
     Raises
     ------
@@ -40,38 +46,38 @@ def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> 
         If the file does not run.
     """
     with tempfile.TemporaryDirectory() as folder:
-        given, asked, said = (Path(folder) / name for name in ("file", "x.npy", "scores.npy"))
+        given, inputs, output = (Path(folder) / name for name in ("file", "x.npy", "scores.npy"))
         path = given.with_suffix(".pt2" if runtime == "torch" else "")
         path.write_bytes(data)
-        np.save(asked, x.numpy())
-        call = [sys.executable, "-I", "-W", "ignore", *map(str, (_PROBE, runtime, path, asked, said))]
+        np.save(inputs, x.numpy())
+        call = [sys.executable, "-I", "-W", "ignore", *map(str, (_PROBE, runtime, path, inputs, output))]
         run = subprocess.run(call, capture_output=True, text=True, check=False)
         if run.returncode:
-            lines = run.stderr.strip().splitlines() or ["no word"]
-            raise DataError(f"the exported file does not run, exit code {run.returncode}: {lines[-1][:300]}")
-        told = json.loads(run.stdout.splitlines()[-1])
-        theirs = torch.from_numpy(_load(said))
+            lines = run.stderr.strip().splitlines() or ["no message"]
+            raise DataError(f"the exported file must run, got exit code {run.returncode}: {lines[-1][:300]}")
+        report = json.loads(run.stdout.splitlines()[-1])
+        theirs = torch.from_numpy(_load(output))
     compared = compare(theirs, y, scores, len(data))
-    return replace(compared, seconds=told["seconds"], peak=told["peak"], before=told["before"])
+    return replace(compared, seconds=report["seconds"], peak=report["peak"], before=report["before"])
 
 
-def compare(theirs: Tensor, y: Tensor, scores: Tensor, nbytes: int) -> Measured:
-    """Return what scores `theirs`, of a file of `nbytes`, come to beside torch's; DataError if they are no such."""
+def compare(theirs: Tensor, y: Tensor, scores: Tensor, nbytes: int) -> ExportMeasurement:
+    """Return the comparison of a file's scores, `theirs`, with torch's; raise DataError if their shapes differ."""
     if theirs.shape != scores.shape:
-        raise DataError(f"the exported file gives scores of shape {tuple(theirs.shape)}, torch {tuple(scores.shape)}")
+        raise DataError(f"scores must be of shape {tuple(scores.shape)}, the exported file gives {tuple(theirs.shape)}")
     answers = theirs.argmax(-1)
     difference = float((theirs - scores).abs().max())
     right, same = _share(answers == y), _share(answers == scores.argmax(-1))
-    return Measured(nbytes, right, same, difference, None, None, None)
+    return ExportMeasurement(nbytes, right, same, difference, None, None, None)
 
 
 def program_of(model: nn.Module, x: Tensor) -> bytes:
-    """Return `model` as a file of torch's own, to be measured beside the others.
+    """Return `model` as a file of torch.export, to be measured like the others.
 
     Raises
     ------
     SettingError
-        If it is no graph: what it does hangs on values.
+        If it cannot be exported, such as a model with control flow that depends on values.
     """
     model.eval()
     with quiet(), tempfile.TemporaryDirectory() as folder:
@@ -80,7 +86,7 @@ def program_of(model: nn.Module, x: Tensor) -> bytes:
         try:
             torch.export.save(torch.export.export(model, (x[:2],), dynamic_shapes=({0: count},)), path)
         except Exception as error:
-            raise SettingError(f"the model is no program of torch's: {line_of(error)}") from error
+            raise SettingError(f"the model must be exportable by torch: {line_of(error)}") from error
         return path.read_bytes()
 
 

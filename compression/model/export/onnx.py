@@ -15,7 +15,7 @@ def write(model: nn.Module, x: Tensor, int8: bool) -> bytes:
     """Return the file of `model`."""
     program = torch.onnx.export(
         model,
-        (x[:2],),  # one alone would be taken for the only number there is
+        (x[:2],),  # a batch of one would fix the number of inputs
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         input_names=[INPUT],
@@ -33,7 +33,7 @@ def _quantise(data: bytes, x: Tensor) -> bytes:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Calibration(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._batches: Iterator[Tensor] = iter(x.split(_CALIBRATION))  # type: ignore[no-untyped-call]
 
@@ -48,7 +48,7 @@ def _quantise(data: bytes, x: Tensor) -> bytes:
         quantize_static(
             ready,
             small,
-            Reader(),
+            Calibration(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             weight_type=QuantType.QInt8,

@@ -1,7 +1,7 @@
-"""Run one file on inputs: a program that imports nothing of fedpress, so that what it takes is the runtime's.
+"""A program that runs one file on inputs. It does not import fedpress, so its memory is that of the runtime.
 
 `python probe.py RUNTIME FILE INPUTS SCORES` reads an array of inputs (n, ...), writes their scores (n, ...), and prints
-as JSON: seconds for one input, the most bytes resident, and how many of them were there before the model was.
+as JSON: seconds for one input, the peak of resident bytes, and the resident bytes before the model was loaded.
 """
 
 import json
@@ -20,7 +20,7 @@ _SECONDS = 0.05  # that a block takes, about
 
 
 def onnx() -> Callable[[str], Run]:
-    """Return what loads an ONNX file."""
+    """Return a function that loads an ONNX file."""
     import onnxruntime
 
     def load(path: str) -> Run:
@@ -34,7 +34,7 @@ def onnx() -> Callable[[str], Run]:
 
 
 def executorch() -> Callable[[str], Run]:
-    """Return what loads an ExecuTorch file; it takes one input at a time."""
+    """Return a function that loads an ExecuTorch file, which runs one input at a time."""
     import torch
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime
@@ -44,7 +44,7 @@ def executorch() -> Callable[[str], Run]:
     runtime = Runtime.get()
 
     def load(path: str) -> Run:
-        program = runtime.load_program(path)  # it has to outlive its method
+        program = runtime.load_program(path)  # must outlive its method
         method = program.load_method("forward")
 
         def run(x: Any) -> Any:
@@ -58,7 +58,7 @@ def executorch() -> Callable[[str], Run]:
 
 
 def torch() -> Callable[[str], Run]:
-    """Return what loads a program that torch.export saved."""
+    """Return a function that loads a program saved by torch.export."""
     import torch as module
 
     module.set_num_threads(1)
@@ -76,9 +76,9 @@ def torch() -> Callable[[str], Run]:
 
 
 def seconds(run: Run, x: Any) -> float:
-    """Return how long one call takes the processor; there is one thread, and what other programs take is not in it."""
+    """Return the processor time of one call, in seconds, on one thread."""
     began, calls = time.process_time(), 0
-    while time.process_time() - began < _SECONDS:  # to warm up, and to see how many calls make a block
+    while time.process_time() - began < _SECONDS:  # to warm up, and to count the calls of a block
         run(x)
         calls += 1
     blocks = []
@@ -91,7 +91,7 @@ def seconds(run: Run, x: Any) -> float:
 
 
 def memory(field: str) -> int:
-    """Return bytes of this process, as the kernel counts them."""
+    """Return a count of bytes of this process from /proc."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) << 10
@@ -99,7 +99,7 @@ def memory(field: str) -> int:
 
 
 def main() -> None:
-    """Do it."""
+    """Run the file and write its scores."""
     name, path, inputs, scores = sys.argv[1:]
     x = np.load(inputs)
     load = {"onnx": onnx, "executorch": executorch, "torch": torch}[name]()

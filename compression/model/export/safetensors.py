@@ -7,6 +7,6 @@ from fedpress.compression.model.quantization import pack
 
 
 def write(model: nn.Module, x: Tensor, int8: bool) -> bytes:  # noqa: ARG001  weights need no inputs
-    """Return the file of `model`; what the tensors are for is said by the configuration that goes with it."""
+    """Return the file of `model`, its tensors by name."""
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     return save(pack(tensors) if int8 else tensors)

@@ -1,5 +1,6 @@
-"""Stages that lose nothing: integers in, bytes out, and back.
+"""Lossless stages, the last ones of a codec: integers in, bytes out.
 
-They stand last in a codec: `ans` codes entropy, `pack` and `quad` pack bits, `zstd` is Zstandard. A new one is a frozen
-dataclass in a file of its own and one line of examples in `compression/registry.py`.
+`ans` is an entropy coder, `pack` and `quad` pack bits, `zstd` is Zstandard.
+To add one, write a file with a frozen dataclass, with the paper in its first line, and an entry in
+`compression/registry.py`.
 """

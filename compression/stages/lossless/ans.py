@@ -14,14 +14,14 @@ from fedpress.compression.entropy import integer_coder, side_information
 from fedpress.compression.entropy.context_classes import Shape
 from fedpress.compression.kernels import factor_pairs
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import SIDE, gaps, places, take
+from fedpress.compression.streams import SIDE, gaps, positions, take
 
 
 @dataclass(frozen=True)
 class Ans(Stage):
-    """`ans`: every stream of integers, by context where they belong to the layout's matrices; floats stay as they are.
+    """Entropy-code streams of integers, with contexts for those of the layout's matrices: `ans`.
 
-    Positions of kept values go as a mask where that is shorter than their gaps.
+    Positions of kept values are sent as a mask if that is shorter than their gaps. Floats stay unchanged.
     """
 
     lossless: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class Ans(Stage):
             coded[SIDE_NAME] = _name_of(streams[SIDE])
         if "gap" in streams:
             mask = np.zeros(layout.size, np.uint8)
-            for at in places(streams, layout):
+            for at in positions(streams, layout):
                 mask[at] = 1
             data = integer_coder.encode(mask, layout.matrices)
             if len(data) < coded["gap"].size:
@@ -48,41 +48,43 @@ class Ans(Stage):
         return coded
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        room, back = layout.room, {name: array for name, array in streams.items() if name not in (SIDE, SIDE_NAME)}
+        max_nbytes, back = (
+            layout.max_nbytes,
+            {name: array for name, array in streams.items() if name not in (SIDE, SIDE_NAME)},
+        )
         side = streams.get(SIDE)
         if SIDE_NAME in streams:
             wanted = take(streams, SIDE_NAME, np.uint8, 8)
             if side is None or not np.array_equal(_name_of(side), wanted):
-                raise FrameError(f"a frame that needs the update {wanted.tobytes().hex()}, which was not given")
-        # The factors' shapes are known once their ranks are.
+                raise FrameError(f"the frame needs the update {wanted.tobytes().hex()}, which must be given")
+        # The shapes of factors follow from the ranks, which are decoded first.
         for name in sorted(back, key=lambda name: name == _FACTORS):
             if streams[name].dtype.kind in "iu":
                 data = take(streams, name, np.uint8).tobytes()
                 shapes, rows = _shapes(name, layout.size, back, layout)
                 start = _start({**back, SIDE: side}, layout) if rows and side is not None else None
-                back[name] = integer_coder.decode(data, room, shapes, start)
-                room -= back[name].nbytes
+                back[name] = integer_coder.decode(data, max_nbytes, shapes, start)
+                max_nbytes -= back[name].nbytes
         if _MASK in back:
             if "gap" in back:
-                raise FrameError("positions come as a mask or as gaps, not as both")
+                raise FrameError("positions must be a mask or gaps, not both")
             back["gap"] = _gap(back.pop(_MASK), layout)
         return back
 
 
 _FACTORS = "factors"
-SIDE_NAME = "side.name"  # hash of the side values that a frame was coded with
 _MASK = "mask"
 
 
 def _shapes(name: str, size: int, streams: Streams, layout: Layout) -> tuple[Sequence[Shape], bool]:
-    """Return the matrices that a stream of this size is the cells of, and whether they are few rows of vectors."""
+    """Return the shapes of the matrices whose cells the stream holds, and whether they have few rows."""
     if name == _FACTORS:
         return factor_pairs.shapes(take(streams, "rank", np.uint16, len(layout.matrices)), layout), True
     return (layout.matrices if size == layout.size else ()), False
 
 
 def _start(streams: Streams, layout: Layout) -> list[NDArray[np.int64]] | None:
-    """Return what the columns of each matrix of factors are said to have had, by the update that both ends know."""
+    """Return the initial sums of the columns of each matrix of factors, by the update that both ends have."""
     if SIDE not in streams or "rank" not in streams:
         return None
     known = side_information.activities(streams[SIDE], layout.matrices)
@@ -94,6 +96,9 @@ def _start(streams: Streams, layout: Layout) -> list[NDArray[np.int64]] | None:
     ]
 
 
+SIDE_NAME = "side.name"  # hash of the side values that a frame was coded with
+
+
 def _name_of(side: NDArray[np.float32]) -> NDArray[np.uint8]:
     digest = hashlib.blake2b(side.astype("<f4", copy=False).tobytes(), digest_size=8).digest()
     return np.frombuffer(digest, np.uint8)
@@ -101,5 +106,5 @@ def _name_of(side: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _gap(mask: NDArray[np.integer], layout: Layout) -> NDArray[np.uint32]:
     if mask.dtype != np.uint8 or mask.size != layout.size:
-        raise FrameError(f"a mask has {layout.size} bytes, got {mask.size} of {mask.dtype.name}")
+        raise FrameError(f"a mask must have {layout.size} bytes, got {mask.size} of {mask.dtype.name}")
     return gaps(mask != 0)

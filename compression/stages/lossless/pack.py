@@ -10,14 +10,14 @@ from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import bit_io
 from fedpress.compression.entropy.tokens import fold, unfold
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import ByteReader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
 
 @dataclass(frozen=True)
 class Pack(Stage):
-    """`pack`: every stream of integers in as many bits a number as its largest magnitude needs; the fastest."""
+    """Pack each stream of integers at the width of its largest magnitude, the fastest lossless stage: `pack`."""
 
     lossless: ClassVar[bool] = True
 
@@ -25,11 +25,11 @@ class Pack(Stage):
         return {name: _pack(array) if array.dtype.kind in "iu" else array for name, array in streams.items()}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        room, back = layout.room, dict(streams)
+        max_nbytes, back = layout.max_nbytes, dict(streams)
         for name, array in streams.items():
             if array.dtype.kind in "iu":
-                back[name] = _unpack(take(streams, name, np.uint8).tobytes(), room)
-                room -= back[name].nbytes
+                back[name] = _unpack(take(streams, name, np.uint8).tobytes(), max_nbytes)
+                max_nbytes -= back[name].nbytes
         return back
 
 
@@ -42,14 +42,14 @@ def _pack(array: NDArray[np.integer]) -> NDArray[np.uint8]:
     return np.frombuffer(bytes(head) + bit_io.pack(numbers, width), np.uint8)
 
 
-def _unpack(data: bytes, room: int) -> NDArray[np.integer]:
-    reader = Reader(data)
-    dtype, count = reader.head(room, "iu")
-    if count * dtype.itemsize > room:
-        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
+def _unpack(data: bytes, max_nbytes: int) -> NDArray[np.integer]:
+    reader = ByteReader(data)
+    dtype, count = reader.head(max_nbytes, "iu")
+    if count * dtype.itemsize > max_nbytes:
+        raise FrameError(f"a stream must decode to at most {max_nbytes} bytes, got {count} of {dtype.name}")
     width = reader.byte()
     if width > 8 * dtype.itemsize:
-        raise FrameError(f"{width} bits do not fit into {dtype.name}")
+        raise FrameError(f"the width of {dtype.name} must be at most {8 * dtype.itemsize} bits, got {width}")
     numbers = np.zeros(count, f"u{dtype.itemsize}")
     packed = bit_io.BitReader(bytes(reader.rest()))
     packed.fixed(numbers, width)

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Stage, Streams
-from fedpress.compression.frame import Reader, put_head
+from fedpress.compression.frame import ByteReader, put_head
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
-_LARGE = "large"  # suffix of the stream with the numbers that have no code of their own
+_LARGE = "large"  # suffix of the stream of other numbers than 0, 1 and -1
 _BLOCK = 1 << 16  # numbers, a multiple of four
 _OTHER = 3  # the code of all numbers but 0, 1 and -1, whose codes are 0, 1 and 2
 
 
 @dataclass(frozen=True)
 class Quad(Stage):
-    """`quad`: signed integers, mostly 0, 1 and -1, four to a byte, and all others apart; for `zstd` after it.
+    """Pack four integers of 0, 1 and -1 into a byte, and send others separately: `quad`, to be used before `zstd`.
 
-    Four symbols of one bit or less together have a code of about as many bits as they are worth; one alone has not.
+    A code of whole bits suits four symbols of low entropy better than a single one.
     """
 
     lossless: ClassVar[bool] = True
@@ -41,9 +41,9 @@ class Quad(Stage):
             if name.endswith("." + _LARGE):
                 continue
             large = streams.get(f"{name}.{_LARGE}")
-            out[name] = array if large is None else _unpack(take(streams, name, np.uint8), large, layout.room)
+            out[name] = array if large is None else _unpack(take(streams, name, np.uint8), large, layout.max_nbytes)
         if len(out) * 2 - sum(f"{name}.{_LARGE}" not in streams for name in out) != len(streams):
-            raise FrameError("large numbers of a stream that is not there")
+            raise FrameError("large numbers must belong to a stream")
         return out
 
 
@@ -56,7 +56,7 @@ def _pack(array: NDArray[np.signedinteger]) -> tuple[NDArray[np.uint8], NDArray[
     large = []
     for first in range(0, array.size, _BLOCK):
         number = array[first : first + _BLOCK]
-        # Anything beyond 2 has the code of 2, that of all others.
+        # Numbers beyond 2 have the code of 2, that of all others.
         small = number if number.dtype == np.int8 else np.clip(number, -2, 2).astype(np.int8)
         code = table.take(small.view(np.uint8))
         large.append(number[code == _OTHER])
@@ -66,14 +66,16 @@ def _pack(array: NDArray[np.signedinteger]) -> tuple[NDArray[np.uint8], NDArray[
     return np.concatenate([np.frombuffer(bytes(head), np.uint8), packed]), np.concatenate([array[:0], *large])
 
 
-def _unpack(data: NDArray[np.uint8], large: NDArray[np.generic], room: int) -> NDArray[np.signedinteger]:
-    reader = Reader(data.tobytes())
-    dtype, count = reader.head(room, "i")
+def _unpack(data: NDArray[np.uint8], large: NDArray[np.generic], max_nbytes: int) -> NDArray[np.signedinteger]:
+    reader = ByteReader(data.tobytes())
+    dtype, count = reader.head(max_nbytes, "i")
     packed = np.frombuffer(reader.rest(), np.uint8)
     if dtype.itemsize > 4 or large.dtype != dtype or packed.size != (count + 3) // 4:
-        raise FrameError(f"{count} numbers of {dtype.name} in {packed.size} bytes, and others of {large.dtype.name}")
-    if count * dtype.itemsize > room:
-        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
+        raise FrameError(
+            f"{count} numbers of {dtype.name} must fit {packed.size} bytes, and others of {large.dtype.name}"
+        )
+    if count * dtype.itemsize > max_nbytes:
+        raise FrameError(f"a stream must decode to at most {max_nbytes} bytes, got {count} of {dtype.name}")
     out = np.empty(count, dtype)
     at = 0
     for first in range(0, count, _BLOCK):
@@ -85,9 +87,9 @@ def _unpack(data: NDArray[np.uint8], large: NDArray[np.generic], room: int) -> N
         part[code == 2] = -1
         other = np.flatnonzero(code == _OTHER)
         if at + other.size > large.size:
-            raise FrameError("numbers with no code of their own are missing")
+            raise FrameError("large numbers are missing")
         part[other] = large[at : at + other.size]
         at += other.size
     if at != large.size:
-        raise FrameError(f"{large.size - at} large numbers too many")
+        raise FrameError(f"no large numbers must be left, got {large.size - at}")
     return out

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import Stage, Streams
-from fedpress.compression.frame import Reader, put_head, to_bytes
+from fedpress.compression.frame import ByteReader, put_head, to_bytes
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import take
 
@@ -18,7 +18,7 @@ _LEAST_WINDOW = 1 << 19  # bytes; level 1 asks for this much whatever the size
 
 @dataclass(frozen=True)
 class Zstd(Stage):
-    """`zstd(level)`: every stream, floats too, at level 1 (fast) to 22 (small)."""
+    """Compress every stream, floats included, with Zstandard at level 1 (fast) to 22 (small): `zstd(level)`."""
 
     lossless: ClassVar[bool] = True
 
@@ -26,16 +26,16 @@ class Zstd(Stage):
 
     def __post_init__(self) -> None:
         if not 1 <= self.level <= 22:
-            raise SpecError(f"zstd has the levels 1 to 22, got {self.level}")
+            raise SpecError(f"zstd's level must be 1 to 22, got {self.level}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         return {name: self._press(array) for name, array in streams.items()}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        room, back = layout.room, {}
+        max_nbytes, back = layout.max_nbytes, {}
         for name in streams:
-            back[name] = _restore(take(streams, name, np.uint8).tobytes(), room)
-            room -= back[name].nbytes
+            back[name] = _restore(take(streams, name, np.uint8).tobytes(), max_nbytes)
+            max_nbytes -= back[name].nbytes
         return back
 
     def _press(self, array: NDArray[Any]) -> NDArray[np.uint8]:
@@ -50,14 +50,14 @@ class Zstd(Stage):
         return np.frombuffer(bytes(head) + data, np.uint8)
 
 
-def _restore(data: bytes, room: int) -> NDArray[Any]:
-    reader = Reader(data)
-    dtype, count = reader.head(room, "fiu")
+def _restore(data: bytes, max_nbytes: int) -> NDArray[Any]:
+    reader = ByteReader(data)
+    dtype, count = reader.head(max_nbytes, "fiu")
     size = count * dtype.itemsize
-    if size > room:
-        raise FrameError(f"{count} of {dtype.name} are announced, {room} bytes can be")
-    # A window is memory that the sender asks for: no larger than what can come out of it.
-    window = max(_LEAST_WINDOW, 1 << (room - 1).bit_length())
+    if size > max_nbytes:
+        raise FrameError(f"a stream must decode to at most {max_nbytes} bytes, got {count} of {dtype.name}")
+    # The sender asks for the window's memory: at most the size of the result.
+    window = max(_LEAST_WINDOW, 1 << (max_nbytes - 1).bit_length())
     press = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=min(window, 1 << 27))
     try:
         # One byte more than announced is enough to see that there is more.
@@ -66,5 +66,5 @@ def _restore(data: bytes, room: int) -> NDArray[Any]:
     except zstandard.ZstdError as error:
         raise FrameError(f"zstd: {error}") from error
     if len(plain) != size:
-        raise FrameError(f"zstd: {size} bytes are announced, another number came out")
+        raise FrameError(f"zstd must decompress to the {size} bytes that are announced")
     return np.frombuffer(plain, dtype)

@@ -1,5 +1,6 @@
-"""Stages that turn floats into few levels: floats in, integers and their scales out.
+"""Stages that quantize: floats in, integers and their scales out.
 
-`step_search.py` holds what those have in common that look for the step with a given error or size. A new one is a
-frozen dataclass in a file of its own and one line of examples in `compression/registry.py`.
+`step_search.py` is the base class of those that search for the step of a given error or size.
+To add one, write a file with a frozen dataclass, with the paper in its first line, and an entry in
+`compression/registry.py`.
 """

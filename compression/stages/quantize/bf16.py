@@ -15,7 +15,7 @@ _SIGN = 0x8000
 
 @dataclass(frozen=True)
 class Bf16(Stage):
-    """`bf16`: float32's exponent and 7 bits of its fraction, to the nearest even: relative error up to 2**-8."""
+    """Round to bfloat16, 8 bits of exponent and 7 of fraction: `bf16`. The relative error is at most 2**-8."""
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         bits = values_of(streams, "bf16").view(np.uint32)
@@ -26,5 +26,5 @@ class Bf16(Stage):
     def decode(self, streams: Streams, layout: Layout) -> Streams:
         top = take(streams, "values", np.uint16)
         if ((top & ~np.uint16(_SIGN)) > _LARGEST).any():
-            raise FrameError("a value is not finite")
+            raise FrameError("values must be finite")
         return {**streams, "values": (top.astype(np.uint32) << 16).view(np.float32)}

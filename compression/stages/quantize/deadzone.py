@@ -14,12 +14,12 @@ from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Tri
 from fedpress.compression.streams import take, without
 
 _ROUNDING = 1 / 3  # magnitudes are rounded up from 2/3 of a step on: the dead zone is 4/3 of a step wide
-_SAMPLE = 1 << 16  # values that a step is first looked for on
+_SAMPLE = 1 << 16  # values of the first search for a step
 
 
 @dataclass(frozen=True)
 class DeadZone(Stepped):
-    """`deadzone(step | nmse | bits | bytes)`: one step for the whole update, given, or found for a target."""
+    """Quantize with one step for the whole update and a wider zero bin: `deadzone(step | nmse | bits | bytes)`."""
 
     def trials(self, values: NDArray[np.float32], streams: Streams, layout: Layout, rng: np.random.Generator) -> Trials:
         return lambda step: _try(values, step)
@@ -29,7 +29,7 @@ class DeadZone(Stepped):
         sample = sample if sample.any() else values
         energy = float(np.square(sample, dtype=np.float64).sum())
         rough = (12 * nmse * energy / sample.size) ** 0.5
-        # A sample tells a little less than all: what all give for its step is the search's first trial.
+        # The step for a sample is the first trial of the search with all values.
         return find(lambda step: _try(sample, step).error / energy, nmse, rough, slope=1.5) or rough
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
@@ -50,14 +50,14 @@ def encode_scalar(values: NDArray[np.float32], step: float, rounding: float) -> 
 
 
 def decode_scalar(streams: Streams) -> NDArray[np.float32]:
-    """Return the values that `encode_scalar` took."""
+    """Return the quantised values that `encode_scalar` encoded; raise FrameError if the streams are not valid."""
     symbols = streams.get("symbols")
     if symbols is None or symbols.dtype not in (np.int8, np.int16, np.int32):
         raise FrameError("stream 'symbols' of int8, int16 or int32 is missing")
     (step,) = take(streams, "step", np.float32, 1)
     point = take(streams, "point", np.int8, scalar_quantizer.CLASSES)
     if not (np.isfinite(step) and step > 0):
-        raise FrameError(f"a step is above 0, got {step}")
+        raise FrameError(f"a step must be above 0 and finite, got {step}")
     if symbols.size and max(-int(symbols.min()), int(symbols.max())) > scalar_quantizer.LARGEST:
-        raise FrameError(f"a symbol lies beyond {scalar_quantizer.LARGEST}")
+        raise FrameError(f"symbols must be at most {scalar_quantizer.LARGEST}")
     return scalar_quantizer.reconstruct(symbols, step, point)

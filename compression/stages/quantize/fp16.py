@@ -13,7 +13,7 @@ _LARGEST = np.float32(65504)  # the largest finite half
 
 @dataclass(frozen=True)
 class Fp16(Stage):
-    """`fp16`: values as halves, relative error 2**-11 between 6e-5 and 65504; larger ones are cut to that."""
+    """Round to half precision: `fp16`. The relative error is 2**-11 from 6e-5 to 65504, at which values are clipped."""
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = np.clip(values_of(streams, "fp16"), -_LARGEST, _LARGEST)

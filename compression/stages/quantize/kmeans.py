@@ -9,25 +9,24 @@ from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.kernels.scalar_quantizer import blocks
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, parts, take, values_of, without
+from fedpress.compression.streams import take, tensor_bounds, tensor_parts, values_of, without
 
 _ROUNDS = 20  # of Lloyd's algorithm; centroids hardly move after
 
 
 @dataclass(frozen=True)
 class KMeans(Stage):
-    """`kmeans(k)`: a codebook of `k` values a tensor, fewer if it has fewer distinct ones, and each value's nearest.
+    """Quantize each tensor to a codebook of at most `k` values: `kmeans(k)`.
 
-    Centroids begin evenly spaced from the least value to the largest, which the paper found best, and end as means of
-    what is nearest to them, in ascending order. The paper clusters a layer's weights after pruning, and trains the
-    centroids on; an update is not trained, so that step falls away.
+    Centroids are initialised evenly spaced from the least value to the largest, as the paper found best. The paper also
+    trains the centroids, which is not possible with an update.
     """
 
     k: int
 
     def __post_init__(self) -> None:
         if not 2 <= self.k <= 65536:
-            raise SpecError(f"kmeans has 2 to 65536 centroids, got {self.k}")
+            raise SpecError(f"kmeans's k must be 2 to 65536, got {self.k}")
 
     @property
     def _dtype(self) -> type[np.unsignedinteger]:
@@ -35,10 +34,10 @@ class KMeans(Stage):
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "kmeans")
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         symbols = np.zeros(values.size, self._dtype)
         books = [np.zeros(0, np.float32)]
-        for part, out in zip(parts(values, edges), parts(symbols, edges), strict=True):
+        for part, out in zip(tensor_parts(values, edges), tensor_parts(symbols, edges), strict=True):
             book = centroids(part, self.k)
             for block in blocks(part.size):
                 out[block] = np.searchsorted(middles(book), part[block])
@@ -47,17 +46,19 @@ class KMeans(Stage):
         return {**without(streams, "values"), "symbols": symbols, "codebook": np.concatenate(books), "sizes": sizes}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         symbols = take(streams, "symbols", self._dtype, int(edges[-1]))
         sizes = take(streams, "sizes", np.uint32, len(layout.lossy))
         if (sizes > self.k).any():
-            raise FrameError(f"a codebook has at most {self.k} values, got {sizes.max()}")
+            raise FrameError(f"a codebook must have at most {self.k} values, got {sizes.max()}")
         books = take(streams, "codebook", np.float32, int(sizes.sum(dtype=np.int64)))
         values = np.empty(symbols.size, np.float32)
         shelves = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        for part, out, book in zip(parts(symbols, edges), parts(values, edges), parts(books, shelves), strict=True):
+        for part, out, book in zip(
+            tensor_parts(symbols, edges), tensor_parts(values, edges), tensor_parts(books, shelves), strict=True
+        ):
             if part.size and int(part.max()) >= book.size:
-                raise FrameError(f"symbol {part.max()} of a codebook of {book.size}")
+                raise FrameError(f"symbols of a codebook of {book.size} must be below that, got {part.max()}")
             np.take(book, part, out=out, mode="clip")  # the other modes keep a copy
         return {**without(streams, "symbols", "codebook", "sizes"), "values": values}
 
@@ -76,10 +77,10 @@ def centroids(values: NDArray[np.float32], k: int) -> NDArray[np.float32]:
         count = np.diff(ends)
         sums = np.add.reduceat(ordered, np.minimum(ends[:-1], ordered.size - 1), dtype=np.float64)
         mean = sums / np.maximum(count, 1)
-        book = np.where(count > 0, mean, book)  # one that nothing is nearest to stays where it is
+        book = np.where(count > 0, mean, book)  # a centroid that is nearest to no value stays
     return np.unique(book.astype(np.float32))
 
 
 def middles(book: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return where one centroid's values end and the next one's begin."""
+    """Return the boundaries between neighbouring centroids, (k - 1,)."""
     return book[:-1].astype(np.float64) / 2 + book[1:].astype(np.float64) / 2

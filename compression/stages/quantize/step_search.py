@@ -18,13 +18,13 @@ from fedpress.compression.layout import Layout
 from fedpress.compression.stages.lossless.ans import Ans
 from fedpress.compression.streams import values_of, without
 
-_HEAD = 150  # about the bytes of a frame that are no stream's; the pipeline tries again if they are more
-_MARGIN = 1e-5  # part of a target that float32's rounding may take
+_HEAD = 150  # about the bytes of a frame before its streams; the pipeline repeats the search if there are more
+_MARGIN = 1e-5  # share of a target kept for rounding in float32
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What a step gives."""
+    """The result of quantising with one step."""
 
     streams: Streams
     error: float  # squared, of all values
@@ -35,16 +35,18 @@ Trials = Callable[[float], Trial]
 
 @dataclass(frozen=True)
 class Stepped(Stage):
-    """One of four settings says which step is meant.
+    """A quantiser with one step for the whole update; exactly one parameter is given.
 
-    step   itself, in the update's units
-    nmse   the largest found for which the squared error is at most this part of the update's squared norm
-    bits   the smallest found for which the symbols' order-zero entropy is at most so many bits a parameter
-    bytes  the smallest found for which the frame, ended by `ans`, has at most so many bytes
+    Parameters
+    ----------
+    step : the step, in the update's units
+    nmse : the step is the largest found for which the squared error is at most this share of the squared norm
+    bits : the step is the smallest found for which the symbols' order-zero entropy is at most this, per parameter
+    bytes : the step is the smallest found for which the frame, with `ans` as the last stage, has at most these bytes
     """
 
     targets: ClassVar[tuple[str, ...]] = ("step", "nmse", "bits", "bytes")
-    largest: ClassVar[int] = scalar_quantizer.LARGEST  # the most steps that a value can be
+    largest: ClassVar[int] = scalar_quantizer.LARGEST  # of a value, in steps
 
     step: float | None = field(default=None, kw_only=True)
     nmse: float | None = field(default=None, kw_only=True)
@@ -55,12 +57,12 @@ class Stepped(Stage):
         given = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
         if len(given) != 1:
             names = ", ".join(f.name for f in fields(self))
-            raise SpecError(f"{self._name} takes one of {names}, got {', '.join(given) or 'none'}")
+            raise SpecError(f"{self._name} must be given one of {names}, got {', '.join(given) or 'none'}")
         ((name, value),) = given.items()
         most = {"nmse": 1.0, "step": float(np.finfo(np.float32).max)}.get(name, math.inf)
         if not 0 < value < most:
             below = f" and below {most:.3g}" if math.isfinite(most) else ""
-            raise SpecError(f"{self._name}'s {name} is above 0{below}, got {value}")
+            raise SpecError(f"{self._name}'s {name} must be above 0{below}, got {value}")
 
     @property
     def max_frame_bytes(self) -> int | None:
@@ -81,11 +83,11 @@ class Stepped(Stage):
 
     @abstractmethod
     def trials(self, values: NDArray[np.float32], streams: Streams, layout: Layout, rng: np.random.Generator) -> Trials:
-        """Return what tries a step on `values`, (k,); `streams` are the others."""
+        """Return a function that quantises `values`, (k,), with a step; `streams` are the other streams."""
 
     @abstractmethod
     def guess(self, values: NDArray[np.float32], nmse: float) -> float:
-        """Return about the step that gives `nmse`, for `values` that are not all zero."""
+        """Return an estimate of the step that gives `nmse`, for `values` that are not all zero."""
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values, others = values_of(streams, self._name), without(streams, "values")
@@ -96,9 +98,7 @@ class Stepped(Stage):
             return {**others, **trials(1.0).streams}
         if self.step is not None:
             if self.step < finest:
-                raise UpdateError(
-                    f"a step of {self.step} is too fine for values of up to {peak:.3g}: {finest:.3g} will do"
-                )
+                raise UpdateError(f"step must be at least {finest:.3g} for values of up to {peak:.3g}, got {self.step}")
             return {**others, **trials(float(np.float32(self.step))).streams}
         return {**others, **self._search(values, others, layout, rng, trials, finest)}
 
@@ -116,7 +116,7 @@ class Stepped(Stage):
         )
         if self.nmse is not None:
             target, start, slope = self.nmse * (1 - _MARGIN), self.guess(values, self.nmse), 1.4
-            unmet = f"an nmse of {self.nmse} is beyond float32 for this update"
+            unmet = f"nmse must be in reach of float32 for this update, got {self.nmse}"
         else:
             start, slope = self.guess(values, 0.3), -1.0
             target = self.bits * layout.size if self.bits is not None else float((self.bytes or 0) - _HEAD)
@@ -148,12 +148,12 @@ class Stepped(Stage):
 
 
 def coded(streams: Streams, others: Streams, layout: Layout, rng: np.random.Generator) -> int:
-    """Return how many bytes `ans` makes of all streams."""
+    """Return the number of bytes to which `ans` encodes all streams."""
     return sum(array.nbytes for array in Ans().encode({**others, **streams}, layout, rng).values())
 
 
 def entropy(streams: Streams) -> float:
-    """Return the order-zero entropy of all integers together, bits: each stream's own."""
+    """Return the sum of the order-zero entropies of all streams of integers, in bits."""
     bits = 0.0
     for array in streams.values():
         if array.dtype.kind in "iu" and array.size:

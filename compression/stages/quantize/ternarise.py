@@ -12,10 +12,10 @@ from fedpress.compression.streams import take, values_of, without
 
 @dataclass(frozen=True)
 class Ternarise(Stage):
-    """`ternarise`: every value becomes its sign times the mean magnitude of all of them, over the whole update.
+    """Send each value's sign with the mean magnitude of all values: `ternarise`.
 
-    After a sparsifier, so that the mean is of the kept values. The paper's code takes one mean for each tensor, its
-    text one for the flattened update: this is the text's.
+    After a sparsifier the mean is that of the kept values. It is one for the whole update, as in the paper's text; the
+    paper's code has one for each tensor.
     """
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
@@ -31,7 +31,7 @@ class Ternarise(Stage):
         symbols = take(streams, "symbols", np.int8)
         (scale,) = take(streams, "scale", np.float32, 1)
         if not np.isfinite(scale):
-            raise FrameError("a scale is not finite")
+            raise FrameError("scales must be finite")
         if symbols.size and not (int(symbols.min()) >= -1 and int(symbols.max()) <= 1):
-            raise FrameError("a symbol lies outside -1 to 1")
+            raise FrameError("symbols must be -1 to 1")
         return {**without(streams, "symbols", "scale"), "values": symbols.astype(np.float32) * scale}

@@ -8,29 +8,29 @@ from fedpress.common.errors import SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.kernels.scalar_quantizer import blocks, peak_of
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import bounds, parts, scaled, symbols_of, take, values_of, without
+from fedpress.compression.streams import scaled, take, take_symbols, tensor_bounds, tensor_parts, values_of, without
 
 
 @dataclass(frozen=True)
 class Ternary(Stage):
-    """`ternary`: minus, zero or plus each tensor's largest magnitude s, at random, so that it is right on average.
+    """Round each value at random to minus, zero or plus its tensor's largest magnitude s, without bias: `ternary`.
 
-    A value v becomes s sign(v) with probability abs(v) / s. `clip` first cuts each tensor's values to so many of its
-    standard deviations: a smaller s and less noise, for a bias; the paper takes 2.5, and layer by layer, as here.
+    A value v becomes s sign(v) with probability abs(v) / s, else zero. `clip` first clips each tensor's values to this
+    number of its standard deviations, 2.5 in the paper: less noise for some bias.
     """
 
     clip: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.clip is not None and not 0 < self.clip < np.inf:
-            raise SpecError(f"ternary clips at a number of standard deviations above 0, got {self.clip}")
+            raise SpecError(f"ternary's clip must be above 0 and finite, got {self.clip}")
 
     def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
         values = values_of(streams, "ternary")
-        edges = bounds(streams, layout)
+        edges = tensor_bounds(streams, layout)
         scale = np.zeros(len(layout.lossy), np.float32)
         symbols = np.zeros(values.size, np.int8)
-        for t, (part, out) in enumerate(zip(parts(values, edges), parts(symbols, edges), strict=True)):
+        for t, (part, out) in enumerate(zip(tensor_parts(values, edges), tensor_parts(symbols, edges), strict=True)):
             scale[t] = peak_of(part)
             if self.clip is not None and part.size:
                 scale[t] = min(scale[t], self.clip * part.std(dtype=np.float64) or scale[t])
@@ -40,6 +40,6 @@ class Ternary(Stage):
         return {**without(streams, "values"), "symbols": symbols, "scale": scale}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        symbols, edges = symbols_of(streams, layout, np.int8, -1, 1)
+        symbols, edges = take_symbols(streams, layout, np.int8, -1, 1)
         values = scaled(symbols, take(streams, "scale", np.float32, len(layout.lossy)), edges)
         return {**without(streams, "symbols", "scale"), "values": values}

@@ -20,15 +20,15 @@ from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Tri
 from fedpress.compression.streams import without
 
 _PRICE = 0.22  # of a bit, in squared steps
-_TOP = 15  # magnitudes from here on cost as one
+_TOP = 15  # magnitudes from here on have one rate
 _LARGEST = 1 << 23  # steps, and so symbols; levels then stay below those of `deadzone`
 
 
 @dataclass(frozen=True)
 class Trellis(Stepped):
-    """`trellis(step | nmse | bits | bytes)`: `deadzone` with dependent quantisers, and zeros where they save most.
+    """Quantize as `deadzone`, but optimise rate and distortion over a trellis: `trellis(step | nmse | bits | bytes)`.
 
-    Bits are those that `ans` takes under scales of rows and columns, by tables of a first pass.
+    The rate is that of `ans` under contexts of rows and columns, with tables of a first pass.
     """
 
     largest: ClassVar[int] = _LARGEST
@@ -45,7 +45,7 @@ class Trellis(Stepped):
         if symbols is None or symbols.dtype.kind != "i":
             raise FrameError("stream 'symbols' of integers is missing")
         if symbols.size and max(-int(symbols.min()), int(symbols.max())) > _LARGEST:
-            raise FrameError(f"a symbol lies beyond {_LARGEST}")
+            raise FrameError(f"symbols must be at most {_LARGEST}")
         values = decode_scalar({**streams, "symbols": trellis_quantizer.levels(symbols)})
         return {**without(streams, "symbols", "step", "point"), "values": values}
 
@@ -62,7 +62,7 @@ def _try(values: NDArray[np.float32], shapes: tuple[tuple[int, int], ...], step:
 
 
 def _bits(rough: NDArray[np.signedinteger], shapes: tuple[tuple[int, int], ...]) -> trellis_quantizer.Bits:
-    """Return what a magnitude costs at each place, by how often it came in places of the same class."""
+    """Return the bits of each magnitude at each position, by its frequency in positions of the same class."""
     fitted = row_column_contexts.fit(rough, shapes)
     classes = fitted.classes(0, rough.size)
     token = np.minimum(np.abs(rough.astype(np.int32)), _TOP)
@@ -70,7 +70,7 @@ def _bits(rough: NDArray[np.signedinteger], shapes: tuple[tuple[int, int], ...])
     counts = counts.reshape(CLASSES, _TOP + 1) + 0.05
     table = np.log2(counts.sum(axis=1, keepdims=True) / counts)
     table[:, 1:] += 1  # the sign
-    table[0, 1:] = 20  # a row or a column of zeros stays one
+    table[0, 1:] = 20  # keeps rows and columns of zeros
     flat = table.astype(np.float32).reshape(-1)
     base = classes.astype(np.int16) * np.int16(_TOP + 1)
     return lambda part, magnitude: flat.take(base[part] + np.minimum(magnitude, _TOP).astype(np.int16))

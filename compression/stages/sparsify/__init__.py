@@ -1,5 +1,5 @@
-"""Stages that keep a part of the values: floats in, the kept values and their positions out.
+"""Stages that keep some of the values: floats in, the kept values and their positions out.
 
-A new one is a frozen dataclass in a file of its own, whose first line cites its paper, and one line of examples in
+To add one, write a file with a frozen dataclass, with the paper in its first line, and an entry in
 `compression/registry.py`.
 """

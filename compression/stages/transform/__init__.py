@@ -1,5 +1,6 @@
 """Stages that rotate or factorize: floats in, floats out that are cheaper to quantize.
 
-`rotated_quantizer.py` holds what those have in common that rotate and quantize at once. A new one is a frozen dataclass
-in a file of its own, whose first line cites its paper, and one line of examples in `compression/registry.py`.
+`rotated_quantizer.py` is the base class of those that rotate and quantize at once.
+To add one, write a file with a frozen dataclass, with the paper in its first line, and an entry in
+`compression/registry.py`.
 """

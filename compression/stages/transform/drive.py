@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.compression.stages.transform.rotated_quantizer import Rotated
+from fedpress.compression.stages.transform.rotated_quantizer import RotatedQuantizer
 
 
 @dataclass(frozen=True)
-class Drive(Rotated):
-    """`drive`: the signs of the rotated values.
+class Drive(RotatedQuantizer):
+    """Send the signs of the randomly rotated values, one bit per value, without bias: `drive`.
 
-    The paper has two scales: ||Rx||_1 / d gives the least error of one update, ||x||_2^2 / ||Rx||_1 an unbiased one,
-    which a mean over many clients wants. This is the second, with squared error (pi / 2 - 1) ||x||^2 in a large block.
+    Of the paper's two scales this is ||x||_2^2 / ||Rx||_1, the unbiased one, with a squared error of
+    (pi / 2 - 1) ||x||^2 in a large block.
     """
 
     @property

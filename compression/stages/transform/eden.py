@@ -7,23 +7,23 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import SpecError
 from fedpress.compression.kernels.lloyd_max import centroids
-from fedpress.compression.stages.transform.rotated_quantizer import Rotated
+from fedpress.compression.stages.transform.rotated_quantizer import RotatedQuantizer
 
 
 @dataclass(frozen=True)
-class Eden(Rotated):
-    """`eden(bits)`: the rotated values to the nearest of the normal distribution's best 2**bits centroids.
+class Eden(RotatedQuantizer):
+    """Quantize the randomly rotated values to the 2**bits Lloyd-Max levels of the normal distribution: `eden(bits)`.
 
-    The squared error, as a part of the update's, is 0.571 with one bit (`drive`), then 0.133, 0.0358, 0.00959,
-    0.00251, 0.000645, 0.000164, 0.0000412. The paper's bits may be a fraction, and below one it drops values at random:
-    `randk` before it does that. Its code rotates the whole update at once, padded to a power of two.
+    The squared error over the update's squared norm is 0.571 with one bit (`drive`), then 0.133, 0.0358, 0.00959,
+    0.00251, 0.000645, 0.000164, 0.0000412. The paper also has fractions of bits, with random dropping below one: put
+    `randk` first for that. Its code rotates the whole update at once, padded to a power of two.
     """
 
     bits: int
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 8:
-            raise SpecError(f"eden has 1 to 8 bits, got {self.bits}")
+            raise SpecError(f"eden's bits must be 1 to 8, got {self.bits}")
 
     @property
     def levels(self) -> NDArray[np.float32]:

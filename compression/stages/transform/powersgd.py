@@ -8,20 +8,20 @@ import numpy as np
 from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import State, StatefulStage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import MOST, take, whole, without
+from fedpress.compression.streams import FLOAT32_MAX, take, whole_update, without
 
 _CHUNK = 1 << 16  # numbers that are summed at once, to stay in the cache
 
 
 @dataclass(frozen=True)
 class PowerSgd(StatefulStage):
-    """`powersgd(rank)`: each tensor as a matrix, its first axis by the rest, is P Q^T with `rank` columns each.
+    """Approximate each tensor, as a matrix of its first axis by the rest, as P Q^T of rank `rank`: `powersgd(rank)`.
 
-    P is an orthonormal basis of M Q for the Q of the round before (random at first), then Q is M^T P: a step of the
-    power iteration, so over rounds P comes to span what matters most. A matrix of that rank or less is exact. This is
-    the paper's method for one worker: in its data center P and Q are averaged over workers in between.
+    P is an orthonormal basis of M Q for the Q of the round before (random at first), then Q is M^T P: one step of the
+    power iteration per round. A matrix of that rank or less is exact. This is the paper's method for one worker; in
+    its data center P and Q are averaged over workers in between.
 
-    Vectors, and matrices for which P and Q would be no smaller, are sent as they are. The paper compresses every
+    Vectors, and matrices for which P and Q would not be smaller, are sent as float32. The paper compresses every
     matrix; its later code leaves out those that would not be halved, and makes only one of P and Q in each round.
     """
 
@@ -29,44 +29,44 @@ class PowerSgd(StatefulStage):
 
     def __post_init__(self) -> None:
         if self.rank < 1:
-            raise SpecError(f"powersgd has a rank of at least 1, got {self.rank}")
+            raise SpecError(f"powersgd's rank must be at least 1, got {self.rank}")
 
     def init(self, layout: Layout) -> State:
-        return {"q": np.zeros(self._sizes(layout)[1], np.float32)}  # a zero row begins at random
+        return {"q": np.zeros(self._sizes(layout)[1], np.float32)}  # rows of zeros are drawn at random
 
     def advance(
         self, streams: Streams, state: State, layout: Layout, rng: np.random.Generator
     ) -> tuple[Streams, State]:
-        values = whole(streams, "powersgd")
-        due = (self._sizes(layout)[1],)
+        values = whole_update(streams, "powersgd")
+        shape = (self._sizes(layout)[1],)
         before = state.get("q")
-        if before is None or before.shape != due:
-            before = np.zeros(due, np.float32)
+        if before is None or before.shape != shape:
+            before = np.zeros(shape, np.float32)
         nothing, at = np.zeros(0, np.float32), 0
         left, right, rest = [nothing], [nothing], [nothing]
         for part, rows, columns in self._parts(layout):
             if not rows:
                 rest.append(values[part])
                 continue
-            # In float64 nothing overflows. QR spans what the paper's Gram-Schmidt does, and can divide by no zero.
+            # In float64 nothing overflows. QR spans the same space as the paper's Gram-Schmidt, without its divisions.
             matrix = values[part].reshape(rows, columns).astype(np.float64)
             q = before[at : at + self.rank * columns].reshape(self.rank, columns).astype(np.float64)
-            dead = ~q.any(axis=1)
-            q[dead] = rng.standard_normal((int(dead.sum()), columns))
+            zero = ~q.any(axis=1)
+            q[zero] = rng.standard_normal((int(zero.sum()), columns))
             p = np.linalg.qr(matrix @ q.T)[0].T.astype(np.float32)  # (rank, rows)
             left.append(p.ravel())
-            right.append(np.clip(p @ matrix, -MOST, MOST).astype(np.float32).ravel())
+            right.append(np.clip(p @ matrix, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32).ravel())
             at += self.rank * columns
         out = {"left": np.concatenate(left), "right": np.concatenate(right), "rest": np.concatenate(rest)}
         return {**without(streams, "values"), **out}, {"q": out["right"]}
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
-        rows_due, columns_due, rest_due = self._sizes(layout)
-        left = take(streams, "left", np.float32, rows_due)
-        right = take(streams, "right", np.float32, columns_due)
-        rest = take(streams, "rest", np.float32, rest_due)
+        left_size, right_size, rest_size = self._sizes(layout)
+        left = take(streams, "left", np.float32, left_size)
+        right = take(streams, "right", np.float32, right_size)
+        rest = take(streams, "rest", np.float32, rest_size)
         if not (np.isfinite(left).all() and np.isfinite(right).all()):
-            raise FrameError("a factor is not finite")
+            raise FrameError("factors must be finite")
         values = np.zeros(layout.size, np.float32)
         at, row, column = 0, 0, 0
         for part, rows, columns in self._parts(layout):
@@ -82,15 +82,15 @@ class PowerSgd(StatefulStage):
             for first in range(0, rows, some):
                 total = matrix[first : first + some]
                 for k in range(self.rank):
-                    # Pair by pair, elementwise: a matrix product's sums would be the machine's own.
+                    # Pair by pair, elementwise: the sums of a matrix product differ between machines.
                     with np.errstate(over="ignore"):
                         product = np.multiply.outer(p[k, first : first + some], q[k])
-                        total += np.clip(product, -MOST, MOST, out=product)
-                    np.clip(total, -MOST, MOST, out=total)
+                        total += np.clip(product, -FLOAT32_MAX, FLOAT32_MAX, out=product)
+                    np.clip(total, -FLOAT32_MAX, FLOAT32_MAX, out=total)
         return {**without(streams, "left", "right", "rest"), "values": values}
 
     def _parts(self, layout: Layout) -> Iterator[tuple[slice, int, int]]:
-        """Return each tensor's place in the values, its rows and columns; none if it is sent as it is."""
+        """Yield each tensor's slice of the values, its rows and columns; 0 if it is sent as float32."""
         at = 0
         for rows, columns in layout.matrices:
             small = self.rank * (rows + columns) >= rows * columns

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from fedpress.compression import Update
-from fedpress.compression.model.channel_axes import channels_of
+from fedpress.compression.model.channel_axes import channel_axes_of
 from fedpress.compression.model.narrow import by_importance, part_of
 from fedpress.compression.submodels import Slice
 from fedpress.extensions.mixed_fleet.node_groups import MakeModule, NodeGroups
@@ -28,7 +28,7 @@ class Widths(NodeGroups):
         model: nn.Module = make("")
         self.whole = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
         self.shown = next((group.name for group in settings.groups if group.width == 1), "")
-        self._channels = channels_of(model)
+        self._channels = channel_axes_of(model)
         self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first
 
     def places(self, round: int, model: Update) -> dict[str, Slice]:

@@ -19,9 +19,9 @@ from fedpress.common.logs import LOGGER
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, parse
 from fedpress.extensions.personal_layers.settings import TABLE, PersonalLayersSettings
+from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
-from fedpress.server.aggregation.aggregate import model_record
-from fedpress.server.aggregation.client_update import refuse
+from fedpress.server.aggregation.client_update import log_refusal
 from fedpress.server.extension import FinalContext
 from fedpress.server.run.accuracy_summary import spread
 
@@ -64,7 +64,7 @@ def finetune(settings: PersonalLayersSettings, seed: int, context: FinalContext)
         try:
             tuned.append(_read(reply.node, reply.message.content.metric_records.values()))
         except FrameError as error:
-            refuse(number, reply.node, error)
+            log_refusal(number, reply.node, error)
     _log.info("%d of %d nodes fine-tuned the model", len(tuned), len(messages))
     return tuned
 

@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from fedpress.compression import Layout, Update, parse
-from fedpress.compression.tensor_patterns import chosen
+from fedpress.compression.tensor_patterns import match_tensors
 from fedpress.protocol.messages import LOSSLESS
 
 
@@ -27,7 +27,7 @@ class ModelSplit:
     def of(cls, initial: Mapping[str, np.ndarray], patterns: Sequence[str]) -> Self:
         """Return what `patterns` make personal of a model; raise SettingError if that is nothing, or all."""
         layout = Layout.of(dict(initial))
-        names = chosen(layout, patterns)
+        names = match_tensors(layout, patterns)
         own = {name: np.asarray(initial[name]) for name in initial if name in names}
         return cls(layout.mask(names) if names else b"", own, tuple(initial))
 

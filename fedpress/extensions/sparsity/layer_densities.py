@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from fedpress.compression import Layout, Update
-from fedpress.compression.layout import Tensor
-from fedpress.compression.weight_masks import Live, prunable
+from fedpress.compression.layout import TensorSpec
+from fedpress.compression.weight_masks import WeightMasks, prunable
 
 
-def counts(tensors: Sequence[Tensor], dead: float) -> dict[str, int]:
+def counts(tensors: Sequence[TensorSpec], dead: float) -> dict[str, int]:
     """Return how many weights of each tensor are live if the share `dead` of all of them is not.
 
     A tensor's density goes by the sum of its axes over their product, so small ones, in which every weight matters, are
@@ -29,6 +29,6 @@ def counts(tensors: Sequence[Tensor], dead: float) -> dict[str, int]:
 def share_dead(model: Update) -> float:
     """Return the share of the weights that are dead, of those that may be."""
     layout = Layout.of(model)
-    live = Live.of(model, layout)
+    masks = WeightMasks.of(model, layout)
     total = sum(tensor.size for tensor in prunable(layout))
-    return 1 - sum(int(live.mask(tensor).sum()) for tensor in prunable(layout)) / max(1, total)
+    return 1 - sum(int(masks.mask(tensor).sum()) for tensor in prunable(layout)) / max(1, total)

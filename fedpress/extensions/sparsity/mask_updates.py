@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.compression import Layout, Update
-from fedpress.compression.weight_masks import Live, Mask, prunable
+from fedpress.compression.weight_masks import Mask, WeightMasks, prunable
 from fedpress.extensions.sparsity.layer_densities import counts
 from fedpress.extensions.sparsity.settings import SparsitySettings
 
@@ -18,12 +18,12 @@ def prune(settings: SparsitySettings, number: int, model: Update, before: Update
     The model before has the mask of what is dead, so nothing else has to be kept.
     """
     layout = Layout.of(model)
-    live = Live.of(before, layout)
-    masks = {tensor.name: live.mask(tensor) for tensor in prunable(layout)}
+    before_masks = WeightMasks.of(before, layout)
+    masks = {tensor.name: before_masks.mask(tensor) for tensor in prunable(layout)}
     if settings.prunes_after(number):
         wanted = counts(prunable(layout), settings.pruned_share(number))
         masks = {name: _largest(model[name], mask, wanted[name]) for name, mask in masks.items()}
-    return Live(masks).stamp(model)
+    return WeightMasks(masks).apply(model)
 
 
 def _largest(weights: NDArray[np.generic], among: Mask, count: int) -> Mask:
