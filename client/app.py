@@ -12,7 +12,7 @@ from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress
 from fedpress.client.mod.mod import node_name
-from fedpress.client.training.loop import Examples, count_classes
+from fedpress.client.training.loop import ExamplesLike, count_classes
 from fedpress.client.training.loop import evaluate as evaluate_model
 from fedpress.client.training.loop import train as train_model
 from fedpress.common.errors import DataError, SettingError
@@ -79,7 +79,7 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
-def _finetune(model: torch.nn.Module, examples: Examples, request: ConfigRecord, context: Context) -> None:
+def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: ConfigRecord, context: Context) -> None:
     """Train `model` in place, at a constant rate and with no pull back to where it came from."""
     settings, number = _settings(context), int(request["server-round"])  # type: ignore[arg-type]
     training = settings.training
@@ -112,7 +112,7 @@ def partition_of(context: Context) -> int:
     return int.from_bytes(hashlib.blake2b(node_name(context).encode(), digest_size=4).digest(), "little")
 
 
-def _examples(context: Context, task: Any, model: torch.nn.Module) -> tuple[Examples, Examples]:
+def _examples(context: Context, task: Any, model: torch.nn.Module) -> tuple[ExamplesLike, ExamplesLike]:
     """Return what the node trains on and what it holds out: its own data if it has some, else the task's."""
     spec, partition = str(context.node_config.get("data", "")), partition_of(context)
     if spec:
@@ -122,7 +122,9 @@ def _examples(context: Context, task: Any, model: torch.nn.Module) -> tuple[Exam
     return task.examples(partition), task.holdout(partition)
 
 
-def _local(spec: str, settings: RunSettings, partition: int, model: torch.nn.Module) -> tuple[Examples, Examples]:
+def _local(
+    spec: str, settings: RunSettings, partition: int, model: torch.nn.Module
+) -> tuple[ExamplesLike, ExamplesLike]:
     from fedpress.client.data import read as read_data
 
     local = read_data(spec)

@@ -38,7 +38,7 @@ from fedpress.compression.wrappers.momentum_correction import MomentumCorrection
 
 
 @dataclass(frozen=True)
-class Entry:
+class CodecEntry:
     """A stage that specs can name.
 
     Parameters
@@ -83,16 +83,16 @@ WRAPPERS: Mapping[str, WrapperEntry] = {
     "dgc": WrapperEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
 }
 
-STAGES: dict[str, Entry] = {
-    "none": Entry(Identity, ("none",)),
-    "fp16": Entry(Fp16, ("fp16", "fp16 | zstd(3)")),
-    "bf16": Entry(Bf16, ("bf16", "bf16 | zstd(3)")),
-    "threshold": Entry(Threshold, ("threshold(0.01) | ans",)),
-    "randk": Entry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
-    "rows": Entry(Rows, ("rows(0.25) | uniform(4) | ans",)),
-    "gate": Entry(TensorGate, ("gate(0.5) | fp16",)),
-    "topk": Entry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
-    "uniform": Entry(
+STAGES: dict[str, CodecEntry] = {
+    "none": CodecEntry(Identity, ("none",)),
+    "fp16": CodecEntry(Fp16, ("fp16", "fp16 | zstd(3)")),
+    "bf16": CodecEntry(Bf16, ("bf16", "bf16 | zstd(3)")),
+    "threshold": CodecEntry(Threshold, ("threshold(0.01) | ans",)),
+    "randk": CodecEntry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
+    "rows": CodecEntry(Rows, ("rows(0.25) | uniform(4) | ans",)),
+    "gate": CodecEntry(TensorGate, ("gate(0.5) | fp16",)),
+    "topk": CodecEntry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
+    "uniform": CodecEntry(
         Uniform,
         (
             "uniform(8)",
@@ -102,12 +102,12 @@ STAGES: dict[str, Entry] = {
             "topk(0.2) | uniform(16) | zstd(19)",
         ),
     ),
-    "affine": Entry(Affine, ("affine(4) | ans", "affine(12)")),
-    "qsgd": Entry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
-    "ternary": Entry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
-    "sign": Entry(Sign, ("sign | pack", "topk(0.1) | sign | ans")),
-    "kmeans": Entry(KMeans, ("kmeans(16) | ans", "topk(0.1) | kmeans(300) | ans")),
-    "deadzone": Entry(
+    "affine": CodecEntry(Affine, ("affine(4) | ans", "affine(12)")),
+    "qsgd": CodecEntry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
+    "ternary": CodecEntry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
+    "sign": CodecEntry(Sign, ("sign | pack", "topk(0.1) | sign | ans")),
+    "kmeans": CodecEntry(KMeans, ("kmeans(16) | ans", "topk(0.1) | kmeans(300) | ans")),
+    "deadzone": CodecEntry(
         DeadZone,
         (
             "deadzone(step=0.01) | ans",
@@ -116,19 +116,19 @@ STAGES: dict[str, Entry] = {
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
     ),
-    "ternarise": Entry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack")),
-    "hadamard": Entry(
+    "ternarise": CodecEntry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack")),
+    "hadamard": CodecEntry(
         Hadamard, ("hadamard | uniform(4) | pack", "hadamard | fp16", "topk(0.2) | hadamard | uniform(6) | ans")
     ),
-    "drive": Entry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
-    "eden": Entry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
-    "powersgd": Entry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
-    "trellis": Entry(Trellis, ("trellis(nmse=0.1) | ans", "topk(0.2) | trellis(step=0.01) | ans")),
-    "lowrank": Entry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
-    "pack": Entry(Pack, ("uniform(4) | pack",)),
-    "quad": Entry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "uniform(4) | quad")),
-    "zstd": Entry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
-    "ans": Entry(Ans, ("uniform(8) | ans",)),
+    "drive": CodecEntry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
+    "eden": CodecEntry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
+    "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
+    "trellis": CodecEntry(Trellis, ("trellis(nmse=0.1) | ans", "topk(0.2) | trellis(step=0.01) | ans")),
+    "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
+    "pack": CodecEntry(Pack, ("uniform(4) | pack",)),
+    "quad": CodecEntry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "uniform(4) | quad")),
+    "zstd": CodecEntry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
+    "ans": CodecEntry(Ans, ("uniform(8) | ans",)),
 }
 
 
@@ -151,7 +151,7 @@ def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
     known = WRAPPERS.get(name) or STAGES.get(name)
     if known is not None and known.make is not stage:
         raise SettingError(f"a stage must have a name of its own, got {name!r}, which is {known.make.__qualname__}")
-    STAGES[name] = Entry(stage, examples)
+    STAGES[name] = CodecEntry(stage, examples)
 
 
 def codecs() -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def _with_dashes(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Summary:
+class RunSummary:
     """A run in a line."""
 
     name: str  # of its folder
@@ -90,7 +90,7 @@ class Summary:
     ratio: float | None  # float32 bytes of what was sent over the frames' bytes, both ways together
 
 
-def list_runs(folder: Path) -> list[Summary]:
+def list_runs(folder: Path) -> list[RunSummary]:
     """Return the runs in `folder`, by name.
 
     Raises
@@ -101,11 +101,11 @@ def list_runs(folder: Path) -> list[Summary]:
     return [_summary(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
 
 
-def _summary(path: Path) -> Summary:
+def _summary(path: Path) -> RunSummary:
     try:
         result = json.loads(path.read_bytes())
         settings = RunSettings.from_config(result["config"])
-        return Summary(
+        return RunSummary(
             path.parent.name,
             settings.simulation.workload,
             settings.simulation.model,

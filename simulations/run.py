@@ -17,7 +17,7 @@ from fedpress.server.run.configuration import CONFIG, continue_run
 from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
 from fedpress.settings import RunSettings
 from fedpress.simulations.engine import EngineRun, find_engine
-from fedpress.simulations.network.deadline import Late
+from fedpress.simulations.network.deadline import DeadlineFilter
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
 from fedpress.simulations.run_files import LOG, PARTITION, clear, holds
@@ -83,7 +83,7 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
 
 
 def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:
-    late = Late(settings, folder / TRAFFIC)
+    late = DeadlineFilter(settings, folder / TRAFFIC)
     return EngineRun(
         server_app="fedpress.server.app:app",
         client_app="fedpress.client.app:app",

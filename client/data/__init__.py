@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from fedpress.client.data import folder, source, table
-from fedpress.client.data.examples import Local
+from fedpress.client.data.examples import LocalExamples
 from fedpress.common.errors import SettingError, unknown
 
-__all__ = ["Local", "check", "read"]
+__all__ = ["LocalExamples", "check", "read"]
 
-KINDS: dict[str, Callable[[str], Local]] = {"folder": folder.read, "sqlite": table.read, "python": source.read}
+KINDS: dict[str, Callable[[str], LocalExamples]] = {"folder": folder.read, "sqlite": table.read, "python": source.read}
 
 
 def check(spec: str) -> None:
@@ -27,7 +27,7 @@ def check(spec: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def read(spec: str) -> Local:
+def read(spec: str) -> LocalExamples:
     """Return the data that `spec` names, read once a process.
 
     Raises

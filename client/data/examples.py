@@ -11,7 +11,7 @@ from fedpress.common.rng import derive
 
 
 @dataclass(frozen=True, eq=False)
-class Local:
+class LocalExamples:
     """A device's examples; the first axis of both counts them."""
 
     where: str  # for messages
@@ -21,7 +21,7 @@ class Local:
     def __len__(self) -> int:
         return len(self.x)
 
-    def split(self, holdout: float, seed: int, partition: int) -> tuple["Local", "Local"]:
+    def split(self, holdout: float, seed: int, partition: int) -> tuple["LocalExamples", "LocalExamples"]:
         """Return what is trained on, and the share that is held out for evaluation: the same each time."""
         order = derive(seed, "holdout", partition).permutation(len(self))
         kept = int(len(order) * holdout)
@@ -47,12 +47,12 @@ class Local:
             wrong = low if low < 0 else high
             raise DataError(f"{self.where}: the model tells {classes} classes apart, from 0 on: y is {wrong}")
 
-    def _pick(self, at: np.ndarray) -> "Local":
+    def _pick(self, at: np.ndarray) -> "LocalExamples":
         indices = torch.from_numpy(at)
-        return Local(self.where, self.x[indices], self.y[indices])
+        return LocalExamples(self.where, self.x[indices], self.y[indices])
 
 
-def examples(where: str, x: np.ndarray, y: np.ndarray) -> Local:
+def examples(where: str, x: np.ndarray, y: np.ndarray) -> LocalExamples:
     """Return arrays as examples: bytes are scaled to [0, 1], whole numbers become int64, all others float32.
 
     Raises
@@ -66,7 +66,9 @@ def examples(where: str, x: np.ndarray, y: np.ndarray) -> Local:
         raise DataError(f"{where}: there are no examples")
     if y.dtype.kind not in "iub":
         raise DataError(f"{where}: y is whole numbers, the classes, got {y.dtype}")
-    return Local(where, torch.from_numpy(_inputs(where, x)), torch.from_numpy(np.ascontiguousarray(y, np.int64)))
+    return LocalExamples(
+        where, torch.from_numpy(_inputs(where, x)), torch.from_numpy(np.ascontiguousarray(y, np.int64))
+    )
 
 
 def _inputs(where: str, x: np.ndarray) -> np.ndarray:

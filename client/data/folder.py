@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedpress.client.data.examples import Local, examples
+from fedpress.client.data.examples import LocalExamples, examples
 from fedpress.common.errors import DataError
 
 CLASSES = "classes.txt"
@@ -14,7 +14,7 @@ _WHOLE = (".npz", ".safetensors")
 _PARTS = (".npy", ".npz")
 
 
-def read(path: str) -> Local:
+def read(path: str) -> LocalExamples:
     """Return the examples of a folder; raise DataError if it holds none, or anything that does not belong together."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -34,7 +34,7 @@ def read(path: str) -> Local:
     return _read_parts(folder, files)
 
 
-def read_unlabelled(path: str) -> Local:
+def read_unlabelled(path: str) -> LocalExamples:
     """Return the inputs of a folder, whatever their classes, which are all 0: of all its files of arrays."""
     folder = Path(path).expanduser()
     files = sorted(part for part in folder.rglob("*") if part.suffix in (*_PARTS, *_WHOLE) and part.is_file())
@@ -70,14 +70,14 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from sorted(file for file in folder.iterdir() if file.suffix in _PARTS)
 
 
-def _read_whole(path: Path) -> Local:
+def _read_whole(path: Path) -> LocalExamples:
     arrays = _load_safetensors(path) if path.suffix == ".safetensors" else _load_npz(path)
     if missing := [name for name in ("x", "y") if name not in arrays]:
         raise DataError(f"{path} holds x and y, got {sorted(arrays)}: {missing[0]} is missing")
     return examples(str(path), arrays["x"], arrays["y"])
 
 
-def _read_parts(folder: Path, files: list[tuple[Path, int]]) -> Local:
+def _read_parts(folder: Path, files: list[tuple[Path, int]]) -> LocalExamples:
     """Return the examples of many files, copied once each into one array."""
     sizes = [_size(file) for file, _ in files]
     _, shape, dtype = sizes[0]

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fedpress.client.data.examples import Local, examples
+from fedpress.client.data.examples import LocalExamples, examples
 from fedpress.common.errors import DataError, SettingError
 
 
-def read(name: str) -> Local:
+def read(name: str) -> LocalExamples:
     """Return the examples of `MODULE:OBJECT`.
 
     Raises

@@ -8,14 +8,14 @@ from urllib.parse import parse_qsl, quote
 
 import numpy as np
 
-from fedpress.client.data.examples import Local, examples
+from fedpress.client.data.examples import LocalExamples, examples
 from fedpress.common.errors import DataError, SettingError, unknown
 
 _OPTIONS = ("table", "x", "y", "dtype", "shape", "newest")
 _DTYPES = ("uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 
 
-def read(rest: str) -> Local:
+def read(rest: str) -> LocalExamples:
     """Return the examples of `PATH?table=NAME&x=COLUMN,...&y=COLUMN&dtype=KIND&shape=N,...&newest=N`.
 
     One column of x may hold BLOBs, of `dtype` (little-endian) and `shape`; several hold numbers.
@@ -54,7 +54,7 @@ def _read(
     dtype: np.dtype,
     shape: tuple[int, ...],
     newest: int,
-) -> Local:
+) -> LocalExamples:
     table = _name(options["table"])
     known = [row[1] for row in base.execute(f"PRAGMA table_info({table})")]
     if not known:

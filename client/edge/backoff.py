@@ -12,7 +12,7 @@ _SPREAD = 0.1  # of a wait, so that nodes do not keep step
 _CEILING = 32  # doublings: no more are needed, and a float holds them
 
 
-class Pace:
+class Backoff:
     """Says how long to wait, given what came of the last question."""
 
     def __init__(self, polling: PollingSettings, rng: random.Random | None = None) -> None:

@@ -117,7 +117,7 @@ def _trusted(shake: server_probe.Handshake, host: str) -> Finding:
     return Finding("TLS", *faults[shake.fault])
 
 
-def _greeting(hello: server_probe.Hello) -> Iterator[Finding]:
+def _greeting(hello: server_probe.ServerInfo) -> Iterator[Finding]:
     """Yield clock and versions, as the server's answer to a question without a key has them."""
     if hello.ahead is None:
         yield Finding(
@@ -151,7 +151,7 @@ def _clock(ahead: float) -> Finding:
     return Finding("clock", OK, seen)
 
 
-def _accepted(answer: server_probe.Answer, name: str) -> Finding:
+def _accepted(answer: server_probe.SignedResponse, name: str) -> Finding:
     again = ISSUE.format(name=name)
     causes = {
         "accepted": (OK, "the server takes this device's key", ""),

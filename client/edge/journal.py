@@ -40,7 +40,7 @@ from flwr.app import RecordDict
 
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import open_with, sync_folder
-from fedpress.flower.mail import Letter, Work
+from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.protocol.records import from_rows, to_rows
 
 MAGIC = b"fedpress.state.1\n"
@@ -97,7 +97,7 @@ class Journal:
             header, blobs = _read(file)
             return from_rows(header["state"], lambda name: blobs[int(name)])
 
-    def commit(self, series: int, state: RecordDict, letter: Letter) -> None:
+    def commit(self, series: int, state: RecordDict, letter: OutgoingReply) -> None:
         """Put the state after the work, and its reply, in place of the old state; raise OSError if the disk will not.
 
         States of older series go.
@@ -121,7 +121,7 @@ class Journal:
         for path in states[_SERIES:]:
             path.unlink(missing_ok=True)
 
-    def letter(self) -> Letter | None:
+    def letter(self) -> OutgoingReply | None:
         """Return the reply that was committed last, if it may not have reached the server."""
         states = sorted(self.folder.glob("state-*"), key=lambda path: path.stat().st_mtime_ns)
         if not states:
@@ -135,16 +135,16 @@ class Journal:
             if to == self.noted("done").get("letter"):
                 return None
             head, *objects = blobs[header["blobs"] :]
-            return Letter(to, run, head, dict(zip(ids, objects, strict=True)), seconds)
+            return OutgoingReply(to, run, head, dict(zip(ids, objects, strict=True)), seconds)
 
-    def take(self, work: Work) -> None:
+    def take(self, work: IncomingMessage) -> None:
         """Keep a message, with as many of its objects as there are; raise OSError if the disk will not."""
         self._taken = work.id
         ids = None if work.objects is None else list(work.objects)
         header = {"id": work.id, "run": work.run, "objects": ids}
         self._write(self.folder / "inbox", header, [work.head, *(work.objects or {}).values()])
 
-    def work(self) -> Work | None:
+    def work(self) -> IncomingMessage | None:
         """Return the message that was taken last, if it has not been answered."""
         with self._guarded(self.folder / "inbox") as file:
             if file is None:
@@ -153,7 +153,7 @@ class Journal:
             if header["id"] == self.noted("done").get("message"):
                 return None
             self._taken, ids = header["id"], header["objects"]
-            return Work(
+            return IncomingMessage(
                 header["id"],
                 header["run"],
                 head,

@@ -59,7 +59,7 @@ def _data_in_use() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-class Gatekeeper:
+class Availability:
     """Says whether a device may take work now.
 
     While it may not, the device is signed off at the server, which then asks others: a node that is there and does not

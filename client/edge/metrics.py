@@ -10,11 +10,11 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from fedpress.client.edge.status import Status
 from fedpress.common.address import parse_address
 from fedpress.common.errors import SettingError
-from fedpress.flower.byte_counter import Traffic
+from fedpress.flower.byte_counter import ByteCounter
 
 
 class _Client(Collector):
-    def __init__(self, status: Status, traffic: Traffic) -> None:
+    def __init__(self, status: Status, traffic: ByteCounter) -> None:
         self._status = status
         self._traffic = traffic
 
@@ -42,7 +42,7 @@ class _Client(Collector):
         )
 
 
-def serve_metrics(address: str, status: Status, traffic: Traffic) -> WSGIServer:
+def serve_metrics(address: str, status: Status, traffic: ByteCounter) -> WSGIServer:
     """Answer at `address`, HOST:PORT; raise SettingError if it cannot be had."""
     host, port = parse_address(address)
     registry = CollectorRegistry()

@@ -11,15 +11,15 @@ from weakref import ref
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from fedpress.client.edge.backoff import Pace
+from fedpress.client.edge.backoff import Backoff
 from fedpress.client.edge.journal import Journal
-from fedpress.client.edge.limits import Gatekeeper
+from fedpress.client.edge.limits import Availability
 from fedpress.client.edge.status import Status
-from fedpress.common.errors import DataError, OverError, RefusedError, ServerError, SettingError, VersionError
+from fedpress.common.errors import DataError, RefusedError, RunFinishedError, ServerError, SettingError, VersionError
 from fedpress.common.logs import LOGGER
 from fedpress.common.settings import Value
-from fedpress.flower.fleet_api import Fleet, RunInfo, failure, letter_of, message_of
-from fedpress.flower.mail import Letter, Work
+from fedpress.flower.fleet_api import FleetApi, RunInfo, failure, letter_of, message_of
+from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.settings.device import PollingSettings
 from fedpress.settings.run import named_objects
 
@@ -35,13 +35,13 @@ class Runner:
 
     def __init__(
         self,
-        fleet: Fleet,
+        fleet: FleetApi,
         journal: Journal,
         app: ClientApp,
         *,
         node: Mapping[str, Value],
         polling: PollingSettings,
-        gate: Gatekeeper,
+        gate: Availability,
         tasks: tuple[str, ...] = (),
         status: Status | None = None,
     ) -> None:
@@ -51,7 +51,7 @@ class Runner:
         self._journal = journal
         self._app = app
         self._node = dict(node)
-        self._pace = Pace(polling)
+        self._pace = Backoff(polling)
         self._polling = polling
         self._gate = gate
         self._tasks = {*TASKS, *tasks}
@@ -59,8 +59,8 @@ class Runner:
         self._stopping = threading.Event()
         self._said = ""  # the last complaint: each is logged once
         self._saved = float("-inf")
-        self._work: Work | None = None
-        self._letter: Letter | None = None
+        self._work: IncomingMessage | None = None
+        self._letter: OutgoingReply | None = None
         self._confirmed = False
 
     def run(self) -> None:
@@ -129,7 +129,7 @@ class Runner:
                 self._answer(self._work)
             else:
                 return self._ask()
-        except OverError as error:
+        except RunFinishedError as error:
             self._finish(f"given up: {error}")
         return 0.0
 
@@ -165,7 +165,7 @@ class Runner:
         self._keep(work)
         return 0.0
 
-    def _answer(self, work: Work) -> None:
+    def _answer(self, work: IncomingMessage) -> None:
         if work.objects is None:
             work = self._work = self._fleet.fetch(work)
             self._keep(work)
@@ -192,7 +192,7 @@ class Runner:
         self.status.messages[kind.split(".")[0]] += 1
         _log.info("%s is done in %.2f s", kind, seconds)
 
-    def _reply(self, work: Work, message: Message, run: RunInfo) -> Letter:
+    def _reply(self, work: IncomingMessage, message: Message, run: RunInfo) -> OutgoingReply:
         """Return the app's reply, or the error in its place; the state after it is on the disk then."""
         try:
             state = self._journal.load(run.series)
@@ -229,7 +229,7 @@ class Runner:
             if ":" in name and name not in self._tasks:
                 raise SettingError(f"this device makes no {key} {name!r}: its client.toml does not name it in tasks")
 
-    def _push(self, letter: Letter) -> None:
+    def _push(self, letter: OutgoingReply) -> None:
         wanted = self._fleet.push(letter)
         self._pace.busy()
         self._finish("" if wanted else "the server does not want the reply: it came too late, or was there already")
@@ -242,7 +242,7 @@ class Runner:
             self._work = None
         _log.info("%s", why or "the reply is sent")
 
-    def _keep(self, work: Work) -> None:
+    def _keep(self, work: IncomingMessage) -> None:
         try:
             self._journal.take(work)
         except OSError as error:

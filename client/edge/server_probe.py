@@ -10,8 +10,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from fedpress.client.edge.enrolment import Enrolment
-from fedpress.common.errors import AwayError, RefusedError, ServerError, VersionError
-from fedpress.flower.fleet_api import Fleet
+from fedpress.common.errors import RefusedError, ServerError, ServerUnavailableError, VersionError
+from fedpress.flower.fleet_api import FleetApi
 
 PATH = "/v1/fedpress"  # the gate answers this with its versions and the time, whoever asks
 OF_DATES = ("early", "expired")
@@ -35,7 +35,7 @@ class Handshake:
 
 
 @dataclass(frozen=True)
-class Hello:
+class ServerInfo:
     """What a server says of itself, as far as it says anything."""
 
     status: int = 0  # HTTP's; 0 if there was no answer
@@ -45,7 +45,7 @@ class Hello:
 
 
 @dataclass(frozen=True)
-class Answer:
+class SignedResponse:
     """What a server says to a request that is signed with this device's key."""
 
     cause: str
@@ -73,7 +73,7 @@ def handshake(connection: socket.socket, host: str, ca: bytes) -> Handshake:
         return Handshake("other", str(error.strerror or error or type(error).__name__))
 
 
-def hello(server: str, ca: bytes, *, trusted: bool) -> Hello:
+def hello(server: str, ca: bytes, *, trusted: bool) -> ServerInfo:
     """Ask a server for its versions and time; no key is shown, so its dates need not be `trusted`."""
     context = _context(ca)
     if not trusted:
@@ -84,7 +84,7 @@ def hello(server: str, ca: bytes, *, trusted: bool) -> Hello:
         with httpx.Client(verify=context, timeout=_WAIT, trust_env=False) as client:
             response = client.get(f"https://{server}{PATH}")
     except httpx.HTTPError:
-        return Hello()
+        return ServerInfo()
     answered = time.time()
     told: dict[str, object] = {}
     try:
@@ -93,7 +93,7 @@ def hello(server: str, ca: bytes, *, trusted: bool) -> Hello:
     except ValueError:
         pass
     moments = _moments(str(told.get("time", "")), response.headers.get("date", ""))
-    return Hello(
+    return ServerInfo(
         response.status_code,
         str(told.get("fedpress", "")),
         str(told.get("flwr", "")),
@@ -101,23 +101,23 @@ def hello(server: str, ca: bytes, *, trusted: bool) -> Hello:
     )
 
 
-def ask(enrolment: Enrolment) -> Answer:
+def ask(enrolment: Enrolment) -> SignedResponse:
     """Return what the server says to this device's key.
 
     The request asks to be activated with a heartbeat that cannot be: a server that takes the key says that, and the
     device, which may be running, is neither activated nor deactivated.
     """
-    fleet = Fleet(enrolment.server, enrolment.key, enrolment.ca, heartbeat=0.0)
+    fleet = FleetApi(enrolment.server, enrolment.key, enrolment.ca, heartbeat=0.0)
     try:
         fleet.connect()
     except ServerError as error:
         return _meaning(error)
     finally:
         fleet.close()
-    return Answer("accepted", "")
+    return SignedResponse("accepted", "")
 
 
-def _meaning(error: ServerError) -> Answer:
+def _meaning(error: ServerError) -> SignedResponse:
     cause = error.__cause__
     code, refused = None, ""
     if isinstance(cause, httpx.HTTPStatusError):
@@ -127,11 +127,13 @@ def _meaning(error: ServerError) -> Answer:
         except (ValueError, AttributeError):
             code = None
     if code == _KNOWN:
-        return Answer("accepted", "")
+        return SignedResponse("accepted", "")
     if code == _UNREGISTERED:
-        return Answer("early", "the gate knows the key, SuperLink does not yet")
-    kinds = ((VersionError, "version"), (RefusedError, "refused"), (AwayError, "away"))
-    return Answer(refused or next((name for kind, name in kinds if isinstance(error, kind)), "other"), str(error))
+        return SignedResponse("early", "the gate knows the key, SuperLink does not yet")
+    kinds = ((VersionError, "version"), (RefusedError, "refused"), (ServerUnavailableError, "away"))
+    return SignedResponse(
+        refused or next((name for kind, name in kinds if isinstance(error, kind)), "other"), str(error)
+    )
 
 
 def _context(ca: bytes) -> ssl.SSLContext:

@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.client.edge.journal import Journal
-from fedpress.client.edge.limits import Gatekeeper, apply
+from fedpress.client.edge.limits import Availability, apply
 from fedpress.client.edge.shutdown import on_stop
 from fedpress.client.edge.status import Status
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
 from fedpress.common.settings import Value
-from fedpress.flower.byte_counter import Traffic
+from fedpress.flower.byte_counter import ByteCounter
 from fedpress.settings.device import ClientSettings
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(LOGGER)
 
-Watch = Callable[[Status, Traffic], None]
+Watch = Callable[[Status, ByteCounter], None]
 
 
 def serve(
@@ -66,16 +66,16 @@ def serve(
 
     torch.set_num_threads(settings.limits.threads)
     from fedpress.client.edge.runner import Runner
-    from fedpress.flower.fleet_api import Fleet
+    from fedpress.flower.fleet_api import FleetApi
 
     app = _load(settings.device.app)
     if "data" in config:
         from fedpress.client.data import check
 
         check(str(config["data"]))
-    traffic, status = Traffic(), Status()
-    gate = Gatekeeper(settings.limits, lambda: traffic.total, journal.noted("usage"))
-    fleet = Fleet(server, key or _own_key(journal), ca, heartbeat=settings.polling.heartbeat, traffic=traffic)
+    traffic, status = ByteCounter(), Status()
+    gate = Availability(settings.limits, lambda: traffic.total, journal.noted("usage"))
+    fleet = FleetApi(server, key or _own_key(journal), ca, heartbeat=settings.polling.heartbeat, traffic=traffic)
     runner = Runner(
         fleet,
         journal,

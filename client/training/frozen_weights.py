@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Dead:
+class PrunedWeights:
     """The weights of parameters of two axes or more that are minus zero, as the server's mask has them."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from fedpress.client.training.frozen_weights import Dead
+from fedpress.client.training.frozen_weights import PrunedWeights
 from fedpress.client.training.schedules import learning_rate
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
@@ -16,7 +16,7 @@ Metrics = dict[str, int | float | list[int] | list[float]]  # what a Flower Metr
 _EVALUATION_BATCH = 100  # larger ones fall out of the cache: up to twice as slow
 
 
-class Examples(Protocol):
+class ExamplesLike(Protocol):
     """A node's data: inputs and targets, the first axis of both counts examples."""
 
     @property
@@ -30,7 +30,7 @@ class Examples(Protocol):
 
 def train(
     model: nn.Module,
-    examples: Examples,
+    examples: ExamplesLike,
     training: TrainingSettings,
     *,
     round: int,
@@ -60,7 +60,7 @@ def train(
     order = torch.Generator().manual_seed(int(rng.integers(2**63)))
     x, y = _quick(model, examples.x.to(device)), examples.y.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    dead = Dead(parameters) if sparse else None
+    dead = PrunedWeights(parameters) if sparse else None
     start = [p.detach().clone() for p in parameters] if training.proximal_mu else []
     optimizer = make_optimizer(parameters, training, learning_rate(training, round, rounds))
     model.train()
@@ -88,7 +88,7 @@ def train(
     return {"num-examples": count, "train_loss": float(torch.stack(losses).mean()), "steps": len(losses)}
 
 
-def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:
+def evaluate(model: nn.Module, examples: ExamplesLike, device: str) -> Metrics:
     """Return num-examples, mean loss and accuracy of `model`; a sequence's every step counts as one prediction.
 
     Raises
@@ -113,7 +113,7 @@ def evaluate(model: nn.Module, examples: Examples, device: str) -> Metrics:
     return {"num-examples": count, "loss": loss / predictions, "accuracy": right / predictions}
 
 
-def count_classes(model: nn.Module, examples: Examples, device: str) -> list[int]:
+def count_classes(model: nn.Module, examples: ExamplesLike, device: str) -> list[int]:
     """Return how many targets of each class that `model` tells apart the node has."""
     model.eval()
     x = _quick(model, examples.x[:1].to(device))

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedpress.compression.model.dependency_graph import ChannelGroup, Member
+from fedpress.compression.model.dependency_graph import ChannelGroup, GroupMember
 from fedpress.compression.model.evaluation import Batches, loss
 from fedpress.compression.model.prune_channels import NORMS
 
@@ -80,7 +80,7 @@ def taylor(model: nn.Module, found: Sequence[ChannelGroup], batches: Batches) ->
 CRITERIA: Mapping[str, Criterion] = {"l1": l1, "activation": activation, "taylor": taylor}
 
 
-def _makers(model: nn.Module, it: ChannelGroup) -> list[Member]:
+def _makers(model: nn.Module, it: ChannelGroup) -> list[GroupMember]:
     """Return the members whose weights compute the channels; batch norms only scale them."""
     return [m for m in it.members if m.side == "out" and not isinstance(model.get_submodule(m.layer), NORMS)]
 

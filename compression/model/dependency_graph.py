@@ -23,7 +23,7 @@ Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """The outputs or inputs of a layer that belong to a group of channels."""
 
     layer: str
@@ -39,7 +39,7 @@ class ChannelGroup:
 
     width: int
     blocks: int  # of equal size; grouped convolutions demand that as many channels of each are kept
-    members: tuple[Member, ...]
+    members: tuple[GroupMember, ...]
 
     @property
     def name(self) -> str:
@@ -165,7 +165,7 @@ def _channels(model: nn.Module, group: Group) -> ChannelGroup | None:
     for layer, side, at, channel in group:
         module = model.get_submodule(layer)
         order = np.argsort(at)
-        member = Member(layer, side, size_of(module, side), np.array(at)[order], np.array(channel)[order])
+        member = GroupMember(layer, side, size_of(module, side), np.array(at)[order], np.array(channel)[order])
         groups = getattr(module, "groups", 1)
         if groups > 1 and not depthwise(module):
             if len(at) != width or (member.channel != np.arange(width)).any():

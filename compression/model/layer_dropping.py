@@ -13,7 +13,7 @@ from fedpress.compression.model.step import Choice, Json, Step, layer_of, put
 
 
 @dataclass(frozen=True)
-class Drop(Step):
+class DropLayers(Step):
     """Replaces layers by the identity."""
 
     kind: ClassVar[str] = "drop"
@@ -65,7 +65,7 @@ def choose(model: nn.Module, x: Tensor, count: int, batches: Batches) -> Choice:
         missed = {name: loss_on(_without(model, (*dropped, name)), batches) for name in open_}
         dropped.append(min(missed, key=missed.__getitem__))
         losses = {name: f"the loss would be {value:.4f}" for name, value in missed.items() if name != dropped[-1]}
-    return Choice(Drop(tuple(dropped)), {name: Drop((name,)) for name in dropped}, losses)
+    return Choice(DropLayers(tuple(dropped)), {name: DropLayers((name,)) for name in dropped}, losses)
 
 
 def candidates(model: nn.Module, x: Tensor) -> list[str]:
@@ -80,7 +80,7 @@ def candidates(model: nn.Module, x: Tensor) -> list[str]:
 
 def _without(model: nn.Module, names: tuple[str, ...]) -> nn.Module:
     less = copy.deepcopy(model)
-    Drop(names).apply(less, fill=True)
+    DropLayers(names).apply(less, fill=True)
     return less
 
 

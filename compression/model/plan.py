@@ -12,14 +12,14 @@ from torch import nn
 from fedpress.common.errors import PlanError, unknown
 from fedpress.common.files import replace
 from fedpress.compression.model.factor_layers import Factorise
-from fedpress.compression.model.layer_dropping import Drop
+from fedpress.compression.model.layer_dropping import DropLayers
 from fedpress.compression.model.prune_channels import Prune
 from fedpress.compression.model.step import Json, Step
-from fedpress.compression.model.weight_sharing import Share
+from fedpress.compression.model.weight_sharing import ShareWeights
 
 PLAN = "plan.json"  # in a model's folder
 SCHEMA = 1
-KINDS: Mapping[str, type[Step]] = {step.kind: step for step in (Prune, Factorise, Share, Drop)}
+KINDS: Mapping[str, type[Step]] = {step.kind: step for step in (Prune, Factorise, ShareWeights, DropLayers)}
 _MOST = 1 << 26  # bytes of a plan
 
 

@@ -23,7 +23,7 @@ SHAREABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 
 
 @dataclass(frozen=True)
-class Share(Step):
+class ShareWeights(Step):
     """Replaces the weights of layers by codebooks and indices."""
 
     kind: ClassVar[str] = "share"
@@ -133,7 +133,7 @@ def choose(model: nn.Module, clusters: int) -> Choice:
             left[name] = f"{then:,.0f} bytes with {clusters} values in common, {now:,} as it is"
     if not layers:
         raise SettingError("no layer of this model gets smaller by sharing values")
-    return Choice(Share(layers), {name: Share({name: it}) for name, it in layers.items()}, left)
+    return Choice(ShareWeights(layers), {name: ShareWeights({name: it}) for name, it in layers.items()}, left)
 
 
 def unpack(model: nn.Module) -> nn.Module:

@@ -16,7 +16,7 @@ from fedpress.settings.device import client_schema
 if TYPE_CHECKING:
     from fedpress.client.edge.status import Status
     from fedpress.common.settings import Value
-    from fedpress.flower.byte_counter import Traffic
+    from fedpress.flower.byte_counter import ByteCounter
 
 
 @settings_options(client_schema(), "state", "app")
@@ -69,7 +69,7 @@ def client(
 
     started: list[object] = []  # a server that nobody holds is stopped
 
-    def watch(status: "Status", traffic: "Traffic") -> None:
+    def watch(status: "Status", traffic: "ByteCounter") -> None:
         if health:
             from fedpress.client.edge.health import serve_health
 

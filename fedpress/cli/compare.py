@@ -16,7 +16,7 @@ from fedpress.common.settings import require
 from fedpress.settings import RunSettings
 
 if TYPE_CHECKING:
-    from fedpress.simulations.compare.executor import Standing
+    from fedpress.simulations.compare.executor import ComparisonProgress
 
 
 @settings_options(
@@ -56,7 +56,7 @@ def compare(
     from fedpress.common.settings import read
     from fedpress.settings.network import NetworkSettings
     from fedpress.simulations.compare.candidates import find_suite, read_candidates, read_suite
-    from fedpress.simulations.compare.run import Question, cells_of
+    from fedpress.simulations.compare.run import ComparisonPlan, cells_of
     from fedpress.simulations.compare.run import compare as run
     from fedpress.simulations.settings import simulation_schema
 
@@ -76,7 +76,7 @@ def compare(
     settings = {key: value for key, value in flat.items() if key not in network}
     if app is not None:  # its settings are its own
         settings = {**read_pairs(setting), **{schema.declared[key].name: value for key, value in settings.items()}}
-    question = Question(
+    question = ComparisonPlan(
         candidates=chosen.candidates,
         workloads=tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
         seeds=_seeds(seeds) if seeds is not None else chosen.seeds,
@@ -133,7 +133,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, standing: "Standing") -> None:
+    def show(self, standing: "ComparisonProgress") -> None:
         """Show how far it is."""
         from fedpress.common.units import duration
 

@@ -36,10 +36,10 @@ def shrink(
     # Only now: what follows imports torch, which --help can do without.
     from rich.console import Console
 
-    from fedpress.simulations.postprocess.shrink import Shrinking
+    from fedpress.simulations.postprocess.shrink import ShrinkSettings
     from fedpress.simulations.postprocess.shrink import shrink as make
 
-    wanted = Shrinking(drop, prune, by, factorise, energy, share, tune)
+    wanted = ShrinkSettings(drop, prune, by, factorise, energy, share, tune)
     whole = folder.resolve()
     place = out or whole.parent / f"{whole.name}-small"
     progress = Console(stderr=True, quiet=json, highlight=False)

@@ -10,9 +10,9 @@ FedpressError
 |   +-- EnrolmentError    an enrolment that a device may not use: what is wrong with it, and what to do
 |       +-- PassphraseError   it is encrypted, and the passphrase is missing or wrong
 +-- ServerError           what keeps a device from its server: what it is, and what to do
-    +-- AwayError         no answer, or not now: worth another attempt
+    +-- ServerUnavailableError  no answer, or not now: worth another attempt
     +-- RefusedError      the device's key is not, or no longer, taken
-    +-- OverError         the run is over, or was never this device's
+    +-- RunFinishedError        the run is over, or was never this device's
     +-- VersionError      the other end's Flower is of another version
 """
 
@@ -60,7 +60,7 @@ class ServerError(FedpressError):
     """Something keeps a device from its server. The message is one line: what it is, and what to do."""
 
 
-class AwayError(ServerError):
+class ServerUnavailableError(ServerError):
     """The server does not answer, or not now: it is worth another attempt."""
 
 
@@ -68,7 +68,7 @@ class RefusedError(ServerError):
     """The server does not, or no longer, take the device's key."""
 
 
-class OverError(ServerError):
+class RunFinishedError(ServerError):
     """The run that a message belongs to is over, or was never this device's."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Traffic:
+class ByteCounter:
     """Bytes of HTTP, headers too: what is below, TLS and TCP, the process does not see."""
 
     up: int = 0  # bytes sent

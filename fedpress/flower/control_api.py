@@ -31,17 +31,27 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from fedpress.common.errors import FedpressError
 from fedpress.common.settings import Value
 
-__all__ = ["EARLIEST", "LATEST", "PUBLIC_KEY", "SIGNATURE", "TIMESTAMP", "AwayError", "Control", "Node", "RunStatus"]
+__all__ = [
+    "EARLIEST",
+    "LATEST",
+    "PUBLIC_KEY",
+    "SIGNATURE",
+    "TIMESTAMP",
+    "ControlApi",
+    "RegisteredNode",
+    "RunStatus",
+    "SuperLinkUnavailableError",
+]
 
 T = TypeVar("T")
 
 
-class AwayError(FedpressError):
+class SuperLinkUnavailableError(FedpressError):
     """SuperLink does not answer."""
 
 
 @dataclass(frozen=True)
-class Node:
+class RegisteredNode:
     """A node that SuperLink has registered."""
 
     id: int
@@ -64,7 +74,7 @@ class RunStatus:
         return self.status == "finished"
 
 
-class Control:
+class ControlApi:
     """A connection to the control API at `address`, by TLS under the authority `root` (PEM)."""
 
     def __init__(self, address: str, root: bytes) -> None:
@@ -111,11 +121,11 @@ class Control:
         told = response.run_dict[run].status
         return RunStatus(told.status, told.sub_status, told.details)
 
-    def nodes(self) -> list[Node]:
+    def nodes(self) -> list[RegisteredNode]:
         """Return the nodes that are registered."""
         response = self._ask(lambda: self._client.ListNodes(ListNodesRequest()), "nodes cannot be listed")
         return [
-            Node(info.node_id, info.public_key, info.status, _seen(info))
+            RegisteredNode(info.node_id, info.public_key, info.status, _seen(info))
             for info in response.nodes_info
             if info.status != "unregistered"
         ]
@@ -139,7 +149,7 @@ class Control:
             reason = (told.public_details or told.message) if told else str(error.response.status_code)
             raise FedpressError(f"{what}: {reason}") from error
         except httpx.HTTPError as error:
-            raise AwayError(f"{what}: SuperLink does not answer: {error}") from error
+            raise SuperLinkUnavailableError(f"{what}: SuperLink does not answer: {error}") from error
 
 
 def _seen(info: object) -> float:

@@ -1,7 +1,7 @@
 """Flower's Fleet API, one request at a time: how a device talks to a SuperLink.
 
 flwr's own loop (flwr/supernode) starts processes and installs the server's bundle. Here is what it says over the wire,
-without that, and with as few requests as the protocol allows; `Fleet` does nothing of its own accord. What flwr's
+without that, and with as few requests as the protocol allows; `FleetApi` does nothing of its own accord. What flwr's
 interceptors do is done here again in a few lines: importing theirs takes 16 MB, and they end the process when versions
 differ. tests/edge/test_flower.py holds both to the same headers.
 """
@@ -58,13 +58,13 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.version import package_name, package_version
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from fedpress.common.errors import AwayError, OverError, RefusedError, ServerError, VersionError
+from fedpress.common.errors import RefusedError, RunFinishedError, ServerError, ServerUnavailableError, VersionError
 from fedpress.common.settings import Value
-from fedpress.flower.byte_counter import Traffic
-from fedpress.flower.mail import Letter, Work
+from fedpress.flower.byte_counter import ByteCounter
+from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.flower.metadata import set_metadata
 
-__all__ = ["Fleet", "RunInfo", "failure", "letter_of", "message_of"]
+__all__ = ["FleetApi", "RunInfo", "failure", "letter_of", "message_of"]
 
 # flwr's ApiErrorCode: importing it would import a web server. A test compares.
 VERSION_INCOMPATIBLE = 1001
@@ -86,7 +86,7 @@ class RunInfo:
     config: dict[str, Value]
 
 
-class Fleet:
+class FleetApi:
     """One device's connection to one server. Requests raise ServerError; nothing is sent twice unasked."""
 
     def __init__(
@@ -96,10 +96,10 @@ class Fleet:
         ca: bytes | None,
         *,
         heartbeat: float,
-        traffic: Traffic | None = None,
+        traffic: ByteCounter | None = None,
     ) -> None:
         """Prepare a connection to `server`, HOST:PORT; without `ca`, a certificate, it is plain HTTP."""
-        self.traffic = traffic or Traffic()
+        self.traffic = traffic or ByteCounter()
         self._public = public_key_to_bytes(key.public_key())
         self._interval = heartbeat
         self._self_registered = ca is None
@@ -159,16 +159,16 @@ class Fleet:
             if not self._client.SendNodeHeartbeat(request).success:
                 raise RefusedError("the server does not know this device any more")
 
-    def pull(self) -> Work | None:
+    def pull(self) -> IncomingMessage | None:
         """Return the next message, without its content; None if there is none."""
         with _understood():
             response = self._client.PullMessages(PullMessagesRequest(node=self._node))
         if not response.messages_list:
             return None
         metadata = response.messages_list[0].metadata
-        return Work(metadata.message_id, metadata.run_id, response.SerializeToString())
+        return IncomingMessage(metadata.message_id, metadata.run_id, response.SerializeToString())
 
-    def fetch(self, work: Work) -> Work:
+    def fetch(self, work: IncomingMessage) -> IncomingMessage:
         """Return `work` with the objects that its content is made of.
 
         Objects are named by the hash of what they are: one that is like an earlier one but for the names of its
@@ -184,7 +184,7 @@ class Fleet:
                 self._remember(part, objects[part.object_id])
         return replace(work, objects=objects)
 
-    def confirm(self, work: Work) -> None:
+    def confirm(self, work: IncomingMessage) -> None:
         """Let the server forget the message's objects."""
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=work.run, message_object_id=work.id)
         with _understood():
@@ -197,7 +197,7 @@ class Fleet:
         config = cast("dict[str, Value]", dict(found.override_config))
         return RunInfo(found.series_id or run, config)
 
-    def push(self, letter: Letter) -> bool:
+    def push(self, letter: OutgoingReply) -> bool:
         """Send a reply; return whether the server wanted it."""
         request = PushMessagesRequest.FromString(letter.head)
         request.node.CopyFrom(self._node)
@@ -215,7 +215,7 @@ class Fleet:
                     session_id=answer.session_id,
                 )
                 if not self._client.PushObject(part).stored:
-                    raise AwayError("the server has given up the upload: it begins again")
+                    raise ServerUnavailableError("the server has given up the upload: it begins again")
         return bool(wanted)
 
     def leave(self) -> None:
@@ -232,9 +232,9 @@ class Fleet:
         with _understood():
             answer = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=id))
         if not answer.object_found:
-            raise OverError(f"the server has no object {id[:12]} any more")
+            raise RunFinishedError(f"the server has no object {id[:12]} any more")
         if not answer.object_available:
-            raise AwayError(f"the server waits for object {id[:12]} itself")
+            raise ServerUnavailableError(f"the server waits for object {id[:12]} itself")
         if sha256(answer.object_content).hexdigest() != id:
             raise ServerError(f"object {id[:12]} is not what the server sent under this name")
         return answer.object_content
@@ -274,7 +274,7 @@ class Fleet:
             del self._templates[next(iter(self._templates))]
 
 
-def message_of(work: Work) -> Message:
+def message_of(work: IncomingMessage) -> Message:
     """Return the message that a device was sent."""
     response = PullMessagesResponse.FromString(work.head)
     (head,), (tree,) = response.messages_list, response.message_object_trees
@@ -286,7 +286,7 @@ def message_of(work: Work) -> Message:
     return make_message(bare.metadata, cast("RecordDict", content))
 
 
-def letter_of(work: Work, reply: Message, seconds: float) -> Letter:
+def letter_of(work: IncomingMessage, reply: Message, seconds: float) -> OutgoingReply:
     """Return a reply as it goes over the wire."""
     set_metadata(reply.metadata, message_id=reply.object_id)
     with no_object_id_recompute():
@@ -296,7 +296,7 @@ def letter_of(work: Work, reply: Message, seconds: float) -> Letter:
             clientapp_runtime_list=[seconds],
         )
         objects = {name: part.deflate() for name, part in get_all_nested_objects(reply).items()}
-    return Letter(work.id, work.run, head.SerializeToString(), objects, seconds)
+    return OutgoingReply(work.id, work.run, head.SerializeToString(), objects, seconds)
 
 
 def failure(message: Message, reason: str) -> Message:
@@ -333,7 +333,7 @@ class _Headers:
 class _Meter:
     """Counts, and gives an answer the time that it may need."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: FleetApi) -> None:
         self._fleet = fleet
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
@@ -360,11 +360,11 @@ def _understood() -> Iterator[None]:
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "Hostname" in str(error):
             raise RefusedError(f"the server's certificate is not one that this device trusts: {error}") from error
-        raise AwayError(f"the server cannot be reached: {error}") from error
+        raise ServerUnavailableError(f"the server cannot be reached: {error}") from error
     except (httpx.TransportError, OSError) as error:
-        raise AwayError(f"the server does not answer: {str(error) or type(error).__name__}") from error
+        raise ServerUnavailableError(f"the server does not answer: {str(error) or type(error).__name__}") from error
     except ValueError as error:  # of a body that is no protobuf message
-        raise AwayError(f"the server's answer is none: {error}") from error
+        raise ServerUnavailableError(f"the server's answer is none: {error}") from error
 
 
 def _meaning(response: httpx.Response) -> ServerError:
@@ -374,10 +374,10 @@ def _meaning(response: httpx.Response) -> ServerError:
         said = f"{detail} {body.get('extra') or ''}".strip()
         return VersionError(f"the server's Flower is of another version than this device's {package_version}: {said}")
     if code in {RUN_NOT_RUNNING, NO_SUCH_RUN}:  # some of these come as 403 too: the key is right
-        return OverError(detail)
+        return RunFinishedError(detail)
     if response.status_code in {401, 403} or code == ACTIVATION_FAILED:
         return RefusedError(f"the server does not take this device's key: {detail}")
-    return AwayError(f"the server answers {response.status_code}: {detail}")
+    return ServerUnavailableError(f"the server answers {response.status_code}: {detail}")
 
 
 def _json(response: httpx.Response) -> Mapping[str, Any]:

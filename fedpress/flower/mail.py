@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Work:
+class IncomingMessage:
     """A message that the server handed out."""
 
     id: str  # the message's, as the server names it
@@ -14,7 +14,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutgoingReply:
     """A reply that is to reach the server."""
 
     to: str  # id of the message that it answers

@@ -30,7 +30,7 @@ from flwr.superlink.grid import HttpGrid
 from fedpress.common.logs import LOGGER
 from fedpress.flower.grid import GridWrapper
 from fedpress.flower.metadata import set_metadata
-from fedpress.flower.signal_file import Bell
+from fedpress.flower.signal_file import SignalFile
 
 _log = logging.getLogger(LOGGER)
 
@@ -55,7 +55,7 @@ class PollingGrid(GridWrapper):
         self._http = grid
         self._nodes = nodes
         self._largest = largest
-        self._sent, self._arrived = (Bell(bells / name) if bells else None for name in (SENT, ARRIVED))
+        self._sent, self._arrived = (SignalFile(bells / name) if bells else None for name in (SENT, ARRIVED))
 
     def names(self) -> Mapping[int, str] | None:
         return None if self._nodes is None else read_names(self._nodes)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 
-class Bell:
+class SignalFile:
     """One bell; it rings for all that have the same path."""
 
     def __init__(self, path: Path) -> None:

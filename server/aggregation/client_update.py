@@ -15,7 +15,7 @@ from fedpress.compression.updates import apply, difference
 from fedpress.compression.weight_masks import WeightMasks
 from fedpress.protocol.messages import FRAME_STYPE
 from fedpress.protocol.update_frames import UpdateCoding
-from fedpress.server.downlink.model_store import Versions
+from fedpress.server.downlink.model_store import ModelStore
 
 _log = logging.getLogger(LOGGER)
 
@@ -71,7 +71,7 @@ class NodeModel:
     exact: Update  # w, or the node's part of it
     layout: Layout  # of `exact`
     masks: WeightMasks  # the weights of w, and of every model that nodes start from in this round, that are not pruned
-    versions: Versions  # the models that nodes started from
+    versions: ModelStore  # the models that nodes started from
     group: str = ""  # the node's group
     place: Slice | None = None  # where `exact` lies in the server's model; None if it is all of it
 

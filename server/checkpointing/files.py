@@ -27,7 +27,7 @@ FORMAT = "3"
 
 
 @dataclass(frozen=True)
-class Saved:
+class CheckpointContent:
     """What a checkpoint holds."""
 
     round: int  # the last one that was finished
@@ -48,14 +48,14 @@ class Checkpoints:
         """Whether there is no checkpoint, readable or not."""
         return next(self._newest(), None) is None
 
-    def save(self, saved: Saved) -> None:
+    def save(self, saved: CheckpointContent) -> None:
         """Write a checkpoint down; it is on the disk when this returns."""
         header = {"format": FORMAT, "round": str(saved.round), "facts": json.dumps(saved.facts)}
         replace(self._path(saved.round), save(saved.arrays, header), durable=True)
         for path in list(self._newest())[KEPT:]:
             path.unlink(missing_ok=True)
 
-    def load(self) -> Saved | None:
+    def load(self) -> CheckpointContent | None:
         """Return the newest checkpoint that can be read; None if there is none.
 
         Raises
@@ -71,7 +71,7 @@ class Checkpoints:
                     if header.get("format") != FORMAT:
                         raise DataError(f"{path} is of format {header.get('format')}, this reads {FORMAT}")
                     arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-                return Saved(int(header["round"]), json.loads(header["facts"]), arrays)
+                return CheckpointContent(int(header["round"]), json.loads(header["facts"]), arrays)
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 _log.warning("the checkpoint %s cannot be read, an older one is taken: %s", path.name, error)
         if paths:

@@ -10,10 +10,10 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
-from fedpress.server.checkpointing.files import KEPT, Checkpoints, Saved
+from fedpress.server.checkpointing.files import KEPT, CheckpointContent, Checkpoints
 from fedpress.server.checkpointing.object_state import Arrays, put_back, take_apart
 from fedpress.server.messaging.exchange import Exchange
-from fedpress.server.messaging.node_state import Peers
+from fedpress.server.messaging.node_state import NodeRecords
 
 _log = logging.getLogger(LOGGER)
 _HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
@@ -27,7 +27,7 @@ class CheckpointSettings:
     resume: bool = False  # whether to continue from the newest checkpoint in the folder, if there is one
 
 
-class KeepsState(Protocol):
+class Stateful(Protocol):
     """A part of the federation that has a state of its own."""
 
     def dump_state(self) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ class Recovery:
         """Versions without which the checkpoints could not be resumed."""
         return set().union(*self._held)
 
-    def save(self, round: int, exchange: Exchange, extensions: KeepsState, result: Result) -> None:
+    def save(self, round: int, exchange: Exchange, extensions: Stateful, result: Result) -> None:
         """Write a checkpoint of `round`, which is over."""
         models, peers = exchange.models, exchange.peers
         nodes, rows = exchange.ledger.table
@@ -90,10 +90,10 @@ class Recovery:
             "strategy": take_apart(self._strategy, arrays, "strategy"),
             "clients": exchange.grid.snapshot(),
         }
-        self._checkpoints.save(Saved(round, facts, arrays))
+        self._checkpoints.save(CheckpointContent(round, facts, arrays))
         self._held = [*self._held, peers.versions | models.lasting][-KEPT:]
 
-    def resume(self, exchange: Exchange, extensions: KeepsState, result: Result) -> int | None:
+    def resume(self, exchange: Exchange, extensions: Stateful, result: Result) -> int | None:
         """Continue from the newest checkpoint; return its round, None if there is none or a run is to begin.
 
         Raises
@@ -114,7 +114,7 @@ class Recovery:
         extensions.load_state(put_back(facts["extensions"], arrays))
         exchange.models.resume(put_back(facts["models"], arrays), saved.round)
         exchange.server = bytes.fromhex(facts["server"])
-        exchange.peers = Peers.from_json(facts["peers"])
+        exchange.peers = NodeRecords.from_json(facts["peers"])
         exchange.ledger.refill(facts["nodes"], arrays["ledger"])
         for name, history in zip(_HISTORY, facts["history"], strict=True):
             setattr(result, name, put_back(history, arrays))

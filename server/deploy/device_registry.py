@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedpress.common.errors import DataError, FedpressError
 from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
-from fedpress.flower.control_api import AwayError, Control, Node
+from fedpress.flower.control_api import ControlApi, RegisteredNode, SuperLinkUnavailableError
 from fedpress.server.keys.authority import DEVICES
 from fedpress.server.keys.devices import Device, load_public_key, read_device
 
@@ -59,7 +59,7 @@ class Devices:
         self.by_key = {base64.b64encode(one.pem).decode(): one for one in admitted}
 
 
-class Enrolment:
+class NodeRegistrar:
     """Registers and unregisters keys with SuperLink as the folder says, and keeps nodes.json: name to node id."""
 
     def __init__(self, devices: Devices, path: Path) -> None:
@@ -76,7 +76,7 @@ class Enrolment:
         valid = {one.device.name: one.pem for one in self._devices.by_key.values() if not one.refused}
         return valid != self._stepped
 
-    def step(self, control: Control) -> list[Node]:
+    def step(self, control: ControlApi) -> list[RegisteredNode]:
         """Bring SuperLink in step; return the nodes that it has."""
         self._devices.refresh()
         nodes = control.nodes()
@@ -88,7 +88,7 @@ class Enrolment:
         for pem in wanted.keys() - registered.keys():
             try:
                 registered[pem] = control.register(wanted[pem].name, pem)
-            except AwayError:
+            except SuperLinkUnavailableError:
                 raise
             except FedpressError as error:  # a key that was shut out is never let in again: SuperLink remembers it
                 if pem not in self._failed:

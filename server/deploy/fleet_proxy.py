@@ -20,7 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from fedpress.common.version import VERSION
-from fedpress.flower.signal_file import Bell
+from fedpress.flower.signal_file import SignalFile
 from fedpress.server.deploy.authentication import Admission, Refusals, Refused
 from fedpress.settings.deployment import MIN_BODY
 
@@ -74,8 +74,8 @@ class Gate:
     context: ssl.SSLContext
     admission: Admission | None
     largest: int = MIN_BODY
-    sent: Bell | None = None
-    arrived: Bell | None = None
+    sent: SignalFile | None = None
+    arrived: SignalFile | None = None
     refusals: Refusals = field(default_factory=Refusals)
     traffic: dict[str, Traffic] = field(default_factory=dict)
     _client: httpx.AsyncClient | None = None

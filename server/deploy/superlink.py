@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from fedpress.common.errors import FedpressError
-from fedpress.flower.control_api import Control
+from fedpress.flower.control_api import ControlApi
 from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, KEY, init
 from fedpress.server.run import launcher
 
@@ -89,9 +89,9 @@ class SuperLink:
         self._process.wait()
         self._process = None
 
-    def control(self) -> Control:
+    def control(self) -> ControlApi:
         """Return a connection to its control API."""
-        return Control(self.address, self.root)
+        return ControlApi(self.address, self.root)
 
     def _answers(self) -> bool:
         if not launcher.listens(self.port):

@@ -17,11 +17,11 @@ from fedpress.common.address import join_address
 from fedpress.common.errors import DataError, FedpressError, SettingError
 from fedpress.common.files import make_folder, replace
 from fedpress.common.logs import LOGGER, log_to_file
-from fedpress.flower.control_api import AwayError, Control, Node
+from fedpress.flower.control_api import ControlApi, RegisteredNode, SuperLinkUnavailableError
 from fedpress.flower.polling_grid import ARRIVED, SENT
-from fedpress.flower.signal_file import Bell
+from fedpress.flower.signal_file import SignalFile
 from fedpress.server.deploy.authentication import Admission
-from fedpress.server.deploy.device_registry import NODES, Devices, Enrolment
+from fedpress.server.deploy.device_registry import NODES, Devices, NodeRegistrar
 from fedpress.server.deploy.fleet_proxy import Gate, Traffic
 from fedpress.server.deploy.health import Health
 from fedpress.server.deploy.listener import Listener, is_loopback
@@ -97,10 +97,10 @@ class _Server:
         self._stack = stack
         self._records = Records(folder)
         self._falls = 0
-        self._nodes: list[Node] = []
+        self._nodes: list[RegisteredNode] = []
         self._resume = settings.run.resume
         self._devices = Devices(place.keys) if place.keys else None
-        self._enrolment = Enrolment(self._devices, folder / NODES) if self._devices else None
+        self._enrolment = NodeRegistrar(self._devices, folder / NODES) if self._devices else None
         self._link = SuperLink(folder, authenticated=place.keys is not None)
         stack.callback(self._link.stop)
         self._gate = Gate(
@@ -108,8 +108,8 @@ class _Server:
             ssl.create_default_context(cadata=self._link.root.decode()),
             Admission(self._devices) if self._devices else None,
             settings.deployment.max_body,
-            Bell(folder / HOME / SENT),
-            Bell(folder / HOME / ARRIVED),
+            SignalFile(folder / HOME / SENT),
+            SignalFile(folder / HOME / ARRIVED),
         )
         stack.callback(self._gate.refusals.close)
         certificate = (place.keys / CERTIFICATE, place.keys / SECRET) if place.keys else None
@@ -132,7 +132,7 @@ class _Server:
         while True:
             try:
                 done = self._try()
-            except AwayError as error:
+            except SuperLinkUnavailableError as error:
                 _log.warning("%s", error)
                 done = False
             if done:
@@ -158,7 +158,9 @@ class _Server:
                     try:
                         self._look(control)
                         status = control.status(run)
-                    except AwayError as error:  # it falls, or is slow: the next look at its process tells
+                    except (
+                        SuperLinkUnavailableError
+                    ) as error:  # it falls, or is slow: the next look at its process tells
                         _log.warning("%s", error)
                         time.sleep(_PACE)
                         continue
@@ -176,7 +178,7 @@ class _Server:
         check(report.text)
         return True
 
-    def _start(self, control: Control) -> int:
+    def _start(self, control: ControlApi) -> int:
         names, signals = (str(self._folder / name) if self._enrolment else "" for name in (NODES, HOME))
         settings = self._settings.change("run", resume=self._resume)
         settings = settings.change("deployment", node_names=names, signals=signals)
@@ -207,7 +209,7 @@ class _Server:
             self._link.start()
         self._resume = True
 
-    def _look(self, control: Control | None = None) -> None:
+    def _look(self, control: ControlApi | None = None) -> None:
         """Bring keys and nodes in step, and tell what there is."""
         if control is None:
             with self._link.control() as own:
@@ -236,7 +238,7 @@ class _Server:
         self._falls = 0
         return True
 
-    def _describe(self, nodes: list[Node]) -> list[NodeState]:
+    def _describe(self, nodes: list[RegisteredNode]) -> list[NodeState]:
         names = {node: name for name, node in self._enrolment.ids.items()} if self._enrolment else {}
         described = []
         for node in nodes:

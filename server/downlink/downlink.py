@@ -19,7 +19,7 @@ from fedpress.compression.updates import changed, representable, version_of
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.protocol.model_frames import ModelFrames, Target, make_delta, make_key
-from fedpress.server.downlink.model_store import Versions
+from fedpress.server.downlink.model_store import ModelStore
 
 Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, and the model that it really leads to
 
@@ -68,7 +68,7 @@ class Downlink:
         key: Codec,
         initial: Mapping[str, np.ndarray],
         seed: int,
-        versions: Versions,
+        versions: ModelStore,
         *,
         shared_initial: bool = False,
         stateless: bool = False,

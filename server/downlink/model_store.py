@@ -14,7 +14,7 @@ from fedpress.compression.updates import version_of
 _RECENT = 4  # models that are kept in memory too
 
 
-class Versions:
+class ModelStore:
     """A folder of models, each under the hash of its tensors.
 
     No more than `limit` bytes are kept: what was used longest ago is forgotten first, and a node that holds it then

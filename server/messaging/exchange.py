@@ -38,15 +38,15 @@ from fedpress.server.aggregation.client_update import (
 )
 from fedpress.server.downlink.models import Models
 from fedpress.server.messaging.extension_messages import MessageExtension, RequestContext
-from fedpress.server.messaging.ledger import Direction, Entry, Ledger, Purpose
+from fedpress.server.messaging.ledger import Direction, Ledger, LedgerEntry, Purpose
 from fedpress.server.messaging.named_grid import NamedGrid
-from fedpress.server.messaging.node_state import Peers
+from fedpress.server.messaging.node_state import NodeRecords
 
 _log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class Asked:
+class SentRequest:
     """What one node was asked."""
 
     message: Message  # as the strategy made it
@@ -57,12 +57,12 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Reply:
+class NodeReply:
     """What a node that did it sent back, our own record taken off its message."""
 
     node: str
     message: Message
-    asked: Asked
+    asked: SentRequest
     tensors: bytes  # mask of the tensors that its frame holds
     work: WorkTime
 
@@ -97,8 +97,8 @@ class Reply:
 class Delivery:
     """What came of a strategy's messages."""
 
-    asked: dict[int, Asked]
-    replies: list[Reply] = field(default_factory=list)  # of nodes that did it, in the order of their names
+    asked: dict[int, SentRequest]
+    replies: list[NodeReply] = field(default_factory=list)  # of nodes that did it, in the order of their names
     trouble: str = ""  # why a reply does not count, the last one of them
 
 
@@ -113,7 +113,7 @@ class Exchange:
         grid: NamedGrid,
         models: Models,
         ledger: Ledger,
-        peers: Peers,
+        peers: NodeRecords,
         *,
         extensions: Sequence[MessageExtension],
         exclude: Mapping[Layout, bytes],
@@ -144,7 +144,7 @@ class Exchange:
         self._apart.clear()
         for node, message in waiting.items():
             up = choose(self.grid.name(node), len(waiting))
-            delivery.asked[node] = Asked(message, up, b"", b"", b"")
+            delivery.asked[node] = SentRequest(message, up, b"", b"", b"")
         again = self._wave(round, dict.fromkeys(waiting, False), delivery, timeout)
         left = deadline - time.monotonic()
         if again and left > 0:
@@ -236,7 +236,7 @@ class Exchange:
         for record in (RECORD_NAME, *(extension_record(extension.name) for extension in self._extensions)):
             content.pop(record, None)
         work = WorkTime(reply.training_seconds, reply.coding_seconds)
-        delivery.replies.append(Reply(name, message, asked, reply.tensors, work))
+        delivery.replies.append(NodeReply(name, message, asked, reply.tensors, work))
 
     def _heard(self, name: str, version: bytes, turn: int) -> None:
         peer = self.peers[name]
@@ -257,7 +257,7 @@ class Exchange:
         downlink = self.models.of(name)
         frames = downlink.frames_for(peer.held, key=key)
         base = frames.base if downlink.keep else b""
-        delivery.asked[node] = Asked(message, asked.up, frames.version, base, secrets.token_bytes(16))
+        delivery.asked[node] = SentRequest(message, asked.up, frames.version, base, secrets.token_bytes(16))
         if downlink.keep:
             peer.offered = frames.version
         content = RecordDict(dict(message.content))
@@ -315,4 +315,4 @@ class Exchange:
         plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
         plain += raw
         direction: Direction = "up" if is_reply else "down"
-        self.ledger.add(Entry(round, node, direction, purpose, frame, nbytes, plain))
+        self.ledger.add(LedgerEntry(round, node, direction, purpose, frame, nbytes, plain))

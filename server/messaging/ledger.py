@@ -15,7 +15,7 @@ _PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "ask")
 _WAYS = len(_DIRECTIONS) * len(_PURPOSES)
 
 
-class Entry(NamedTuple):
+class LedgerEntry(NamedTuple):
     """One message: who, when, which way, what for, and its bytes."""
 
     round: int
@@ -34,7 +34,7 @@ class Totals(NamedTuple):
     message: int = 0
     plain: int = 0
 
-    def plus(self, other: "Entry | Totals") -> "Totals":
+    def plus(self, other: "LedgerEntry | Totals") -> "Totals":
         """Return the sums with one more counted in."""
         return Totals(self.frame + other.frame, self.message + other.message, self.plain + other.plain)
 
@@ -55,7 +55,7 @@ class Ledger:
     _columns: "tuple[array[int], ...]" = field(default_factory=lambda: tuple(array("q") for _ in range(5)))
     _sums: dict[tuple[int, Direction, Purpose], Totals] = field(default_factory=dict)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LedgerEntry) -> None:
         """Write one message down."""
         node = self._nodes.setdefault(entry.node, len(self._nodes))
         way = len(_PURPOSES) * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
@@ -64,7 +64,7 @@ class Ledger:
             column.append(value)
         self._sum(entry)
 
-    def _sum(self, entry: Entry) -> None:
+    def _sum(self, entry: LedgerEntry) -> None:
         group = (entry.round, entry.direction, entry.purpose)
         self._sums[group] = self._sums.get(group, Totals()).plus(entry)
 
@@ -84,15 +84,17 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._columns[0])
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[LedgerEntry]:
         return self.since(0)
 
-    def since(self, first: int) -> Iterator[Entry]:
+    def since(self, first: int) -> Iterator[LedgerEntry]:
         """Yield what was written down from entry `first` on."""
         names = list(self._nodes)
         for when, node, frame, message, plain in zip(*(column[first:] for column in self._columns), strict=True):
             direction, purpose = divmod(when % _WAYS, len(_PURPOSES))
-            yield Entry(when // _WAYS, names[node], _DIRECTIONS[direction], _PURPOSES[purpose], frame, message, plain)
+            yield LedgerEntry(
+                when // _WAYS, names[node], _DIRECTIONS[direction], _PURPOSES[purpose], frame, message, plain
+            )
 
     def totals(
         self, *, round: int | None = None, direction: Direction | None = None, purpose: Purpose | None = None

@@ -15,7 +15,7 @@ from fedpress.common.rng import derive
 from fedpress.flower.grid import GridWrapper, NodeInfo, engine_grid
 from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.messages import RECORD_NAME, NodeDescription, NodeQuery, read_reply
-from fedpress.server.messaging.ledger import Direction, Entry, Ledger
+from fedpress.server.messaging.ledger import Direction, Ledger, LedgerEntry
 
 Join = Callable[[str, NodeDescription], str]  # given a node's name and description: why it cannot take part, or ""
 
@@ -154,7 +154,7 @@ class NamedGrid(GridWrapper):
 
     def _count(self, message: Message, node: int, direction: Direction) -> None:
         name = self._names.get(node, str(node))
-        self._ledger.add(Entry(0, name, direction, "ask", 0, message_nbytes(message), 0))
+        self._ledger.add(LedgerEntry(0, name, direction, "ask", 0, message_nbytes(message), 0))
 
 
 def _description(reply: Message) -> NodeDescription:

@@ -17,14 +17,16 @@ from fedpress.server.messaging.exchange import Exchange
 
 
 @dataclass(frozen=True)
-class Score:
+class ModelScore:
     """How good a model is by some measure."""
 
     loss: float
     accuracy: float  # share of examples, in [0, 1]
 
 
-Ask = Callable[[Sequence[Update]], list[Score]]  # the nodes' scores of models; empty if no node evaluated all of them
+Ask = Callable[
+    [Sequence[Update]], list[ModelScore]
+]  # the nodes' scores of models; empty if no node evaluated all of them
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class NodeEvaluation:
     timeout: float  # seconds to wait for the replies on one model
     config: ConfigRecord  # sent with every model
 
-    def __call__(self, models: Sequence[Update]) -> list[Score]:
+    def __call__(self, models: Sequence[Update]) -> list[ModelScore]:
         """Return the mean loss and accuracy of each model over the nodes that evaluated all; empty if none did."""
         held = self.exchange.models
         before = held.save()
@@ -57,7 +59,7 @@ class NodeEvaluation:
         total = sum(scores[0][node][0] for node in common)
         return [_mean([each[node] for node in common], total) for each in scores] if common else []
 
-    def _scores_of(self, model: Update) -> dict[str, tuple[float, Score]]:
+    def _scores_of(self, model: Update) -> dict[str, tuple[float, ModelScore]]:
         """Return by node its weight and its scores of the model that it is sent."""
         arrays = model_record(model)
         config = ConfigRecord({**self.config, "server-round": self.number})
@@ -82,13 +84,13 @@ class NodeEvaluation:
         return scores
 
 
-def _mean(scores: Sequence[tuple[float, Score]], total: float) -> Score:
+def _mean(scores: Sequence[tuple[float, ModelScore]], total: float) -> ModelScore:
     weights = [weight / total for weight, _ in scores]
     loss = sum(w * score.loss for w, (_, score) in zip(weights, scores, strict=True))
-    return Score(loss, sum(w * score.accuracy for w, (_, score) in zip(weights, scores, strict=True)))
+    return ModelScore(loss, sum(w * score.accuracy for w, (_, score) in zip(weights, scores, strict=True)))
 
 
-def _read_score(reply: Message) -> Score:
+def _read_score(reply: Message) -> ModelScore:
     """Return a node's scores of a model; raise FrameError if they cannot be any."""
     (metrics,) = reply.content.metric_records.values()
     loss, accuracy = metrics.get("loss"), metrics.get("accuracy")
@@ -96,4 +98,4 @@ def _read_score(reply: Message) -> Score:
         raise FrameError(f"an evaluation's loss must be a finite number of at least 0, got {loss!r}")
     if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
         raise FrameError(f"an evaluation's accuracy must be in [0, 1], got {accuracy!r}")
-    return Score(float(loss), float(accuracy))
+    return ModelScore(float(loss), float(accuracy))

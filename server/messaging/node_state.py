@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass
-class Peer:
+class NodeRecord:
     """One node, as far as its messages tell."""
 
     held: bytes = b""  # version of the model that it last said it holds
@@ -15,11 +15,11 @@ class Peer:
     turn: int = 0  # how many updates it had sent by its last reply that arrived
 
 
-class Peers(dict[str, Peer]):
+class NodeRecords(dict[str, NodeRecord]):
     """All nodes by name; one that is asked for is there."""
 
-    def __missing__(self, name: str) -> Peer:
-        self[name] = Peer()
+    def __missing__(self, name: str) -> NodeRecord:
+        self[name] = NodeRecord()
         return self[name]
 
     @property
@@ -33,9 +33,9 @@ class Peers(dict[str, Peer]):
         return {"nodes": rows}
 
     @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> "Peers":
+    def from_json(cls, saved: Mapping[str, Any]) -> "NodeRecords":
         """Return what `as_json` wrote."""
         peers = cls()
         for name, held, offered, accepted, *rest in saved["nodes"]:
-            peers[name] = Peer(bytes.fromhex(held), bytes.fromhex(offered), bytes.fromhex(accepted), *rest)
+            peers[name] = NodeRecord(bytes.fromhex(held), bytes.fromhex(offered), bytes.fromhex(accepted), *rest)
         return peers

@@ -9,7 +9,7 @@ from fedpress.common.errors import SettingError
 from fedpress.compression import Codec, Layout
 from fedpress.server.aggregation import privacy
 from fedpress.server.messaging.exchange import Exchange
-from fedpress.server.rate_control.policies import Fixed, Known, Policy
+from fedpress.server.rate_control.policies import Fixed, Policy, RateContext
 from fedpress.server.strategy.round_record import Round
 
 
@@ -21,14 +21,14 @@ class RateController:
         self._strategy = strategy
         self._stateless = stateless
         self._memory: dict[Layout, set[str]] = {}  # by the layout of what it is of
-        self._check(policy.codec(Known("", 1, 1)), None)  # what is wrong is said before round 1
+        self._check(policy.codec(RateContext("", 1, 1)), None)  # what is wrong is said before round 1
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
         """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
 
         def choose(node: str, asked: int) -> Codec:
             layout = exchange.models.of(node).layout
-            codec = self._policy.codec(Known(node=node, round=number, asked=asked, exact=layout.exact_nbytes))
+            codec = self._policy.codec(RateContext(node=node, round=number, asked=asked, exact=layout.exact_nbytes))
             self._check(codec, layout)
             return codec
 

@@ -9,7 +9,7 @@ from fedpress.settings.server import PolicySettings
 
 
 @dataclass(frozen=True)
-class Known:
+class RateContext:
     """What is known of a node when its codec is picked."""
 
     node: str  # its name
@@ -25,7 +25,7 @@ class Policy(ABC):
     """Picks codecs. All that one policy picks must keep the same memory on a node, or what they keep would be lost."""
 
     @abstractmethod
-    def codec(self, known: Known) -> Codec:
+    def codec(self, known: RateContext) -> Codec:
         """Return the codec of the node's next update."""
 
 
@@ -35,7 +35,7 @@ class Fixed(Policy):
 
     up: str
 
-    def codec(self, known: Known) -> Codec:
+    def codec(self, known: RateContext) -> Codec:
         return parse(self.up)
 
 
@@ -50,11 +50,11 @@ class Budget(Policy):
         require(self.nbytes >= 1, "nbytes", "at least 1", self.nbytes)
         parse(self.up).aimed(bytes=1)
 
-    def codec(self, known: Known) -> Codec:
+    def codec(self, known: RateContext) -> Codec:
         return parse(self.up).aimed(bytes=_possible(self.nbytes // known.asked, known))
 
 
-def _possible(nbytes: int, known: Known) -> int:
+def _possible(nbytes: int, known: RateContext) -> int:
     """Return `nbytes`, or what a frame takes in any case where that is more: a target below it fails every reply."""
     return max(1, nbytes, known.exact + LEAST if known.exact else 0)
 

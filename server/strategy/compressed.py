@@ -20,13 +20,13 @@ from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.checkpointing.recovery import CheckpointSettings, Recovery
 from fedpress.server.downlink.downlink import Downlink
-from fedpress.server.downlink.model_store import Versions
+from fedpress.server.downlink.model_store import ModelStore
 from fedpress.server.downlink.models import GroupedModels, Models, SingleModel
 from fedpress.server.extension import Extension, FederationTerms, Property
 from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.messaging.ledger import Ledger
 from fedpress.server.messaging.named_grid import NamedGrid
-from fedpress.server.messaging.node_state import Peers
+from fedpress.server.messaging.node_state import NodeRecords
 from fedpress.server.rate_control.controller import RateController
 from fedpress.server.rate_control.policies import Fixed, Policy, describe
 from fedpress.server.strategy.conflicts import check_extensions
@@ -265,7 +265,7 @@ class Compressed(Strategy):
                 self.key,
                 model,
                 self.seed,
-                Versions(layout, place, self.limits.stored_bytes // (len(groups.names) if groups else 1)),
+                ModelStore(layout, place, self.limits.stored_bytes // (len(groups.names) if groups else 1)),
                 shared_initial=self._shared_initial,
                 stateless=self._stateless,
                 sparse=self.extensions.prunes,
@@ -280,7 +280,7 @@ class Compressed(Strategy):
             named,
             models,
             self.ledger,
-            Peers(),
+            NodeRecords(),
             extensions=self.extensions.extensions,
             exclude=excluded,
             seed=self.seed,

@@ -33,7 +33,7 @@ BEST = tuple(f"{name}(nmse={nmse})" for name in ("best", "fast") for nmse in ERR
 
 
 @dataclass(frozen=True)
-class Measured:
+class CodecMeasurement:
     """One codec on one update."""
 
     spec: str
@@ -84,7 +84,7 @@ def expanded(spec: str) -> str:
     return str(codec.inner) if isinstance(codec, Preset) else spec
 
 
-def measure(spec: str, update: Update, repeats: int, side: Update | None = None) -> Measured:
+def measure(spec: str, update: Update, repeats: int, side: Update | None = None) -> CodecMeasurement:
     """Return what `spec` makes of `update`: the fastest of `repeats`, and memory from a run of its own."""
     codec, layout = parse(spec), Layout.of(update)
     wanted = layout.flatten(update)[0]
@@ -108,7 +108,7 @@ def measure(spec: str, update: Update, repeats: int, side: Update | None = None)
     bits, error = 8 * len(frame) / layout.size, nmse(wanted, got)
     variance = float(np.square(wanted, dtype=np.float64).mean())
     megabytes = layout.nbytes / 1e6
-    return Measured(
+    return CodecMeasurement(
         spec if side is None else f"{spec}, with side",
         len(frame),
         bits,

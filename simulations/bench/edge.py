@@ -22,8 +22,8 @@ from fedpress.common.errors import FedpressError
 from fedpress.common.settings import Value
 from fedpress.server.run.recorder import RESULT
 from fedpress.simulations.bench import edge_bare, edge_device
-from fedpress.simulations.bench.edge_parties import Ours, Party, Stock, end, wait_for
-from fedpress.simulations.bench.memory import Taken, busy, peak, taken
+from fedpress.simulations.bench.edge_parties import EdgeContender, FedpressContender, FlowerContender, end, wait_for
+from fedpress.simulations.bench.memory import ProcessMemory, busy, peak, taken
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -37,7 +37,7 @@ _WORK = 0.05  # seconds of processor in that time that are no work: polling take
 
 
 @dataclass(frozen=True)
-class Rounds:
+class EchoRounds:
     """Rounds in which two nodes return what they got."""
 
     floats: int  # of the model
@@ -45,7 +45,7 @@ class Rounds:
     requests: float  # of a client in a round, those that asked in vain too
     socket_bytes: int  # of all clients, both ways, from the first byte on
     frame_bytes: int  # of what they carried: frames, or the stock's arrays
-    idle: Taken  # one client with all its processes, after the rounds
+    idle: ProcessMemory  # one client with all its processes, after the rounds
 
 
 def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dict[str, Any]:
@@ -53,15 +53,15 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
 
     `note` is told what is under way.
     """
-    found: dict[str, list[Rounds]] = {"ours": [], "stock": []}
-    sizes: dict[int, list[Rounds]] = {size: [] for size in SIZES}
-    torch: list[Taken] = []
+    found: dict[str, list[EchoRounds]] = {"ours": [], "stock": []}
+    sizes: dict[int, list[EchoRounds]] = {size: [] for size in SIZES}
+    torch: list[ProcessMemory] = []
     peaks: dict[str, list[int]] = {"ours": [], "bare": []}
     for repeat in range(repeats):
         turn = f"{repeat + 1} of {repeats}"
         note(f"torch alone, {turn}")
         torch.append(_alone("torch").idle)
-        for name, make in (("ours", _ours), ("stock", Stock)):
+        for name, make in (("ours", _ours), ("stock", FlowerContender)):
             note(f"rounds of nothing: {name}, {turn}")
             found[name].append(_rounds(make(), NOTHING, rounds))
         for size in SIZES:
@@ -99,16 +99,16 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
     }
 
 
-def _ours() -> Ours:
-    return Ours("edge_device:ours")
+def _ours() -> FedpressContender:
+    return FedpressContender("edge_device:ours")
 
 
-def _rounds(party: Party, floats: int, rounds: int) -> Rounds:
+def _rounds(party: EdgeContender, floats: int, rounds: int) -> EchoRounds:
     with _place() as place:
         (place / edge_device.FLOATS).write_text(str(floats))
         times, result = place / edge_device.TIMES, place / "run" / RESULT
         settings: dict[str, Value] = {"rounds": rounds}
-        if isinstance(party, Ours):
+        if isinstance(party, FedpressContender):
             settings |= {"task": "edge_device:nothing", "up": "none", "down": "none"}
         try:
             party.begin(place, NODES, settings)
@@ -127,7 +127,7 @@ def _rounds(party: Party, floats: int, rounds: int) -> Rounds:
         finally:
             party.close()
     spans = [then - before for before, then in pairwise(ends)]
-    return Rounds(floats, statistics.median(spans[1:] or spans), turns / NODES / rounds, socket, frames, idle)
+    return EchoRounds(floats, statistics.median(spans[1:] or spans), turns / NODES / rounds, socket, frames, idle)
 
 
 def _training() -> dict[str, int]:
@@ -143,7 +143,7 @@ def _training() -> dict[str, int]:
     }
     with _place() as place:
         np.savez(place / edge_device.DATA, x=examples.x.numpy(), y=examples.y.numpy())
-        party = Ours("fedpress.client.app:app")
+        party = FedpressContender("fedpress.client.app:app")
         try:
             party.begin(place, 1, settings)
             wait_for(party.over, "the end of the training")
@@ -155,7 +155,7 @@ def _training() -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Alone:
-    idle: Taken
+    idle: ProcessMemory
     peak: int
 
 
@@ -173,7 +173,7 @@ def _alone(name: str, place: Path | None = None) -> _Alone:
         process.communicate()
 
 
-def _idle(process: psutil.Popen) -> Taken:
+def _idle(process: psutil.Popen) -> ProcessMemory:
     before, since = busy(process), time.monotonic()
 
     def calm() -> bool:
@@ -217,17 +217,17 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _middle(runs: list[Rounds]) -> Rounds:
+def _middle(runs: list[EchoRounds]) -> EchoRounds:
     row = {name: statistics.median(getattr(run, name) for run in runs) for name in ("seconds", "requests")}
     whole = {
         name: int(statistics.median(getattr(run, name) for run in runs)) for name in ("socket_bytes", "frame_bytes")
     }
-    return Rounds(runs[0].floats, **row, **whole, idle=_middle_taken([run.idle for run in runs]))
+    return EchoRounds(runs[0].floats, **row, **whole, idle=_middle_taken([run.idle for run in runs]))
 
 
-def _middle_taken(looks: list[Taken]) -> Taken:
-    return Taken(*(int(statistics.median(column)) for column in zip(*looks, strict=True)))
+def _middle_taken(looks: list[ProcessMemory]) -> ProcessMemory:
+    return ProcessMemory(*(int(statistics.median(column)) for column in zip(*looks, strict=True)))
 
 
-def _plain(row: Rounds) -> dict[str, Any]:
+def _plain(row: EchoRounds) -> dict[str, Any]:
     return {**asdict(row), "idle": row.idle._asdict()}

@@ -74,7 +74,7 @@ class Images:
         return {}
 
 
-class Nothing:
+class EchoTask:
     """The task of nodes that return what they got: so many zeros."""
 
     def initial(self) -> dict[str, Any]:
@@ -97,9 +97,9 @@ def images(_: Any) -> Images:
     return _made()
 
 
-def nothing(_: Any) -> Nothing:
+def nothing(_: Any) -> EchoTask:
     """Return the task."""
-    return Nothing()
+    return EchoTask()
 
 
 _times: list[float] = []

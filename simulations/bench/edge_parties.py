@@ -29,7 +29,7 @@ ROOT = "root.pem"
 _STOP = 30.0
 
 
-class Party(Protocol):
+class EdgeContender(Protocol):
     """A server, and devices that talk to it."""
 
     devices: list[psutil.Popen]
@@ -48,7 +48,7 @@ class Party(Protocol):
         """Stop everything."""
 
 
-class Ours:
+class FedpressContender:
     """`fedpress server` and `fedpress client`."""
 
     def __init__(self, app: str) -> None:
@@ -98,7 +98,7 @@ class Ours:
         return not self.over()
 
 
-class Stock:
+class FlowerContender:
     """Flower's SuperLink and SuperNodes, with TLS and node authentication, and nothing of ours between them."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ _WATCH = 0.05  # seconds between two looks at a contender's memory
 
 
 @dataclass(frozen=True)
-class Measured:
+class EngineMeasurement:
     """One contender."""
 
     name: str
@@ -48,7 +48,7 @@ def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Call
     }
     result: dict[str, Any] = {"rounds": rounds, "repeats": repeats, "model": model, "echo_floats": ECHO_FLOATS}
     for kind, (config, names) in kinds.items():
-        runs: dict[str, list[Measured]] = {name: [] for name in names}
+        runs: dict[str, list[EngineMeasurement]] = {name: [] for name in names}
         for repeat in range(repeats):
             # In turn, so that a machine that slows down does so for all of them.
             for name in names:
@@ -62,7 +62,7 @@ def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Call
     return result
 
 
-def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> Measured:
+def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> EngineMeasurement:
     with tempfile.TemporaryDirectory(prefix="fedpress-bench-") as folder:
         times = Path(folder) / "times.json"
         command = [sys.executable, "-m", HERE, name, kind, json.dumps(config), str(times)]
@@ -80,11 +80,11 @@ def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> Me
             raise FedpressError(f"the contender {name} ({kind}) failed: {' '.join(last)}")
         ends = json.loads(times.read_text())
     spans = [end - begin for begin, end in pairwise(ends)]
-    return Measured(name, statistics.median(spans[1:] or spans), ends[0] - began, peak)
+    return EngineMeasurement(name, statistics.median(spans[1:] or spans), ends[0] - began, peak)
 
 
-def _median(name: str, runs: list[Measured], peak: int) -> Measured:
-    return Measured(
+def _median(name: str, runs: list[EngineMeasurement], peak: int) -> EngineMeasurement:
+    return EngineMeasurement(
         name,
         statistics.median(run.round_seconds for run in runs),
         statistics.median(run.startup_seconds for run in runs),
@@ -92,7 +92,7 @@ def _median(name: str, runs: list[Measured], peak: int) -> Measured:
     )
 
 
-def _ratios(kind: str, rows: dict[str, Measured]) -> Iterator[tuple[str, float]]:
+def _ratios(kind: str, rows: dict[str, EngineMeasurement]) -> Iterator[tuple[str, float]]:
     if kind == "train":
         for workers in (1, 2):
             yield (
@@ -104,5 +104,5 @@ def _ratios(kind: str, rows: dict[str, Measured]) -> Iterator[tuple[str, float]]
         yield "inprocess-2 / ray-2, start-up", rows["inprocess-2"].startup_seconds / rows["ray-2"].startup_seconds
 
 
-def _over(rows: dict[str, Measured], one: str, other: str) -> float:
+def _over(rows: dict[str, EngineMeasurement], one: str, other: str) -> float:
     return rows[one].round_seconds / rows[other].round_seconds

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import psutil
 
 
-class Taken(NamedTuple):
+class ProcessMemory(NamedTuple):
     """Bytes of a process and all that descend from it, together."""
 
     pss: int  # a page that several processes share, anybody's, counts as a part
@@ -15,15 +15,15 @@ class Taken(NamedTuple):
     processes: int
 
 
-def taken(process: psutil.Process) -> Taken:
+def taken(process: psutil.Process) -> ProcessMemory:
     """Return what a process and its descendants take now; nothing if it is ending."""
-    total = Taken(0, 0, 0)
+    total = ProcessMemory(0, 0, 0)
     try:
         for part in (process, *process.children(recursive=True)):
             found = part.memory_full_info()
-            total = Taken(total.pss + found.pss, total.rss + found.rss, total.processes + 1)
+            total = ProcessMemory(total.pss + found.pss, total.rss + found.rss, total.processes + 1)
     except psutil.Error:
-        return Taken(0, 0, 0)
+        return ProcessMemory(0, 0, 0)
     return total
 
 

@@ -19,7 +19,7 @@ _LINGER = struct.pack("ii", 1, 0)  # a socket with this is closed by a RST
 
 
 @dataclass(frozen=True)
-class Line:
+class LineConditions:
     """How a line is, until it is told otherwise."""
 
     delay: float = 0.0  # seconds that every byte takes, each way
@@ -34,7 +34,7 @@ class Line:
 
 
 @dataclass
-class Traffic:
+class LineTraffic:
     """What passed a line."""
 
     connections: int = 0
@@ -59,8 +59,8 @@ class Proxy:
 
     def __init__(self, target: tuple[str, int], port: int = 0) -> None:
         self.target = target
-        self.traffic = Traffic()
-        self._line = Line()
+        self.traffic = LineTraffic()
+        self._line = LineConditions()
         self._loop = asyncio.new_event_loop()
         self._changed = asyncio.Condition()
         self._open: set[_Connection] = set()
@@ -80,15 +80,15 @@ class Proxy:
         return f"{HOST}:{self.port}"
 
     @property
-    def line(self) -> Line:
+    def line(self) -> LineConditions:
         """How the line is now."""
         return self._line
 
     @line.setter
-    def line(self, line: Line) -> None:
+    def line(self, line: LineConditions) -> None:
         self._run(self._become(line))
 
-    def play(self, schedule: Sequence[tuple[float, Line]]) -> None:
+    def play(self, schedule: Sequence[tuple[float, LineConditions]]) -> None:
         """Let the line become each of `schedule` in turn, so many seconds after the one before, and return at once."""
 
         async def go() -> None:
@@ -102,7 +102,7 @@ class Proxy:
         """Drop every connection and give the port back."""
 
         async def end() -> None:
-            await self._become(Line(cut=True))
+            await self._become(LineConditions(cut=True))
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -131,7 +131,7 @@ class Proxy:
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._take, sock=_bind(self.port))
 
-    async def _become(self, line: Line) -> None:
+    async def _become(self, line: LineConditions) -> None:
         async with self._changed:
             self._line = line
             self._changed.notify_all()

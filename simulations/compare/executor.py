@@ -27,7 +27,7 @@ CELLS, SETTINGS, FINISHED, AFTER = "cells", "cell.toml", "finished", "after"
 
 
 @dataclass(frozen=True)
-class Done:
+class CellResult:
     """A cell that was run, or could not be."""
 
     cell: Cell
@@ -39,19 +39,19 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ComparisonProgress:
     """How far a comparison is."""
 
     done: int
     cells: int
     failed: int
     left: float  # seconds, as far as one can tell
-    last: Done
+    last: CellResult
 
 
 def run_cells(
-    cells: Sequence[Cell], folder: Path, *, jobs: int = 0, note: Callable[[Standing], None] = lambda _: None
-) -> list[Done]:
+    cells: Sequence[Cell], folder: Path, *, jobs: int = 0, note: Callable[[ComparisonProgress], None] = lambda _: None
+) -> list[CellResult]:
     """Run all cells that `folder` does not hold yet, `jobs` at once (as many as cores if 0); return them all, in order.
 
     A run that was stopped goes on where it was. One that fails is reported with its reason, others go on, and the next
@@ -84,14 +84,14 @@ def _alone(folder: Path) -> Iterator[int]:
 
 
 def _run_cells(
-    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[Standing], None], held: int
-) -> list[Done]:
+    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[ComparisonProgress], None], held: int
+) -> list[CellResult]:
     runs = {cell.key: cell for cell in cells}  # two names may stand for one run
-    found: dict[str, Done] = {}
+    found: dict[str, CellResult] = {}
     for key, cell in runs.items():
         at = folder / CELLS / key
         if result := _finished(at):
-            found[key] = Done(cell, at, result, cached=True)
+            found[key] = CellResult(cell, at, result, cached=True)
     waiting = [key for key in runs if key not in found]
     began, ran, lock = time.monotonic(), 0, threading.Lock()
     # Rounds of other workloads take other times: what is left is judged by the share of updates that are done.
@@ -107,7 +107,7 @@ def _run_cells(
                 ran += updates[key]
                 left = (time.monotonic() - began) * (sum(updates.values()) / ran - 1)
                 failed = sum(other.result is None for other in found.values())
-                note(Standing(len(found), len(runs), failed, left, done))
+                note(ComparisonProgress(len(found), len(runs), failed, left, done))
 
         processes.each(work, waiting)
         # Candidates may share a run and the first of their commands: a run's commands are called one after another.
@@ -174,16 +174,16 @@ def _finished(folder: Path) -> dict[str, Any] | None:
     return result
 
 
-def _run(cell: Cell, folder: Path, processes: _Processes) -> Done:
+def _run(cell: Cell, folder: Path, processes: _Processes) -> CellResult:
     if reason := processes.call(_command(cell, folder)):
-        return Done(cell, folder, None, reason)
+        return CellResult(cell, folder, None, reason)
     # The checkpoint is as large as the model, and a finished run is not resumed.
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
     (folder / FINISHED).touch()
-    return Done(cell, folder, _finished(folder))
+    return CellResult(cell, folder, _finished(folder))
 
 
-def _make(done: Done, processes: _Processes) -> Done:
+def _make(done: CellResult, processes: _Processes) -> CellResult:
     """Run the commands of a finished cell's candidate, each on the folder that the one before it left."""
     if done.result is None or not done.cell.candidate.after:
         return done

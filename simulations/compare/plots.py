@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedpress.common.units import amount, duration
-from fedpress.simulations.compare.scores import Run, Score, front
+from fedpress.simulations.compare.scores import CandidateScore, CellHistory, front
 
 # Okabe and Ito: told apart by everyone; with markers and dashes, also in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F6BB3")
@@ -26,7 +26,7 @@ _SVG = "http://www.w3.org/2000/svg"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class FigureSpec:
     """One figure."""
 
     name: str
@@ -61,7 +61,7 @@ class Drawing:
         return re.sub(r' id="(?!fp-|[mpch][0-9a-f]{10})[^"]*"', "", text)
 
 
-def draw(scores: Sequence[Score], *, link: str) -> list[Drawing]:
+def draw(scores: Sequence[CandidateScore], *, link: str) -> list[FigureSpec]:
     """Return the figures of one workload's scores; `link` is its name."""
     ran = [score for score in scores if score.runs]
     if not ran:
@@ -86,7 +86,7 @@ class _Look:
     loud: bool  # named in the figure, and in a colour of its own
 
 
-def _looks(scores: Sequence[Score]) -> dict[str, _Look]:
+def _looks(scores: Sequence[CandidateScore]) -> dict[str, _Look]:
     """Return how each candidate looks in all figures: the Pareto fronts' stand out where there are many."""
     fronts = {score.name for way in ("up", "down") for score in front(scores, way)}
     ranked = sorted(scores, key=lambda s: (s.name not in fronts, -s.mean("final")))
@@ -102,7 +102,7 @@ def _looks(scores: Sequence[Score]) -> dict[str, _Look]:
     return looks
 
 
-def _pareto(scores: Sequence[Score], looks: dict[str, _Look], way: str, title: str) -> Drawing:
+def _pareto(scores: Sequence[CandidateScore], looks: dict[str, _Look], way: str, title: str) -> FigureSpec:
     figure, axes = _axes(title)
     name, said = f"{scores[0].workload}-accuracy-by-{way}", {}
     best = front(scores, way)
@@ -123,17 +123,17 @@ def _pareto(scores: Sequence[Score], looks: dict[str, _Look], way: str, title: s
     axes.set_xlabel("bytes of all clients together")
     _log(axes, amount)
     _legend(figure)
-    return Drawing(name, title, figure, said)
+    return FigureSpec(name, title, figure, said)
 
 
 def _curves(
-    scores: Sequence[Score],
+    scores: Sequence[CandidateScore],
     looks: dict[str, _Look],
     what: str,
     title: str,
     label: str,
-    along: Callable[[Run], Sequence[float]],
-) -> Drawing:
+    along: Callable[[CellHistory], Sequence[float]],
+) -> FigureSpec:
     figure, axes = _axes(title)
     name, said = f"{scores[0].workload}-accuracy-{what}", {}
     for number, score in enumerate(sorted(scores, key=lambda s: looks[s.name].loud)):
@@ -164,10 +164,10 @@ def _curves(
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
-    return Drawing(name, title, figure, said)
+    return FigureSpec(name, title, figure, said)
 
 
-def _bars(scores: Sequence[Score], looks: dict[str, _Look]) -> Drawing:
+def _bars(scores: Sequence[CandidateScore], looks: dict[str, _Look]) -> FigureSpec:
     title = f"Bytes both ways until {100 * scores[0].target:.2f} %"
     name, said = f"{scores[0].workload}-bytes-to-target", {}
     reached = sorted((s for s in scores if s.cost("both") is not None), key=lambda s: -(s.cost("both") or 0.0))
@@ -188,7 +188,7 @@ def _bars(scores: Sequence[Score], looks: dict[str, _Look]) -> Drawing:
     axes.set_xlim(least / 2, 4 * max((score.cost("both") or 1.0 for score in reached), default=1.0))
     axes.set_xlabel("bytes of all clients together, both ways")
     _log(axes, amount)
-    return Drawing(name, title, figure, said)
+    return FigureSpec(name, title, figure, said)
 
 
 def _axes(title: str, height: float = 4.2) -> tuple[Figure, Axes]:

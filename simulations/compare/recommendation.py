@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from fedpress.common.units import amount, duration
 from fedpress.simulations.compare.candidates import REFERENCE
-from fedpress.simulations.compare.scores import Score
+from fedpress.simulations.compare.scores import CandidateScore
 
 
 @dataclass(frozen=True)
-class Advice:
+class Recommendation:
     """What to take on one workload."""
 
     workload: str
-    choice: Score | None  # None if nothing loses little enough
-    second: Score | None
+    choice: CandidateScore | None  # None if nothing loses little enough
+    second: CandidateScore | None
     wins: int  # seeds in which the choice is faster than the second
     seeds: int  # in which both were run
     allowed: float  # points of accuracy that may be lost
@@ -27,7 +27,7 @@ class Advice:
         return self.second is None or (self.wins == self.seeds > 1)
 
 
-def advise(scores: Sequence[Score], *, allowed: float) -> list[Advice]:
+def advise(scores: Sequence[CandidateScore], *, allowed: float) -> list[Recommendation]:
     """Return the advice for each workload.
 
     Of the candidates that lose at most `allowed` points against float32 (or the best, where float32 was not run) and
@@ -36,11 +36,11 @@ def advise(scores: Sequence[Score], *, allowed: float) -> list[Advice]:
     return [_advise([s for s in scores if s.workload == w], allowed) for w in dict.fromkeys(s.workload for s in scores)]
 
 
-def _advise(scores: Sequence[Score], allowed: float) -> Advice:
+def _advise(scores: Sequence[CandidateScore], allowed: float) -> Recommendation:
     ran = [score for score in scores if score.runs]
     workload = scores[0].workload
     if not ran:
-        return Advice(workload, None, None, 0, 0, allowed, 0.0, "every run failed")
+        return Recommendation(workload, None, None, 0, 0, allowed, 0.0, "every run failed")
     plain = next((score for score in ran if score.name == REFERENCE), None)
     best = plain.mean("final") if plain else max(score.mean("final") for score in ran)
     good = [s for s in ran if s.cost("seconds") is not None and 100 * (best - s.mean("final")) <= allowed]
@@ -48,7 +48,7 @@ def _advise(scores: Sequence[Score], allowed: float) -> Advice:
         reason = (
             f"no candidate reaches {100 * scores[0].target:.2f} % in every seed and loses {_points(allowed)} at most"
         )
-        return Advice(workload, None, None, 0, 0, allowed, best, reason)
+        return Recommendation(workload, None, None, 0, 0, allowed, best, reason)
     ranked = sorted(good, key=lambda s: (round(s.cost("seconds") or 0.0, 3), s.cost("both") or 0.0))
     choice, second = ranked[0], ranked[1] if len(ranked) > 1 else None
     wins, seeds = _wins(choice, second) if second else (0, 0)
@@ -59,14 +59,14 @@ def _advise(scores: Sequence[Score], allowed: float) -> Advice:
         f"{amount(choice.cost('both') or 0)} both ways; "
         + (f"it loses {lost:.2f} points" if lost >= 0 else f"it gains {-lost:.2f} points")
     )
-    return Advice(workload, choice, second, wins, seeds, allowed, best, reason)
+    return Recommendation(workload, choice, second, wins, seeds, allowed, best, reason)
 
 
 def _points(count: float) -> str:
     return f"{count:g} point" + "s" * (count != 1)
 
 
-def _wins(choice: Score, second: Score) -> tuple[int, int]:
+def _wins(choice: CandidateScore, second: CandidateScore) -> tuple[int, int]:
     """Return in how many seeds `choice` reaches the target sooner than `second`, and of how many."""
     theirs = dict(zip((run.seed for run in second.runs), second.to_target("seconds"), strict=True))
     pairs = [

@@ -15,11 +15,11 @@ from fedpress.common.files import replace
 from fedpress.common.settings import Value
 from fedpress.common.units import amount, duration
 from fedpress.server.run.recorder import versions
-from fedpress.simulations.compare.executor import Done
+from fedpress.simulations.compare.executor import CellResult
 from fedpress.simulations.compare.plots import draw
-from fedpress.simulations.compare.recommendation import Advice
-from fedpress.simulations.compare.scores import Score, spread
-from fedpress.simulations.network.devices import Fleet
+from fedpress.simulations.compare.recommendation import Recommendation
+from fedpress.simulations.compare.scores import CandidateScore, spread
+from fedpress.simulations.network.devices import DeviceClass
 from fedpress.simulations.network.links import Link
 
 REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"
@@ -35,11 +35,11 @@ _COLUMNS = (
 class Comparison:
     """All that a report is made from."""
 
-    done: Sequence[Done]
-    scores: Sequence[Score]
-    advice: Sequence[Advice]
+    done: Sequence[CellResult]
+    scores: Sequence[CandidateScore]
+    advice: Sequence[Recommendation]
     link: Link
-    devices: Fleet
+    devices: DeviceClass
     deadline: float
     command: str
     title: str = "What compression costs, and what it keeps"
@@ -110,7 +110,7 @@ def results(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _summary(score: Score) -> dict[str, Any]:
+def _summary(score: CandidateScore) -> dict[str, Any]:
     about: dict[str, Any] = {
         "workload": score.workload,
         "candidate": score.name,
@@ -134,7 +134,7 @@ def _summary(score: Score) -> dict[str, Any]:
     return {**about, **means, **ratios, "to_target": costs, "measures": further}
 
 
-def _cells(score: Score) -> list[dict[str, Any]]:
+def _cells(score: CandidateScore) -> list[dict[str, Any]]:
     rows = []
     for number, run in enumerate(score.runs):
         reached = {f"{what}_to_target": score.to_target(what)[number] for what in COSTS}
@@ -153,7 +153,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _row(score: Score, further: Sequence[str]) -> list[dict[str, Any]]:
+def _row(score: CandidateScore, further: Sequence[str]) -> list[dict[str, Any]]:
     row = [{"value": score.name, "text": score.name}]
     if not score.runs:
         columns = len(_COLUMNS) - 1 + len(further)
@@ -180,7 +180,7 @@ def _joules(value: float) -> str:
     return f"{value / 1e3:.3g} kJ" if value >= 1e3 else f"{value:.3g} J"
 
 
-def _advice(advice: Advice) -> dict[str, Any]:
+def _advice(advice: Recommendation) -> dict[str, Any]:
     choice, second = advice.choice, advice.second
     if choice is None:
         return {"choice": None, "reason": advice.reason}
@@ -204,7 +204,7 @@ def _advice(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _about(done: Sequence[Done], workload: str) -> str:
+def _about(done: Sequence[CellResult], workload: str) -> str:
     cell = next(one.cell for one in done if one.cell.workload == workload)
     if cell.is_app:
         return f"The Flower app {workload}, with its own strategy and training, on {cell.config['clients']} nodes."
@@ -225,7 +225,7 @@ def _link(link: Link) -> dict[str, str]:
     return {"name": link.name, **rates, "latency": duration(link.latency), "more": "".join(more), "source": link.source}
 
 
-def _fleet(fleet: Fleet) -> str:
+def _fleet(fleet: DeviceClass) -> str:
     slower = "as fast as" if fleet.slower == 1 else f"{fleet.slower:g} times slower than"
     words = f"devices train {slower} the machine that ran this"
     if fleet.spread:

@@ -9,17 +9,17 @@ from fedpress.common.errors import SettingError
 from fedpress.common.settings import Value, require, values
 from fedpress.settings.network import NetworkSettings
 from fedpress.simulations.compare.candidates import Candidate
-from fedpress.simulations.compare.executor import Standing, run_cells
+from fedpress.simulations.compare.executor import ComparisonProgress, run_cells
 from fedpress.simulations.compare.grid import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.recommendation import advise
 from fedpress.simulations.compare.report import Comparison, write
 from fedpress.simulations.compare.scores import score
-from fedpress.simulations.network.devices import Fleet, find_devices
+from fedpress.simulations.network.devices import DeviceClass, find_devices
 from fedpress.simulations.network.links import Link, find_link
 
 
 @dataclass(frozen=True)
-class Question:
+class ComparisonPlan:
     """What is to be compared, on what, and by what it is judged."""
 
     candidates: Sequence[Candidate]
@@ -47,12 +47,12 @@ class Question:
         return find_link(self.network.link)
 
     @property
-    def devices(self) -> Fleet:
+    def devices(self) -> DeviceClass:
         """The nodes' devices."""
         return find_devices(self.network.devices)
 
 
-def cells_of(question: Question, folder: Path) -> list[Cell]:
+def cells_of(question: ComparisonPlan, folder: Path) -> list[Cell]:
     """Return the runs that `question` takes; raise SettingError if one of them cannot work."""
     if question.app is not None:
         if question.network.deadline or question.devices.dropouts:
@@ -66,13 +66,13 @@ def cells_of(question: Question, folder: Path) -> list[Cell]:
 
 
 def compare(
-    question: Question,
+    question: ComparisonPlan,
     cells: Sequence[Cell],
     folder: Path,
     *,
     jobs: int = 0,
     command: str = "",
-    note: Callable[[Standing], None] = lambda _: None,
+    note: Callable[[ComparisonProgress], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
     done = run_cells(cells, folder, jobs=jobs, note=note)

@@ -10,15 +10,15 @@ import numpy as np
 
 from fedpress.server.run.recorder import TRAFFIC
 from fedpress.simulations.compare.candidates import REFERENCE, Candidate
-from fedpress.simulations.compare.executor import Done
+from fedpress.simulations.compare.executor import CellResult
 from fedpress.simulations.compare.measures import measures
 from fedpress.simulations.network.clock import Pace, clock, measure, read_visits
-from fedpress.simulations.network.devices import Fleet
+from fedpress.simulations.network.devices import DeviceClass
 from fedpress.simulations.network.links import Link
 
 
 @dataclass(frozen=True)
-class Run:
+class CellHistory:
     """One finished cell, round by round; round 0 is before the first, and has cost nothing."""
 
     seed: int
@@ -55,12 +55,12 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Score:
+class CandidateScore:
     """A candidate on a workload, over all seeds that were run to the end."""
 
     workload: str
     candidate: Candidate
-    runs: tuple[Run, ...]  # by seed
+    runs: tuple[CellHistory, ...]  # by seed
     failures: tuple[str, ...]  # reasons of those that failed
     target: float
     pace: Pace
@@ -103,22 +103,22 @@ class Score:
 
 
 def score(
-    done: Sequence[Done], link: Link, fleet: Fleet, *, target: float | None, deadline: float = 0.0
-) -> list[Score]:
+    done: Sequence[CellResult], link: Link, fleet: DeviceClass, *, target: float | None, deadline: float = 0.0
+) -> list[CandidateScore]:
     """Return a score for each candidate on each workload.
 
     `target` is an accuracy; without one it is 99 % of what the reference reaches, or else the best candidate.
     """
-    scores: list[Score] = []
+    scores: list[CandidateScore] = []
     for workload in dict.fromkeys(one.cell.workload for one in done):
         here = [one for one in done if one.cell.workload == workload]
         visits = {one.cell.key: read_visits(one.folder / TRAFFIC) for one in here if one.result}
         # Training takes as long with one codec as with another: one pace for all, so that noise decides nothing.
         training = measure(visit for rows in visits.values() for visit in rows).training
-        rows: dict[str, list[Done]] = {}
+        rows: dict[str, list[CellResult]] = {}
         for one in here:
             rows.setdefault(one.cell.candidate.name, []).append(one)
-        found: list[tuple[Candidate, tuple[Run, ...], tuple[str, ...], Pace]] = []
+        found: list[tuple[Candidate, tuple[CellHistory, ...], tuple[str, ...], Pace]] = []
         for group in rows.values():
             mine = [visit for one in group if one.result for visit in visits[one.cell.key]]
             pace = Pace(training, measure(mine).coding)
@@ -135,11 +135,13 @@ def score(
             reasons = tuple(f"seed {one.cell.seed}: {one.reason}" for one in group if not one.result)
             found.append((group[0].cell.candidate, tuple(runs), reasons, pace))
         goal = target if target is not None else _goal([(candidate.name, runs) for candidate, runs, _, _ in found])
-        scores += [Score(workload, candidate, runs, reasons, goal, pace) for candidate, runs, reasons, pace in found]
+        scores += [
+            CandidateScore(workload, candidate, runs, reasons, goal, pace) for candidate, runs, reasons, pace in found
+        ]
     return scores
 
 
-def front(scores: Sequence[Score], way: str) -> list[Score]:
+def front(scores: Sequence[CandidateScore], way: str) -> list[CandidateScore]:
     """Return the Pareto front: those that no other beats in bytes without losing accuracy; fewest bytes first."""
     ranked = sorted((score for score in scores if score.runs), key=lambda s: (s.mean(way), -s.mean("final")))
     best, kept = -1.0, []
@@ -150,17 +152,17 @@ def front(scores: Sequence[Score], way: str) -> list[Score]:
     return kept
 
 
-def _goal(found: Sequence[tuple[str, tuple[Run, ...]]]) -> float:
+def _goal(found: Sequence[tuple[str, tuple[CellHistory, ...]]]) -> float:
     finals = {name: statistics.fmean(run.final for run in runs) for name, runs in found if runs}
     if not finals:
         return 1.0
     return 0.99 * finals.get(REFERENCE, max(finals.values()))
 
 
-def _run(done: Done, seconds: Sequence[float], joules: Sequence[float]) -> Run:
+def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) -> CellHistory:
     result = done.result or {}
     rows, totals = result["rounds"], result["totals"]
-    return Run(
+    return CellHistory(
         done.cell.seed,
         tuple(float(row["accuracy"]) for row in (result["initial"], *rows)),
         _by_then([row["uplink_bytes"] for row in rows]),
@@ -188,11 +190,11 @@ def _by_then(each: Sequence[int]) -> tuple[int, ...]:
     return (0, *map(int, np.cumsum(each)))
 
 
-def _value(run: Run, what: str) -> float:
+def _value(run: CellHistory, what: str) -> float:
     return run.final if what == "final" else _until(run, len(run.accuracy) - 1, what) or 0.0
 
 
-def _until(run: Run, number: int | None, what: str) -> float | None:
+def _until(run: CellHistory, number: int | None, what: str) -> float | None:
     if number is None:
         return None
     match what:

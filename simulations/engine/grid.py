@@ -13,8 +13,8 @@ from fedpress.flower.grid import EngineGrid, Run
 from fedpress.flower.runtime import CRASHED, RAISED, empty_run, error_reply, message_of, parts_of, stamp
 from fedpress.simulations.engine.blob_store import Blobs
 from fedpress.simulations.engine.pool import Pool
-from fedpress.simulations.engine.state_store import Ledger
-from fedpress.simulations.engine.worker import Done, Job
+from fedpress.simulations.engine.state_store import StateLedger
+from fedpress.simulations.engine.worker import Job, JobResult
 
 Arrives = Callable[[int, Message, Message], bool]  # whether a partition's reply to a message is in time
 
@@ -46,7 +46,7 @@ class InProcessGrid(EngineGrid):
         self._pool = pool
         self._run = empty_run(run_id)
         self._mail = Blobs(mail, lasting=False)
-        self._states = Ledger(states)
+        self._states = StateLedger(states)
         self._pushed: dict[str, Message] = {}
         self._lock = threading.Lock()  # apps of Flower's older API send from threads, one message each
 
@@ -121,7 +121,7 @@ class InProcessGrid(EngineGrid):
         partition = self.partition_of.get(message.metadata.dst_node_id)
         return self._arrives is None or partition is None or self._arrives(partition, message, reply)
 
-    def _take(self, message: Message, done: Done) -> Message:
+    def _take(self, message: Message, done: JobResult) -> Message:
         node = message.metadata.dst_node_id
         partition = self.partition_of.get(node)
         if not done.reply:

@@ -20,7 +20,7 @@ from fedpress.flower.runtime import identify
 from fedpress.simulations.engine.base import EngineRun
 from fedpress.simulations.engine.grid import Arrives, InProcessGrid
 from fedpress.simulations.engine.pool import Pool
-from fedpress.simulations.engine.worker import Site
+from fedpress.simulations.engine.worker import WorkerContext
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, where there is one
 
@@ -101,7 +101,7 @@ def simulate(
         kept = states or _folder(stack, None)
         kept.mkdir(parents=True, exist_ok=True)
         passing = (mail,) if states else (mail, kept)
-        site = Site(client_app, run_id, config, partition_of, mail, kept, passing)
+        site = WorkerContext(client_app, run_id, config, partition_of, mail, kept, passing)
         pool = Pool(site, min(workers, num_clients))
         stack.callback(pool.close)
         grid = InProcessGrid(pool, partition_of, run_id, mail=mail, states=kept, arrives=arrives)

@@ -16,7 +16,7 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 
 from fedpress.common.logs import LOGGER
-from fedpress.simulations.engine.worker import Done, Job, Site, fork_workers
+from fedpress.simulations.engine.worker import Job, JobResult, WorkerContext, fork_workers
 
 _log = logging.getLogger(LOGGER)
 
@@ -33,7 +33,7 @@ class Pool:
     Make it before the process starts threads or a GPU: it forks here, once.
     """
 
-    def __init__(self, site: Site, workers: int) -> None:
+    def __init__(self, site: WorkerContext, workers: int) -> None:
         from threadpoolctl import threadpool_limits  # an extra, which whoever only reads a run's folder can do without
 
         self._control, theirs = socket.socketpair()
@@ -59,7 +59,7 @@ class Pool:
         self._idle = [self._start() for _ in range(workers)]
         self._busy: dict[Connection, tuple[_Worker, int]] = {}
 
-    def run(self, jobs: Iterable[Job], timeout: float | None) -> Iterator[tuple[int, Done]]:
+    def run(self, jobs: Iterable[Job], timeout: float | None) -> Iterator[tuple[int, JobResult]]:
         """Yield (place in `jobs`, what came of it) as workers finish.
 
         Jobs are asked for while workers are busy with those before, as many ahead as there are workers. A job whose
@@ -109,13 +109,13 @@ class Pool:
         with suppress(OSError):
             worker.connection.send_bytes(pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
 
-    def _finish(self, connection: Connection) -> tuple[int, Done]:
+    def _finish(self, connection: Connection) -> tuple[int, JobResult]:
         worker, place = self._busy[connection]
         try:
-            done: Done = pickle.loads(connection.recv_bytes())  # noqa: S301  from a process of our own
+            done: JobResult = pickle.loads(connection.recv_bytes())  # noqa: S301  from a process of our own
         except (EOFError, OSError):
             self._replace(worker)
-            return place, Done(b"", failure=f"worker {worker.pid} died")
+            return place, JobResult(b"", failure=f"worker {worker.pid} died")
         del self._busy[connection]
         self._idle.append(worker)
         return place, done

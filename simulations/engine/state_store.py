@@ -13,7 +13,7 @@ from fedpress.simulations.engine.blob_store import Blobs
 _SNAPSHOTS = 2  # that can be restored
 
 
-class States:
+class NodeStates:
     """A worker's view: loads a node's state, and writes a changed one."""
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +41,7 @@ class States:
         return None if name == old else (name, frozenset({name, *names}))
 
 
-class Ledger:
+class StateLedger:
     """The engine's view: which node's state is where, and where it was at the last snapshots."""
 
     def __init__(self, folder: Path) -> None:

@@ -20,7 +20,7 @@ from flwr.clientapp import ClientApp
 
 from fedpress.flower.runtime import message_of, parts_of
 from fedpress.simulations.engine.blob_store import Blobs
-from fedpress.simulations.engine.state_store import States
+from fedpress.simulations.engine.state_store import NodeStates
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Done:
+class JobResult:
     """What came of a job: a reply, or a traceback."""
 
     reply: bytes  # its parts, large arrays left in the mail folder; empty if there is none
@@ -44,7 +44,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Site:
+class WorkerContext:
     """What all workers of an engine share."""
 
     app: ClientApp
@@ -56,7 +56,7 @@ class Site:
     passing: tuple[Path, ...]  # folders that go when the engine does
 
 
-def serve(connection: Connection, site: Site) -> None:
+def serve(connection: Connection, site: WorkerContext) -> None:
     """Work until the engine hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the engine decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -65,7 +65,7 @@ def serve(connection: Connection, site: Site) -> None:
     # Else all workers would draw the same: private noise, above all, that two nodes share could be taken away.
     random.seed()
     np.random.seed()  # noqa: NPY002
-    mail, states = Blobs(site.mail, lasting=False), States(site.states)
+    mail, states = Blobs(site.mail, lasting=False), NodeStates(site.states)
     while True:
         try:
             job = pickle.loads(connection.recv_bytes())  # noqa: S301  from the engine itself
@@ -78,7 +78,7 @@ def serve(connection: Connection, site: Site) -> None:
             return
 
 
-def _work(job: Job, site: Site, mail: Blobs, states: States) -> Done:
+def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> JobResult:
     try:
         message = message_of(job.metadata, mail.load(job.content))
         context = Context(
@@ -89,12 +89,12 @@ def _work(job: Job, site: Site, mail: Blobs, states: States) -> Done:
             run_config=dict(site.run_config),
         )
         reply = site.app(message, context)
-        return Done(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
+        return JobResult(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
     except Exception:  # noqa: BLE001  a client that raises fails alone, whatever it raises
-        return Done(b"", failure=traceback.format_exc())
+        return JobResult(b"", failure=traceback.format_exc())
 
 
-def fork_workers(control: int, site: Site) -> None:
+def fork_workers(control: int, site: WorkerContext) -> None:
     """Be the zygote: fork a worker for every connection that comes over the socket `control`, until it is closed.
 
     The zygote is forked from a process that has the app, torch and the data loaded, and it never starts a thread or a

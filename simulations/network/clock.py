@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import median
 
 from fedpress.common.rng import derive
-from fedpress.simulations.network.devices import Fleet
+from fedpress.simulations.network.devices import DeviceClass
 from fedpress.simulations.network.links import Link
 
 
 @dataclass(frozen=True)
-class Visit:
+class NodeRound:
     """What one node did in one round, as clients.csv has it."""
 
     round: int
@@ -37,18 +37,18 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Spent:
+class RoundTime:
     """What a round took on a link."""
 
     seconds: float  # until the last reply, or the deadline
     joules: float | None  # of all radios together; None if the link does not say
 
 
-def read_visits(path: Path) -> list[Visit]:
+def read_visits(path: Path) -> list[NodeRound]:
     """Return the visits of a run, from its clients.csv, in order of rounds."""
     with path.open(encoding="utf-8", newline="") as file:
         return [
-            Visit(
+            NodeRound(
                 int(row["round"]),
                 row["node"],
                 int(row["down_message"]),
@@ -61,7 +61,7 @@ def read_visits(path: Path) -> list[Visit]:
         ]
 
 
-def measure(visits: Iterable[Visit]) -> Pace:
+def measure(visits: Iterable[NodeRound]) -> Pace:
     """Return the pace at which the visits were made; medians, since machines are noisy."""
     done = [visit for visit in visits if visit.examples]
     if not done:
@@ -70,22 +70,22 @@ def measure(visits: Iterable[Visit]) -> Pace:
 
 
 def clock(
-    visits: Sequence[Visit],
+    visits: Sequence[NodeRound],
     link: Link,
-    fleet: Fleet,
+    fleet: DeviceClass,
     pace: Pace,
     *,
     seed: int,
     deadline: float = 0.0,
     rounds: int = 0,
-) -> list[Spent]:
+) -> list[RoundTime]:
     """Return what each round took, if all nodes are on `link` and of `fleet`; at least `rounds` of them.
 
     A node gets its model, trains, and sends its update; the round is over with the last reply. One whose reply did
     not come or did not count is waited for until the deadline, where there is one, and not at all where there is none.
     A round in which nobody was asked took nothing.
     """
-    spent: list[Spent] = []
+    spent: list[RoundTime] = []
     now = 0.0
     found = {number: list(group) for number, group in groupby(visits, key=lambda visit: visit.round)}
     for number in range(1, max([rounds, *found]) + 1):
@@ -96,12 +96,12 @@ def clock(
         ways = ((visit.down, visit.up) for visit in nodes)
         joules = [energy(link, down, up) for down, up in ways]
         known = [joule for joule in joules if joule is not None]
-        spent.append(Spent(max(took, default=0.0), sum(known) if len(known) == len(joules) else None))
+        spent.append(RoundTime(max(took, default=0.0), sum(known) if len(known) == len(joules) else None))
         now += spent[-1].seconds
     return spent
 
 
-def visit_seconds(visit: Visit, link: Link, fleet: Fleet, pace: Pace, *, seed: int, now: float) -> float:
+def visit_seconds(visit: NodeRound, link: Link, fleet: DeviceClass, pace: Pace, *, seed: int, now: float) -> float:
     """Return how long a node takes for a round that begins at second `now` of the run."""
     # On a measured link every node is at a place of its own in the trace.
     start = now + (float(derive(seed, "trace", visit.node).random()) * link.trace.seconds[-1] if link.trace else 0.0)

@@ -10,14 +10,14 @@ from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.folding import unfold
 from fedpress.protocol.messages import RECORD_NAME, TrainRequest, read_request
 from fedpress.settings import RunSettings
-from fedpress.simulations.network.clock import Pace, Visit, clock, read_visits, visit_seconds
+from fedpress.simulations.network.clock import NodeRound, Pace, clock, read_visits, visit_seconds
 from fedpress.simulations.network.devices import find_devices
 from fedpress.simulations.network.links import find_link
 
 _log = logging.getLogger(LOGGER)
 
 
-class Late:
+class DeadlineFilter:
     """Says whether a training reply arrives. Its node has trained, and knows nothing of it: as on a real link."""
 
     def __init__(self, settings: RunSettings, traffic: Path) -> None:
@@ -51,7 +51,7 @@ class Late:
             self._round, self._now, self._latest = number, now, 0.0
         (metrics,) = content.metric_records.values()
         examples = float(metrics.get("num-examples", 0))  # type: ignore[arg-type]
-        visit = Visit(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
+        visit = NodeRound(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
         took = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)
         if self._fleet.drops(node, number, self._seed):
             self._latest = self._deadline or self._latest  # one that does not come is waited for until then

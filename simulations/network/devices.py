@@ -9,7 +9,7 @@ from fedpress.settings.network import DeviceClassSettings
 
 
 @dataclass(frozen=True)
-class Fleet:
+class DeviceClass:
     """Log-normal: most devices are near the median, a few are far from it; stragglers come on top."""
 
     name: str = "this"
@@ -41,14 +41,14 @@ class Fleet:
 FLEETS = {
     fleet.name: fleet
     for fleet in (
-        Fleet(),
-        Fleet("boards", slower=8.0, spread=0.1),
-        Fleet("phones", slower=4.0, spread=0.6, stragglers=0.05, straggling=5.0, dropouts=0.02),
+        DeviceClass(),
+        DeviceClass("boards", slower=8.0, spread=0.1),
+        DeviceClass("phones", slower=4.0, spread=0.6, stragglers=0.05, straggling=5.0, dropouts=0.02),
     )
 }
 
 
-def find_devices(settings: DeviceClassSettings) -> Fleet:
+def find_devices(settings: DeviceClassSettings) -> DeviceClass:
     """Return the devices that `settings` name, changed as they say; raise SettingError if there are none."""
     changes = {key: value for key, value in vars(settings).items() if key != "name" and value is not None}
     if settings.name not in FLEETS:

@@ -20,7 +20,7 @@ from fedpress.common.settings import require
 from fedpress.compression.model.distill import StudentSettings, train_student
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
-from fedpress.simulations.postprocess.run_folder import Folder, read_folder
+from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import check_made, clear
 from fedpress.simulations.settings import check_device
 from fedpress.simulations.workloads import Examples, find
@@ -112,7 +112,7 @@ def distil_run(
     return result
 
 
-def _split(folder: Folder, share: float) -> tuple[Examples, Examples]:
+def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:
     """Return the training examples without those held out, and these: the same whatever the student's seed is."""
     data = folder.task.data.train
     order = derive(folder.settings.run.seed, "student", "holdout").permutation(len(data))
@@ -120,7 +120,7 @@ def _split(folder: Folder, share: float) -> tuple[Examples, Examples]:
     return data.pick(np.sort(order[kept:])), data.pick(np.sort(order[:kept]))
 
 
-def _lessons(folder: Folder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
+def _lessons(folder: RunFolder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
     """Return what is taught on, and its targets if it has any."""
     if on == TRAIN:
         return train.x, train.y

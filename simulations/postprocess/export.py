@@ -19,7 +19,7 @@ from fedpress.compression.model.export.measure import compare, program_of
 from fedpress.compression.model.quantization import SCALE, unpack
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.server.run.recorder import versions
-from fedpress.simulations.postprocess.run_folder import Folder, read_folder
+from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import EXPORT, EXPORTED, own_files
 from fedpress.simulations.workloads import find
 
@@ -61,7 +61,7 @@ def export_run(
     require(examples >= 1, "examples", "at least 1", examples)
     places = {name: _place(source, out, name, int8=int8, force=force) for name in dict.fromkeys(formats)}
     folder = read_folder(source)
-    work = _Work(folder, examples)
+    work = _ExportJob(folder, examples)
     name = folder.settings.simulation.workload
     say(f"{source}: {name}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
     rows = []
@@ -86,10 +86,10 @@ def export_run(
     return {"schema": SCHEMA, "source": str(source), "examples": len(work.x), "rows": rows, "versions": versions()}
 
 
-class _Work:
+class _ExportJob:
     """A folder's model, and what it is tried on."""
 
-    def __init__(self, folder: Folder, examples: int) -> None:
+    def __init__(self, folder: RunFolder, examples: int) -> None:
         self._folder = folder
         self._data = folder.task.data
         rng = derive(folder.settings.run.seed, "export")

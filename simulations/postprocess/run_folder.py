@@ -18,7 +18,7 @@ from fedpress.simulations.workloads.initial_model import begun
 
 
 @dataclass(frozen=True)
-class Folder:
+class RunFolder:
     """What there is in it."""
 
     path: Path
@@ -33,7 +33,7 @@ class Folder:
         return RunSettings.from_config(self.result["config"])
 
 
-def read_folder(path: Path) -> Folder:
+def read_folder(path: Path) -> RunFolder:
     """Return what the folder `path` holds.
 
     Raises
@@ -63,4 +63,4 @@ def read_folder(path: Path) -> Folder:
     work = task(settings.change("simulation", start="").change("run", device="cpu"))
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
     model = begun(path, work.model, work.data.train.x[:1])()
-    return Folder(path, result, work, plan, model)
+    return RunFolder(path, result, work, plan, model)

@@ -32,7 +32,7 @@ from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.student_training import teach
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
-from fedpress.simulations.postprocess.run_folder import Folder, read_folder
+from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import REPORT, check_made, clear
 from fedpress.simulations.settings import check_device
 
@@ -43,7 +43,7 @@ _BATCHES = (1, 100)  # examples in a call whose time is measured
 
 
 @dataclass(frozen=True)
-class Shrinking:
+class ShrinkSettings:
     """What is to be done to a model, in this order: drop, prune, factorise, share values."""
 
     drop: int = 0  # layers to leave out
@@ -67,7 +67,13 @@ class Shrinking:
 
 
 def shrink(
-    source: Path, out: Path, wanted: Shrinking, *, device: str = "cpu", force: bool = False, say: Say = lambda _: None
+    source: Path,
+    out: Path,
+    wanted: ShrinkSettings,
+    *,
+    device: str = "cpu",
+    force: bool = False,
+    say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Make a smaller model of the one in the folder `source`, write it to the folder `out`, return its report.
 
@@ -84,7 +90,7 @@ def shrink(
     check_made(out, source, force=force)
     folder = read_folder(source)
     say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.settings.simulation.workload}")
-    work = _Work(folder, wanted, device, say)
+    work = _ShrinkJob(folder, wanted, device, say)
     done = list(work.steps())
     model, plan = work.model, work.plan
     final = evaluate(model, folder.task.data.test, "cpu")
@@ -118,10 +124,10 @@ def shrink(
     return told
 
 
-class _Work:
+class _ShrinkJob:
     """One model on its way from the folder's to the smaller one."""
 
-    def __init__(self, folder: Folder, wanted: Shrinking, device: str, say: Say) -> None:
+    def __init__(self, folder: RunFolder, wanted: ShrinkSettings, device: str, say: Say) -> None:
         self.model, self.plan = folder.model, folder.plan
         self._folder, self._wanted, self._device, self._say = folder, wanted, device, say
         self._seed = folder.settings.run.seed
@@ -219,7 +225,7 @@ class _Work:
         return torch.from_numpy(np.sort(order[:count]))
 
 
-def _names(folder: Folder) -> list[str]:
+def _names(folder: RunFolder) -> list[str]:
     """Return the names of the classes that the model tells apart; numbers, where nodes are dealt by something else."""
     with torch.no_grad():
         count = folder.model.eval()(folder.task.data.test.x[:1]).shape[-1]

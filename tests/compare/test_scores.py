@@ -7,14 +7,14 @@ import pytest
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.plots import draw
 from fedpress.simulations.compare.recommendation import advise
-from fedpress.simulations.compare.scores import Run, Score, front
+from fedpress.simulations.compare.scores import CandidateScore, CellHistory, front
 from fedpress.simulations.network.clock import Pace
 
 
-def make_run(seed: int, accuracy: list[float], each: int, seconds: float = 1.0) -> Run:
+def make_run(seed: int, accuracy: list[float], each: int, seconds: float = 1.0) -> CellHistory:
     rounds = range(len(accuracy))
     bytes_by_then = tuple(each * number for number in rounds)
-    return Run(
+    return CellHistory(
         seed,
         tuple(accuracy),
         bytes_by_then,
@@ -27,8 +27,10 @@ def make_run(seed: int, accuracy: list[float], each: int, seconds: float = 1.0) 
     )
 
 
-def make_score(name: str, runs: list[Run], target: float = 0.8, failures: tuple[str, ...] = ()) -> Score:
-    return Score("work", Candidate(name, name, "none"), tuple(runs), failures, target, Pace(0.0, 0.0))
+def make_score(
+    name: str, runs: list[CellHistory], target: float = 0.8, failures: tuple[str, ...] = ()
+) -> CandidateScore:
+    return CandidateScore("work", Candidate(name, name, "none"), tuple(runs), failures, target, Pace(0.0, 0.0))
 
 
 RISING = [0.1, 0.5, 0.7, 0.8, 0.9]

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.server.messaging.ledger import Entry, Ledger, Totals
+from fedpress.server.messaging.ledger import Ledger, LedgerEntry, Totals
 
 entries = st.builds(
-    Entry,
+    LedgerEntry,
     round=st.integers(1, 5),
     node=st.sampled_from("abc"),
     direction=st.sampled_from(["up", "down"]),
@@ -18,7 +18,7 @@ entries = st.builds(
 
 
 @given(st.lists(entries, max_size=40))
-def test_what_was_written_is_read_and_adds_up(written: list[Entry]) -> None:
+def test_what_was_written_is_read_and_adds_up(written: list[LedgerEntry]) -> None:
     ledger = Ledger()
     for entry in written:
         ledger.add(entry)

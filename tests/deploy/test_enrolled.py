@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 
 from fedpress.common.errors import FedpressError
-from fedpress.flower.control_api import AwayError, Control, Node
-from fedpress.server.deploy.device_registry import Devices, Enrolment
+from fedpress.flower.control_api import ControlApi, RegisteredNode, SuperLinkUnavailableError
+from fedpress.server.deploy.device_registry import Devices, NodeRegistrar
 from fedpress.server.keys import revoke
 
 from .conftest import Issued
@@ -23,12 +23,12 @@ class Registry:
         self.used: set[bytes] = set()
         self.away = False
 
-    def nodes(self) -> list[Node]:
-        return [Node(number, pem, "online", 0.0) for pem, number in self.ids.items()]
+    def nodes(self) -> list[RegisteredNode]:
+        return [RegisteredNode(number, pem, "online", 0.0) for pem, number in self.ids.items()]
 
     def register(self, name: str, pem: bytes) -> int:
         if self.away:
-            raise AwayError("gone")
+            raise SuperLinkUnavailableError("gone")
         if pem in self.used:
             raise FedpressError(f"{name} cannot be registered: its key is in use")
         self.used.add(pem)
@@ -48,7 +48,7 @@ def test_keys_come_and_go_while_it_runs(
     registry: Registry, keys: Path, enrol: Callable[..., Issued], tmp_path: Path
 ) -> None:
     path = tmp_path / "nodes.json"
-    enrolment, control = Enrolment(Devices(keys), path), cast("Control", registry)
+    enrolment, control = NodeRegistrar(Devices(keys), path), cast("ControlApi", registry)
     enrolment.step(control)
     assert json.loads(path.read_bytes()) == {}
     first = enrol("a")
@@ -75,7 +75,7 @@ def test_a_restart_finds_the_same_ids(
 ) -> None:
     enrol("a")
     for name in ("one.json", "two.json"):
-        Enrolment(Devices(keys), tmp_path / name).step(cast("Control", registry))
+        NodeRegistrar(Devices(keys), tmp_path / name).step(cast("ControlApi", registry))
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
 
 
@@ -84,10 +84,10 @@ def test_a_key_that_is_not_taken_holds_up_nobody(
 ) -> None:
     registry.used.add(enrol("a").device.pem)
     enrol("b")
-    enrolment = Enrolment(Devices(keys), tmp_path / "nodes.json")
-    enrolment.step(cast("Control", registry))
+    enrolment = NodeRegistrar(Devices(keys), tmp_path / "nodes.json")
+    enrolment.step(cast("ControlApi", registry))
     assert set(enrolment.ids) == {"b"}
     registry.away = True
     enrol("c")
-    with pytest.raises(AwayError):
-        enrolment.step(cast("Control", registry))
+    with pytest.raises(SuperLinkUnavailableError):
+        enrolment.step(cast("ControlApi", registry))

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from flwr.superlink.routers.fleet.router import router
 
 from fedpress.flower.control_api import PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fedpress.flower.signal_file import Bell
+from fedpress.flower.signal_file import SignalFile
 from fedpress.server.deploy.authentication import Admission, Refused
 from fedpress.server.deploy.fleet_proxy import CAUSE, OPEN_FLEET, PATH, Gate
 from fedpress.server.deploy.listener import Listener
@@ -193,7 +193,7 @@ def test_a_message_whose_way_was_cut_is_handed_out_again(
 
 
 def test_nobody_asks_superlink_in_vain(site: Site, device: Issued, tmp_path: Path) -> None:
-    site.gate.sent, site.gate.arrived = Bell(tmp_path / "sent"), Bell(tmp_path / "arrived")
+    site.gate.sent, site.gate.arrived = SignalFile(tmp_path / "sent"), SignalFile(tmp_path / "arrived")
     site.gate.sent.ring()
     for _ in range(3):
         assert site.post(PULL, device.sign()).content == b""

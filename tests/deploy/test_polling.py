@@ -18,7 +18,7 @@ from flwr.superlink.grid import HttpGrid
 
 from fedpress.flower.polling_grid import ARRIVED, SENT, PollingGrid
 from fedpress.flower.runtime import empty_run, identify
-from fedpress.flower.signal_file import Bell
+from fedpress.flower.signal_file import SignalFile
 from fedpress.server.messaging.ledger import Ledger
 from fedpress.server.messaging.named_grid import NamedGrid
 
@@ -187,7 +187,7 @@ def test_after_the_timeout_it_is_not_waited_for(link: Link) -> None:
 
 
 def test_while_the_bell_is_silent_nobody_is_asked(link: Link, tmp_path: Path, then: Any) -> None:
-    bell = Bell(tmp_path / ARRIVED)
+    bell = SignalFile(tmp_path / ARRIVED)
     bell.ring()
 
     def happens(count: int) -> None:
@@ -198,7 +198,7 @@ def test_while_the_bell_is_silent_nobody_is_asked(link: Link, tmp_path: Path, th
     then(happens)
     assert len(grid_of(link, bells=tmp_path).send_and_receive([question(5)], timeout=60)) == 1
     assert link.asked == 2
-    assert Bell(tmp_path / SENT).rung
+    assert SignalFile(tmp_path / SENT).rung
 
 
 def test_names_are_those_of_the_file_and_it_is_read_again(link: Link, tmp_path: Path) -> None:

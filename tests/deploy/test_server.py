@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import fedpress
 from fedpress.common.errors import FedpressError
-from fedpress.flower.control_api import Control
+from fedpress.flower.control_api import ControlApi
 from fedpress.server.keys import init, issue, revoke
 from fedpress.server.run.launcher import free_port
 
@@ -162,7 +162,7 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
     # From a device's place nobody starts a run, with a key or without one.
     root = (site.folder / "keys" / "ca.pem").read_bytes()
     wait_until((site.out / "nodes.json").exists)
-    with Control(f"127.0.0.1:{site.port}", root) as control:
+    with ControlApi(f"127.0.0.1:{site.port}", root) as control:
 
         def refused() -> bool:
             with pytest.raises(FedpressError) as raised:

@@ -8,7 +8,7 @@ import pytest
 
 from fedpress.client.edge.doctor import inspect_device
 from fedpress.server.deploy.authentication import Admission
-from fedpress.server.deploy.device_registry import NODES, Devices, Enrolment
+from fedpress.server.deploy.device_registry import NODES, Devices, NodeRegistrar
 from fedpress.server.deploy.fleet_proxy import Gate
 from fedpress.server.deploy.listener import Listener
 from fedpress.server.deploy.superlink import SuperLink
@@ -31,7 +31,7 @@ def test_a_key_before_it_is_known_while_it_is_and_when_it_is_revoked(
     keys: Path, tmp_path: Path, link: SuperLink
 ) -> None:
     devices = Devices(keys)
-    enrolment = Enrolment(devices, tmp_path / "out" / NODES)
+    enrolment = NodeRegistrar(devices, tmp_path / "out" / NODES)
     context = ssl.create_default_context(cadata=link.root.decode())
     gate = Gate(f"https://{link.address}", context, Admission(devices))
     listener = Listener(gate, "127.0.0.1", 0, (keys / "server.pem", keys / "server.key"))

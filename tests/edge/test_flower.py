@@ -31,19 +31,19 @@ from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_sig
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from fedpress.common.errors import AwayError, OverError, RefusedError, ServerError, VersionError
+from fedpress.common.errors import RefusedError, RunFinishedError, ServerError, ServerUnavailableError, VersionError
 from fedpress.flower import fleet_api
-from fedpress.flower.fleet_api import Fleet, failure, letter_of, message_of
-from fedpress.flower.mail import Work
+from fedpress.flower.fleet_api import FleetApi, failure, letter_of, message_of
+from fedpress.flower.mail import IncomingMessage
 
 KNOWN = "1.41.0"
 MOVED = f"flwr {flwr.__version__} is not {KNOWN}: read flwr/supernode again, then fedpress/flower/fleet_api.py"
 KEY = ec.generate_private_key(ec.SECP384R1())
 
 
-def fleet_on(answer: Callable[[httpx.Request], httpx.Response]) -> Fleet:
+def fleet_on(answer: Callable[[httpx.Request], httpx.Response]) -> FleetApi:
     """A Fleet whose requests a function answers."""
-    fleet = Fleet("127.0.0.1:1", KEY, None, heartbeat=30)
+    fleet = FleetApi("127.0.0.1:1", KEY, None, heartbeat=30)
     fleet._client._client.close()
     fleet._client._client = httpx.Client(transport=httpx.MockTransport(answer))
     fleet._node.node_id = 5
@@ -119,13 +119,13 @@ def test_the_codes_are_flwr_s_own() -> None:
         (401, {"detail": "Invalid SuperNode authentication"}, RefusedError),
         (403, {}, RefusedError),
         (400, {"code": 2004, "detail": "activation"}, RefusedError),
-        (409, {"code": 2007, "detail": "over"}, OverError),
-        (400, {"code": 2008, "detail": "no such run"}, OverError),
+        (409, {"code": 2007, "detail": "over"}, RunFinishedError),
+        (400, {"code": 2008, "detail": "no such run"}, RunFinishedError),
         (400, {"code": 1001, "detail": "versions", "extra": "1.41 and 1.30"}, VersionError),
-        (503, {}, AwayError),
-        (429, {}, AwayError),
-        (500, {"code": "odd"}, AwayError),
-        (200, None, AwayError),
+        (503, {}, ServerUnavailableError),
+        (429, {}, ServerUnavailableError),
+        (500, {"code": "odd"}, ServerUnavailableError),
+        (200, None, ServerUnavailableError),
     ],
 )
 def test_each_answer_means_one_thing(status: int, body: dict[str, object] | None, error: type[ServerError]) -> None:
@@ -148,7 +148,7 @@ def test_a_link_that_fails_is_worth_another_attempt(failure: Exception) -> None:
         raise failure
 
     fleet = fleet_on(answer)
-    with pytest.raises(AwayError):
+    with pytest.raises(ServerUnavailableError):
         fleet.pull()
     fleet.close()
 
@@ -168,7 +168,7 @@ def test_a_message_comes_as_it_was_sent_and_no_object_comes_twice() -> None:
     for number in range(3):
         message = a_message(number)
         store.update({name: part.deflate() for name, part in get_all_nested_objects(message).items()})
-        work = fleet.fetch(Work(message.object_id, 1, head_of(message)))
+        work = fleet.fetch(IncomingMessage(message.object_id, 1, head_of(message)))
         got = message_of(work)
         assert got.content == message.content
         assert got.metadata == message.metadata
@@ -188,7 +188,7 @@ def test_an_object_that_is_not_what_its_name_says_is_refused() -> None:
     message = a_message()
     fleet = fleet_on(answer)
     with pytest.raises(ServerError, match="is not what the server sent"):
-        fleet.fetch(Work(message.object_id, 1, head_of(message)))
+        fleet.fetch(IncomingMessage(message.object_id, 1, head_of(message)))
     fleet.close()
 
 
@@ -196,7 +196,7 @@ def test_an_object_that_is_not_what_its_name_says_is_refused() -> None:
 def test_a_reply_is_flwr_s_own_and_only_what_is_missing_goes_out(kind: str) -> None:
     asked = a_message()
     reply = Message(a_message(3).content, reply_to=asked) if kind == "content" else failure(asked, "x" * 9999)
-    letter = letter_of(Work(asked.object_id, 1, b""), reply, 1.5)
+    letter = letter_of(IncomingMessage(asked.object_id, 1, b""), reply, 1.5)
     everything = {name: part.deflate() for name, part in get_all_nested_objects(reply).items()}
     assert letter.objects == everything
     assert reply.metadata.reply_to_message_id == asked.metadata.message_id

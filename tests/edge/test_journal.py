@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from fedpress.client.edge import journal as journal_module
 from fedpress.client.edge.journal import Journal
 from fedpress.common.errors import DataError, SettingError
-from fedpress.flower.mail import Letter, Work
+from fedpress.flower.mail import IncomingMessage, OutgoingReply
 
 RUN, SERIES = 7, 9
-WORK = Work("m1", RUN, b"head", {"a": b"1" * 10, "b": b""})
-LETTER = Letter("m1", RUN, b"answer", {"c": b"2" * 100_000}, 0.5)
+WORK = IncomingMessage("m1", RUN, b"head", {"a": b"1" * 10, "b": b""})
+LETTER = OutgoingReply("m1", RUN, b"answer", {"c": b"2" * 100_000}, 0.5)
 
 
 def a_state(number: int) -> RecordDict:
@@ -63,11 +63,11 @@ def test_a_later_message_without_a_state_does_not_bring_the_old_reply_back(journ
 
 
 def test_a_message_is_there_with_and_without_its_objects(journal: Journal) -> None:
-    head = Work("m2", RUN, b"head")
+    head = IncomingMessage("m2", RUN, b"head")
     journal.take(head)
     assert journal.work() == head
-    journal.take(Work("m2", RUN, b"head", {}))
-    assert journal.work() == Work("m2", RUN, b"head", {})
+    journal.take(IncomingMessage("m2", RUN, b"head", {}))
+    assert journal.work() == IncomingMessage("m2", RUN, b"head", {})
     journal.drop()
     assert journal.work() is None
 
@@ -142,7 +142,7 @@ def test_on_a_full_disk_the_old_state_stays(step: str, journal: Journal, monkeyp
         else:
             patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="No space"):
-            journal.commit(SERIES, a_state(4), Letter("m2", RUN, b"", {}, 0.0))
+            journal.commit(SERIES, a_state(4), OutgoingReply("m2", RUN, b"", {}, 0.0))
     assert {path.name: path.read_bytes() for path in journal.folder.iterdir()} == before
     assert journal.load(SERIES) == a_state(3)
 
@@ -155,7 +155,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_journal import LETTER, SERIES, a_state
-from fedpress.client.edge.journal import Journal, Letter
+from fedpress.client.edge.journal import Journal, OutgoingReply
 journal = Journal(Path({str(tmp_path)!r}))
 journal.commit(SERIES, a_state(1), LETTER)
 left = [{after}]
@@ -171,7 +171,7 @@ def traced(handle):
     sys.audit("fsync")
 os.fsync = traced
 sys.addaudithook(hook)
-journal.commit(SERIES, a_state(2), Letter("m2", 7, b"", {{}}, 0.0))
+journal.commit(SERIES, a_state(2), OutgoingReply("m2", 7, b"", {{}}, 0.0))
 """
     subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     journal = Journal(tmp_path)

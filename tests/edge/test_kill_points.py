@@ -24,12 +24,12 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 
 from fedpress.client import compress
 from fedpress.client.edge.journal import Journal
-from fedpress.client.edge.limits import Gatekeeper
+from fedpress.client.edge.limits import Availability
 from fedpress.client.edge.runner import Runner
 from fedpress.client.mod.node_state import ClientState
-from fedpress.flower.byte_counter import Traffic
+from fedpress.flower.byte_counter import ByteCounter
 from fedpress.flower.fleet_api import RunInfo, message_to_proto, remove_content_from_message
-from fedpress.flower.mail import Letter, Work
+from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.flower.runtime import stamp
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
@@ -92,7 +92,7 @@ class Node:
             for name in names:
                 if hasattr(thing, name):
                     setattr(thing, name, self.mortal(name, getattr(thing, name)))
-        gate = Gatekeeper(LimitSettings(), lambda: 0, {})
+        gate = Availability(LimitSettings(), lambda: 0, {})
         return Runner(
             connection, journal, make_app(self), node={"partition-id": self.partition}, polling=FAST, gate=gate
         )  # type: ignore[arg-type]
@@ -119,7 +119,7 @@ class Connection:
     def __init__(self, node: Node) -> None:
         self._of = node
         self.node = node.partition + 1
-        self.traffic = Traffic()
+        self.traffic = ByteCounter()
 
     def connect(self, known: int = 0) -> int:
         return self.node
@@ -128,27 +128,27 @@ class Connection:
 
     def leave(self) -> None: ...
 
-    def pull(self) -> Work | None:
+    def pull(self) -> IncomingMessage | None:
         message = self._of.asked
         if message is None or self._of.handed:
             return None
         bare = message_to_proto(remove_content_from_message(message))
         tree = get_object_tree(message)
         head = PullMessagesResponse(messages_list=[bare], message_object_trees=[tree])
-        return Work(message.metadata.message_id, RUN, head.SerializeToString())
+        return IncomingMessage(message.metadata.message_id, RUN, head.SerializeToString())
 
-    def fetch(self, work: Work) -> Work:
+    def fetch(self, work: IncomingMessage) -> IncomingMessage:
         self._of.handed = True
         assert self._of.asked is not None
         parts = get_all_nested_objects(self._of.asked)
         return replace(work, objects={name: part.deflate() for name, part in parts.items()})
 
-    def confirm(self, work: Work) -> None: ...
+    def confirm(self, work: IncomingMessage) -> None: ...
 
     def run(self, run: int) -> RunInfo:
         return RunInfo(9, {})
 
-    def push(self, letter: Letter) -> bool:
+    def push(self, letter: OutgoingReply) -> bool:
         head = PushMessagesRequest.FromString(letter.head)
         bare = message_from_proto(head.messages_list[0])
         (tree,) = head.message_object_trees

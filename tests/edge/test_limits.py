@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.client.edge.limits import Gatekeeper, until_open
+from fedpress.client.edge.limits import Availability, until_open
 from fedpress.common.errors import SettingError
 from fedpress.settings.device import LimitSettings
 
@@ -24,11 +24,11 @@ class Day:
         self.now = NOON
         self.used = 0
 
-    def gate(self, kept: dict[str, object] | None = None, **limits: object) -> Gatekeeper:
+    def gate(self, kept: dict[str, object] | None = None, **limits: object) -> Availability:
         def seconds() -> float:
             return (self.now - NOON).total_seconds()
 
-        return Gatekeeper(LimitSettings(**limits), lambda: self.used, kept or {}, now=lambda: self.now, clock=seconds)
+        return Availability(LimitSettings(**limits), lambda: self.used, kept or {}, now=lambda: self.now, clock=seconds)
 
 
 @settings(deadline=None)

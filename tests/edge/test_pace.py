@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.client.edge.backoff import Pace
+from fedpress.client.edge.backoff import Backoff
 from fedpress.common.errors import SettingError
 from fedpress.settings.device import PollingSettings
 
@@ -20,7 +20,7 @@ from fedpress.settings.device import PollingSettings
 )
 def test_waits_stay_within_their_bounds(least: float, factor: float, seed: int, steps: list[str]) -> None:
     polling = PollingSettings(poll_min=least, poll_max=least * factor, backoff=least, backoff_max=least * factor)
-    pace = Pace(polling, random.Random(seed))
+    pace = Backoff(polling, random.Random(seed))
     most = least
     for step in steps:
         if step == "busy":
@@ -37,7 +37,7 @@ def test_waits_stay_within_their_bounds(least: float, factor: float, seed: int, 
 
 
 def test_work_makes_it_ask_soon_again() -> None:
-    pace = Pace(PollingSettings(poll_min=0.1, poll_max=3.0), random.Random(0))
+    pace = Backoff(PollingSettings(poll_min=0.1, poll_max=3.0), random.Random(0))
     waits = [pace.idle() for _ in range(20)]
     assert waits[0] <= 0.1
     assert waits[-1] > 2.5
@@ -46,7 +46,7 @@ def test_work_makes_it_ask_soon_again() -> None:
 
 
 def test_nodes_do_not_come_back_together() -> None:
-    waits = {Pace(PollingSettings(), random.Random(seed)).away() for seed in range(40)}
+    waits = {Backoff(PollingSettings(), random.Random(seed)).away() for seed in range(40)}
     assert min(waits) < 0.2
     assert max(waits) > 0.8
     assert len(waits) == 40

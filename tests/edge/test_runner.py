@@ -11,16 +11,16 @@ from flwr.common.serde import message_from_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 
 from fedpress.client.edge.journal import Journal
-from fedpress.client.edge.limits import Gatekeeper
+from fedpress.client.edge.limits import Availability
 from fedpress.client.edge.runner import Runner
-from fedpress.common.errors import AwayError, RefusedError, ServerError
+from fedpress.common.errors import RefusedError, ServerError, ServerUnavailableError
 from fedpress.flower.fleet_api import RunInfo
-from fedpress.flower.mail import Letter, Work
+from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.settings.device import LimitSettings, PollingSettings
 
 from .test_flower import a_message
 
-WORK = Work("m", 1, b"")
+WORK = IncomingMessage("m", 1, b"")
 
 
 class Line:
@@ -51,7 +51,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Runner, Line]]]:
         app: ClientApp | None = None, limits: LimitSettings | None = None, **options: object
     ) -> tuple[Runner, Line]:
         journals.append(Journal(tmp_path))
-        gate = Gatekeeper(limits or LimitSettings(), lambda: 0, {})
+        gate = Availability(limits or LimitSettings(), lambda: 0, {})
         line = Line()
         polling = PollingSettings()
         runner = Runner(line, journals[-1], app or ClientApp(), node={}, polling=polling, gate=gate, **options)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., tuple[Runner, Line]]]:
         journal.close()
 
 
-def reason(letter: Letter) -> str:
+def reason(letter: OutgoingReply) -> str:
     (head,) = PushMessagesRequest.FromString(letter.head).messages_list
     message = message_from_proto(head)
     assert message.has_error()
@@ -125,7 +125,7 @@ def test_while_a_limit_holds_the_device_is_signed_off_and_asks_for_nothing(make,
 def test_a_complaint_is_made_once_and_a_recovery_too(make, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fedpress")
     runner, line = make()
-    waits = [runner._complain("server", AwayError("away"), 0.1) for _ in range(5)]
+    waits = [runner._complain("server", ServerUnavailableError("away"), 0.1) for _ in range(5)]
     assert waits == [0.1] * 5
     assert runner.status.failures["server"] == 5
     assert caplog.text.count("away") == 1

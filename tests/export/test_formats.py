@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedpress.common.errors import SettingError
 from fedpress.compression.model import Plan, weight_sharing
 from fedpress.compression.model.export import FORMATS, export, formats, measure
-from fedpress.compression.model.weight_sharing import Share
+from fedpress.compression.model.weight_sharing import ShareWeights
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.simulations.workloads import models
 from fedpress.simulations.workloads.speeches import CHARACTERS
@@ -117,5 +117,5 @@ def test_a_model_that_shares_weights_is_exported_with_plain_ones() -> None:
 def test_executorch_takes_shared_weights_too() -> None:
     have("executorch")
     model, x = nn.Sequential(nn.Linear(8, 16)), torch.rand(4, 8)
-    shared = Plan((Share({"0": 4}),)).apply(model)
+    shared = Plan((ShareWeights({"0": 4}),)).apply(model)
     assert compare(shared, x, "executorch", int8=False) < 1e-4

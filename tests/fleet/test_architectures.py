@@ -7,10 +7,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpress.compression.submodels import Slice
-from fedpress.extensions.distillation.distillation import Taught, TeachingRound
+from fedpress.extensions.distillation.distillation import DistilledModel, TeachingRound
 from fedpress.extensions.distillation.group_distillation import teach_groups
 from fedpress.extensions.mixed_fleet.settings import GroupSettings
-from fedpress.server.messaging.node_evaluation import Score
+from fedpress.server.messaging.node_evaluation import ModelScore
 
 from .conftest import SIZES
 
@@ -84,14 +84,14 @@ def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
     def better(averaged, updates, rng, teaching):
         taught = {"w": averaged["w"] + 5}
         teaching.ask([averaged, taught])
-        return Taught(taught, {"taken": True})
+        return DistilledModel(taught, {"taken": True})
 
     def worse(averaged, updates, rng, teaching):
-        return Taught(averaged)
+        return DistilledModel(averaged)
 
     def ask(models):
         asked.append(models)
-        return [Score(1.0, 0.5) for _ in models]
+        return [ModelScore(1.0, 0.5) for _ in models]
 
     rng, teaching = np.random.default_rng(0), TeachingRound(ask)
     assert teach_groups({"a": worse, "b": worse}, slices, whole, [], rng, teaching).model is whole

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from fedpress.common.errors import SettingError
 from fedpress.compression.model import Plan, layer_dropping, report
 from fedpress.compression.model.evaluation import batches_of, loss_on
-from fedpress.compression.model.layer_dropping import Drop, candidates
+from fedpress.compression.model.layer_dropping import DropLayers, candidates
 from fedpress.simulations.workloads import models
 
 from .conftest import CASES, examples, made
@@ -46,8 +46,8 @@ def test_the_one_that_goes_is_the_one_missed_least() -> None:
     model, x = chain()
     batches = examples(x)
     choice = layer_dropping.choose(model, x, 1, batches)
-    losses = {name: loss_on(Plan((Drop((name,)),)).apply(model), batches) for name in candidates(model, x)}
-    assert choice.step == Drop((min(losses, key=losses.__getitem__),))
+    losses = {name: loss_on(Plan((DropLayers((name,)),)).apply(model), batches) for name in candidates(model, x)}
+    assert choice.step == DropLayers((min(losses, key=losses.__getitem__),))
     assert set(candidates(model, x)) == {"1", "2", "3", "1.body", "2.body", "3.body"}
 
 

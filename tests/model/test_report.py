@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fedpress.compression.model import Plan, report
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
-from fedpress.compression.model.layer_dropping import Drop
+from fedpress.compression.model.layer_dropping import DropLayers
 from fedpress.compression.model.prune_choice import choose
 from fedpress.compression.model.step import Choice
 
@@ -62,7 +62,7 @@ def test_a_layer_alone_is_a_row() -> None:
 
 def test_of_a_dropped_block_nothing_is_left() -> None:
     model, x = made(CASES["residual"])
-    rows = {row["layer"]: row for row in report.layers(model, Plan((Drop(("one",)),)).apply(model), x)}
+    rows = {row["layer"]: row for row in report.layers(model, Plan((DropLayers(("one",)),)).apply(model), x)}
     assert rows["one.0"]["after"] == {"shape": [], "parameters": 0, "flops": 0}
     assert rows["two.0"]["after"] == rows["two.0"]["before"]
 
@@ -81,7 +81,7 @@ def test_accuracy_by_class_is_of_its_own_examples() -> None:
 def test_a_part_that_changes_nothing_gains_and_loses_nothing() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Identity())
     x, y = torch.randn(20, 4), torch.arange(20) % 4
-    (row,) = report.effects(model, Choice(Drop(("1",)), {"1": Drop(("1",))}, {}), batches_of(x, y), "abcd")
+    (row,) = report.effects(model, Choice(DropLayers(("1",)), {"1": DropLayers(("1",))}, {}), batches_of(x, y), "abcd")
     assert row == {"layer": "1", "classes": dict.fromkeys("abcd", 0.0), "accuracy": 0.0}
 
 

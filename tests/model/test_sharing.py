@@ -9,7 +9,7 @@ from torch import nn
 from fedpress.common.errors import SettingError
 from fedpress.compression.model import Plan, weight_sharing
 from fedpress.compression.model.evaluation import loss
-from fedpress.compression.model.weight_sharing import Share, unpack
+from fedpress.compression.model.weight_sharing import ShareWeights, unpack
 
 from .conftest import CASES, Case, examples, made
 
@@ -19,7 +19,7 @@ def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clu
     model, _ = made(case)
     step = weight_sharing.choose(model, clusters).step
     shared = Plan((step,)).apply(model)
-    assert isinstance(step, Share)
+    assert isinstance(step, ShareWeights)
     for name in step.layers:
         before, weight = model.get_submodule(name).weight, shared.get_submodule(name).weight
         assert isinstance(before, torch.Tensor)
@@ -58,7 +58,7 @@ def test_as_many_clusters_as_values_lose_nothing() -> None:
     with torch.no_grad():
         model[0].weight.copy_(model[0].weight.detach().mul(4).round())
     x = torch.randn(5, 30)
-    assert torch.equal(Plan((Share({"0": 20}),)).apply(model)(x), model(x))
+    assert torch.equal(Plan((ShareWeights({"0": 20}),)).apply(model)(x), model(x))
 
 
 def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
@@ -91,5 +91,5 @@ def test_a_shared_model_s_places_survive_any_count() -> None:
                 values = torch.from_numpy(rng.integers(0, clusters, size).astype(np.float32))
                 with torch.no_grad():
                     model[0].weight.copy_(values)
-                shared = Plan((Share({"0": clusters}),)).apply(model)
+                shared = Plan((ShareWeights({"0": clusters}),)).apply(model)
                 assert torch.equal(shared[0].weight.detach()[0], values)  # type: ignore[index,operator,union-attr]

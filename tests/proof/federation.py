@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import psutil
 
 from fedpress.server import keys
-from fedpress.simulations.bench.tcp_proxy import HOST, Line, Proxy
+from fedpress.simulations.bench.tcp_proxy import HOST, LineConditions, Proxy
 
 from . import laws
 from .proofapps import MEET
@@ -311,7 +311,7 @@ class Federation:
         A server that supervises what fell goes on by itself.
         """
         for line in self.lines.values():
-            line.line = Line()
+            line.line = LineConditions()
         for hold in self.meet.glob("*.hold"):
             hold.unlink()
         done = self.done

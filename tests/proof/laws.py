@@ -17,7 +17,7 @@ from fedpress.compression.updates import apply
 from fedpress.protocol.messages import frame_name
 from fedpress.server.deploy.settings import resolve
 from fedpress.server.downlink.downlink import Downlink
-from fedpress.server.downlink.model_store import Versions
+from fedpress.server.downlink.model_store import ModelStore
 
 from . import proofapps
 from .proofapps import WANTED
@@ -61,7 +61,7 @@ def check_model(federation: "Federation", last: int) -> None:
             parse_stateless(settings["key"]),
             model,
             settings["seed"],
-            Versions(layout, Path(folder), 1 << 30),
+            ModelStore(layout, Path(folder), 1 << 30),
             shared_initial=True,
         )
         for row in accepted(federation, last):

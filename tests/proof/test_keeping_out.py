@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.client.edge.enrolment import read_enrolment
 from fedpress.common.errors import RefusedError
-from fedpress.flower.fleet_api import Fleet
+from fedpress.flower.fleet_api import FleetApi
 from fedpress.server import keys
 from fedpress.server.keys.authority import load_certificate, load_key
 from fedpress.simulations.bench.memory import peak
@@ -47,7 +47,7 @@ class Kept(Exception):
     """Raised where a request would go out."""
 
 
-def captured(fleet: Fleet, call: Callable[[], object], *, sent: bool = False) -> httpx.Request:
+def captured(fleet: FleetApi, call: Callable[[], object], *, sent: bool = False) -> httpx.Request:
     """Return the request that `call` makes, whether or not it is sent."""
     seen: list[httpx.Request] = []
 
@@ -84,13 +84,13 @@ def make_attacks(federation: Federation, stack: ExitStack) -> dict[str, Attack]:
     context = ssl.create_default_context(cadata=ca.decode())
     client = stack.enter_context(httpx.Client(verify=context, base_url=f"https://{address}", timeout=60))
 
-    def fleet(name: str | None) -> Fleet:
+    def fleet(name: str | None) -> FleetApi:
         key = read_enrolment(federation.enrolment(name)).key if name else ec.generate_private_key(ec.SECP384R1())
-        made = Fleet(address, key, ca, heartbeat=30)
+        made = FleetApi(address, key, ca, heartbeat=30)
         stack.callback(made.close)
         return made
 
-    def again(who: Fleet, call: Callable[[], object]) -> Callable[[], int]:
+    def again(who: FleetApi, call: Callable[[], object]) -> Callable[[], int]:
         """A request that is signed anew each time."""
 
         def make() -> int:
@@ -162,7 +162,7 @@ def make_attacks(federation: Federation, stack: ExitStack) -> dict[str, Attack]:
     }
 
 
-def status_of(fleet: Fleet, call: Callable[[], object] | None = None) -> int:
+def status_of(fleet: FleetApi, call: Callable[[], object] | None = None) -> int:
     try:
         (call or fleet.connect)()
     except RefusedError:

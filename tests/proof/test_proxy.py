@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import HOST, Line, Proxy
+from fedpress.simulations.bench.tcp_proxy import HOST, LineConditions, Proxy
 
 BIG = bytes(range(256)) * 1000
 
@@ -110,8 +110,8 @@ def test_a_half_closed_connection_gets_the_rest(proxy: Proxy) -> None:
     assert back == b"last words"
 
 
-@pytest.mark.parametrize("line", [Line(delay=0.2), Line(rate=50_000)])
-def test_a_slow_line_is_slow_and_changes_nothing(line: Line, proxy: Proxy) -> None:
+@pytest.mark.parametrize("line", [LineConditions(delay=0.2), LineConditions(rate=50_000)])
+def test_a_slow_line_is_slow_and_changes_nothing(line: LineConditions, proxy: Proxy) -> None:
     data = BIG[:20_000]  # 0.4 s at that rate, each way; the two overlap
     proxy.line = line
     with dial(proxy) as connection:
@@ -123,18 +123,18 @@ def test_a_slow_line_is_slow_and_changes_nothing(line: Line, proxy: Proxy) -> No
 def test_a_cut_line_refuses_and_drops_and_then_is_there_again(proxy: Proxy) -> None:
     with dial(proxy) as connection:
         assert exchange(connection, b"x") == b"x"
-        proxy.line = Line(cut=True)
+        proxy.line = LineConditions(cut=True)
         with pytest.raises(ConnectionResetError):
             connection.recv(1)
     with pytest.raises(ConnectionRefusedError):
         dial(proxy)
-    proxy.line = Line()
+    proxy.line = LineConditions()
     with dial(proxy) as connection:
         assert exchange(connection, b"x") == b"x"
 
 
 def test_an_upload_is_reset_in_its_middle_and_small_questions_are_not(proxy: Proxy) -> None:
-    proxy.line = Line(reset=1000)
+    proxy.line = LineConditions(reset=1000)
     with dial(proxy) as connection:
         for _ in range(5):
             assert exchange(connection, b"q" * 600) == b"q" * 600
@@ -145,7 +145,7 @@ def test_an_upload_is_reset_in_its_middle_and_small_questions_are_not(proxy: Pro
 
 
 def test_an_upload_stands_still_until_the_line_is_well_again(proxy: Proxy) -> None:
-    proxy.line = Line(stall=1000)
+    proxy.line = LineConditions(stall=1000)
     with dial(proxy) as connection:
         assert exchange(connection, b"q") == b"q"
         back: list[bytes] = []
@@ -153,13 +153,13 @@ def test_an_upload_stands_still_until_the_line_is_well_again(proxy: Proxy) -> No
         upload.start()
         wait_until(lambda: proxy.traffic.stalls == 1)
         assert not back
-        proxy.line = Line()
+        proxy.line = LineConditions()
         upload.join(30)
     assert back == [BIG]
 
 
 def test_a_schedule_is_played(proxy: Proxy) -> None:
-    proxy.play([(0.0, Line(cut=True)), (0.3, Line())])
+    proxy.play([(0.0, LineConditions(cut=True)), (0.3, LineConditions())])
     wait_until(lambda: proxy.line.cut)
     wait_until(lambda: not proxy.line.cut)
     with dial(proxy) as connection:
@@ -180,7 +180,7 @@ def test_nothing_is_left(echo: Echo) -> None:
     with Proxy(echo.address) as proxy:
         left = dial(proxy)
         assert exchange(left, b"x") == b"x"
-        proxy.line = Line(stall=0)
+        proxy.line = LineConditions(stall=0)
         left.sendall(b"stuck")
         wait_until(lambda: proxy.traffic.stalls == 1)
         port = proxy.port

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import Line
+from fedpress.simulations.bench.tcp_proxy import LineConditions
 
 from .federation import UPLOAD, Federation, wait_for
 
@@ -28,7 +28,7 @@ def test_killed_while_it_trains(federation: Federation) -> None:
 def test_killed_while_it_sends(federation: Federation) -> None:
     line = federation.line("node-0")
     stalls = line.traffic.stalls
-    line.line = Line(stall=UPLOAD)
+    line.line = LineConditions(stall=UPLOAD)
     wait_for(lambda: line.traffic.stalls > stalls, "an upload of node-0")
     federation.clients["node-0"].kill()
 

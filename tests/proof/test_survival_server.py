@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import Line
+from fedpress.simulations.bench.tcp_proxy import LineConditions
 
 from .federation import UPLOAD, Federation, wait_for
 
@@ -25,10 +25,10 @@ def training(federation: Federation) -> Iterator[None]:
 def sending(federation: Federation) -> Iterator[None]:
     line = federation.line("node-0")
     stalls = line.traffic.stalls
-    line.line = Line(stall=UPLOAD)
+    line.line = LineConditions(stall=UPLOAD)
     wait_for(lambda: line.traffic.stalls > stalls, "an upload of node-0")
     yield
-    line.line = Line()
+    line.line = LineConditions()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from fedpress.client import compress
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
 from fedpress.server.extension import Extension, RoundContext
-from fedpress.server.messaging.node_evaluation import Score
+from fedpress.server.messaging.node_evaluation import ModelScore
 from fedpress.server.strategy.round_record import Round
 
 NODES = 5
@@ -50,7 +50,7 @@ class Asks(Extension):
     settings = None
 
     def __init__(self) -> None:
-        self.said: list[list[Score]] = []
+        self.said: list[list[ModelScore]] = []
         self.updates = 0
 
     def after_aggregation(self, model: Any, context: RoundContext) -> Any:

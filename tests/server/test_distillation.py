@@ -19,7 +19,7 @@ from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.protocol.messages import CLASSES
 from fedpress.server import Compressed
-from fedpress.server.messaging.node_evaluation import Score
+from fedpress.server.messaging.node_evaluation import ModelScore
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
@@ -97,14 +97,19 @@ def test_agreement_needs_no_targets() -> None:
 
 @pytest.mark.parametrize(
     ("after", "taken"),
-    [(Score(0.94, 0.8), True), (Score(0.96, 0.9), False), (Score(0.5, 0.7), False), (Score(2, 0.9), False)],
+    [
+        (ModelScore(0.94, 0.8), True),
+        (ModelScore(0.96, 0.9), False),
+        (ModelScore(0.5, 0.7), False),
+        (ModelScore(2, 0.9), False),
+    ],
 )
-def test_nodes_may_decide(after: Score, taken: bool) -> None:  # with the default margin, 0.05
+def test_nodes_may_decide(after: ModelScore, taken: bool) -> None:  # with the default margin, 0.05
     asked: list[Any] = []
 
-    def ask(models: Any) -> list[Score]:
+    def ask(models: Any) -> list[ModelScore]:
         asked.extend(models)
-        return [Score(1.0, 0.8), after]
+        return [ModelScore(1.0, 0.8), after]
 
     distil = made(criterion="clients", steps=5)
     result = distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(ask))

@@ -13,7 +13,7 @@ from fedpress.extensions.distillation.class_counts import read_counts
 from fedpress.extensions.distillation.ensemble import Teacher, balanced, ensemble_scores, scores_of
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.student_training import teach
-from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, Knows
+from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, TeacherStatistics
 from fedpress.protocol.messages import CLASSES
 
 X = torch.linspace(-2, 2, 60).view(-1, 1)
@@ -34,8 +34,8 @@ def together(weighing: str, *teachers: Teacher) -> Tensor:
     return ensemble_scores(teachers, X, weighing)[0].exp()
 
 
-def counts(*of: int) -> Knows:
-    return Knows(float(sum(of)), torch.tensor(of, dtype=torch.float32))
+def counts(*of: int) -> TeacherStatistics:
+    return TeacherStatistics(float(sum(of)), torch.tensor(of, dtype=torch.float32))
 
 
 @pytest.mark.parametrize("weighing", WEIGHINGS)
@@ -60,12 +60,16 @@ def test_what_is_said_is_a_distribution(weighing: str) -> None:
 
 
 def test_equal_is_the_mean() -> None:
-    said = together("equal", Teacher(Says(0.8, 0.2), Knows(1)), Teacher(Says(0.4, 0.6), Knows(99)))
+    said = together(
+        "equal", Teacher(Says(0.8, 0.2), TeacherStatistics(1)), Teacher(Says(0.4, 0.6), TeacherStatistics(99))
+    )
     assert torch.allclose(said, torch.tensor([0.6, 0.4]), atol=1e-4)
 
 
 def test_examples_weigh_as_in_fedavg() -> None:
-    said = together("examples", Teacher(Says(0.8, 0.2), Knows(30)), Teacher(Says(0.4, 0.6), Knows(10)))
+    said = together(
+        "examples", Teacher(Says(0.8, 0.2), TeacherStatistics(30)), Teacher(Says(0.4, 0.6), TeacherStatistics(10))
+    )
     assert torch.allclose(said, torch.tensor([0.7, 0.3]), atol=1e-4)
 
 

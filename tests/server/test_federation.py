@@ -23,7 +23,7 @@ from fedpress.protocol.messages import LOSSLESS, RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import aggregate
 from fedpress.server.aggregation.client_update import ClientUpdate, EncodedUpdate, NodeModel
-from fedpress.server.downlink.model_store import Versions
+from fedpress.server.downlink.model_store import ModelStore
 
 LOSSY = "ef | topk(0.1) | ans"
 DOWN = "topk(0.2) | ans"
@@ -337,7 +337,7 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
     peaks = {}
     for count in (4, 40):
         with TemporaryDirectory() as folder:
-            base = NodeModel(model, layout, UNPRUNED, Versions(layout, Path(folder), 1 << 30))
+            base = NodeModel(model, layout, UNPRUNED, ModelStore(layout, Path(folder), 1 << 30))
             updates = [
                 ClientUpdate(
                     node=str(i),

@@ -203,10 +203,10 @@ def test_a_model_of_nothing_is_said_to_be_one(make_grid) -> None:
 
 def test_a_policy_without_a_text_of_its_own_can_be_resumed(make_grid, model, tmp_path) -> None:
     from fedpress.compression import Codec, parse
-    from fedpress.server.rate_control.policies import Known
+    from fedpress.server.rate_control.policies import RateContext
 
     class Own(Policy):
-        def codec(self, known: Known) -> Codec:
+        def codec(self, known: RateContext) -> Codec:
             return parse(UP)
 
     for rounds, resume in ((1, False), (2, True)):

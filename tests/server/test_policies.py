@@ -8,14 +8,14 @@ from fedpress.common.settings import read
 from fedpress.compression import Layout, SettingError, parse
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.rate_control.policies import Budget, Fixed, Known, Policy, build_policy
+from fedpress.server.rate_control.policies import Budget, Fixed, Policy, RateContext, build_policy
 from fedpress.settings.server import PolicySettings
 
 EF = "ef | lowrank(nmse=0.1) | ans"
 
 
 def test_what_each_picks() -> None:
-    known = Known(node="3", round=1, asked=10)
+    known = RateContext(node="3", round=1, asked=10)
     assert str(Fixed(EF).codec(known)) == EF
     assert str(Budget(EF, 20_000).codec(known)) == "ef | lowrank(bytes=2000) | ans"
 
@@ -71,7 +71,7 @@ def test_no_target_is_below_what_travels_exactly(make_grid, model) -> None:
 
 def test_codecs_of_one_policy_keep_one_memory(make_grid, model) -> None:
     class Fickle(Policy):
-        def codec(self, known: Known):
+        def codec(self, known: RateContext):
             return parse("topk(0.1) | ans" if known.round > 1 else "ef | topk(0.1) | ans")
 
     strategy = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up=Fickle())

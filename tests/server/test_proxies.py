@@ -10,7 +10,7 @@ from fedpress.common.errors import SettingError
 from fedpress.extensions.distillation.ensemble import Teacher, scores_of
 from fedpress.extensions.distillation.proxies import proxy_of
 from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.distillation.teacher_weights import Knows
+from fedpress.extensions.distillation.teacher_weights import TeacherStatistics
 
 PICTURES = torch.rand(40, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 SHAPES = [(1, 12, 12), (3, 8, 10), (6, 30), (5,)]
@@ -53,7 +53,7 @@ def test_inverted_inputs_are_what_the_teacher_takes_for_its_classes(norm: nn.Mod
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.ReLU(), nn.Flatten(), nn.Linear(400, 3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    teacher = Teacher(model, Knows(20, torch.tensor([10.0, 0.0, 10.0])))
+    teacher = Teacher(model, TeacherStatistics(20, torch.tensor([10.0, 0.0, 10.0])))
     x = make(PICTURES[:0], [teacher, teacher], source="inverted", proxy_examples=61, inversion_steps=60)
     assert x.shape == (61, 1, 12, 12)
     assert (x.min() >= 0, x.max() <= 1) == (True, True)

@@ -12,7 +12,7 @@ from fedpress.common.rng import derive
 from fedpress.compression import Layout, SettingError, Update, parse
 from fedpress.compression.updates import apply
 from fedpress.extensions.distillation.acceptance import on_agreement
-from fedpress.extensions.distillation.delta_tuning import Tuning
+from fedpress.extensions.distillation.delta_tuning import DeltaTuning
 from fedpress.extensions.distillation.distillation import load
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.server import Distillation
@@ -21,7 +21,7 @@ from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
 from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.downlink.downlink import Downlink
-from fedpress.server.downlink.model_store import Versions
+from fedpress.server.downlink.model_store import ModelStore
 
 from .test_asking import make_app
 from .test_recovery import DOWN, UP, FedAvg, Stop
@@ -51,9 +51,9 @@ def loss(model: Update, exact: Update) -> float:
 def test_the_tuned_model_is_no_further_at_no_more_bytes(down: str, keep: bool, tmp_path: Path) -> None:
     exact = weights(1)
     links = []
-    for number, tune in enumerate((None, Tuning(make, PROXY, 10))):
+    for number, tune in enumerate((None, DeltaTuning(make, PROXY, 10))):
         hooks = Distillation(DistillationSettings(), tuning=tune)
-        versions = Versions(Layout.of(exact), tmp_path / str(number), 1 << 30)
+        versions = ModelStore(Layout.of(exact), tmp_path / str(number), 1 << 30)
         (tmp_path / str(number)).mkdir()
         link = Downlink(
             parse(down),
@@ -76,7 +76,7 @@ def test_the_tuned_model_is_no_further_at_no_more_bytes(down: str, keep: bool, t
 
 def test_a_codec_that_loses_nothing_is_left_alone() -> None:
     exact = weights(1)
-    assert Tuning(make, PROXY, 3)(exact, lambda aim: (9, aim), np.random.default_rng(0)) is exact
+    assert DeltaTuning(make, PROXY, 3)(exact, lambda aim: (9, aim), np.random.default_rng(0)) is exact
 
 
 def test_an_aim_that_takes_more_bytes_is_not_taken() -> None:
@@ -88,7 +88,7 @@ def test_an_aim_that_takes_more_bytes_is_not_taken() -> None:
         frame, _ = parse("topk(0.1) | ans").encode({k: aim[k] - base[k] for k in aim}, {}, derive(0, "x"))
         return len(calls), apply(base, parse("topk(0.1) | ans").decode(frame, layout), layout)
 
-    assert Tuning(make, PROXY, 5)(exact, code, np.random.default_rng(0)) is exact
+    assert DeltaTuning(make, PROXY, 5)(exact, code, np.random.default_rng(0)) is exact
     assert len(calls) == 6
 
 
@@ -105,7 +105,7 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
             down=DOWN,
             stateless=stateless,
             shared_initial=stateless,
-            extensions=[Distillation(DistillationSettings(), tuning=Tuning(make, PROXY, 3))],
+            extensions=[Distillation(DistillationSettings(), tuning=DeltaTuning(make, PROXY, 3))],
             checkpoint=CheckpointSettings(folder, resume=resume),
             on_round=on_round,
         )
@@ -128,4 +128,6 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
 @pytest.mark.parametrize("terms", [{"down": "none"}, {"down": DOWN, "stateless": True}], ids=str)
 def test_where_there_are_no_deltas_it_is_refused(terms: dict) -> None:
     with pytest.raises(SettingError, match="distillation needs that nodes are sent deltas"):
-        Compressed(FedAvg(), extensions=[Distillation(DistillationSettings(), tuning=Tuning(make, PROXY, 3))], **terms)
+        Compressed(
+            FedAvg(), extensions=[Distillation(DistillationSettings(), tuning=DeltaTuning(make, PROXY, 3))], **terms
+        )

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.server.checkpointing.files import Checkpoints, Saved
+from fedpress.server.checkpointing.files import CheckpointContent, Checkpoints
 from fedpress.simulations.run import settings_of
 
 ROUNDS = 10
@@ -127,7 +127,7 @@ def test_a_spoilt_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.load() is None
     for number in range(4):
-        checkpoints.save(Saved(number, {"number": number}, {}))
+        checkpoints.save(CheckpointContent(number, {"number": number}, {}))
     files = sorted(tmp_path.glob("*.safetensors"))
     assert [path.stem for path in files] == ["round-000002", "round-000003"]
     files[1].write_bytes(files[1].read_bytes()[:20])

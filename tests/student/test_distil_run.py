@@ -13,7 +13,7 @@ from fedpress.compression.model.distill import StudentSettings
 from fedpress.simulations.postprocess.distill import distil_run
 from fedpress.simulations.postprocess.export import export_run
 from fedpress.simulations.postprocess.run_folder import read_folder
-from fedpress.simulations.postprocess.shrink import Shrinking, shrink
+from fedpress.simulations.postprocess.shrink import ShrinkSettings, shrink
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 
@@ -58,7 +58,7 @@ def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) 
 def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_own(
     teacher: Path, tmp_path: Path
 ) -> None:
-    wanted = Shrinking(factorise="svd", energy=0.5, share=16)
+    wanted = ShrinkSettings(factorise="svd", energy=0.5, share=16)
     shrink(teacher, tmp_path / "small", wanted)
     small = str(tmp_path / "small")
     config = {"clients": 4, "per-round": 2, "rounds": 1, "workers": 1, "start": small, "out": str(tmp_path / "on")}
@@ -75,13 +75,13 @@ def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_
 
 def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    shrink(teacher, out, Shrinking(share=16))
+    shrink(teacher, out, ShrinkSettings(share=16))
     export_run(out, ["safetensors"])
     (out / "notes.txt").write_text("mine")
     distil_run(teacher, "mlp", out, StudentSettings(epochs=1), force=True)
     assert sorted(path.name for path in out.iterdir()) == ["model.safetensors", "notes.txt", "result.json"]
     read_folder(out)
-    shrink(teacher, out, Shrinking(share=16), force=True)
+    shrink(teacher, out, ShrinkSettings(share=16), force=True)
     config = {"clients": 4, "per-round": 2, "rounds": 1, "workers": 1, "out": str(out)}
     run(resolve(config), force=True)
     assert not {"plan.json", "report.json"} & {path.name for path in out.iterdir()}

@@ -10,7 +10,7 @@ from fedpress.compression.codec import Streams
 from fedpress.compression.kernels import scalar_quantizer
 from fedpress.compression.kernels.regula_falsi import find
 from fedpress.compression.layout import Layout
-from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Trials
+from fedpress.compression.stages.quantize.step_search import StepQuantizer, StepTrial, Trials
 from fedpress.compression.streams import take, without
 
 _ROUNDING = 1 / 3  # magnitudes are rounded up from 2/3 of a step on: the dead zone is 4/3 of a step wide
@@ -18,7 +18,7 @@ _SAMPLE = 1 << 16  # values of the first search for a step
 
 
 @dataclass(frozen=True)
-class DeadZone(Stepped):
+class DeadZone(StepQuantizer):
     """Quantize with one step for the whole update and a wider zero bin: `deadzone(step | nmse | bits | bytes)`."""
 
     def trials(self, values: NDArray[np.float32], streams: Streams, layout: Layout, rng: np.random.Generator) -> Trials:
@@ -36,9 +36,9 @@ class DeadZone(Stepped):
         return {**without(streams, "symbols", "step", "point"), "values": decode_scalar(streams)}
 
 
-def _try(values: NDArray[np.float32], step: float) -> Trial:
+def _try(values: NDArray[np.float32], step: float) -> StepTrial:
     streams, error = encode_scalar(values, step, _ROUNDING)
-    return Trial(streams, error)
+    return StepTrial(streams, error)
 
 
 def encode_scalar(values: NDArray[np.float32], step: float, rounding: float) -> tuple[Streams, float]:

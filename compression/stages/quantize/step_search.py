@@ -23,18 +23,18 @@ _MARGIN = 1e-5  # share of a target kept for rounding in float32
 
 
 @dataclass(frozen=True)
-class Trial:
+class StepTrial:
     """The result of quantising with one step."""
 
     streams: Streams
     error: float  # squared, of all values
 
 
-Trials = Callable[[float], Trial]
+Trials = Callable[[float], StepTrial]
 
 
 @dataclass(frozen=True)
-class Stepped(Stage):
+class StepQuantizer(Stage):
     """A quantiser with one step for the whole update; exactly one parameter is given.
 
     Parameters

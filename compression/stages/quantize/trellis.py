@@ -16,7 +16,7 @@ from fedpress.compression.entropy.context_classes import CLASSES
 from fedpress.compression.kernels import scalar_quantizer, trellis_quantizer
 from fedpress.compression.layout import Layout
 from fedpress.compression.stages.quantize.deadzone import DeadZone, decode_scalar
-from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Trials
+from fedpress.compression.stages.quantize.step_search import StepQuantizer, StepTrial, Trials
 from fedpress.compression.streams import without
 
 _PRICE = 0.22  # of a bit, in squared steps
@@ -25,7 +25,7 @@ _LARGEST = 1 << 23  # steps, and so symbols; levels then stay below those of `de
 
 
 @dataclass(frozen=True)
-class Trellis(Stepped):
+class Trellis(StepQuantizer):
     """Quantize as `deadzone`, but optimise rate and distortion over a trellis: `trellis(step | nmse | bits | bytes)`.
 
     The rate is that of `ans` under contexts of rows and columns, with tables of a first pass.
@@ -50,7 +50,7 @@ class Trellis(Stepped):
         return {**without(streams, "symbols", "step", "point"), "values": values}
 
 
-def _try(values: NDArray[np.float32], shapes: tuple[tuple[int, int], ...], step: float) -> Trial:
+def _try(values: NDArray[np.float32], shapes: tuple[tuple[int, int], ...], step: float) -> StepTrial:
     scaled = values / np.float32(step)
     rough = scalar_quantizer.quantise(values, 2 * step, 0.3)
     bits = _bits(rough, shapes)
@@ -58,7 +58,7 @@ def _try(values: NDArray[np.float32], shapes: tuple[tuple[int, int], ...], step:
     level = trellis_quantizer.levels(symbols)
     point = scalar_quantizer.fit(values, level, step)
     streams = {"symbols": scalar_quantizer.narrow(symbols), "step": np.array([step], np.float32), "point": point}
-    return Trial(streams, scalar_quantizer.error(values, level, step, point))
+    return StepTrial(streams, scalar_quantizer.error(values, level, step, point))
 
 
 def _bits(rough: NDArray[np.signedinteger], shapes: tuple[tuple[int, int], ...]) -> trellis_quantizer.Bits:

@@ -19,7 +19,7 @@ from fedpress.compression.kernels.factor_pairs import FactorPairs
 from fedpress.compression.kernels.truncated_svd import SingularPairs, truncated_svd
 from fedpress.compression.layout import Layout
 from fedpress.compression.stages.quantize.deadzone import decode_scalar, encode_scalar
-from fedpress.compression.stages.quantize.step_search import Stepped, Trial, Trials
+from fedpress.compression.stages.quantize.step_search import StepQuantizer, StepTrial, Trials
 from fedpress.compression.streams import take, without
 
 _FIRST_RANK = 24  # pairs of the first decomposition
@@ -29,7 +29,7 @@ _ROUNDING, _ROUNDING_REST = 0.36, 0.22  # of vectors, and of the remainder
 
 
 @dataclass(frozen=True)
-class LowRank(Stepped):
+class LowRank(StepQuantizer):
     """Send few singular pairs of each matrix, and quantise the remainder: `lowrank(step | nmse | bits | bytes)`."""
 
     def trials(self, values: NDArray[np.float32], streams: Streams, layout: Layout, rng: np.random.Generator) -> Trials:
@@ -117,7 +117,7 @@ def _worth(value: NDArray[np.float32], shape: tuple[int, int], step: float) -> i
     return int(np.argmin(np.append(keep, False)))
 
 
-def _try(values: NDArray[np.float32], matrices: Sequence[_Matrix], step: float) -> Trial:
+def _try(values: NDArray[np.float32], matrices: Sequence[_Matrix], step: float) -> StepTrial:
     found = [(matrix, matrix.spectrum(step)) for matrix in matrices]
     code = [factor_pairs.code_of(pairs.value, step) for _, pairs in found]
     used = [(matrix, pairs, gain) for (matrix, pairs), gain in zip(found, code, strict=True) if gain.size]
@@ -145,7 +145,7 @@ def _try(values: NDArray[np.float32], matrices: Sequence[_Matrix], step: float) 
         "points": point,
         "factors": scalar_quantizer.narrow(np.concatenate(factors)),
     }
-    return Trial(streams, error)
+    return StepTrial(streams, error)
 
 
 def _round(vectors: NDArray[np.floating]) -> NDArray[np.int32]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fedpress.extensions.distillation.ensemble import scores_of
-from fedpress.server.messaging.node_evaluation import Score
+from fedpress.server.messaging.node_evaluation import ModelScore
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class Verdict:
 
     criterion: str
     taken: bool
-    before: Score | None = None  # of the averaged model; None where nothing was measured
-    after: Score | None = None  # of the taught one
+    before: ModelScore | None = None  # of the averaged model; None where nothing was measured
+    after: ModelScore | None = None  # of the taught one
 
     def __str__(self) -> str:
         said = f"distilled model {'takes its place' if self.taken else 'is not taken'}, by {self.criterion}"
@@ -38,21 +38,21 @@ class Verdict:
         }
 
 
-def decide(criterion: str, before: Score, after: Score, margin: float) -> Verdict:
+def decide(criterion: str, before: ModelScore, after: ModelScore, margin: float) -> Verdict:
     """Return the verdict on a taught model: a loss lower by more than the share `margin`, and no less accuracy."""
     better = after.loss < (1 - margin) * before.loss and after.accuracy >= before.accuracy
     return Verdict(criterion, better, before, after)
 
 
-def on_targets(model: nn.Module, x: Tensor, y: Tensor, device: str) -> Score:
+def on_targets(model: nn.Module, x: Tensor, y: Tensor, device: str) -> ModelScore:
     """Return loss and accuracy on examples with targets."""
     scores, targets = scores_of(model, x, device).flatten(0, -2), y.flatten()
     loss = nn.functional.cross_entropy(scores, targets)
-    return Score(float(loss), float((scores.argmax(-1) == targets).float().mean()))
+    return ModelScore(float(loss), float((scores.argmax(-1) == targets).float().mean()))
 
 
-def on_agreement(model: nn.Module, x: Tensor, wanted: Tensor, device: str) -> Score:
+def on_agreement(model: nn.Module, x: Tensor, wanted: Tensor, device: str) -> ModelScore:
     """Return the cross-entropy with what an ensemble says of `x`, and how often its likeliest answer is the same."""
     said = scores_of(model, x, device).log_softmax(-1)
     loss = -(wanted.softmax(-1) * said).sum(-1).mean()
-    return Score(float(loss), float((said.argmax(-1) == wanted.argmax(-1)).float().mean()))
+    return ModelScore(float(loss), float((said.argmax(-1) == wanted.argmax(-1)).float().mean()))

@@ -30,7 +30,7 @@ _MEAN, _SQUARE = 0.9, 0.99  # decays of Adam's moments
 
 
 @dataclass(frozen=True)
-class Tuning:
+class DeltaTuning:
     """Moves what a delta is aimed at until the model that it leads to says what the exact model says."""
 
     make: Callable[[], nn.Module]

@@ -19,9 +19,9 @@ from fedpress.extensions.distillation.ensemble import Teacher, ensemble_scores, 
 from fedpress.extensions.distillation.proxies import Proxy, Teachers
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.student_training import teach
-from fedpress.extensions.distillation.teacher_weights import Knows
+from fedpress.extensions.distillation.teacher_weights import TeacherStatistics
 from fedpress.server.aggregation.client_update import ClientUpdate
-from fedpress.server.messaging.node_evaluation import Ask, Score
+from fedpress.server.messaging.node_evaluation import Ask, ModelScore
 
 _log = logging.getLogger(LOGGER)
 _KEPT = 10  # a tenth of the proxy is not taught on: it tells how far what was taught holds
@@ -36,7 +36,7 @@ class TeachingRound:
 
 
 @dataclass(frozen=True)
-class Taught:
+class DistilledModel:
     """What came of teaching."""
 
     model: Update  # the taught model, or the averaged one itself
@@ -71,13 +71,13 @@ class EnsembleDistillation:
         updates: Sequence[ClientUpdate],
         rng: np.random.Generator,
         teaching: TeachingRound = TeachingRound(),
-    ) -> Taught:
+    ) -> DistilledModel:
         """Return the taught model, or `averaged` itself if that is better by the guard's criterion."""
         settings, device = self.settings, self.device
         model = self.make().to(device)
         able = self._who_can_teach(updates, model)
         if not able:
-            return Taught(averaged)
+            return DistilledModel(averaged)
         began = teaching.previous if settings.previous_model else None
         previous = Teacher(load(self.make().to(device), began), _typical(able)) if began else None
         teachers = _Round(self.teacher or (lambda _: model), able, previous)
@@ -86,7 +86,7 @@ class EnsembleDistillation:
             scores = ensemble_scores(teachers, x, settings.teacher_weights, device, balance=settings.balance)
         except DataError as error:
             _log.warning("not distilled: %s", error)
-            return Taught(averaged)
+            return DistilledModel(averaged)
         kept = max(1, len(x) // _KEPT) if self._needs_agreement else 0
         order = torch.from_numpy(rng.permutation(len(x)) if kept else np.arange(len(x)))
         taught_on, apart = order[kept:], order[:kept]
@@ -105,21 +105,23 @@ class EnsembleDistillation:
             verdict = Verdict(settings.criterion, taken=False)
         _log.info("%s", verdict)
         facts = {**verdict.facts(), "teachers": len(teachers), "inputs": len(x)}
-        return Taught(taught if verdict.taken else averaged, facts)
+        return DistilledModel(taught if verdict.taken else averaged, facts)
 
     @property
     def _needs_agreement(self) -> bool:
         criterion = self.settings.criterion
         return criterion == "agreement" or (criterion != "held-out" and self.settings.patience > 0)
 
-    def _who_can_teach(self, updates: Sequence[ClientUpdate], model: nn.Module) -> list[tuple[ClientUpdate, Knows]]:
+    def _who_can_teach(
+        self, updates: Sequence[ClientUpdate], model: nn.Module
+    ) -> list[tuple[ClientUpdate, TeacherStatistics]]:
         """Return the votes whose weight in the ensemble can be told."""
         if self.settings.teacher_weights != "classes":
-            return [(update, Knows(update.weight)) for update in updates]
+            return [(update, TeacherStatistics(update.weight)) for update in updates]
         nothing = torch.zeros((1, *self.x.shape[1:]), dtype=self.x.dtype)
         classes = scores_of(model, nothing, self.device).shape[-1]
         said = [(update, read_counts(update.message, classes)) for update in updates]
-        able = [(update, Knows(update.weight, counts)) for update, counts in said if counts is not None]
+        able = [(update, TeacherStatistics(update.weight, counts)) for update, counts in said if counts is not None]
         if len(able) < len(updates):
             _log.warning(
                 "%d of %d replies do not say how many examples of each of %d classes they have: they do not teach",
@@ -128,7 +130,7 @@ class EnsembleDistillation:
         return able
 
     def _verdict(
-        self, models: Sequence[Update], before: Score | None, after: Score | None, teaching: TeachingRound
+        self, models: Sequence[Update], before: ModelScore | None, after: ModelScore | None, teaching: TeachingRound
     ) -> Verdict:
         """Return the verdict on two models, the averaged one and the taught one, with their scores if there are any."""
         criterion = self.settings.criterion
@@ -151,7 +153,7 @@ class _Round(Teachers):
     """
 
     module: Callable[[ClientUpdate], nn.Module]
-    updates: list[tuple[ClientUpdate, Knows]]
+    updates: list[tuple[ClientUpdate, TeacherStatistics]]
     previous: Teacher | None
 
     def __len__(self) -> int:
@@ -164,11 +166,11 @@ class _Round(Teachers):
             yield self.previous
 
 
-def _typical(able: Sequence[tuple[ClientUpdate, Knows]]) -> Knows:
+def _typical(able: Sequence[tuple[ClientUpdate, TeacherStatistics]]) -> TeacherStatistics:
     """Return what a teacher knows that has seen as much as the mean of these, and of every class alike."""
     mean = sum(knows.examples for _, knows in able) / len(able)
     counts = [knows.counts for _, knows in able if knows.counts is not None]
-    return Knows(mean, torch.full_like(counts[0], float(torch.stack(counts).mean())) if counts else None)
+    return TeacherStatistics(mean, torch.full_like(counts[0], float(torch.stack(counts).mean())) if counts else None)
 
 
 def load(model: nn.Module, weights: Update) -> nn.Module:

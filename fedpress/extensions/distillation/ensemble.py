@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError
-from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, Knows
+from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, TeacherStatistics
 
 EVALUATION_BATCH = 100  # larger ones fall out of the cache
 _TINY = torch.finfo(torch.float32).tiny
@@ -23,7 +23,7 @@ class Teacher:
     """
 
     model: nn.Module  # scores, classes on the last axis, from inputs
-    knows: Knows = field(default_factory=Knows)
+    knows: TeacherStatistics = field(default_factory=TeacherStatistics)
 
 
 def ensemble_scores(

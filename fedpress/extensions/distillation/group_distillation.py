@@ -11,28 +11,28 @@ import numpy as np
 
 from fedpress.compression import Update
 from fedpress.compression.submodels import Slice
-from fedpress.extensions.distillation.distillation import Taught, TeachingRound
+from fedpress.extensions.distillation.distillation import DistilledModel, TeachingRound
 from fedpress.server.aggregation.client_update import ClientUpdate
-from fedpress.server.messaging.node_evaluation import Score
+from fedpress.server.messaging.node_evaluation import ModelScore
 
 
-class Teach(Protocol):
+class TeachFunction(Protocol):
     """Teaches an averaged model."""
 
     def __call__(
         self, averaged: Update, updates: Sequence[ClientUpdate], rng: np.random.Generator, teaching: TeachingRound
-    ) -> Taught:
+    ) -> DistilledModel:
         """Return the taught model, or `averaged` itself if that is better."""
 
 
 def teach_groups(
-    groups: Mapping[str, Teach],
+    groups: Mapping[str, TeachFunction],
     places: Mapping[str, Slice],
     averaged: Update,
     updates: Sequence[ClientUpdate],
     rng: np.random.Generator,
     teaching: TeachingRound,
-) -> Taught:
+) -> DistilledModel:
     """Teach each group's average what the models of all groups predict together.
 
     Parameters
@@ -53,14 +53,14 @@ def teach_groups(
         facts[name] = taught.facts
         if taught.model is not mine:
             whole = place.put(taught.model, whole)
-    return Taught(whole, {"groups": facts})
+    return DistilledModel(whole, {"groups": facts})
 
 
 def _within(teaching: TeachingRound, place: Slice, whole: Update) -> TeachingRound:
     """Return the round as one group sees it: nodes evaluate its model among the others as they are."""
     ask = teaching.ask
 
-    def ask_of_all(models: Sequence[Update]) -> list[Score]:
+    def ask_of_all(models: Sequence[Update]) -> list[ModelScore]:
         return ask([place.put(model, whole) for model in models]) if ask else []
 
     previous = place.take(teaching.previous) if teaching.previous is not None else None

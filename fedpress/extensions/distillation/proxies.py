@@ -36,7 +36,7 @@ _HOW = (
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenInputs:
     """Inputs that are there, some of them mixed into others."""
 
     x: Tensor  # (n, ...)
@@ -100,7 +100,7 @@ def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
         raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
     if settings.mixed and not x.dtype.is_floating_point:
         raise SettingError(f"mixed must be 0 for inputs that are not real numbers, got {settings.mixed} for {x.dtype}")
-    return Given(x, settings.mixed)
+    return GivenInputs(x, settings.mixed)
 
 
 def generator(rng: np.random.Generator) -> torch.Generator:

@@ -8,8 +8,8 @@ from typing import Any
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.compression import Update
-from fedpress.extensions.distillation.delta_tuning import Tuning
-from fedpress.extensions.distillation.distillation import EnsembleDistillation, Taught, TeachingRound
+from fedpress.extensions.distillation.delta_tuning import DeltaTuning
+from fedpress.extensions.distillation.distillation import DistilledModel, EnsembleDistillation, TeachingRound
 from fedpress.extensions.distillation.group_distillation import teach_groups
 from fedpress.extensions.distillation.proxies import proxy_of
 from fedpress.extensions.distillation.settings import DistillationSettings
@@ -35,7 +35,7 @@ class Distillation(Extension):
         self,
         settings: DistillationSettings,
         ensemble: EnsembleDistillation | None = None,
-        tuning: Tuning | None = None,
+        tuning: DeltaTuning | None = None,
     ) -> None:
         self.settings = settings
         self._ensemble = ensemble
@@ -54,7 +54,7 @@ class Distillation(Extension):
     def after_aggregation(self, model: Update, context: RoundContext) -> Update:
         if self._ensemble is None:
             return model
-        taught = self._teach(self._ensemble, model, context) if context.updates else Taught(model)
+        taught = self._teach(self._ensemble, model, context) if context.updates else DistilledModel(model)
         self._facts = {"distilled": taught.model is not model, "distillation": taught.facts}
         return taught.model
 
@@ -66,7 +66,7 @@ class Distillation(Extension):
     def round_facts(self, done: Round) -> Mapping[str, Any]:
         return self._facts
 
-    def _teach(self, ensemble: EnsembleDistillation, model: Update, context: RoundContext) -> Taught:
+    def _teach(self, ensemble: EnsembleDistillation, model: Update, context: RoundContext) -> DistilledModel:
         rng = derive(context.seed, "distil", context.number)
         teaching = TeachingRound(context.ask, context.previous if context.number > 1 else None)
         groups = context.models.groups
@@ -92,7 +92,7 @@ def build(settings: DistillationSettings, context: BuildContext) -> Distillation
         source = "noise" if settings.source == "inverted" else settings.source
         make_proxy = proxy_of(_part(task, "proxy").x, replace(settings, source=source), device)
         proxy_data = make_proxy([], derive(context.seed, "tune"))
-        tuning = Tuning(task.model, proxy_data, settings.tune_steps, device)
+        tuning = DeltaTuning(task.model, proxy_data, settings.tune_steps, device)
     return Distillation(settings, ensemble, tuning)
 
 

@@ -17,7 +17,7 @@ from fedpress.protocol.messages import LOSSLESS
 T = TypeVar("T")
 
 
-class PersonalLayers(ClientExtension[PersonalLayersRequest]):
+class PersonalLayersClient(ClientExtension[PersonalLayersRequest]):
     """Keeps the personal tensors on the node; its state holds them as the last training left them."""
 
     request_type = PersonalLayersRequest
@@ -51,7 +51,7 @@ class PersonalLayers(ClientExtension[PersonalLayersRequest]):
         return PersonalLayersReply(owned=state is not None)
 
 
-EXTENSION = PersonalLayers()
+EXTENSION = PersonalLayersClient()
 
 
 def split(model: Mapping[str, T], mask: bytes) -> tuple[dict[str, T], dict[str, T]]:

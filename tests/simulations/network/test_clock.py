@@ -7,8 +7,8 @@ import pytest
 
 from fedpress.common.errors import SettingError
 from fedpress.settings.network import DeviceClassSettings
-from fedpress.simulations.network.clock import Pace, Visit, clock, energy, measure, read_visits
-from fedpress.simulations.network.devices import FLEETS, Fleet, find_devices
+from fedpress.simulations.network.clock import NodeRound, Pace, clock, energy, measure, read_visits
+from fedpress.simulations.network.devices import FLEETS, DeviceClass, find_devices
 from fedpress.simulations.network.links import LINKS, Link
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
@@ -17,13 +17,13 @@ LINK = Link("plain", down=8000.0, up=8000.0, latency=0.0, source="made up", payl
 PACE = Pace(training=0.1, coding=1.0)
 
 
-def visit(round: int, node: str, nbytes: int, examples: float | None = 10.0) -> Visit:
-    return Visit(round, node, nbytes, 2 * nbytes, examples, 0.0, 0.0)
+def visit(round: int, node: str, nbytes: int, examples: float | None = 10.0) -> NodeRound:
+    return NodeRound(round, node, nbytes, 2 * nbytes, examples, 0.0, 0.0)
 
 
 def test_a_round_takes_as_long_as_its_slowest_node() -> None:
     visits = [visit(1, "0", 1000), visit(1, "1", 3000), visit(2, "0", 500)]
-    slow = Fleet("slow", slower=2.0)
+    slow = DeviceClass("slow", slower=2.0)
     took = [spent.seconds for spent in clock(visits, LINK, slow, PACE, seed=0)]
     work = 2.0 * (10 * 0.1 + 1.0)
     assert took == [3 + work + 6, 0.5 + work + 1]
@@ -45,8 +45,8 @@ def test_energy_is_of_all_radios_and_of_lost_replies_too() -> None:
 
 
 def test_the_pace_is_a_median_of_replies_that_counted() -> None:
-    visits = [Visit(1, str(n), 1, 1, 10.0, seconds, seconds / 10) for n, seconds in enumerate((1.0, 2.0, 90.0))]
-    assert measure([*visits, Visit(1, "9", 1, 0, None, 0.0, 0.0)]) == Pace(0.2, 0.2)
+    visits = [NodeRound(1, str(n), 1, 1, 10.0, seconds, seconds / 10) for n, seconds in enumerate((1.0, 2.0, 90.0))]
+    assert measure([*visits, NodeRound(1, "9", 1, 0, None, 0.0, 0.0)]) == Pace(0.2, 0.2)
 
 
 def test_a_fleet_is_as_slow_and_as_flighty_as_it_says() -> None:

@@ -8,8 +8,8 @@ from flwr.app import Message, MetricRecord, RecordDict
 from fedpress.flower.message_size import message_nbytes
 from fedpress.flower.runtime import identify, stamp
 from fedpress.protocol.messages import RECORD_NAME, TrainRequest
-from fedpress.simulations.network.clock import Pace, Visit, clock
-from fedpress.simulations.network.deadline import Late
+from fedpress.simulations.network.clock import NodeRound, Pace, clock
+from fedpress.simulations.network.deadline import DeadlineFilter
 from fedpress.simulations.network.devices import FLEETS
 from fedpress.simulations.network.links import LINKS
 from fedpress.simulations.settings import resolve
@@ -45,13 +45,13 @@ def exchanged(number: int) -> tuple[Message, Message]:
 
 def test_a_run_that_goes_on_goes_on_in_time(tmp_path: Path) -> None:
     traffic, rows = tmp_path / "clients.csv", [HEAD]
-    whole = Late(SETTINGS, traffic)
+    whole = DeadlineFilter(SETTINGS, traffic)
     for number in (1, 2, 3):
         message, reply = exchanged(number)
         assert whole(0, message, reply)
         rows.append(f"{number},0,0,{message_nbytes(message)},0,{message_nbytes(reply)},10,0,0\n")
     traffic.write_text("".join(rows))
-    resumed = Late(SETTINGS, traffic)
+    resumed = DeadlineFilter(SETTINGS, traffic)
     assert resumed(0, *exchanged(3))
     now = getattr(whole, "_now")  # noqa: B009  seconds of the run at which round 3 begins
     assert now > 5
@@ -59,6 +59,6 @@ def test_a_run_that_goes_on_goes_on_in_time(tmp_path: Path) -> None:
 
 
 def test_a_round_without_anybody_takes_no_time_and_has_its_place() -> None:
-    visits = [Visit(number, "0", 1000, 1000, 10.0, 0.0, 0.0) for number in (1, 3)]
+    visits = [NodeRound(number, "0", 1000, 1000, 10.0, 0.0, 0.0) for number in (1, 3)]
     spent = clock(visits, LINKS["4g"], FLEETS["this"], Pace(0.1, 0.0), seed=0, deadline=60.0, rounds=4)
     assert [step.seconds > 0 for step in spent] == [True, False, True, False]
