@@ -33,7 +33,7 @@ from fedpress.server.strategy.flower_strategies import PREFIX, arguments_of, nam
 from fedpress.settings.device import client_schema
 from fedpress.settings.registry import extension_sections
 from fedpress.settings.tables import rows
-from fedpress.simulations.network.devices import FLEETS, Fleet
+from fedpress.simulations.network.devices import FLEETS, DeviceClass
 from fedpress.simulations.network.links import LINKS
 from fedpress.simulations.settings import simulation_schema
 from fedpress.simulations.workloads import WORKLOADS
@@ -138,7 +138,7 @@ def settings() -> str:
         for name, cls in schema.sections.items():
             if lines := list(_settings(Schema({name: cls}))):
                 text += f"### `[{name}]`\n\n" + _table(SETTING, lines)
-    return text + _workloads() + _strategies() + _links() + _fleets()
+    return text + _workloads() + _strategies() + _links() + _devices()
 
 
 def _settings(schema: Schema) -> Iterator[tuple[str, ...]]:
@@ -189,9 +189,9 @@ def _links() -> str:
     return "## Links\n\n" + _table(head, lines)
 
 
-def _fleets() -> str:
-    columns = [field.name for field in fields(Fleet) if field.name != "name"]
-    lines = ((f"`{fleet.name}`", *(f"{getattr(fleet, name):g}" for name in columns)) for fleet in FLEETS.values())
+def _devices() -> str:
+    columns = [field.name for field in fields(DeviceClass) if field.name != "name"]
+    lines = ((f"`{devices.name}`", *(f"{getattr(devices, name):g}" for name in columns)) for devices in FLEETS.values())
     return "## Devices\n\n" + _table(("`--devices`", *(f"`{name}`" for name in columns)), lines)
 
 
