@@ -23,6 +23,7 @@ from fedpress.compression.registry import STAGES, WRAPPERS
 from fedpress.settings import RunSettings
 from fedpress.settings.simulation import ENGINES, PARTITIONS
 from fedpress.settings.training import OPTIMIZERS, SCHEDULES
+from fedpress.simulations import completed_run
 from fedpress.simulations import run as run_module
 from fedpress.simulations.compare import run as compare_module
 from fedpress.simulations.settings import resolve
@@ -128,9 +129,9 @@ def test_every_command_is_a_right_call(command: str, tmp_path: Path, monkeypatch
 def test_the_readme_s_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(settings: RunSettings) -> dict[str, Any]:
         assert settings == resolve(settings.to_config())
-        return {"final": {"accuracy": 0.0}, "totals": {"uplink_ratio": 1.0}}
+        return {"config": settings.to_result(), "rounds": [{"accuracy": 0.0}], "totals": {"ratio": 1.0}}
 
-    monkeypatch.setattr(run_module, "run", run)
+    monkeypatch.setattr(completed_run, "run", run)
     calls = []
     monkeypatch.setattr(fedpress.simulations, "simulate", lambda *apps, **options: calls.append((apps, options)))
     names: dict[str, Any] = {
