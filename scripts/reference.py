@@ -132,7 +132,11 @@ def _parameter(parameter: click.Parameter) -> tuple[str, str, str]:
 
 def settings() -> str:
     """Return the page of all settings, and of what the workloads and strategies set and take."""
-    text = "# Settings\n\nA setting is a key of a TOML file, or is given as `--set KEY=VALUE`.\n\n"
+    text = (
+        "# Settings\n\nA setting is a key of a TOML file, in the table of its section, or is given as "
+        "`--set KEY=VALUE`. There the section may be left out where the key is unambiguous: `training.lr` or `lr`. "
+        "`fedpress settings` prints the settings of a run, `fedpress init` writes them to a TOML file.\n\n"
+    )
     for title, schema in FILES.items():
         text += f"## {title}\n\n"
         for name, cls in schema.sections.items():
