@@ -13,7 +13,7 @@ from fedpress.compression.model import Plan
 from fedpress.compression.model.plan import PLAN
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.settings import RunSettings
-from fedpress.simulations.workloads import Task, task
+from fedpress.simulations.workloads import WorkloadTask, task
 from fedpress.simulations.workloads.initial_model import begun
 
 
@@ -23,7 +23,7 @@ class RunFolder:
 
     path: Path
     result: Mapping[str, Any]  # of result.json
-    task: Task
+    task: WorkloadTask
     plan: Plan  # how the model is made from the workload's; without steps if it is that
     model: nn.Module  # with its weights, on the CPU
 
