@@ -36,6 +36,9 @@ class Task(Protocol):
     def holdout(self, node: int, /) -> ExamplesLike:
         """Return what node `node` keeps for evaluation."""
 
+    def __hash__(self) -> int:
+        """Return a hash of its identity: a process keeps what it makes for each task."""
+
     def evaluate(self, weights: dict[str, NDArray[Any]], model: "nn.Module | None" = None, /) -> Mapping[str, Any]:
         """Return scores of the run's model, or of `model`, with these weights on the test set."""
 
