@@ -9,8 +9,7 @@ from typing import Any
 from torch import nn
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.compression.model import Plan
-from fedpress.compression.model.plan import PLAN
+from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.settings import RunSettings
 from fedpress.simulations.workloads import WorkloadTask, task
