@@ -74,10 +74,9 @@ def compare(
 ) -> dict[str, Any]:
     """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
     done = run_cells(cells, folder, jobs=jobs, note=note)
-    scores = score(
-        done, question.link, question.devices, target=question.judgement.target, deadline=question.network.deadline
-    )
-    advice = advise(scores, allowed=question.judgement.allowed)
+    judgement, deadline = question.judgement, question.network.deadline
+    scores = score(done, question.link, question.devices, target=judgement.target, deadline=deadline)
+    advice = advise(scores, allowed=judgement.allowed)
     made = Comparison(
         done=done,
         scores=scores,
