@@ -12,24 +12,22 @@ from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress
 from fedpress.client.mod.mod import node_name
-from fedpress.client.training.loop import ExamplesLike, count_classes
+from fedpress.client.training.loop import count_classes
 from fedpress.client.training.loop import evaluate as evaluate_model
 from fedpress.client.training.loop import train as train_model
 from fedpress.common.errors import DataError, SettingError
-from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.mixed_fleet.settings import GroupSettings, MixedFleetSettings
-from fedpress.extensions.sparsity.settings import SparsitySettings
+from fedpress.common.task import ExamplesLike, Task
 from fedpress.protocol.messages import CLASSES
 from fedpress.settings import RunSettings
+from fedpress.settings.extension import NodeModel
 
 
 def _initial(context: Context) -> dict[str, Any]:
     """Return the model that the run begins with: the seed tells it."""
-    task, group = _task(context), _group(context)
-    if group is None:
-        initial: dict[str, Any] = task.initial()
-        return initial
-    made = _made(task, group, 0.0)  # how inputs are scaled is no part of its weights
+    task, own = _task(context), _settings(context).node_model(context.node_config)
+    if own is None:
+        return task.initial()
+    made = _made(task, replace(own, scale=0.0))  # how inputs are scaled is no part of its weights
     return {name: tensor.numpy() for name, tensor in made.state_dict().items()}
 
 
@@ -55,10 +53,9 @@ def train(message: Message, context: Context) -> Message:
         seed=settings.run.seed,
         partition=partition_of(context),
         device=settings.run.device,
-        sparse=settings.extension(SparsitySettings).target > 0,
+        sparse=settings.prunes,
     )
-    distillation = settings.extension(DistillationSettings)
-    if distillation.enabled and distillation.teacher_weights == "classes":
+    if settings.needs_class_counts:
         metrics[CLASSES] = count_classes(model, examples, settings.run.device)
     content = RecordDict({key: ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
@@ -100,7 +97,7 @@ def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: ConfigRec
         seed=settings.run.seed,
         partition=partition_of(context),
         device=settings.run.device,
-        sparse=settings.extension(SparsitySettings).target > 0,
+        sparse=settings.prunes,
     )
 
 
@@ -112,7 +109,7 @@ def partition_of(context: Context) -> int:
     return int.from_bytes(hashlib.blake2b(node_name(context).encode(), digest_size=4).digest(), "little")
 
 
-def _examples(context: Context, task: Any, model: torch.nn.Module) -> tuple[ExamplesLike, ExamplesLike]:
+def _examples(context: Context, task: Task, model: torch.nn.Module) -> tuple[ExamplesLike, ExamplesLike]:
     """Return what the node trains on and what it holds out: its own data if it has some, else the task's."""
     spec, partition = str(context.node_config.get("data", "")), partition_of(context)
     if spec:
@@ -138,41 +135,35 @@ def _settings(context: Context) -> RunSettings:
     return RunSettings.from_config(context.run_config)
 
 
-def _task(context: Context) -> Any:
+def _task(context: Context) -> Task:
     settings = _settings(context)
-    return pkgutil.resolve_name(settings.deployment.task)(settings)
+    task: Task = pkgutil.resolve_name(settings.deployment.task)(settings)
+    return task
 
 
-def _load(message: Message, context: Context, task: Any) -> tuple[torch.nn.Module, str]:
+def _load(message: Message, context: Context, task: Task) -> tuple[torch.nn.Module, str]:
     """Return the process's model with the message's weights in it, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
     settings = _settings(context)
-    model = _model(task, _group(context), settings.extension(MixedFleetSettings).scale, settings.run.device)
+    model = _model(task, settings.node_model(context.node_config), settings.run.device)
     model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
 
 @lru_cache(maxsize=8)
-def _model(task: Any, group: GroupSettings | None, scale: float, device: str) -> torch.nn.Module:
+def _model(task: Task, own: NodeModel | None, device: str) -> torch.nn.Module:
     """Return a model that all nodes trained by this process take turns with: its weights are loaded anew each time."""
-    model: torch.nn.Module = _made(task, group, scale).to(device)
-    return model
+    return _made(task, own).to(device)
 
 
-def _made(task: Any, group: GroupSettings | None, scale: float) -> torch.nn.Module:
-    """Return a fresh model, as the nodes of a group have it."""
-    model: torch.nn.Module = task.model(group.model) if group and group.model else task.model()
-    if group is None or group.width == 1:
+def _made(task: Task, own: NodeModel | None) -> torch.nn.Module:
+    """Return a fresh model: the node's own, or the run's."""
+    model = task.model(own.name) if own and own.name else task.model()
+    if own is None or own.width == 1:
         return model
     from fedpress.compression.model.narrow import narrow
 
-    return narrow(model, group.width, scale)
-
-
-def _group(context: Context) -> GroupSettings | None:
-    """Return the group of this node; None if all nodes have the same model."""
-    settings = _settings(context)
-    return settings.extension(MixedFleetSettings).of(context.node_config, settings.clients, settings.run.seed)
+    return narrow(model, own.width, own.scale)
 
 
 def _request(message: Message) -> ConfigRecord:

@@ -6,6 +6,7 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from fedpress.common.task import Task
 from fedpress.protocol.arrays import model_record
 from fedpress.server.run.recorder import Recorder
 from fedpress.server.strategy.factory import build
@@ -21,7 +22,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run it."""
     settings = RunSettings.from_config(context.run_config)
     folder = Path(settings.run.out)
-    task = pkgutil.resolve_name(settings.deployment.task)(settings)
+    task: Task = pkgutil.resolve_name(settings.deployment.task)(settings)
     strategy, initial = build(settings, task, folder), task.initial()
     if settings.deployed:
         from fedpress.flower.polling_grid import PollingGrid

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import Strategy
 
+from fedpress.common.task import Task
 from fedpress.compression import Codec, Update
 from fedpress.protocol.messages import ExtensionMessage
 from fedpress.server.aggregation.client_update import ClientUpdate
@@ -51,7 +52,7 @@ class FederationTerms:
 class BuildContext:
     """The run for which an extension is built."""
 
-    task: Any  # the run's task: its model, its test set, its proxy data
+    task: Task
     seed: int  # of the run
     clients: int  # number of virtual nodes; unused with real devices
     device: str  # torch's name of the server's device

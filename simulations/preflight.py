@@ -7,10 +7,10 @@ from fedpress.compression import Layout
 from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings
-from fedpress.simulations.workloads.task import Task
+from fedpress.simulations.workloads.task import WorkloadTask
 
 
-def check(settings: RunSettings, task: Task) -> None:
+def check(settings: RunSettings, task: WorkloadTask) -> None:
     """Raise SettingError if the server could not be built from `settings`, or a group's model does not run."""
     # Workers are forked later, and a GPU must not have been started by then.
     strategy = build(settings.change("run", device="cpu"), task)

@@ -1,7 +1,6 @@
 """Local training, SGD and its kin; the proximal term: FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127."""
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,22 +9,11 @@ from fedpress.client.training.frozen_weights import PrunedWeights
 from fedpress.client.training.schedules import learning_rate
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
+from fedpress.common.task import ExamplesLike
 from fedpress.settings.training import TrainingSettings
 
 Metrics = dict[str, int | float | list[int] | list[float]]  # what a Flower MetricRecord is made of
 _EVALUATION_BATCH = 100  # larger ones fall out of the cache: up to twice as slow
-
-
-class ExamplesLike(Protocol):
-    """A node's data: inputs and targets, the first axis of both counts examples."""
-
-    @property
-    def x(self) -> Tensor:
-        """Inputs, (n, ...)."""
-
-    @property
-    def y(self) -> Tensor:
-        """Targets, int64: (n,), or (n, steps) for sequences."""
 
 
 def train(

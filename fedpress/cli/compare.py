@@ -12,13 +12,18 @@ import typer
 
 from fedpress.cli.options import Debug, SetOption, read_pairs, settings_options
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import require
+from fedpress.common.settings import Schema, require
 from fedpress.settings import RunSettings
+from fedpress.settings.judgement import JudgementSettings
 
 if TYPE_CHECKING:
     from fedpress.simulations.compare.executor import ComparisonProgress
 
 
+_JUDGEMENT = Schema({"judgement": JudgementSettings})
+
+
+@settings_options(_JUDGEMENT, "target", "allowed", defaults=True)
 @settings_options(
     RunSettings.schema(),
     "rounds",
@@ -36,10 +41,6 @@ def compare(
         Path | None, typer.Option(help="Folder of your Flower app, in place of our workloads; '--set clients=10'.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Between commas; 0,1,2 if not given.")] = None,
-    target: Annotated[
-        float | None, typer.Option(help="Accuracy to be reached; 0.99 of what float32 reaches if not given.")
-    ] = None,
-    allowed: Annotated[float, typer.Option(help="Points of accuracy that the recommendation may lose.")] = 1.0,
     jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
     setting: SetOption = None,
     out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
@@ -71,7 +72,8 @@ def compare(
         chosen = find_suite(suite or "quick")
         chosen = replace(chosen, candidates=read_candidates(codecs), title="") if codecs is not None else chosen
     schema = simulation_schema()
-    flat = {**schema.flatten({} if app else {**chosen.settings, **read_pairs(setting)}), **given}
+    runs = {key: value for key, value in given.items() if key not in _JUDGEMENT.declared}
+    flat = {**schema.flatten({} if app else {**chosen.settings, **read_pairs(setting)}), **runs}
     network = {key: value for key, value in flat.items() if key.startswith("network.")}
     settings = {key: value for key, value in flat.items() if key not in network}
     if app is not None:  # its settings are its own
@@ -82,9 +84,8 @@ def compare(
         seeds=_seeds(seeds) if seeds is not None else chosen.seeds,
         settings=settings,
         network=read(NetworkSettings, network, "network."),
-        target=target,
+        judgement=read(JudgementSettings, given, "judgement."),
         app=app,
-        allowed=allowed,
         title=chosen.title,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)

@@ -1,12 +1,15 @@
 """`fedpress shrink`."""
 
 import json as json_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedpress.cli.options import Debug
+from fedpress.cli.options import Debug, settings_options
+from fedpress.common.settings import Schema, read
+from fedpress.compression.model.settings import ShrinkSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,15 +17,13 @@ if TYPE_CHECKING:
 _MANY = 12  # classes: more are for report.json
 
 
+_SCHEMA = Schema({"shrink": ShrinkSettings})
+
+
+@settings_options(_SCHEMA, "prune", "by", "factorise", "energy", "share", "drop", "tune", panel="Steps", defaults=True)
 def shrink(
+    given: Mapping[str, Any],
     folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink made.")],
-    prune: Annotated[float, typer.Option(help="Share of every layer's channels to remove.")] = 0.0,
-    by: Annotated[str, typer.Option(help="What a channel is worth: l1, activation or taylor.")] = "l1",
-    factorise: Annotated[str, typer.Option(help="svd or spatial.")] = "",
-    energy: Annotated[float, typer.Option(help="Share of a layer's energy that its factors keep.")] = 0.95,
-    share: Annotated[int, typer.Option(help="Different values that every layer keeps, 2 to 256.")] = 0,
-    drop: Annotated[int, typer.Option(help="Layers to leave out, those that are missed least.")] = 0,
-    tune: Annotated[int, typer.Option(help="Steps of distillation from the folder's model after each of these.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Where it goes; FOLDER-small if not given.")] = None,
     device: Annotated[str, typer.Option(help="To tune on: cpu, cuda or cuda:N.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Overwrite what is in the folder.")] = False,
@@ -36,10 +37,9 @@ def shrink(
     # Only now: what follows imports torch, which --help can do without.
     from rich.console import Console
 
-    from fedpress.simulations.postprocess.shrink import ShrinkSettings
     from fedpress.simulations.postprocess.shrink import shrink as make
 
-    wanted = ShrinkSettings(drop, prune, by, factorise, energy, share, tune)
+    wanted = read(ShrinkSettings, given, "shrink.")
     whole = folder.resolve()
     place = out or whole.parent / f"{whole.name}-small"
     progress = Console(stderr=True, quiet=json, highlight=False)

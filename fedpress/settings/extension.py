@@ -1,5 +1,7 @@
 """The settings of an extension, as a section of a run's."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedpress.common.errors import SettingError
@@ -7,6 +9,15 @@ from fedpress.common.settings import Settings
 
 if TYPE_CHECKING:
     from fedpress.settings.run import RunSettings
+
+
+@dataclass(frozen=True)
+class NodeModel:
+    """The model of a node, where it is not the run's."""
+
+    name: str = ""  # one of the workload's models; the run's if empty
+    width: float = 1.0  # share of that model's channels
+    scale: float = 0.0  # a narrower layer's inputs are multiplied by (1 / its share of them) ** scale
 
 
 class ExtensionSettings(Settings):
@@ -18,6 +29,20 @@ class ExtensionSettings(Settings):
     def active(self) -> bool:
         """Whether a run with these settings has the extension."""
         raise NotImplementedError
+
+    @property
+    def prunes(self) -> bool:
+        """Whether weights that are minus zero in the model of a request are pruned: training leaves them so."""
+        return False
+
+    @property
+    def needs_class_counts(self) -> bool:
+        """Whether nodes report how many examples of each class they have."""
+        return False
+
+    def node_model(self, node: Mapping[str, object], clients: int, seed: int) -> NodeModel | None:
+        """Return the model of the node with the configuration `node`; None for the run's."""
+        return None
 
     def complete(self, run: "RunSettings") -> "RunSettings":
         """Return the run's settings with what follows from these; raise SettingError if that contradicts them."""

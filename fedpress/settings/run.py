@@ -9,7 +9,7 @@ from fedpress.common.settings import Schema, Settings, Value
 from fedpress.extensions import EXTENSIONS
 from fedpress.settings.deployment import DeploymentSettings, TaskSettings
 from fedpress.settings.execution import ExecutionSettings
-from fedpress.settings.extension import ExtensionSettings
+from fedpress.settings.extension import ExtensionSettings, NodeModel
 from fedpress.settings.network import NetworkSettings
 from fedpress.settings.registry import extension_sections
 from fedpress.settings.server import PolicySettings, ServerSettings, StrategySettings
@@ -99,6 +99,21 @@ class RunSettings:
     def extension(self, cls: type[S]) -> S:
         """Return the section of the extension whose settings are of class `cls`."""
         return next(section for section in self.extensions if isinstance(section, cls))
+
+    @property
+    def prunes(self) -> bool:
+        """Whether an extension prunes weights during training."""
+        return any(extension.prunes for extension in self.extensions)
+
+    @property
+    def needs_class_counts(self) -> bool:
+        """Whether an extension needs the nodes' counts of examples of each class."""
+        return any(extension.needs_class_counts for extension in self.extensions)
+
+    def node_model(self, node: Mapping[str, object]) -> NodeModel | None:
+        """Return the model of the node with the configuration `node`; None for the run's."""
+        models = (extension.node_model(node, self.clients, self.run.seed) for extension in self.extensions)
+        return next((model for model in models if model is not None), None)
 
     @property
     def deployed(self) -> bool:

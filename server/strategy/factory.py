@@ -2,8 +2,8 @@
 
 import math
 from pathlib import Path
-from typing import Any
 
+from fedpress.common.task import Task
 from fedpress.extensions import load
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.checkpointing.recovery import CheckpointSettings
@@ -15,7 +15,7 @@ from fedpress.server.strategy.flower_strategies import build_strategy
 from fedpress.settings import RunSettings
 
 
-def build(settings: RunSettings, task: Any, folder: Path | None = None) -> Compressed:
+def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Compressed:
     """Return the strategy that `settings` describe.
 
     Parameters

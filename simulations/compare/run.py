@@ -7,6 +7,7 @@ from typing import Any
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Value, require, values
+from fedpress.settings.judgement import JudgementSettings
 from fedpress.settings.network import NetworkSettings
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.executor import ComparisonProgress, run_cells
@@ -27,15 +28,12 @@ class ComparisonPlan:
     seeds: Sequence[int]
     settings: Mapping[str, Value] = field(default_factory=dict)  # of every run
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    target: float | None = None  # accuracy
     app: Path | None = None  # folder of a Flower app in place of our workloads
-    allowed: float = 1.0  # points of accuracy that the recommendation may lose
+    judgement: JudgementSettings = field(default_factory=JudgementSettings)
     title: str = ""  # of the report
 
     def __post_init__(self) -> None:
         require(bool(self.seeds), "seeds", "at least one", self.seeds)
-        require(self.target is None or 0 < self.target <= 1, "target", "in (0, 1]", self.target)
-        require(self.allowed >= 0, "allowed", "at least 0", self.allowed)
         for name in ("seeds", "workloads"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
@@ -76,8 +74,9 @@ def compare(
 ) -> dict[str, Any]:
     """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
     done = run_cells(cells, folder, jobs=jobs, note=note)
-    scores = score(done, question.link, question.devices, target=question.target, deadline=question.network.deadline)
-    advice = advise(scores, allowed=question.allowed)
+    judgement, deadline = question.judgement, question.network.deadline
+    scores = score(done, question.link, question.devices, target=judgement.target, deadline=deadline)
+    advice = advise(scores, allowed=judgement.allowed)
     made = Comparison(
         done=done,
         scores=scores,

@@ -17,7 +17,8 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
-from fedpress.compression.model.distill import StudentSettings, train_student
+from fedpress.compression.model.distill.settings import StudentSettings
+from fedpress.compression.model.distill.training import train_student
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder

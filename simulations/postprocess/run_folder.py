@@ -9,11 +9,10 @@ from typing import Any
 from torch import nn
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.compression.model import Plan
-from fedpress.compression.model.plan import PLAN
+from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.settings import RunSettings
-from fedpress.simulations.workloads import Task, task
+from fedpress.simulations.workloads import WorkloadTask, task
 from fedpress.simulations.workloads.initial_model import begun
 
 
@@ -23,7 +22,7 @@ class RunFolder:
 
     path: Path
     result: Mapping[str, Any]  # of result.json
-    task: Task
+    task: WorkloadTask
     plan: Plan  # how the model is made from the workload's; without steps if it is that
     model: nn.Module  # with its weights, on the CPU
 

@@ -6,7 +6,7 @@ of it.
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,11 @@ from fedpress.client.training.loop import evaluate
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
-from fedpress.common.settings import require
-from fedpress.compression.model import Plan, factor_layers, layer_dropping, prune_choice, report, weight_sharing
-from fedpress.compression.model.channel_importance import CRITERIA
+from fedpress.compression.model import factor_layers, layer_dropping, prune_choice, report, weight_sharing
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
-from fedpress.compression.model.factor_layers import WAYS
-from fedpress.compression.model.plan import PLAN
+from fedpress.compression.model.plan import PLAN, Plan
+from fedpress.compression.model.settings import ShrinkSettings
 from fedpress.compression.model.step import Choice
-from fedpress.compression.model.weight_sharing import MOST
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.student_training import teach
@@ -40,30 +37,6 @@ Say = Callable[[str], None]
 _SEEN = 2000  # training examples that tell what is worth how much
 _LEVEL = 19  # of zstd
 _BATCHES = (1, 100)  # examples in a call whose time is measured
-
-
-@dataclass(frozen=True)
-class ShrinkSettings:
-    """What is to be done to a model, in this order: drop, prune, factorise, share values."""
-
-    drop: int = 0  # layers to leave out
-    prune: float = 0.0  # share of every layer's channels to remove
-    by: str = "l1"  # what a channel is worth: l1, activation or taylor
-    factorise: str = ""  # svd or spatial
-    energy: float = 0.95  # share of a layer's energy that its factors keep
-    share: int = 0  # different values that every layer keeps
-    tune: int = 0  # steps of distillation after each of these
-
-    def __post_init__(self) -> None:
-        require(self.drop >= 0, "drop", "at least 0", self.drop)
-        require(0 <= self.prune < 1, "prune", "at least 0 and below 1", self.prune)
-        require(self.by in CRITERIA, "by", " or ".join(CRITERIA), repr(self.by))
-        require(not self.factorise or self.factorise in WAYS, "factorise", " or ".join(WAYS), repr(self.factorise))
-        require(0 < self.energy <= 1, "energy", "above 0 and at most 1", self.energy)
-        require(self.share == 0 or 2 <= self.share <= MOST, "share", f"2 to {MOST}", self.share)
-        require(self.tune >= 0, "tune", "at least 0", self.tune)
-        if not (self.drop or self.prune or self.factorise or self.share):
-            raise SettingError("nothing to do: shrink takes --prune, --factorise, --share or --drop")
 
 
 def shrink(

@@ -12,10 +12,10 @@ from fedpress.settings import RunSettings
 from fedpress.simulations.workloads.digits import Digits
 from fedpress.simulations.workloads.fashion import Fashion
 from fedpress.simulations.workloads.speeches import Speeches
-from fedpress.simulations.workloads.task import Data, Examples, Task, TaskTerms, Workload, make_task
+from fedpress.simulations.workloads.task import Data, Examples, TaskTerms, Workload, WorkloadTask, make_task
 from fedpress.simulations.workloads.watch import Watch
 
-__all__ = ["WORKLOADS", "Data", "Examples", "Task", "TaskTerms", "Workload", "find", "task"]
+__all__ = ["WORKLOADS", "Data", "Examples", "TaskTerms", "Workload", "WorkloadTask", "find", "task"]
 
 WORKLOADS: dict[str, Workload] = {
     "digits": Digits(),
@@ -43,11 +43,11 @@ def find(name: str) -> Workload:
     return found
 
 
-def task(settings: RunSettings) -> Task:
+def task(settings: RunSettings) -> WorkloadTask:
     """Return the task of a run, the same object each time in one process."""
     return _task(TaskTerms.of(settings))
 
 
 @lru_cache(maxsize=1)
-def _task(terms: TaskTerms) -> Task:
+def _task(terms: TaskTerms) -> WorkloadTask:
     return make_task(find(terms.simulation.workload), terms)

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError, PlanError
-from fedpress.compression.model import Plan
-from fedpress.compression.model.plan import PLAN
+from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.compression.model.weight_sharing import check_places
 from fedpress.server.run.recorder import MODEL
 

@@ -66,7 +66,7 @@ class Workload(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class WorkloadTask:
     """A workload under a run's configuration."""
 
     data: Data
@@ -142,7 +142,7 @@ class TaskTerms:
         return cls(settings.simulation, settings.run.seed, settings.run.device, distillation)
 
 
-def make_task(workload: Workload, terms: TaskTerms) -> Task:
+def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
     """Return the task of a run.
 
     Raises
@@ -172,7 +172,7 @@ def make_task(workload: Workload, terms: TaskTerms) -> Task:
     }
     if simulation.start:
         makes[name] = begun(Path(simulation.start), makes[name], data.train.x[:1])
-    return Task(data, parts, makes, seed, terms.device, simulation.holdout, proxy, guard)
+    return WorkloadTask(data, parts, makes, seed, terms.device, simulation.holdout, proxy, guard)
 
 
 def _hold_back(data: Data, terms: TaskTerms) -> tuple[Data, Examples, Examples]:

@@ -55,7 +55,7 @@ def test_a_file_has_candidates_with_settings_and_the_runs_they_share(tmp_path: P
         Candidate("small", "bf16", "none", {"strategy.server-momentum": 0.5}, after),
     )
     assert (suite.title, suite.workloads, suite.seeds) == ("two", ("watch",), (3,))
-    assert suite.settings == {"rounds": 2, "up": "fp16"}
+    assert suite.settings == {"server.rounds": 2, "server.up": "fp16"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,6 @@ def test_a_file_has_candidates_with_settings_and_the_runs_they_share(tmp_path: P
     [
         ('"small"', '"plain"', "plain"),
         ('name = "plain"', 'up = "fp16"', "name"),
-        ("rounds = 2", "rounds = [2]", "rounds"),
         ("seeds = [3]", 'seeds = ["3"]', "seeds"),
         ("title", "titel", "titel"),
         ('"shrink"', '"keys"', "keys"),

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.model import Plan, layer_dropping, report
+from fedpress.compression.model import layer_dropping, report
 from fedpress.compression.model.evaluation import batches_of, loss_on
 from fedpress.compression.model.layer_dropping import DropLayers, candidates
+from fedpress.compression.model.plan import Plan
 from fedpress.simulations.workloads import models
 
 from .conftest import CASES, examples, made

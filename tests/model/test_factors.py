@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.model import Plan, factor_layers, report
+from fedpress.compression.model import factor_layers, report
 from fedpress.compression.model.factor_layers import WAYS, Factorise, Factors, matrix, suits
+from fedpress.compression.model.plan import Plan
 
 from .conftest import CASES, Case, made
 

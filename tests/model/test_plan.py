@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from fedpress.common.errors import PlanError
-from fedpress.compression.model import Plan, Step, factor_layers, layer_dropping, prune_choice, weight_sharing
-from fedpress.compression.model.plan import KINDS
+from fedpress.compression.model import factor_layers, layer_dropping, prune_choice, weight_sharing
+from fedpress.compression.model.plan import KINDS, Plan
+from fedpress.compression.model.step import Step
 from fedpress.simulations.workloads import models
 
 from .conftest import CASES, made
@@ -163,7 +164,7 @@ def test_a_device_builds_a_plan_without_what_pruned() -> None:
 import sys
 from torch import nn
 sys.modules["torch_pruning"] = sys.modules["flwr"] = None  # not to be found
-from fedpress.compression.model import Plan
+from fedpress.compression.model.plan import Plan
 model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
 print(sum(p.numel() for p in Plan.of({plan(prune={"0": {"out": [0, 3], "in": None}, "2": {"out": None, "in": [0, 3]}})})
     .build(model).parameters()))

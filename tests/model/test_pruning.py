@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.model import Plan, report
+from fedpress.compression.model import report
 from fedpress.compression.model.channel_importance import CRITERIA, activation, l1, taylor
 from fedpress.compression.model.dependency_graph import ChannelGroup, Indices, channel_groups, prune
 from fedpress.compression.model.evaluation import loss
+from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.prune_channels import NORMS
 from fedpress.compression.model.prune_choice import choose
 from fedpress.simulations.workloads import models

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.compression.model import Plan, report
+from fedpress.compression.model import report
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
 from fedpress.compression.model.layer_dropping import DropLayers
+from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.prune_choice import choose
 from fedpress.compression.model.step import Choice
 

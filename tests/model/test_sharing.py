@@ -7,8 +7,9 @@ from safetensors.torch import save
 from torch import nn
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.model import Plan, weight_sharing
+from fedpress.compression.model import weight_sharing
 from fedpress.compression.model.evaluation import loss
+from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.weight_sharing import ShareWeights, unpack
 
 from .conftest import CASES, Case, examples, made

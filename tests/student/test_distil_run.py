@@ -9,7 +9,7 @@ import pytest
 
 from fedpress.cli import main
 from fedpress.common.errors import SettingError
-from fedpress.compression.model.distill import StudentSettings
+from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.simulations.postprocess.distill import distil_run
 from fedpress.simulations.postprocess.export import export_run
 from fedpress.simulations.postprocess.run_folder import read_folder

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.compression.model.distill import StudentSettings, train_student, warm_start
 from fedpress.compression.model.distill.augmentation import augment
 from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
+from fedpress.compression.model.distill.settings import StudentSettings
+from fedpress.compression.model.distill.training import train_student
+from fedpress.compression.model.distill.warm_start import warm_start
 
 
 def teacher() -> nn.Module:

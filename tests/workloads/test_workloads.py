@@ -18,7 +18,7 @@ from fedpress.client.training.loop import evaluate, train
 from fedpress.common.errors import SettingError
 from fedpress.settings import RunSettings
 from fedpress.simulations.settings import resolve, simulation_schema
-from fedpress.simulations.workloads import WORKLOADS, Examples, Task, task
+from fedpress.simulations.workloads import WORKLOADS, Examples, WorkloadTask, task
 from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.fashion import DEBIAN
 from fedpress.simulations.workloads.partitions import from_flower, partition
@@ -49,7 +49,7 @@ def need(workload: str) -> None:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def found(request: pytest.FixtureRequest) -> Task:
+def found(request: pytest.FixtureRequest) -> WorkloadTask:
     """Every workload, as it is without a setting."""
     need(request.param)
     return task(resolve({"workload": request.param}))
@@ -71,7 +71,7 @@ def test_a_model_takes_the_examples_and_has_the_parameters_it_should(workload: s
     assert [layer.p for layer in dropping.modules() if isinstance(layer, nn.Dropout)] == [0.25]
 
 
-def test_nodes_share_out_the_training_set(found: Task) -> None:
+def test_nodes_share_out_the_training_set(found: WorkloadTask) -> None:
     assert np.array_equal(np.sort(np.concatenate(found.parts)), np.arange(len(found.data.train)))
     node = len(found.parts) // 2
     examples = found.examples(node)
@@ -82,7 +82,7 @@ def test_nodes_share_out_the_training_set(found: Task) -> None:
     assert len(found.holdout(node)) == 0
 
 
-def test_no_example_of_the_test_set_is_in_the_training_set(found: Task) -> None:
+def test_no_example_of_the_test_set_is_in_the_training_set(found: WorkloadTask) -> None:
     def prints(examples: Examples) -> set[bytes]:
         rows = torch.cat([examples.x.flatten(1).double(), examples.y.reshape(len(examples), -1).double()], 1)
         return {row.tobytes() for row in rows.numpy()}
@@ -91,12 +91,12 @@ def test_no_example_of_the_test_set_is_in_the_training_set(found: Task) -> None:
     assert len(prints(found.data.train) & prints(found.data.test)) <= len(found.data.test) / 500
 
 
-def test_labels_are_those_of_the_names(found: Task) -> None:
+def test_labels_are_those_of_the_names(found: WorkloadTask) -> None:
     assert found.data.labels.shape == (len(found.data.train),)
     assert set(np.unique(found.data.labels)) == set(range(len(found.data.names)))
 
 
-def test_training_on_a_node_teaches_its_own_examples(found: Task, request: pytest.FixtureRequest) -> None:
+def test_training_on_a_node_teaches_its_own_examples(found: WorkloadTask, request: pytest.FixtureRequest) -> None:
     """With the workload's own settings, from what a run begins with."""
     training = resolve({"workload": request.node.callspec.params["found"]}).training
     model, examples = found.model(), found.examples(0)
@@ -105,7 +105,7 @@ def test_training_on_a_node_teaches_its_own_examples(found: Task, request: pytes
     assert evaluate(model, examples, "cpu")["loss"] < 0.97 * before["loss"]
 
 
-def test_the_initial_weights_are_the_models(found: Task) -> None:
+def test_the_initial_weights_are_the_models(found: WorkloadTask) -> None:
     model = found.model()
     initial = found.initial()
     assert all(np.array_equal(initial[name], tensor.numpy()) for name, tensor in model.state_dict().items())
@@ -114,8 +114,8 @@ def test_the_initial_weights_are_the_models(found: Task) -> None:
     assert all(np.array_equal(initial[name], again[name]) for name in initial)
 
 
-def test_weights_derive_from_the_seed_alone(make: Callable[..., Task]) -> None:
-    def weights(task: Task) -> bytes:
+def test_weights_derive_from_the_seed_alone(make: Callable[..., WorkloadTask]) -> None:
+    def weights(task: WorkloadTask) -> bytes:
         return b"".join(array.tobytes() for array in task.initial().values())
 
     state = torch.get_rng_state()
@@ -128,7 +128,7 @@ def test_weights_derive_from_the_seed_alone(make: Callable[..., Task]) -> None:
 PLACE = {"seed": 5, "alpha": 0.3, "holdout": 0.25}
 
 
-def print_of(work: Task) -> str:
+def print_of(work: WorkloadTask) -> str:
     """Return a hash of all that a task derives from its seed."""
     arrays = [*work.initial().values(), work.examples(9).x.numpy(), work.holdout(9).x.numpy()]
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
@@ -152,7 +152,7 @@ def test_a_process_makes_a_task_once() -> None:
     assert task(config) is not task(resolve({"seed": 7}))
 
 
-def test_a_task_scores_the_weights_it_is_given(make: Callable[..., Task]) -> None:
+def test_a_task_scores_the_weights_it_is_given(make: Callable[..., WorkloadTask]) -> None:
     work = make()
     weights = work.initial()
     untrained = work.evaluate(weights)
@@ -167,7 +167,7 @@ def test_a_task_scores_the_weights_it_is_given(make: Callable[..., Task]) -> Non
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5])
-def test_a_node_holds_out_what_it_does_not_train_on(share: float, make: Callable[..., Task]) -> None:
+def test_a_node_holds_out_what_it_does_not_train_on(share: float, make: Callable[..., WorkloadTask]) -> None:
     work = make(holdout=share, clients=10, per_round=5)
     for node in range(10):
         kept, own = work.holdout(node), work.examples(node)
@@ -185,7 +185,7 @@ def test_the_page_on_workloads_says_what_there_is() -> None:
         assert f"`{model}`: {parameters:,}" in row
 
 
-def test_ten_thousand_clients_of_fashion(make: Callable[..., Task]) -> None:
+def test_ten_thousand_clients_of_fashion(make: Callable[..., WorkloadTask]) -> None:
     need("fashion")
     work = make(workload="fashion", clients=10_000, partition="iid")
     for node in range(0, 10_000, 7):

@@ -4,9 +4,3 @@
 Each part is one file: the loss, hints of inner layers, a warm start, augmentation. To add one, write its file, give it
 a setting, and call it in `training.py`.
 """
-
-from fedpress.compression.model.distill.settings import StudentSettings
-from fedpress.compression.model.distill.training import train_student
-from fedpress.compression.model.distill.warm_start import warm_start
-
-__all__ = ["StudentSettings", "train_student", "warm_start"]

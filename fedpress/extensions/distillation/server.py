@@ -7,6 +7,7 @@ from typing import Any
 
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
+from fedpress.common.task import DistillationTask
 from fedpress.compression import Update
 from fedpress.extensions.distillation.delta_tuning import DeltaTuning
 from fedpress.extensions.distillation.distillation import DistilledModel, EnsembleDistillation, TeachingRound
@@ -80,26 +81,26 @@ class Distillation(Extension):
 
 
 def build(settings: DistillationSettings, context: BuildContext) -> Distillation:
-    """Return the extension that `settings` describe."""
+    """Return the extension that `settings` describe.
+
+    Raises
+    ------
+    SettingError
+        If the task has no examples for distillation.
+    """
     task, device = context.task, context.device
+    if not isinstance(task, DistillationTask):
+        raise SettingError(
+            "distillation needs a task with proxy and guard, each with x and y, which show what examples look like "
+            f"even if there are none: {type(task).__name__} does not have both"
+        )
     ensemble = tuning = None
     if settings.enabled:
-        guard = _part(task, "guard")
-        proxy = proxy_of(_part(task, "proxy").x, settings, device)
+        proxy, guard = proxy_of(task.proxy.x, settings, device), task.guard
         ensemble = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
     if settings.tune_steps:
         # The teachers of a round are not asked for its downlink.
         source = "noise" if settings.source == "inverted" else settings.source
-        make_proxy = proxy_of(_part(task, "proxy").x, replace(settings, source=source), device)
-        proxy_data = make_proxy([], derive(context.seed, "tune"))
-        tuning = DeltaTuning(task.model, proxy_data, settings.tune_steps, device)
+        make_proxy = proxy_of(task.proxy.x, replace(settings, source=source), device)
+        tuning = DeltaTuning(task.model, make_proxy([], derive(context.seed, "tune")), settings.tune_steps, device)
     return Distillation(settings, ensemble, tuning)
-
-
-def _part(task: Any, name: str) -> Any:
-    if not hasattr(task, name):
-        raise SettingError(
-            f"distillation needs the task's {name}, with x and y, which show what examples look like even if there are "
-            f"none: {type(task).__name__} has no {name}"
-        )
-    return getattr(task, name)

@@ -53,6 +53,10 @@ class DistillationSettings(ExtensionSettings):
         """Whether the average is taught, or deltas are tuned."""
         return self.enabled or self.tune_steps > 0
 
+    @property
+    def needs_class_counts(self) -> bool:
+        return self.enabled and self.teacher_weights == "classes"
+
     def check(self) -> None:
         kind, _, path = self.source.partition(":")
         if self.source not in SOURCES and not (kind == FOLDER and path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.common.settings import Settings, option
-from fedpress.settings.extension import ExtensionSettings
+from fedpress.settings.extension import ExtensionSettings, NodeModel
 
 if TYPE_CHECKING:
     from fedpress.settings import RunSettings
@@ -140,13 +140,14 @@ class MixedFleetSettings(ExtensionSettings):
         ordered = sorted(self.groups, key=lambda group: group.width)
         return max((group for group in ordered if group.width <= widest), key=lambda g: g.width, default=ordered[0])
 
-    def of(self, node: Mapping[str, object], clients: int, seed: int) -> GroupSettings | None:
-        """Return the group of a node with this configuration; None if all have the same model."""
+    def node_model(self, node: Mapping[str, object], clients: int, seed: int) -> NodeModel | None:
         if not self.groups:
             return None
         if self.assigned:
-            return self.assign(int(str(node["partition-id"])), clients, seed)
-        return self.choose(str(node.get("width", "")), str(node.get("model", "")))
+            group = self.assign(int(str(node["partition-id"])), clients, seed)
+        else:
+            group = self.choose(str(node.get("width", "")), str(node.get("model", "")))
+        return NodeModel(group.model, group.width, self.scale)
 
 
 @lru_cache(maxsize=4)

@@ -30,6 +30,10 @@ class SparsitySettings(ExtensionSettings):
         """Whether weights are pruned during training."""
         return self.target > 0
 
+    @property
+    def prunes(self) -> bool:
+        return self.active
+
     def check(self) -> None:
         if self.last_round < self.first_round:
             raise SettingError(f"last-round must be at least first-round, {self.first_round}, got {self.last_round}")
