@@ -62,7 +62,7 @@ class Stage(ABC):
         Parameters
         ----------
         streams : dict of str to ndarray
-            What the stage before left, not to be changed in place: at first {"values": float32 (n,)}.
+            The streams of the stage before, not to be changed in place: at first {"values": float32 (n,)}.
         layout : Layout
             Names, shapes and dtypes of the update.
         rng : numpy.random.Generator
@@ -104,7 +104,18 @@ class Stage(ABC):
         """
 
     def init(self, layout: Layout) -> State:
-        """Return the memory before the first update; {} for a stage without memory."""
+        """Return the memory before the first update.
+
+        Parameters
+        ----------
+        layout : Layout
+            Names, shapes and dtypes of the updates.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            The memory; {} for a stage without memory.
+        """
         return {}
 
     def advance(
@@ -132,12 +143,17 @@ class Stage(ABC):
         return None
 
     def step_of(self, streams: Streams) -> float | None:
-        """Return the quantisation step, in the update's units, that `encode` found; None for a stage without one.
+        """Return the quantisation step that `encode` found.
 
         Parameters
         ----------
         streams : dict of str to ndarray
             Streams as `encode` returned them.
+
+        Returns
+        -------
+        float or None
+            The step, in the update's units; None for a stage without one.
         """
         return None
 
@@ -148,6 +164,11 @@ class Stage(ABC):
         ----------
         **target
             One of `targets`, with its value.
+
+        Returns
+        -------
+        Stage
+            A stage of the same type.
 
         Raises
         ------
@@ -198,7 +219,18 @@ class Codec(ABC):
 
     @abstractmethod
     def init(self, layout: Layout) -> State:
-        """Return the state before the first update; {} for a codec without memory."""
+        """Return the state before the first update.
+
+        Parameters
+        ----------
+        layout : Layout
+            Names, shapes and dtypes of the updates.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            The state; {} for a codec without memory.
+        """
 
     @abstractmethod
     def encode(
@@ -292,6 +324,11 @@ class Codec(ABC):
             One of `step` (in the update's units), `nmse` (part of the update's squared norm), `bits` (per parameter)
             and `bytes` (of the frame), with its value.
 
+        Returns
+        -------
+        Codec
+            A codec of the same stages.
+
         Raises
         ------
         SpecError
@@ -309,6 +346,11 @@ class Codec(ABC):
             The streams of a frame, as `read_frame` returns them.
         layout : Layout
             Names, shapes and dtypes of the frame's update.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The streams that the last lossy stage returned.
 
         Raises
         ------

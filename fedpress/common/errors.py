@@ -21,31 +21,85 @@ from difflib import get_close_matches
 
 
 class FedpressError(Exception):
-    """Root of every error that fedpress raises on purpose."""
+    """Root of every error that fedpress raises on purpose.
+
+    Examples
+    --------
+    >>> import fedpress
+    >>> try:
+    ...     fedpress.codec("topk")
+    ... except FedpressError as error:
+    ...     print(error)
+    topk lacks fraction: it is topk(fraction)
+    """
 
 
 class FrameError(FedpressError):
-    """Bytes from outside are not a valid frame of the codec and layout that were asked for."""
+    """Bytes from outside are not a valid frame of the codec and layout that were asked for.
+
+    Examples
+    --------
+    >>> import fedpress
+    >>> fedpress.codec("fp16").decode(b"", fedpress.Layout(()))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    FrameError: a frame must have ...
+    """
 
 
 class UpdateError(FedpressError, ValueError):
-    """An update cannot be sent: it holds NaN or infinity, or is not of the layout agreed on."""
+    """An update cannot be sent: it holds NaN or infinity, or is not of the layout agreed on.
+
+    Examples
+    --------
+    >>> import fedpress, numpy as np
+    >>> update = {"x": np.array([np.nan], np.float32)}
+    >>> fedpress.codec("fp16").encode(update, {}, np.random.default_rng(0))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    UpdateError: tensor 'x' must be finite, got 1 values that are NaN or infinite
+    """
 
 
 class SettingError(FedpressError, ValueError):
-    """A setting cannot work. The message is one line: the value, and what would be right."""
+    """A setting cannot work. The message is one line: the value, and what would be right.
+
+    Examples
+    --------
+    >>> import fedpress
+    >>> fedpress.simulate(rounds=-1)  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    SettingError: rounds must be at least 1, got -1
+    """
 
 
 class SpecError(SettingError):
-    """A codec's spec string does not name a codec."""
+    """A codec's spec string does not name a codec.
+
+    Examples
+    --------
+    >>> import fedpress
+    >>> fedpress.codec("topk")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    SpecError: topk lacks fraction: it is topk(fraction)
+    """
 
 
 class DataError(FedpressError):
-    """A file of data is missing, cut short, or not what it claims to be."""
+    """A file of data is missing, cut short, or not what it claims to be.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from fedpress.compression.model import Plan
+    >>> try:
+    ...     Plan.read(Path("missing.json"))
+    ... except DataError as error:
+    ...     print(error)
+    missing.json cannot be read: No such file or directory
+    """
 
 
 class PlanError(DataError):
-    """A plan of a smaller model is none, or not one for the model that it was put to. The message is one line."""
+    """A plan of a smaller model is invalid, or does not fit the model. The message is one line."""
 
 
 class EnrolmentError(DataError):
