@@ -22,7 +22,7 @@ from fedpress.simulations.engine.grid import Arrives, InProcessGrid
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.worker import WorkerContext
 
-_MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, where there is one
+_MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, if the system has one
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class InProcessEngine:
         """Run the federation until its ServerApp returns: see `Engine.run`."""
         server_app, client_app = (pkgutil.resolve_name(name) for name in (run.server_app, run.client_app))
         if "torch" in sys.modules:
-            import torch._dynamo  # noqa: F401  making an optimiser imports it: once here, not once in each worker
+            import torch._dynamo  # noqa: F401  optimizers import it: once here, not once in each worker
         watched = ServerApp()
 
         @watched.main()
         def main(grid: Grid, context: Context) -> None:
-            with run.watching:  # only now: workers cannot be forked from a process that has threads
+            with run.watching:  # not earlier: workers must be forked before threads start
                 server_app(grid, context)
 
         simulate(
