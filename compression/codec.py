@@ -182,6 +182,26 @@ class StatefulStage(Stage):
     """A stage that remembers something between updates; decoding needs none of it.
 
     It defines `init`, `advance` and `decode`.
+
+    Examples
+    --------
+    A stage that sends every other update, and zeros between:
+
+    >>> import numpy as np
+    >>> class Alternate(StatefulStage):
+    ...     def init(self, layout):
+    ...         return {"count": np.zeros(1, np.int64)}
+    ...
+    ...     def advance(self, streams, state, layout, rng):
+    ...         sends = state["count"][0] % 2 == 0
+    ...         return {"values": streams["values"] * sends}, {"count": state["count"] + 1}
+    ...
+    ...     def decode(self, streams, layout):
+    ...         return streams
+    >>> layout = Layout.of({"x": np.ones(1, np.float32)})
+    >>> _, state = Alternate().advance({"values": np.ones(1)}, Alternate().init(layout), layout, None)
+    >>> Alternate().advance({"values": np.ones(1)}, state, layout, None)[0]["values"].tolist()
+    [0.0]
     """
 
     stateful: ClassVar[bool] = True
@@ -386,5 +406,22 @@ class Codec(ABC):
 
 
 def no_target(codec: Codec) -> SpecError:
-    """Return the error of a codec that has no quantiser with a target."""
+    """Return the error of a codec that has no quantiser with a target.
+
+    Parameters
+    ----------
+    codec : Codec
+        The codec.
+
+    Returns
+    -------
+    SpecError
+        The error.
+
+    Examples
+    --------
+    >>> from fedpress.compression import parse
+    >>> print(no_target(parse("fp16")))
+    'fp16' has no target to be set: it must have a stage that takes one, such as deadzone
+    """
     return SpecError(f"{str(codec)!r} has no target to be set: it must have a stage that takes one, such as deadzone")

@@ -47,6 +47,11 @@ class CodecEntry:
         The stage. The arguments of its name are its fields.
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
+
+    Examples
+    --------
+    >>> STAGES["sign"].examples
+    ('sign | pack', 'topk(0.1) | sign | ans')
     """
 
     make: type[Stage]
@@ -63,6 +68,11 @@ class WrapperEntry:
         The wrapper. The arguments of its name are its fields but for `inner`, which is the pipeline.
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
+
+    Examples
+    --------
+    >>> WRAPPERS["dgc"].make.__name__
+    'MomentumCorrection'
     """
 
     make: type[Wrapper]

@@ -44,7 +44,16 @@ class Property(Enum):
 
 @dataclass(frozen=True)
 class FederationTerms:
-    """The federation that an extension is to join."""
+    """The federation that an extension is to join.
+
+    Examples
+    --------
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> from fedpress.compression import parse
+    >>> terms = FederationTerms(FedAvg(), down=parse("fp16"), shared_initial=False, stateless=False, lacks={})
+    >>> str(terms.down)
+    'fp16'
+    """
 
     strategy: Strategy  # the inner strategy, which aggregates
     down: Codec  # codec of the deltas by which nodes follow the server's model
@@ -55,7 +64,13 @@ class FederationTerms:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """The run for which an extension is built."""
+    """The run for which an extension is built.
+
+    Examples
+    --------
+    >>> BuildContext(task=None, seed=0, clients=10, device="cpu", folder=None).clients
+    10
+    """
 
     task: Any  # the run's task: its model, its test set, its proxy data
     seed: int  # of the run

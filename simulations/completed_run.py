@@ -82,7 +82,24 @@ class Run:
 
 
 def simulate(settings: Mapping[str, Any]) -> Run:
-    """Simulate a federation and return the run; keys of `settings` have `_` for `-`."""
+    """Simulate a federation and return the run.
+
+    Parameters
+    ----------
+    settings : mapping of str to Any
+        Settings by their keys, with `_` for `-`, or tables of them by section.
+
+    Returns
+    -------
+    Run
+        The finished run.
+
+    Examples
+    --------
+    >>> simulate({"rounds": 0})  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    SettingError: rounds must be at least 1, got 0
+    """
     chosen = settings_of(_with_dashes(settings))
     result = run(chosen)
     return Run(Path(RunSettings.from_config(result["config"]).run.out), result)
@@ -97,23 +114,44 @@ def _with_dashes(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line on a run."""
+    """One line on a run.
+
+    Examples
+    --------
+    >>> RunSummary("first", "digits", "mlp", rounds=20, accuracy=0.91, ratio=40.0).ratio
+    40.0
+    """
 
     name: str  # of its folder
-    workload: str
-    model: str
+    workload: str  # its name
+    model: str  # its name
     rounds: int  # number of finished rounds
     accuracy: float | None  # of the last one, in [0, 1]; None before the first evaluation
     ratio: float | None  # float32 bytes of what was sent over the frames' bytes, both ways together
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
-    """Return the runs in `folder`, by name.
+    """Return the runs in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that holds the runs' folders.
+
+    Returns
+    -------
+    list of RunSummary
+        The runs, by name.
 
     Raises
     ------
     DataError
         If a run's result.json cannot be read.
+
+    Examples
+    --------
+    >>> list_runs(Path("missing"))
+    []
     """
     return [_summary(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
 

@@ -23,12 +23,49 @@ class RequestContext:
 
 
 class MessageExtension(Protocol):
-    """The part of an extension that adds typed records to requests and reads those of replies."""
+    """The part of an extension that adds typed records to requests and reads those of replies.
+
+    Examples
+    --------
+    >>> class Silent:
+    ...     name = "silent"
+    ...
+    ...     def on_request(self, request: RequestContext) -> ExtensionMessage | None:
+    ...         return None
+    ...
+    ...     def on_reply(self, node: str, record: ConfigRecord | None) -> None:
+    ...         pass
+    >>> extension: MessageExtension = Silent()
+    """
 
     name: ClassVar[str]
 
     def on_request(self, request: RequestContext) -> ExtensionMessage | None:
-        """Return the record to add to a request, or None."""
+        """Return the record to add to a request.
+
+        Parameters
+        ----------
+        request : RequestContext
+            The request that is about to be sent.
+
+        Returns
+        -------
+        ExtensionMessage or None
+            The typed record; None to add nothing.
+        """
 
     def on_reply(self, node: str, record: ConfigRecord | None) -> None:
-        """Read this extension's record of a reply, None if it has none; raise FrameError to refuse the reply."""
+        """Read this extension's record of a reply.
+
+        Parameters
+        ----------
+        node : str
+            The node's name.
+        record : ConfigRecord or None
+            The record; None if the reply has none.
+
+        Raises
+        ------
+        FrameError
+            To refuse the reply.
+        """

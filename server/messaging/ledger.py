@@ -16,26 +16,71 @@ _WAYS = len(_DIRECTIONS) * len(_PURPOSES)
 
 
 class LedgerEntry(NamedTuple):
-    """One message and its bytes."""
+    """One message and its bytes.
+
+    Parameters
+    ----------
+    round : int
+        Number of the round; 0 for queries of names.
+    node : str
+        The node's name.
+    direction : str
+        "up" or "down".
+    purpose : str
+        "train", "evaluate" or "ask".
+    frame : int
+        Bytes of its frames.
+    message : int
+        Bytes of the message as Flower serialises it, including frames.
+    plain : int
+        Bytes of the same tensors as float32.
+
+    Examples
+    --------
+    >>> LedgerEntry(1, "a", "up", "train", frame=100, message=150, plain=1600).plain
+    1600
+    """
 
     round: int
     node: str
     direction: Direction
     purpose: Purpose
-    frame: int  # bytes of its frames
-    message: int  # bytes of the message as Flower serialises it, including frames
-    plain: int  # bytes of the same tensors as float32
+    frame: int
+    message: int
+    plain: int
 
 
 class Totals(NamedTuple):
-    """Sums over entries, bytes."""
+    """Sums over entries, in bytes.
+
+    Parameters
+    ----------
+    frame, message, plain : int
+        As of `LedgerEntry`.
+
+    Examples
+    --------
+    >>> Totals(frame=100, message=150, plain=1600).ratio
+    16.0
+    """
 
     frame: int = 0
     message: int = 0
     plain: int = 0
 
     def plus(self, other: "LedgerEntry | Totals") -> "Totals":
-        """Return the sums including `other`."""
+        """Return the sums including others.
+
+        Parameters
+        ----------
+        other : LedgerEntry or Totals
+            The others.
+
+        Returns
+        -------
+        Totals
+            The sums.
+        """
         return Totals(self.frame + other.frame, self.message + other.message, self.plain + other.plain)
 
     @property

@@ -10,10 +10,16 @@ from fedpress.settings.server import PolicySettings
 
 @dataclass(frozen=True)
 class RateContext:
-    """A node whose codec is to be chosen."""
+    """A node whose codec is to be chosen.
+
+    Examples
+    --------
+    >>> RateContext(node="a", round=1, asked=4).exact
+    0
+    """
 
     node: str  # its name
-    round: int
+    round: int  # number of the round
     asked: int  # number of nodes of this round
     exact: int = 0  # bytes of the model's tensors that codecs may not approximate: a frame has at least about as many
 
@@ -22,7 +28,16 @@ LEAST = 256  # bytes, above those of a frame whose values all become zero
 
 
 class Policy(ABC):
-    """Chooses codecs; all codecs of a policy must have the same state on a node, so that none of it is lost."""
+    """Chooses codecs; all codecs of a policy must have the same state on a node, so that none of it is lost.
+
+    Examples
+    --------
+    >>> class FirstRoundsExact(Policy):
+    ...     def codec(self, known: RateContext) -> Codec:
+    ...         return parse("none" if known.round < 3 else "fp16")
+    >>> str(FirstRoundsExact().codec(RateContext(node="a", round=1, asked=4)))
+    'none'
+    """
 
     @abstractmethod
     def codec(self, known: RateContext) -> Codec:
@@ -42,9 +57,15 @@ class Policy(ABC):
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """The same codec for all nodes and rounds."""
+    """The same codec for all nodes and rounds.
 
-    up: str
+    Examples
+    --------
+    >>> str(Fixed("fp16").codec(RateContext(node="a", round=1, asked=4)))
+    'fp16'
+    """
+
+    up: str  # spec of the codec
 
     def codec(self, known: RateContext) -> Codec:
         return parse(self.up)
@@ -78,17 +99,50 @@ def _possible(nbytes: int, known: RateContext) -> int:
 
 
 def build_policy(settings: PolicySettings, up: str) -> Policy:
-    """Return the policy that `settings` name, for updates encoded by `up`.
+    """Return the policy that settings describe.
+
+    Parameters
+    ----------
+    settings : PolicySettings
+        Name and arguments of the policy.
+    up : str
+        Spec of the codec of updates.
+
+    Returns
+    -------
+    Policy
+        The policy.
 
     Raises
     ------
     SettingError
-        If `up` takes no target.
+        If `up` takes no target, and the policy sets one.
+
+    Examples
+    --------
+    >>> build_policy(PolicySettings(), "fp16")
+    Fixed(up='fp16')
     """
     return Fixed(up) if settings.name == "fixed" else Budget(up, settings.nbytes)
 
 
 def describe(policy: Policy) -> str:
-    """Return a policy as text that is the same in the process that resumes a run."""
+    """Return a policy as text that is the same in the process that resumes a run.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+
+    Returns
+    -------
+    str
+        Its representation, or the name of its class.
+
+    Examples
+    --------
+    >>> describe(Fixed("fp16"))
+    "Fixed(up='fp16')"
+    """
     plain = type(policy).__repr__ is object.__repr__
     return f"{type(policy).__module__}.{type(policy).__qualname__}" if plain else repr(policy)

@@ -27,7 +27,13 @@ _MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, if the system has 
 
 @dataclass(frozen=True)
 class Simulation:
-    """The result of a simulation."""
+    """The result of a simulation.
+
+    Examples
+    --------
+    >>> Simulation(Context(1, 0, {}, RecordDict(), {}), failures=0, startup_seconds=0.1, seconds=2.0).failures
+    0
+    """
 
     context: Context  # of the ServerApp, with its state
     failures: int  # messages without a good reply

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import pkgutil
 import re
 import runpy
 from collections.abc import Iterator
@@ -16,7 +17,24 @@ import pytest
 from .house import ROOMS, ROOT, sources
 
 # Modules beyond the reference whose public definitions are complete; those of a package are the ones in its `__all__`.
-COMPLETE = ("fedpress.compression.layout", "fedpress.compression.spec")
+COMPLETE = (
+    "fedpress.common.errors",
+    "fedpress.compression.codec",
+    "fedpress.compression.layout",
+    "fedpress.compression.pipeline",
+    "fedpress.compression.registry",
+    "fedpress.compression.spec",
+    "fedpress.extensions",
+    "fedpress.protocol.messages",
+    "fedpress.protocol.typed_records",
+    "fedpress.server.extension",
+    "fedpress.server.messaging.extension_messages",
+    "fedpress.server.messaging.ledger",
+    "fedpress.server.rate_control.policies",
+    "fedpress.simulations.completed_run",
+    "fedpress.simulations.engine",
+    "fedpress.simulations.engine.base",
+)
 
 
 def modules() -> Iterator[str]:
@@ -30,9 +48,14 @@ def modules() -> Iterator[str]:
 def reference() -> Iterator[tuple[str, Any]]:
     """Classes and functions that the pages of the reference describe, and the methods that override none."""
     pages: dict[str, str] = runpy.run_path(str(ROOT / "scripts" / "reference.py"))["pages"]()
-    for path in sorted(set(re.findall(r"^::: (\S+)$", "\n".join(pages.values()), re.MULTILINE))):
-        module, _, name = path.rpartition(".")
-        yield from definition(path, getattr(import_module(module), name))
+    paths = set(re.findall(r"^::: (\S+)$", "\n".join(pages.values()), re.MULTILINE))
+    paths |= {
+        f"fedpress.protocol.messages.{name}" for name in re.findall(r"(?m)^## `(\w+)`", pages["python/protocol.md"])
+    }
+    paths |= {f"fedpress.common.errors.{name}" for name in re.findall(r"\*\*`(\w+)`\*\*", pages["errors.md"])}
+    values = {pkgutil.resolve_name(path): path for path in sorted(paths)}  # each once, whatever its names
+    for value, path in values.items():
+        yield from definition(path, value)
 
 
 def definitions(name: str) -> Iterator[tuple[str, Any]]:
