@@ -149,7 +149,7 @@ def test_tuning_brings_it_nearer_to_the_model_it_comes_from(call: Call, empty: P
         ([], "--prune"),
         (["--prune", "1.0"], "got 1.0"),
         (["--prune", "-0.5"], "got -0.5"),
-        (["--prune", "0.001"], "none in any layer"),
+        (["--prune", "0.001"], "got 0.001"),
         (["--prune", "0.5", "--by", "l2"], "'l2'"),
         (["--factorise", "qr"], "'qr'"),
         (["--factorise", "svd", "--energy", "0"], "energy"),
