@@ -62,7 +62,7 @@ class Stage(ABC):
         Parameters
         ----------
         streams : dict of str to ndarray
-            What the stage before left, not to be changed in place: at first {"values": float32 (n,)}.
+            The streams of the stage before, not to be changed in place: at first {"values": float32 (n,)}.
         layout : Layout
             Names, shapes and dtypes of the update.
         rng : numpy.random.Generator
@@ -104,7 +104,18 @@ class Stage(ABC):
         """
 
     def init(self, layout: Layout) -> State:
-        """Return the memory before the first update; {} for a stage without memory."""
+        """Return the memory before the first update.
+
+        Parameters
+        ----------
+        layout : Layout
+            Names, shapes and dtypes of the updates.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            The memory; {} for a stage without memory.
+        """
         return {}
 
     def advance(
@@ -132,12 +143,17 @@ class Stage(ABC):
         return None
 
     def step_of(self, streams: Streams) -> float | None:
-        """Return the quantisation step, in the update's units, that `encode` found; None for a stage without one.
+        """Return the quantisation step that `encode` found.
 
         Parameters
         ----------
         streams : dict of str to ndarray
             Streams as `encode` returned them.
+
+        Returns
+        -------
+        float or None
+            The step, in the update's units; None for a stage without one.
         """
         return None
 
@@ -148,6 +164,11 @@ class Stage(ABC):
         ----------
         **target
             One of `targets`, with its value.
+
+        Returns
+        -------
+        Stage
+            A stage of the same type.
 
         Raises
         ------
@@ -161,6 +182,26 @@ class StatefulStage(Stage):
     """A stage that remembers something between updates; decoding needs none of it.
 
     It defines `init`, `advance` and `decode`.
+
+    Examples
+    --------
+    A stage that sends every other update, and zeros between:
+
+    >>> import numpy as np
+    >>> class Alternate(StatefulStage):
+    ...     def init(self, layout):
+    ...         return {"count": np.zeros(1, np.int64)}
+    ...
+    ...     def advance(self, streams, state, layout, rng):
+    ...         sends = state["count"][0] % 2 == 0
+    ...         return {"values": streams["values"] * sends}, {"count": state["count"] + 1}
+    ...
+    ...     def decode(self, streams, layout):
+    ...         return streams
+    >>> layout = Layout.of({"x": np.ones(1, np.float32)})
+    >>> _, state = Alternate().advance({"values": np.ones(1)}, Alternate().init(layout), layout, None)
+    >>> Alternate().advance({"values": np.ones(1)}, state, layout, None)[0]["values"].tolist()
+    [0.0]
     """
 
     stateful: ClassVar[bool] = True
@@ -198,7 +239,18 @@ class Codec(ABC):
 
     @abstractmethod
     def init(self, layout: Layout) -> State:
-        """Return the state before the first update; {} for a codec without memory."""
+        """Return the state before the first update.
+
+        Parameters
+        ----------
+        layout : Layout
+            Names, shapes and dtypes of the updates.
+
+        Returns
+        -------
+        mapping of str to ndarray
+            The state; {} for a codec without memory.
+        """
 
     @abstractmethod
     def encode(
@@ -292,6 +344,11 @@ class Codec(ABC):
             One of `step` (in the update's units), `nmse` (part of the update's squared norm), `bits` (per parameter)
             and `bytes` (of the frame), with its value.
 
+        Returns
+        -------
+        Codec
+            A codec of the same stages.
+
         Raises
         ------
         SpecError
@@ -309,6 +366,11 @@ class Codec(ABC):
             The streams of a frame, as `read_frame` returns them.
         layout : Layout
             Names, shapes and dtypes of the frame's update.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The streams that the last lossy stage returned.
 
         Raises
         ------
@@ -344,5 +406,22 @@ class Codec(ABC):
 
 
 def no_target(codec: Codec) -> SpecError:
-    """Return the error of a codec that has no quantiser with a target."""
+    """Return the error of a codec that has no quantiser with a target.
+
+    Parameters
+    ----------
+    codec : Codec
+        The codec.
+
+    Returns
+    -------
+    SpecError
+        The error.
+
+    Examples
+    --------
+    >>> from fedpress.compression import parse
+    >>> print(no_target(parse("fp16")))
+    'fp16' has no target to be set: it must have a stage that takes one, such as deadzone
+    """
     return SpecError(f"{str(codec)!r} has no target to be set: it must have a stage that takes one, such as deadzone")

@@ -35,8 +35,10 @@ def write_frame(spec: str, layout: bytes, base: bytes, streams: Mapping[str, NDA
 
     Parameters
     ----------
-    layout : digest of the layout, 8 bytes
-    base : version of the model that the update starts from, 8 bytes; empty for a key frame
+    layout : bytes
+        Digest of the layout, 8 bytes.
+    base : bytes
+        Version of the model that the update starts from, 8 bytes; empty for a key frame.
 
     Raises
     ------

@@ -31,11 +31,11 @@ class TensorSpec:
 
     Parameters
     ----------
-    name
+    name : str
         Name of the tensor in its model.
-    shape
+    shape : tuple of int
         Length of each axis.
-    dtype
+    dtype : str
         numpy's name of it, such as "float32".
 
     Examples
@@ -83,7 +83,7 @@ class Layout:
 
     Parameters
     ----------
-    tensors
+    tensors : tuple of TensorSpec
         The tensors, each under another name.
 
     Raises
@@ -116,7 +116,7 @@ class Layout:
 
         Parameters
         ----------
-        update
+        update : mapping of str to ndarray
             Arrays of any shape, by name.
 
         Returns
@@ -180,7 +180,7 @@ class Layout:
 
         Parameters
         ----------
-        text
+        text : str
             JSON, from outside.
 
         Returns
@@ -221,7 +221,7 @@ class Layout:
 
         Parameters
         ----------
-        mask
+        mask : bytes
             A bit for each tensor, least significant first; empty for all of them.
 
         Returns
@@ -249,7 +249,7 @@ class Layout:
 
         Parameters
         ----------
-        names
+        names : collection of str
             Names of tensors.
 
         Returns
@@ -270,7 +270,7 @@ class Layout:
 
         Parameters
         ----------
-        update
+        update : mapping of str to ndarray
             Arrays by name.
 
         Examples
@@ -293,7 +293,7 @@ class Layout:
 
         Parameters
         ----------
-        update
+        update : mapping of str to ndarray
             Arrays by name.
 
         Returns
@@ -337,9 +337,9 @@ class Layout:
 
         Parameters
         ----------
-        values
+        values : ndarray of float32
             float32 (size,); rounded for tensors of a narrower dtype.
-        exact
+        exact : ndarray of uint8
             uint8 (exact_nbytes,).
 
         Returns
@@ -395,9 +395,9 @@ def read_mask(mask: bytes, count: int) -> list[int]:
 
     Parameters
     ----------
-    mask
+    mask : bytes
         A bit for each tensor, least significant first.
-    count
+    count : int
         Number of tensors.
 
     Returns

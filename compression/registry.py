@@ -47,6 +47,11 @@ class CodecEntry:
         The stage. The arguments of its name are its fields.
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
+
+    Examples
+    --------
+    >>> STAGES["sign"].examples
+    ('sign | pack', 'topk(0.1) | sign | ans')
     """
 
     make: type[Stage]
@@ -63,6 +68,11 @@ class WrapperEntry:
         The wrapper. The arguments of its name are its fields but for `inner`, which is the pipeline.
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
+
+    Examples
+    --------
+    >>> WRAPPERS["dgc"].make.__name__
+    'MomentumCorrection'
     """
 
     make: type[Wrapper]
@@ -133,7 +143,7 @@ STAGES: dict[str, CodecEntry] = {
 
 
 def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
-    """Let specs name a stage of one's own by its class's name in lower case.
+    """Register a stage: specs name it by the name of its class in lower case.
 
     Parameters
     ----------
@@ -146,6 +156,16 @@ def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
     ------
     SettingError
         If another stage or wrapper has the name.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Unchanged(Identity):
+    ...     pass
+    >>> register(Unchanged)
+    >>> "unchanged" in codecs()
+    True
+    >>> del STAGES["unchanged"]
     """
     name = stage.__name__.lower()
     known = WRAPPERS.get(name) or STAGES.get(name)

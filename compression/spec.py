@@ -28,7 +28,7 @@ def parse(spec: str) -> Codec:
 
     Parameters
     ----------
-    spec
+    spec : str
         Names of stages with their arguments between `|`, or a preset; see `codecs`.
 
     Returns
@@ -192,14 +192,29 @@ def _show(name: str, given: Mapping[str, Any], takes: Mapping[str, inspect.Param
 
 
 def parse_stateless(spec: str) -> Codec:
-    """Return the codec of models or of their deltas that `spec` names.
+    """Return the codec of models or of their deltas that a spec describes.
 
-    A delta is coded from what the node holds to what it should hold, so that what one leaves out the next one carries.
+    A delta starts from the model that the node holds, so that the next one carries what the last one left out.
+
+    Parameters
+    ----------
+    spec : str
+        The spec, as `parse` takes it.
+
+    Returns
+    -------
+    Codec
+        The codec, which is not stateful.
 
     Raises
     ------
     SpecError
-        If the codec keeps a state.
+        If the spec does not describe a codec, or the codec keeps a state.
+
+    Examples
+    --------
+    >>> parse_stateless("lowrank(nmse=0.3) | ans").stateful
+    False
     """
     codec = parse(spec)
     if codec.stateful:

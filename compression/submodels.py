@@ -18,8 +18,10 @@ class Slice:
 
     Parameters
     ----------
-    names : for each tensor of the part, in its order, the name of the whole's
-    indices : the selected elements of tensors of which not all are selected
+    names : mapping of str to str
+        For each tensor of the part, in its order, the name of the whole's.
+    indices : mapping of str to Index
+        The selected elements of tensors of which not all are selected.
 
     Examples
     --------

@@ -30,7 +30,8 @@ class WeightMasks:
 
     Parameters
     ----------
-    by_name : mask of each such tensor, bool (size,) in C order: False where a weight is pruned
+    by_name : mapping of str to Mask
+        Mask of each such tensor, bool (size,) in C order: False where a weight is pruned.
 
     Examples
     --------
@@ -132,7 +133,8 @@ def encode_mask_change(new: WeightMasks, base: Arrays | None, layout: Layout) ->
 
     Parameters
     ----------
-    base : model that the receiver holds; None if it holds none, and all weights count as not pruned
+    base : Arrays | None
+        Model that the receiver holds; None if it holds none, and all weights count as not pruned.
     """
     old = UNPRUNED if base is None else WeightMasks.of(base, layout)
     if new.equals(old):

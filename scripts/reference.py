@@ -6,12 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from importlib import import_module
 from inspect import get_annotations
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import click
 import typer
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 
 from fedpress.cli.main import app
 from fedpress.client.mod.extension import ClientExtension
@@ -33,13 +31,19 @@ from fedpress.server.strategy.flower_strategies import PREFIX, arguments_of, nam
 from fedpress.settings.device import client_schema
 from fedpress.settings.registry import extension_sections
 from fedpress.settings.tables import rows
+from fedpress.simulations.completed_run import Run
 from fedpress.simulations.network.devices import FLEETS, DeviceClass
 from fedpress.simulations.network.links import LINKS
 from fedpress.simulations.settings import simulation_schema
 from fedpress.simulations.workloads import WORKLOADS
 
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
 PACKAGES = ("fedpress", "fedpress.compression", "fedpress.client", "fedpress.server", "fedpress.simulations")
 ARGUMENTS: Mapping[str, tuple[type, ...]] = {  # what the public names of a package are given and return
+    "fedpress": (Run,),
     "fedpress.server": (FederationLimits, CheckpointSettings, Budget, Ledger),
 }
 INTERFACES = (Extension, RequestContext, RoundContext, DeltaContext, FinalContext, Property, ClientExtension)
@@ -60,8 +64,10 @@ FILES: Mapping[str, Schema] = {
 SETTING = ("setting", "type", "default", "range", "meaning")
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add the generated pages to those that were found under docs."""
+    from mkdocs.structure.files import File  # the pages themselves need no mkdocs
+
     for path, text in pages().items():
         files.append(File.generated(config, f"reference/{path}", content=text))
     return files

@@ -27,7 +27,13 @@ from fedpress.server.strategy.round_record import Round
 
 
 class Property(Enum):
-    """A property of a federation that one extension may need and another may remove."""
+    """A property of a federation that one extension may need and another may remove.
+
+    Examples
+    --------
+    >>> Property.ONE_MODEL.value
+    'all nodes have the same model'
+    """
 
     WHOLE_MODEL = "the server has every tensor of the model"
     ONE_MODEL = "all nodes have the same model"
@@ -39,7 +45,16 @@ class Property(Enum):
 
 @dataclass(frozen=True)
 class FederationTerms:
-    """The federation that an extension is to join."""
+    """The federation that an extension is to join.
+
+    Examples
+    --------
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> from fedpress.compression import parse
+    >>> terms = FederationTerms(FedAvg(), down=parse("fp16"), shared_initial=False, stateless=False, lacks={})
+    >>> str(terms.down)
+    'fp16'
+    """
 
     strategy: Strategy  # the inner strategy, which aggregates
     down: Codec  # codec of the deltas by which nodes follow the server's model
@@ -50,7 +65,13 @@ class FederationTerms:
 
 @dataclass(frozen=True)
 class BuildContext:
-    """The run for which an extension is built."""
+    """The run for which an extension is built.
+
+    Examples
+    --------
+    >>> BuildContext(task=None, seed=0, clients=10, device="cpu", folder=None).clients
+    10
+    """
 
     task: Task
     seed: int  # of the run
@@ -61,7 +82,15 @@ class BuildContext:
 
 @dataclass(frozen=True)
 class RoundContext:
-    """A round after its replies were aggregated and before the server's model advances."""
+    """A round after its replies were aggregated and before the server's model advances.
+
+    Examples
+    --------
+    An extension's method that keeps the model of a round without replies:
+
+    >>> def after_aggregation(self, model: Update, context: RoundContext) -> Update:
+    ...     return model if context.updates else context.previous
+    """
 
     number: int  # of the round; the first is 1
     seed: int  # of the run: an extension's generators are derived from it
@@ -73,7 +102,15 @@ class RoundContext:
 
 @dataclass(frozen=True)
 class FinalContext:
-    """A federation after its last round."""
+    """A federation after its last round.
+
+    Examples
+    --------
+    An extension's method that adds the bytes of all frames to the final scores:
+
+    >>> def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
+    ...     return {"frame_bytes": context.exchange.ledger.totals().frame}
+    """
 
     number: int  # of the last round
     exchange: Exchange  # sends messages to nodes; holds the models and the ledger
@@ -94,6 +131,8 @@ class Extension:
     ...
     ...     def after_aggregation(self, model, context):
     ...         return {name: array / 2 for name, array in model.items()}
+    >>> Halve().prunes
+    False
     """
 
     name: ClassVar[str]  # of its package in `fedpress.extensions`, and of its section in the settings
@@ -115,57 +154,196 @@ class Extension:
         return False
 
     def conflicts(self, federation: FederationTerms) -> None:
-        """Raise SettingError, in one line, if the federation cannot have this extension.
+        """Check that the federation can have this extension.
 
         Conflicts between extensions follow from `needs` and `removes`.
+
+        Parameters
+        ----------
+        federation : FederationTerms
+            The federation that the extension is to join.
+
+        Raises
+        ------
+        SettingError
+            If it cannot; the message is one line.
         """
 
     def begin(self, initial: Update) -> Update:
-        """Return the part of the initial model that server and nodes exchange."""
+        """Return the part of the initial model that server and nodes exchange.
+
+        Parameters
+        ----------
+        initial : dict of str to ndarray
+            The whole model.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The exchanged tensors.
+        """
         return initial
 
     def complete(self, model: Update) -> Update:
-        """Return the whole model of an exchanged part: the inverse of `begin`."""
+        """Return the whole model of an exchanged part: the inverse of `begin`.
+
+        Parameters
+        ----------
+        model : dict of str to ndarray
+            The exchanged tensors.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The whole model.
+        """
         return model
 
     def model_groups(self) -> ModelGroups | None:
-        """Return the groups of nodes with different models; None if all nodes have the same one."""
+        """Return the groups of nodes with different models.
+
+        Returns
+        -------
+        ModelGroups or None
+            The groups; None if all nodes have the same model.
+        """
         return None
 
     def on_request(self, request: RequestContext) -> ExtensionMessage | None:
-        """Return the record to add to a request, or None."""
+        """Return the record to add to a request.
+
+        Parameters
+        ----------
+        request : RequestContext
+            The request that is about to be sent.
+
+        Returns
+        -------
+        ExtensionMessage or None
+            The typed record; None to add nothing.
+        """
         return None
 
     def on_reply(self, node: str, record: ConfigRecord | None) -> None:
-        """Read this extension's record of a reply, None without one; raise FrameError to refuse the reply."""
+        """Read this extension's record of a reply.
+
+        Parameters
+        ----------
+        node : str
+            The node's name.
+        record : ConfigRecord or None
+            The record; None if the reply has none.
+
+        Raises
+        ------
+        FrameError
+            To refuse the reply.
+        """
 
     def after_aggregation(self, model: Update, context: RoundContext) -> Update:
-        """Return the model that replaces `model`, the result of aggregation."""
+        """Return the model that replaces the result of aggregation.
+
+        Parameters
+        ----------
+        model : dict of str to ndarray
+            The result of aggregation, not to be changed in place.
+        context : RoundContext
+            The round.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The server's model after the round.
+        """
         return model
 
     def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
-        """Return the model that a delta approximates in place of `aim`."""
+        """Return the model that a delta approximates.
+
+        Parameters
+        ----------
+        aim : dict of str to ndarray
+            The model that it approximates otherwise.
+        context : DeltaContext
+            The delta, before it is encoded.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The model; `aim` itself to change nothing.
+        """
         return aim
 
     def late_delta_step(self) -> float:
-        """Return the factor by which deltas are quantized coarser for nodes that missed rounds."""
+        """Return the factor by which deltas are quantized coarser for nodes that missed rounds.
+
+        Returns
+        -------
+        float
+            The factor of the quantizer's step.
+        """
         return 1.0
 
     def round_facts(self, done: Round) -> Mapping[str, Any]:
-        """Return entries for the round's row in result.json, as JSON values."""
+        """Return entries for the round's row in result.json.
+
+        Parameters
+        ----------
+        done : Round
+            The finished round.
+
+        Returns
+        -------
+        mapping of str to Any
+            JSON values by name.
+        """
         return {}
 
     def model_scores(self, done: Round) -> Mapping[str, Any]:
-        """Return scores of the round's model for its row in result.json and the final scores, as JSON values."""
+        """Return scores of the round's model for its row in result.json and the final scores.
+
+        Parameters
+        ----------
+        done : Round
+            The finished round.
+
+        Returns
+        -------
+        mapping of str to Any
+            JSON values by name.
+        """
         return {}
 
     def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
-        """Run work after the last round; return entries for the final scores, as JSON values."""
+        """Run work after the last round.
+
+        Parameters
+        ----------
+        context : FinalContext
+            The federation.
+
+        Returns
+        -------
+        mapping of str to Any
+            Entries for the final scores: JSON values by name.
+        """
         return {}
 
     def dump_state(self) -> Mapping[str, Any]:
-        """Return the state for `load_state`: plain values, bytes, arrays, lists and dicts."""
+        """Return the state between rounds.
+
+        Returns
+        -------
+        mapping of str to Any
+            What `load_state` restores: plain values, bytes, arrays, lists and dicts.
+        """
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Restore the state that `dump_state` returned."""
+        """Restore the state between rounds.
+
+        Parameters
+        ----------
+        state : mapping of str to Any
+            The state that `dump_state` returned.
+        """

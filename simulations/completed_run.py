@@ -1,4 +1,4 @@
-"""A run's folder, read: what `fedpress.simulate` returns, and what `fedpress runs` lists."""
+"""Finished runs: the one that `fedpress.simulate` returns, and those that `fedpress runs` lists."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ from fedpress.simulations.run import run, settings_of
 
 @dataclass(frozen=True)
 class Run:
-    """A simulated run that is done.
+    """A finished simulation.
 
     Parameters
     ----------
@@ -27,6 +27,12 @@ class Run:
         The run's folder.
     result : mapping
         The content of its result.json.
+
+    Examples
+    --------
+    >>> run = Run(Path("runs/first"), {"rounds": [{"round": 1, "accuracy": 0.5}]})
+    >>> run.rounds[-1]["accuracy"]
+    0.5
     """
 
     folder: Path
@@ -49,12 +55,23 @@ class Run:
             return list(csv.DictReader(file))
 
     def plot(self) -> list[Path]:
-        """Draw accuracy by round and by bytes; return the pictures' files, in the run's folder."""
+        """Draw accuracy by round and by bytes into the run's folder.
+
+        Returns
+        -------
+        list of Path
+            The files of the pictures.
+        """
         plot(dict(self.result), self.folder)
         return sorted(self.folder.glob("accuracy_*.png"))
 
     def model(self) -> nn.Module:
-        """Return the trained model, as clients can reconstruct it, on the CPU.
+        """Return the trained model, as clients can reconstruct it.
+
+        Returns
+        -------
+        torch.nn.Module
+            The model, on the CPU.
 
         Raises
         ------
@@ -65,7 +82,24 @@ class Run:
 
 
 def simulate(settings: Mapping[str, Any]) -> Run:
-    """Simulate a federation with these settings, by their keys with `_` for `-`, and return the run."""
+    """Simulate a federation and return the run.
+
+    Parameters
+    ----------
+    settings : mapping of str to Any
+        Settings by their keys, with `_` for `-`, or tables of them by section.
+
+    Returns
+    -------
+    Run
+        The finished run.
+
+    Examples
+    --------
+    >>> simulate({"rounds": 0})  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    SettingError: rounds must be at least 1, got 0
+    """
     chosen = settings_of(_with_dashes(settings))
     result = run(chosen)
     return Run(Path(RunSettings.from_config(result["config"]).run.out), result)
@@ -80,23 +114,44 @@ def _with_dashes(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run in a line."""
+    """One line on a run.
+
+    Examples
+    --------
+    >>> RunSummary("first", "digits", "mlp", rounds=20, accuracy=0.91, ratio=40.0).ratio
+    40.0
+    """
 
     name: str  # of its folder
-    workload: str
-    model: str
-    rounds: int  # that are done
+    workload: str  # its name
+    model: str  # its name
+    rounds: int  # number of finished rounds
     accuracy: float | None  # of the last one, in [0, 1]; None before the first evaluation
     ratio: float | None  # float32 bytes of what was sent over the frames' bytes, both ways together
 
 
 def list_runs(folder: Path) -> list[RunSummary]:
-    """Return the runs in `folder`, by name.
+    """Return the runs in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder that holds the runs' folders.
+
+    Returns
+    -------
+    list of RunSummary
+        The runs, by name.
 
     Raises
     ------
     DataError
         If a run's result.json cannot be read.
+
+    Examples
+    --------
+    >>> list_runs(Path("missing"))
+    []
     """
     return [_summary(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
 

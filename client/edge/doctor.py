@@ -29,11 +29,11 @@ def inspect_device(
 
     Parameters
     ----------
-    path
+    path : Path
         The enrolment file.
-    state
+    state : Path | None
         The folder in which the device would keep its state, if not the usual one.
-    server
+    server : str
         HOST:PORT in place of the enrolment's.
     """
     yield from software("flwr", "torch")

@@ -45,9 +45,12 @@ def serve(
 
     Parameters
     ----------
-    key, ca : None without an enrolment: the connection is plain, and the key one that is kept with the state
-    node : the node's configuration, of its enrolment; the settings' own, its name and its data are added
-    watch : called once all is ready: starts health service and metrics, if they were asked for
+    key, ca : ec.EllipticCurvePrivateKey | None
+        None without an enrolment: the connection is plain, and the key one that is kept with the state.
+    node : dict of str to Value
+        The node's configuration, of its enrolment; the settings' own, its name and its data are added.
+    watch : Watch | None
+        Called once all is ready: starts health service and metrics, if they were asked for.
 
     Raises
     ------

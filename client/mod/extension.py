@@ -22,12 +22,37 @@ class ClientExtension(Generic[Request]):
 
     An extension is stateless: methods are given its state, an ArrayRecord, and return the new one. It is part of the
     node's state for as long as requests carry the extension's record.
+
+    Examples
+    --------
+    >>> class Unchanged(ClientExtension[ExtensionMessage]):
+    ...     request_type = ExtensionMessage
+    >>> Unchanged().begin(ExtensionMessage(), None, dict)
+    {}
     """
 
     request_type: type[Request]  # of its typed record in a request
 
     def exchanged(self, request: Request, model: Update) -> Update:
-        """Return the part of a whole model that server and nodes exchange; raise FrameError if it is another model."""
+        """Return the part of a whole model that server and nodes exchange.
+
+        Parameters
+        ----------
+        request : ExtensionMessage
+            The extension's record of the request.
+        model : dict of str to ndarray
+            The whole model.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The exchanged tensors.
+
+        Raises
+        ------
+        FrameError
+            If it is not the model of the request.
+        """
         return model
 
     def begin(self, request: Request, state: ArrayRecord | None, initial: Callable[[], Update]) -> ArrayRecord | None:
@@ -35,8 +60,12 @@ class ClientExtension(Generic[Request]):
 
         Parameters
         ----------
-        state : after the node's last request; None if it had none
-        initial : returns the whole model that the federation begins with; empty if the node does not have it
+        request : ExtensionMessage
+            The extension's record of the request.
+        state : ArrayRecord | None
+            The state after the node's last request; None if there is none.
+        initial : callable
+            Returns the whole model that the federation begins with; empty if the node does not have it.
 
         Returns
         -------
@@ -46,11 +75,40 @@ class ClientExtension(Generic[Request]):
         return ArrayRecord() if state is None else state
 
     def before_app(self, request: Request, state: ArrayRecord, model: ArrayRecord) -> ArrayRecord:
-        """Return the model for the app, given the one that the frames lead to."""
+        """Return the model for the app.
+
+        Parameters
+        ----------
+        request : ExtensionMessage
+            The extension's record of the request.
+        state : ArrayRecord
+            The extension's state.
+        model : ArrayRecord
+            The model that the frames lead to.
+
+        Returns
+        -------
+        ArrayRecord
+            The model that the app trains or evaluates.
+        """
         return model
 
     def after_app(self, request: Request, state: ArrayRecord, model: Update) -> tuple[Update, ArrayRecord]:
         """Return the part of the trained model whose update is sent, and the state after training.
+
+        Parameters
+        ----------
+        request : ExtensionMessage
+            The extension's record of the request.
+        state : ArrayRecord
+            The extension's state.
+        model : dict of str to ndarray
+            The model that the app trained.
+
+        Returns
+        -------
+        tuple of (dict of str to ndarray, ArrayRecord)
+            The exchanged tensors, and the state.
 
         Raises
         ------
@@ -60,7 +118,18 @@ class ClientExtension(Generic[Request]):
         return model, state
 
     def reply(self, state: ArrayRecord | None) -> ExtensionMessage | None:
-        """Return the typed record for the reply, or None. `state` is None if `begin` returned None."""
+        """Return the record to add to the reply.
+
+        Parameters
+        ----------
+        state : ArrayRecord or None
+            The extension's state; None if `begin` returned None.
+
+        Returns
+        -------
+        ExtensionMessage or None
+            The typed record; None to add nothing.
+        """
         return None
 
 

@@ -45,7 +45,7 @@ def compress(initial: Initial | None = None) -> Mod:
 
     Parameters
     ----------
-    initial
+    initial : Initial | None
         Returns the initial model of the federation, arrays by name, from the node's Context, if the node has it: from a
         seed, or from a file that came with the app. A server with `Compressed(..., shared_initial=True)` then sends no
         key frames. If it is not the server's model, a key frame replaces it.

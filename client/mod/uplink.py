@@ -43,9 +43,12 @@ def encode_update(
 
     Parameters
     ----------
-    local : the trained model; emptied, as a device may not have the memory for it and its frame
-    received : the model that it was trained from
-    node : the node's name, from which the codec's randomness derives
+    local : Update
+        The trained model; emptied, as a device may not have the memory for it and its frame.
+    received : ReceivedModel
+        The model that it was trained from.
+    node : str
+        The node's name, from which the codec's randomness derives.
 
     Raises
     ------

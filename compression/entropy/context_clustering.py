@@ -26,7 +26,8 @@ class ContextGroups:
 
         Parameters
         ----------
-        counts : of each token in each class, (CLASSES, tokens)
+        counts : ndarray of int64
+            Of each token in each class, (CLASSES, tokens).
         """
         used = np.flatnonzero(counts.any(axis=1))
         sums = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), np.cumsum(counts[used], axis=0)])

@@ -33,9 +33,12 @@ def encode(
 
     Parameters
     ----------
-    shapes : of the matrices whose cells the array holds; empty if it does not
-    by_row : whether to try the coder for matrices of few rows and many columns
-    start : initial sums of the columns, for that coder
+    shapes : sequence of Shape
+        Of the matrices whose cells the array holds; empty if it does not.
+    by_row : bool
+        Whether to try the coder for matrices of few rows and many columns.
+    start : row_coder.Start
+        Initial sums of the columns, for that coder.
 
     Examples
     --------

@@ -41,8 +41,10 @@ def encode(
 
     Parameters
     ----------
-    spare : bytes that initial states can carry
-    rows : number of tokens of each call that decodes them; None for a single call
+    spare : bytes
+        Bytes that initial states can carry.
+    rows : sequence of int | None
+        Number of tokens of each call that decodes them; None for a single call.
     """
     nbytes = tables.cost(tokens, contexts) / 8
     wanted = min(int(max(nbytes / _PER_LANE, min(len(spare) // 2, nbytes / _PER_CARRIER))), _ENOUGH)

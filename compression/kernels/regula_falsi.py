@@ -18,7 +18,8 @@ def find(measure: Callable[[float], float], target: float, start: float, *, slop
 
     Parameters
     ----------
-    measure : rises about as step ** slope, or falls if `slope` is negative; it may have jumps
+    measure : callable
+        Rises about as step ** slope, or falls if `slope` is negative; it may have jumps.
 
     Examples
     --------

@@ -25,9 +25,11 @@ class ChannelAxes:
 
     Parameters
     ----------
-    spaces : number of channels of each space
-    axes : for each tensor, in the model's order, and each of its leading axes the index of the space, None for the
-        model's input or output, and the number of elements per channel, more than one after a flattening
+    spaces : tuple of int
+        Number of channels of each space.
+    axes : tuple
+        For each tensor, in the model's order, and each of its leading axes the index of the space, None for the
+        model's input or output, and the number of elements per channel, more than one after a flattening.
     """
 
     spaces: tuple[int, ...]

@@ -52,9 +52,9 @@ def channel_groups(model: nn.Module, x: Tensor) -> tuple[list[ChannelGroup], dic
 
     Parameters
     ----------
-    model
+    model : nn.Module
         The model; it is not changed.
-    x
+    x : Tensor
         A few of its inputs, (n, ...).
 
     Raises

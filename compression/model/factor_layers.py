@@ -138,12 +138,12 @@ def choose(model: nn.Module, by: str, energy: float) -> Choice:
 
     Parameters
     ----------
-    model
+    model : nn.Module
         The model; it is not changed.
-    by
+    by : str
         The method for convolutions, one of `WAYS`; with `svd` the smaller of `svd` and `spatial` is used for each.
         Linear layers are factorised by `svd`.
-    energy
+    energy : float
         The share of the sum of squared singular values that the rank keeps, above 0 and at most 1.
 
     Raises

@@ -23,7 +23,8 @@ def part_of(channels: ChannelAxes, width: float, orders: Sequence[NDArray[np.int
 
     Parameters
     ----------
-    orders : for each space its channels in order of selection; the first ones are selected first if empty
+    orders : sequence of ndarray of int64
+        For each space its channels in order of selection; the first ones are selected first if empty.
     """
     orders = orders or [np.arange(size) for size in channels.spaces]
     chosen = [order[: channel_count(len(order), width)] for order in orders]

@@ -15,15 +15,15 @@ def choose(model: nn.Module, x: Tensor, share: float, by: str, batches: Batches)
 
     Parameters
     ----------
-    model
+    model : nn.Module
         The model to be pruned; it is not changed.
-    x
+    x : Tensor
         A few inputs, (n, ...), for tracing.
-    share
+    share : float
         Of the channels of every layer, above 0 and below 1; at least one of each is kept.
-    by
+    by : str
         One of `CRITERIA`.
-    batches
+    batches : Batches
         Examples for the importance of channels; `l1` uses none.
 
     Raises

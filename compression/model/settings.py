@@ -26,4 +26,4 @@ class ShrinkSettings(Settings):
         if self.share == 1:
             raise SettingError("share must be 0, or 2 to 256, got 1")
         if not (self.drop or self.prune or self.factorise or self.share):
-            raise SettingError("nothing to do: shrink takes --prune, --factorise, --share or --drop")
+            raise SettingError("at least one of --prune, --factorise, --share and --drop must be given")

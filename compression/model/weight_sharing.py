@@ -109,9 +109,9 @@ def choose(model: nn.Module, clusters: int) -> Choice:
 
     Parameters
     ----------
-    model
+    model : nn.Module
         The model; it is not changed.
-    clusters
+    clusters : int
         Number of distinct values of each layer, 2 to 256.
 
     Raises

@@ -34,7 +34,7 @@ def export(
 
     from fedpress.simulations.postprocess.export import export_run
 
-    progress = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     told = export_run(
         folder,
         format,
@@ -42,7 +42,7 @@ def export(
         out=out,
         examples=examples,
         force=force,
-        say=lambda line: progress.print(line, markup=False),
+        progress=lambda line: console.print(line, markup=False),
     )
     if json:
         typer.echo(json_module.dumps(told))

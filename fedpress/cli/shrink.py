@@ -42,8 +42,10 @@ def shrink(
     wanted = read(ShrinkSettings, given, "shrink.")
     whole = folder.resolve()
     place = out or whole.parent / f"{whole.name}-small"
-    progress = Console(stderr=True, quiet=json, highlight=False)
-    told = make(folder, place, wanted, device=device, force=force, say=lambda line: progress.print(line, markup=False))
+    console = Console(stderr=True, quiet=json, highlight=False)
+    told = make(
+        folder, place, wanted, device=device, force=force, progress=lambda line: console.print(line, markup=False)
+    )
     if json:
         typer.echo(json_module.dumps(told))
         return

@@ -23,12 +23,29 @@ EXTENSIONS = {  # name -> package, in the order in which they run
 
 
 def load(name: str, part: str) -> ModuleType:
-    """Return the module `part` of the extension `name`: "settings", "server" or "client".
+    """Return a module of an extension's package.
+
+    Parameters
+    ----------
+    name : str
+        A key of `EXTENSIONS`.
+    part : str
+        "settings", "server" or "client".
+
+    Returns
+    -------
+    module
+        The module.
 
     Raises
     ------
     SettingError
-        If there is no such extension.
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> load("clipping", "settings").ClippingSettings(norm=1.0).norm
+    1.0
     """
     if name not in EXTENSIONS:
         raise SettingError(unknown("extension", name, EXTENSIONS))
@@ -36,5 +53,26 @@ def load(name: str, part: str) -> ModuleType:
 
 
 def client_extension(name: str) -> Any:
-    """Return the part of the extension `name` on nodes; raise SettingError if there is no such extension."""
+    """Return the node's side of an extension.
+
+    Parameters
+    ----------
+    name : str
+        A key of `EXTENSIONS`.
+
+    Returns
+    -------
+    ClientExtension
+        The `EXTENSION` of its module `client`.
+
+    Raises
+    ------
+    SettingError
+        If the name is unknown.
+
+    Examples
+    --------
+    >>> type(client_extension("personal_layers")).__mro__[1].__name__
+    'ClientExtension'
+    """
     return load(name, "client").EXTENSION

@@ -44,10 +44,14 @@ class PollingGrid(GridWrapper):
 
     Parameters
     ----------
-    grid : that Grid
-    nodes : the file that says which node id has which name; None if nodes have no names but their own
-    largest : bytes of a reply at most
-    bells : the folder of the bells by which the gate says that something came, and is told that something went out
+    grid : HttpGrid
+        That Grid.
+    nodes : Path | None
+        The file that says which node id has which name; None if nodes have no names but their own.
+    largest : int
+        Bytes of a reply at most.
+    bells : Path | None
+        The folder of the bells by which the gate says that something came, and is told that something went out.
     """
 
     def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, bells: Path | None = None) -> None:

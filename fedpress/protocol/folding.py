@@ -28,9 +28,11 @@ def fold(content: Content, shared: dict[int, ConfigRecord] | None = None) -> Non
 
     Parameters
     ----------
-    content : a message's records
-    shared : record of each long frame, by the id of the frame's ArrayRecord, so that equal ones are the same object;
-        None to fold long frames too
+    content : Content
+        A message's records.
+    shared : dict of int to ConfigRecord | None
+        Record of each long frame, by the id of the frame's ArrayRecord, so that equal ones are the same object; None to
+        fold long frames too.
     """
     folded: dict[str, Any] = {}
     names: list[str] = []

@@ -29,7 +29,13 @@ CLASSES = "class-counts"  # metric with a node's number of examples of each clas
 
 
 class ProtocolMessage(TypedRecord):
-    """Base of the messages: the record also holds the message's kind, in the field `kind`."""
+    """Base of the messages: the record also holds the message's kind, in the field `kind`.
+
+    Examples
+    --------
+    >>> NodeQuery().to_record()["kind"]
+    'query'
+    """
 
     kind: ClassVar[str]
 
@@ -43,12 +49,24 @@ class ProtocolMessage(TypedRecord):
 
 @dataclass(frozen=True)
 class NodeQuery(ProtocolMessage, kind="query"):
-    """Asks a node for its name."""
+    """Asks a node for its name.
+
+    Examples
+    --------
+    >>> read_request(NodeQuery().to_record())
+    NodeQuery()
+    """
 
 
 @dataclass(frozen=True)
 class NodeDescription(ProtocolMessage, kind="node"):
-    """Describes the node that sends it."""
+    """Describes the node that sends it.
+
+    Examples
+    --------
+    >>> NodeDescription(name="a", version=b"", width="", model="").name
+    'a'
+    """
 
     name: str  # its enrolled name when deployed, its partition's number in a simulation
     version: bytes  # of the model that it holds, 8 bytes; empty if it holds none
@@ -58,7 +76,31 @@ class NodeDescription(ProtocolMessage, kind="node"):
 
 @dataclass(frozen=True)
 class TrainRequest(ProtocolMessage, kind="train"):
-    """Asks a node to train the model that the frames lead to, or to evaluate it if the Flower message asks for that."""
+    """Asks a node to train the model that the frames lead to, or to evaluate it if the Flower message asks for that.
+
+    Examples
+    --------
+    >>> request = TrainRequest(
+    ...     arrays="arrays",
+    ...     frame_lengths=(120,),
+    ...     frame_tensors=(b"",),
+    ...     weight_mask_length=0,
+    ...     version=bytes(8),
+    ...     layout="[]",
+    ...     weight_masks=False,
+    ...     keep=True,
+    ...     up="fp16",
+    ...     exclude=b"",
+    ...     accepted=b"",
+    ...     turn=0,
+    ...     server=bytes(8),
+    ...     nonce=bytes(16),
+    ...     round=1,
+    ...     seed=0,
+    ... )
+    >>> read_request(request.to_record()) == request
+    True
+    """
 
     arrays: str  # name of the ArrayRecord: frames when it travels, the model when the app sees it
     frame_lengths: tuple[int, ...]  # bytes of each frame, in the order in which they are applied
@@ -89,7 +131,16 @@ class TrainRequest(ProtocolMessage, kind="train"):
 
 @dataclass(frozen=True)
 class TrainReply(ProtocolMessage, kind="reply"):
-    """Is sent with the app's reply to a request."""
+    """Is sent with the app's reply to a request.
+
+    Examples
+    --------
+    >>> reply = TrainReply(
+    ...     version=bytes(8), turn=1, tensors=b"", answer=bytes(16), training_seconds=2.5, coding_seconds=-1.0
+    ... )
+    >>> reply.coding_seconds  # which is not a valid time
+    0.0
+    """
 
     version: bytes  # of the model that the node holds now, 8 bytes; empty if it keeps none
     turn: int  # number of stateful updates that the node has sent, this one included
@@ -105,14 +156,29 @@ class TrainReply(ProtocolMessage, kind="reply"):
 
 @dataclass(frozen=True)
 class BaseRequest(ProtocolMessage, kind="base"):
-    """Asks for frames that start from another model: the node does not hold the base of those that it was sent."""
+    """Asks for frames that start from another model: the node does not hold the base of those that it was sent.
+
+    Examples
+    --------
+    >>> read_reply(BaseRequest(version=b"", turn=0).to_record())
+    BaseRequest(version=b'', turn=0)
+    """
 
     version: bytes  # of the model that the node holds, 8 bytes; empty if it holds none
     turn: int  # number of stateful updates that the node has sent
 
 
 class ExtensionMessage(TypedRecord):
-    """Base of the typed records that an extension of the round adds to a message."""
+    """Base of the typed records that an extension of the round adds to a message.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Factor(ExtensionMessage):
+    ...     factor: float  # by which learning rates are multiplied
+    >>> Factor.from_record(Factor(0.5).to_record()).factor
+    0.5
+    """
 
     @property
     def payload_nbytes(self) -> int:
@@ -126,18 +192,60 @@ class ExtensionMessage(TypedRecord):
 
 
 def extension_record(name: str) -> str:
-    """Return the name of the record of the extension `name`."""
+    """Return the name of an extension's record.
+
+    Parameters
+    ----------
+    name : str
+        Name of the extension.
+
+    Returns
+    -------
+    str
+        Name of the ConfigRecord in a message.
+
+    Examples
+    --------
+    >>> extension_record("clipping")
+    'fedpress.clipping'
+    """
     return f"{RECORD_NAME}.{name}"
 
 
 def extension_name(record: str) -> str:
-    """Return the name of the extension whose record is named `record`; empty if it is not an extension's."""
+    """Return the name of the extension that a record belongs to: the inverse of `extension_record`.
+
+    Parameters
+    ----------
+    record : str
+        Name of a ConfigRecord.
+
+    Returns
+    -------
+    str
+        Name of the extension; empty if it is not an extension's record.
+
+    Examples
+    --------
+    >>> extension_name("fedpress.clipping")
+    'clipping'
+    """
     prefix, _, name = record.partition(".")
     return name if prefix == RECORD_NAME else ""
 
 
 def read_request(record: Mapping[str, object]) -> NodeQuery | TrainRequest:
     """Return the server's message in a record.
+
+    Parameters
+    ----------
+    record : mapping of str to object
+        A ConfigRecord, from outside.
+
+    Returns
+    -------
+    NodeQuery or TrainRequest
+        The message.
 
     Raises
     ------
@@ -161,10 +269,25 @@ def read_request(record: Mapping[str, object]) -> NodeQuery | TrainRequest:
 def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | BaseRequest:
     """Return the node's message in a record.
 
+    Parameters
+    ----------
+    record : mapping of str to object
+        A ConfigRecord, from outside.
+
+    Returns
+    -------
+    NodeDescription, TrainReply or BaseRequest
+        The message.
+
     Raises
     ------
     FrameError
         If the record is not one of a node's messages, or a field is missing or of another type.
+
+    Examples
+    --------
+    >>> read_reply(NodeDescription(name="a", version=b"", width="", model="").to_record()).name
+    'a'
     """
     match record.get("kind"):
         case NodeDescription.kind:
@@ -178,12 +301,50 @@ def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | B
 
 
 def frame_name(frame: bytes) -> bytes:
-    """Return the name by which both ends refer to `frame`, 8 bytes."""
+    """Return the name by which both ends refer to a frame.
+
+    Parameters
+    ----------
+    frame : bytes
+        The frame.
+
+    Returns
+    -------
+    bytes
+        Its hash, 8 bytes.
+
+    Examples
+    --------
+    >>> len(frame_name(b"frame"))
+    8
+    """
     return hashlib.blake2b(frame, digest_size=8).digest()
 
 
 def answer_of(nonce: bytes, round: int, node: str, frame: bytes) -> bytes:
-    """Return the hash that binds `frame` to its round, its node and the request that it answers, 16 bytes."""
+    """Return the hash that binds a frame to its round, its node and the request that it answers.
+
+    Parameters
+    ----------
+    nonce : bytes
+        The request's nonce, 16 bytes.
+    round : int
+        Number of the round.
+    node : str
+        The node's name.
+    frame : bytes
+        The frame; empty for an evaluation.
+
+    Returns
+    -------
+    bytes
+        The hash, 16 bytes.
+
+    Examples
+    --------
+    >>> len(answer_of(bytes(16), 1, "a", b"frame"))
+    16
+    """
     state = hashlib.blake2b(nonce, digest_size=16, person=b"fedpress.answer", salt=round.to_bytes(8, "little"))
     state.update(len(node.encode()).to_bytes(4, "little") + node.encode())
     state.update(frame)

@@ -95,10 +95,13 @@ def make_delta(
 
     Parameters
     ----------
-    version : of `base`, 8 bytes
-    codec : one without memory
-    aim : model that the delta approximates in place of the target; tensors that the target leaves as they are do not
-        change
+    version : bytes
+        Of `base`, 8 bytes.
+    codec : Codec
+        One without memory.
+    aim : Update | None
+        Model that the delta approximates in place of the target; tensors that the target leaves as they are do not
+        change.
 
     Raises
     ------
@@ -142,9 +145,12 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
 
     Parameters
     ----------
-    base : the model that they start from; ignored by key frames
-    layout : of the model that they lead to
-    weight_masks : whether weights may be pruned
+    base : Update
+        The model that they start from; ignored by key frames.
+    layout : Layout
+        Of the model that they lead to.
+    weight_masks : bool
+        Whether weights may be pruned.
 
     Raises
     ------

@@ -14,7 +14,18 @@ from fedpress.common.errors import FrameError
 
 
 class TypedRecord:
-    """Base of frozen dataclasses that are sent, or stored, as one ConfigRecord."""
+    """Base of frozen dataclasses that are sent, or stored, as one ConfigRecord.
+
+    Examples
+    --------
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Point(TypedRecord):
+    ...     x: int
+    ...     y: int
+    >>> Point.from_record(Point(1, 2).to_record())
+    Point(x=1, y=2)
+    """
 
     _types: ClassVar[Mapping[str, tuple[type, type | None]]]  # of each field in a record, and of a list's items
 
@@ -26,7 +37,13 @@ class TypedRecord:
         }
 
     def to_record(self) -> ConfigRecord:
-        """Return the fields as a ConfigRecord."""
+        """Return the fields as a ConfigRecord.
+
+        Returns
+        -------
+        ConfigRecord
+            The fields by name, tuples as lists.
+        """
         values = {name: getattr(self, name) for name in self._types}
         return ConfigRecord(
             {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -34,7 +51,17 @@ class TypedRecord:
 
     @classmethod
     def from_record(cls, record: Mapping[str, object]) -> Self:
-        """Return the instance that `to_record` wrote; fields that the class does not have are ignored.
+        """Return the instance that `to_record` wrote.
+
+        Parameters
+        ----------
+        record : mapping of str to object
+            A ConfigRecord, from outside; fields that the class does not have are ignored.
+
+        Returns
+        -------
+        TypedRecord
+            The instance.
 
         Raises
         ------

@@ -41,8 +41,10 @@ class UpdateCoding:
 
         Parameters
         ----------
-        selected : content of the frame, from `select`
-        state : the codec's state of all weights of the tensors of `part`; empty for a codec without memory
+        selected : Update
+            Content of the frame, from `select`.
+        state : State
+            The codec's state of all weights of the tensors of `part`; empty for a codec without memory.
 
         Raises
         ------

@@ -38,9 +38,12 @@ def aggregate(
 
     Parameters
     ----------
-    strategy : aggregates; its state does not change if the result is None
-    request : any of the round's messages
-    exact : the server's model w before the round
+    strategy : Strategy
+        Aggregates; its state does not change if the result is None.
+    request : Message
+        Any of the round's messages.
+    exact : Update
+        The server's model w before the round.
     """
     counted = list(updates)
     if type(strategy) in STREAMING:

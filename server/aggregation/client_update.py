@@ -22,7 +22,18 @@ _log = logging.getLogger(LOGGER)
 
 @dataclass(frozen=True)
 class FederationLimits:
-    """Limits of the replies of nodes, and of the storage for them."""
+    """Limits of the replies of nodes, and of the storage for them.
+
+    Raises
+    ------
+    SettingError
+        If a limit is out of range.
+
+    Examples
+    --------
+    >>> FederationLimits(min_replies=2, max_norm=10.0).min_replies
+    2
+    """
 
     min_replies: int = 1  # a round in which fewer replies count is repeated, at most twice
     max_norm: float = math.inf  # an update of a larger L2 norm, over all floating-point tensors, is refused

@@ -21,9 +21,15 @@ _HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_m
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """Where every round of a federation is saved."""
+    """Where every round of a federation is saved.
 
-    folder: Path
+    Examples
+    --------
+    >>> CheckpointSettings(Path("runs/first/checkpoint"), resume=True).resume
+    True
+    """
+
+    folder: Path  # of the checkpoints
     resume: bool = False  # whether to continue from the newest checkpoint in the folder, if there is one
 
 
@@ -42,9 +48,12 @@ class Recovery:
 
     Parameters
     ----------
-    settings : where they are, and whether to continue from them
-    strategy : the inner strategy
-    terms : what must be the same for a run to be resumed, by name; JSON
+    settings : CheckpointSettings
+        Where they are, and whether to continue from them.
+    strategy : Strategy
+        The inner strategy.
+    terms : mapping of str to Any
+        What must be the same for a run to be resumed, by name; JSON.
 
     Raises
     ------

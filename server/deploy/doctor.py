@@ -31,11 +31,11 @@ def inspect_server(keys: Path, *, host: str, port: int, out: Path) -> Iterator[F
 
     Parameters
     ----------
-    keys
+    keys : Path
         The folder of keys.
     host, port
         Where the server listens, or would.
-    out
+    out : Path
         The run's folder.
     """
     yield from software("flwr", "torch")

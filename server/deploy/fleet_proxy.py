@@ -62,12 +62,18 @@ class Gate:
 
     Parameters
     ----------
-    target : where SuperLink listens, https://127.0.0.1:PORT
-    context : by which SuperLink's certificate is verified
-    admission : who may pass; None if anyone may
-    largest : bytes of a body at most
-    sent : rung when there are new messages for nodes; None if nobody rings it
-    arrived : rung here when something came from a node
+    target : str
+        Where SuperLink listens, https://127.0.0.1:PORT.
+    context : ssl.SSLContext
+        By which SuperLink's certificate is verified.
+    admission : Admission | None
+        Who may pass; None if anyone may.
+    largest : int
+        Bytes of a body at most.
+    sent : SignalFile | None
+        Rung when there are new messages for nodes; None if nobody rings it.
+    arrived : SignalFile | None
+        Rung here when something came from a node.
     """
 
     target: str

@@ -22,8 +22,10 @@ class SuperLink:
 
     Parameters
     ----------
-    folder : of the run: its database, its log and its Flower home are kept there
-    authenticated : whether nodes need a key that is registered
+    folder : Path
+        Of the run: its database, its log and its Flower home are kept there.
+    authenticated : bool
+        Whether nodes need a key that is registered.
     """
 
     def __init__(self, folder: Path, *, authenticated: bool) -> None:

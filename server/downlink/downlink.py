@@ -26,7 +26,15 @@ Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, 
 
 @dataclass(frozen=True)
 class DeltaContext:
-    """A delta that is about to be encoded."""
+    """A delta that is about to be encoded.
+
+    Examples
+    --------
+    >>> model = {"w": np.zeros(2, np.float32)}
+    >>> context = DeltaContext(exact=model, code=lambda aim: (7, aim), round=1, seed=0)
+    >>> context.code(model)[0]
+    7
+    """
 
     exact: Update  # the model that it should lead to, w
     code: Code  # encodes a delta to a model
@@ -53,13 +61,24 @@ class Downlink:
 
     Parameters
     ----------
-    codec : of deltas
-    key : of key frames' matrices; vectors, which may be variances that must not become zero, are always exact
-    initial : w before the first round
-    shared_initial : whether every node has `initial` before it is sent anything
-    stateless : nodes keep nothing: every message holds a whole model, or the delta from a shared initial one
-    sparse : weights of w that are minus zero are dead, and left out
-    hooks : shape the deltas; None for deltas that are aimed at w itself
+    codec : Codec
+        The codec of deltas.
+    key : Codec
+        The codec of key frames' matrices; vectors, which may be variances that must not become zero, are always exact.
+    initial : mapping of str to ndarray
+        The model w before the first round.
+    seed : int
+        Seed of the run.
+    versions : ModelStore
+        Stores the models that nodes hold.
+    shared_initial : bool
+        Whether every node has `initial` before it is sent anything.
+    stateless : bool
+        Whether nodes keep nothing: every message holds a whole model, or the delta from a shared initial one.
+    sparse : bool
+        Whether weights of w that are minus zero are pruned, and left out.
+    hooks : DeltaHooks | None
+        Choose what deltas approximate; None for w itself.
     """
 
     def __init__(

@@ -118,9 +118,12 @@ class GroupedModels(Models):
 
     Parameters
     ----------
-    groups : the groups
-    initial : the server's model before round 1
-    make : returns the downlink of a group, given its name and its model before round 1
+    groups : ModelGroups
+        The groups.
+    initial : Update
+        The server's model before round 1.
+    make : callable
+        Returns the downlink of a group, given its name and its model before round 1.
     """
 
     groups: ModelGroups

@@ -64,11 +64,11 @@ def issue(
 
     Parameters
     ----------
-    server
+    server : str
         HOST:PORT that the device connects to; the server certificate's first host if empty.
-    node
+    node : mapping of str to Value | None
         The node's configuration, which the ClientApp reads.
-    passphrase
+    passphrase : str | None
         What the private key in the file is encrypted with, if anything.
 
     Raises

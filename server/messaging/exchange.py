@@ -1,4 +1,4 @@
-"""The traffic of a federation: messages become frames, replies become updates, and both are counted."""
+"""The exchange with nodes: models are sent as frames, replies are read as updates, and bytes are counted."""
 
 import logging
 import secrets
@@ -47,27 +47,27 @@ _log = logging.getLogger(LOGGER)
 
 @dataclass(frozen=True)
 class SentRequest:
-    """What one node was asked."""
+    """A request that was sent to a node."""
 
-    message: Message  # as the strategy made it
-    up: Codec  # of its reply
-    version: bytes  # the model that it is to start from
-    base: bytes  # the model that it held before; empty if that is not known at both ends
-    nonce: bytes  # of the message that it has not answered yet
+    message: Message  # from the strategy
+    up: Codec  # of the update
+    version: bytes  # of the model that the node starts from
+    base: bytes  # version of the model that the node held before; empty if one end lacks it
+    nonce: bytes  # of the request; empty once it is answered
 
 
 @dataclass(frozen=True)
 class NodeReply:
-    """What a node that did it sent back, our own record taken off its message."""
+    """A node's reply to a request for training or evaluation."""
 
-    node: str
-    message: Message
+    node: str  # its name
+    message: Message  # the reply, without fedpress's records
     asked: SentRequest
     tensors: bytes  # mask of the tensors that its frame holds
     work: WorkTime
 
     def update(self, models: Models, rules: UpdateRules) -> ClientUpdate:
-        """Return this as an update; raise FrameError if it cannot be one. The frame is decoded later."""
+        """Return the reply as an update, still encoded; raise FrameError if it is not one."""
         downlink = models.of(self.node)
         return ClientUpdate(
             node=self.node,
@@ -95,17 +95,34 @@ class NodeReply:
 
 @dataclass
 class Delivery:
-    """What came of a strategy's messages."""
+    """The requests of a round, and their replies."""
 
-    asked: dict[int, SentRequest]
-    replies: list[NodeReply] = field(default_factory=list)  # of nodes that did it, in the order of their names
-    trouble: str = ""  # why a reply does not count, the last one of them
+    asked: dict[int, SentRequest]  # by node id
+    replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
+    trouble: str = ""  # the reason why the last refused reply does not count; empty if none was refused
 
 
 class Exchange:
-    """Sends a strategy's messages as frames and takes the replies in.
+    """Sends a strategy's messages as frames, and reads the replies.
 
-    Everything that goes over the wire passes here, so the ledger is written here and nowhere else.
+    All messages of rounds pass here, and are added to the ledger here.
+
+    Parameters
+    ----------
+    grid : NamedGrid
+        The grid of the nodes.
+    models : Models
+        The server's model, and those that nodes hold.
+    ledger : Ledger
+        Counts the bytes.
+    peers : NodeRecords
+        The state of each node.
+    extensions : sequence of MessageExtension
+        Extensions that add records to messages.
+    exclude : mapping of Layout to bytes
+        For each layout the mask of the tensors whose changes are not sent.
+    seed : int
+        Seed of the run.
     """
 
     def __init__(
@@ -123,19 +140,33 @@ class Exchange:
         self.models = models
         self.peers = peers
         self.ledger = ledger
-        self.server = secrets.token_bytes(8)  # which server this is: its word on frames counts for its own alone
+        self.server = secrets.token_bytes(8)  # identity of this server: nodes trust its counts and no other's
         self._extensions = extensions
-        self._exclude = exclude  # for each layout the mask of tensors whose changes are not sent
+        self._exclude = exclude
         self._seed = seed
-        self._shared: dict[ModelFrames, ArrayRecord] = {}  # equal frames are one object in Flower's store
-        self._apart: dict[int, ConfigRecord] = {}  # and stay one when they are folded
+        self._shared: dict[ModelFrames, ArrayRecord] = {}  # equal frames are one object, which Flower stores once
+        self._apart: dict[int, ConfigRecord] = {}  # and remain one when they are folded
 
     def deliver(
         self, round: int, messages: Iterable[Message], timeout: float, choose: Callable[[str, int], Codec]
     ) -> Delivery:
-        """Send `messages`; nodes that lost their base get another frame in what is left of `timeout` (seconds).
+        """Send messages and return the replies; nodes without the base of their frames are sent others.
 
-        `choose` says which codec a node is to use, given its name and how many nodes are asked.
+        Parameters
+        ----------
+        round : int
+            Number of the round.
+        messages : iterable of Message
+            The strategy's messages, one for each node.
+        timeout : float
+            Seconds to wait for all replies.
+        choose : callable
+            Returns the codec of a node's update, given its name and the number of messages.
+
+        Returns
+        -------
+        Delivery
+            The requests and the replies.
         """
         deadline = time.monotonic() + timeout
         waiting = {message.metadata.dst_node_id: message for message in messages}
@@ -153,19 +184,19 @@ class Exchange:
         return delivery
 
     def accept(self, update: ClientUpdate) -> None:
-        """Note that an update counted: its node is told so with the next message."""
-        if update.encoded.codec.stateful:  # nobody waits for the verdict on anything else
+        """Record that an update counted, for the next request to its node."""
+        if update.encoded.codec.stateful:  # without a state the node does not need to know
             self.peers[update.node].accepted = frame_name(update.encoded.frame)
 
     def forget(self, needed: set[bytes]) -> None:
-        """Give up the models that no node holds any more, and that are not `needed` either."""
+        """Delete the models that no node holds, except those `needed`."""
         self.models.retain(self.peers.versions, needed)
 
     def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
-        """Send, take in, count; return the nodes that cannot start from what they got, and whether they need a key."""
+        """Send requests and read replies; return the nodes that lack the base, and whether each needs a key frame."""
         if not nodes:
             return {}
-        # One by one: an engine that trains some nodes already has the next one's frames coded meanwhile.
+        # Lazily: frames of the next nodes are encoded while the engine trains the first ones.
         packed = (self._pack(round, node, delivery, key=key) for node, key in nodes.items())
         again: dict[int, bool] = {}
         for message in self.grid.send_and_receive(packed, timeout=timeout):
@@ -198,7 +229,7 @@ class Exchange:
         return again
 
     def _take(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
-        """Take a reply in; if its node could not start return whether only a key frame will help, else None."""
+        """Read a reply; return whether its node needs a key frame if it lacks the base, else None."""
         name = self.grid.name(node)
         if node not in delivery.asked:
             raise FrameError("the node was sent no request")
@@ -215,11 +246,11 @@ class Exchange:
                 raise FrameError("the node was not asked for its name")
 
     def _take_base_request(self, round: int, name: str, reply: BaseRequest) -> bool:
-        """Return whether only a key frame will help a node that could not start from the frames that it was sent."""
+        """Return whether a node that could not start from its frames needs a key frame."""
         peer = self.peers[name]
-        useless = reply.version == peer.held != b""  # the frames started from what it holds, and it could not start
+        useless = reply.version == peer.held != b""  # it holds the base, and the frames failed nevertheless
         if peer.held and reply.version != peer.held:
-            _log.warning("round %d: node %s lost the model that it held: it gets another", round, name)
+            _log.warning("round %d: node %s lost the model that it held: it is sent another", round, name)
         self._heard(name, reply.version, reply.turn)
         return useless or reply.version not in self.models.of(name).versions
 
@@ -243,15 +274,15 @@ class Exchange:
         peer.held, peer.offered, peer.turn = version, b"", turn
 
     def _pack(self, round: int, node: int, delivery: Delivery, *, key: bool) -> Message:
-        """Return the message that `node` is asked, with its model as the frames that the node lacks."""
+        """Return the request for `node`, with the model as the frames that the node lacks."""
         asked = delivery.asked[node]
         message = asked.message
         records = message.content.array_records
         if len(records) != 1:
-            raise ValueError(f"a strategy's message holds one ArrayRecord, the model; got {sorted(records)}")
+            raise ValueError(f"a strategy's message must hold one ArrayRecord, the model, got {sorted(records)}")
         (arrays,) = records
         name = self.grid.name(node)
-        if name not in self.peers:  # one that was here before, as after a restart of the server, may hold a model
+        if name not in self.peers:  # it may hold a model from before a restart of the server
             self.peers[name].held = self.grid.versions.get(name, b"")
         peer = self.peers[name]
         downlink = self.models.of(name)
@@ -311,7 +342,7 @@ class Exchange:
     def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int = 0) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
-        # An evaluation's reply, or a request for a key frame, carries no tensors.
+        # Replies of evaluations, and requests for other frames, carry no tensors.
         plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
         plain += raw
         direction: Direction = "up" if is_reply else "down"

@@ -9,33 +9,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 Direction = Literal["up", "down"]
-Purpose = Literal["train", "evaluate", "ask"]  # to ask is to ask a node for its name
+Purpose = Literal["train", "evaluate", "ask"]  # "ask" is the query of a node's name
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 _PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "ask")
 _WAYS = len(_DIRECTIONS) * len(_PURPOSES)
 
 
 class LedgerEntry(NamedTuple):
-    """One message: who, when, which way, what for, and its bytes."""
+    """One message and its bytes.
+
+    Parameters
+    ----------
+    round : int
+        Number of the round; 0 for queries of names.
+    node : str
+        The node's name.
+    direction : str
+        "up" or "down".
+    purpose : str
+        "train", "evaluate" or "ask".
+    frame : int
+        Bytes of its frames.
+    message : int
+        Bytes of the message as Flower serialises it, including frames.
+    plain : int
+        Bytes of the same tensors as float32.
+
+    Examples
+    --------
+    >>> LedgerEntry(1, "a", "up", "train", frame=100, message=150, plain=1600).plain
+    1600
+    """
 
     round: int
     node: str
     direction: Direction
     purpose: Purpose
-    frame: int  # bytes of the frames it carried
-    message: int  # bytes of the message as Flower serialises it, frames included
-    plain: int  # bytes of the same tensors as float32
+    frame: int
+    message: int
+    plain: int
 
 
 class Totals(NamedTuple):
-    """Sums over entries, bytes."""
+    """Sums over entries, in bytes.
+
+    Parameters
+    ----------
+    frame, message, plain : int
+        As of `LedgerEntry`.
+
+    Examples
+    --------
+    >>> Totals(frame=100, message=150, plain=1600).ratio
+    16.0
+    """
 
     frame: int = 0
     message: int = 0
     plain: int = 0
 
     def plus(self, other: "LedgerEntry | Totals") -> "Totals":
-        """Return the sums with one more counted in."""
+        """Return the sums including others.
+
+        Parameters
+        ----------
+        other : LedgerEntry or Totals
+            The others.
+
+        Returns
+        -------
+        Totals
+            The sums.
+        """
         return Totals(self.frame + other.frame, self.message + other.message, self.plain + other.plain)
 
     @property
@@ -46,9 +91,17 @@ class Totals(NamedTuple):
 
 @dataclass
 class Ledger:
-    """Counts everything that was sent, refused and repeated messages too.
+    """Counts the bytes of all messages, including refused and repeated ones, in 40 bytes of memory each.
 
-    Columns of machine integers: 40 bytes a message, so a long run's ledger stays small.
+    Examples
+    --------
+    >>> ledger = Ledger()
+    >>> ledger.add(LedgerEntry(1, "a", "up", "train", frame=100, message=150, plain=1600))
+    >>> ledger.add(LedgerEntry(1, "b", "up", "train", frame=300, message=350, plain=1600))
+    >>> ledger.totals(direction="up").ratio
+    8.0
+    >>> ledger.by_node()["b"]["up"].frame
+    300
     """
 
     _nodes: dict[str, int] = field(default_factory=dict)
@@ -56,7 +109,13 @@ class Ledger:
     _sums: dict[tuple[int, Direction, Purpose], Totals] = field(default_factory=dict)
 
     def add(self, entry: LedgerEntry) -> None:
-        """Write one message down."""
+        """Add a message.
+
+        Parameters
+        ----------
+        entry : LedgerEntry
+            The message.
+        """
         node = self._nodes.setdefault(entry.node, len(self._nodes))
         way = len(_PURPOSES) * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
         row = (entry.round * _WAYS + way, node, entry.frame, entry.message, entry.plain)
@@ -70,11 +129,19 @@ class Ledger:
 
     @property
     def table(self) -> tuple[list[str], NDArray[np.int64]]:
-        """All that was written down: nodes by number, and a row for each message, int64 (messages, 5)."""
+        """All entries: nodes by number, and a row for each message, int64 (messages, 5)."""
         return list(self._nodes), np.column_stack([np.array(column, np.int64) for column in self._columns])
 
     def refill(self, nodes: list[str], rows: NDArray[np.int64]) -> None:
-        """Become the ledger whose `table` this is."""
+        """Replace all entries by those of another ledger.
+
+        Parameters
+        ----------
+        nodes : list of str
+            The nodes of that ledger's `table`.
+        rows : ndarray of int64, (messages, 5)
+            The rows of that ledger's `table`.
+        """
         self._nodes = {node: number for number, node in enumerate(nodes)}
         self._columns = tuple(array("q", column) for column in rows.T.tolist())
         self._sums = {}
@@ -88,7 +155,18 @@ class Ledger:
         return self.since(0)
 
     def since(self, first: int) -> Iterator[LedgerEntry]:
-        """Yield what was written down from entry `first` on."""
+        """Yield entries in the order in which they were added.
+
+        Parameters
+        ----------
+        first : int
+            Number of entries to skip.
+
+        Yields
+        ------
+        LedgerEntry
+            The next entry.
+        """
         names = list(self._nodes)
         for when, node, frame, message, plain in zip(*(column[first:] for column in self._columns), strict=True):
             direction, purpose = divmod(when % _WAYS, len(_PURPOSES))
@@ -99,7 +177,22 @@ class Ledger:
     def totals(
         self, *, round: int | None = None, direction: Direction | None = None, purpose: Purpose | None = None
     ) -> Totals:
-        """Return the sums over the messages of one round, one direction, one purpose, or of all where None."""
+        """Return the sums over messages.
+
+        Parameters
+        ----------
+        round : int, optional
+            The round; all if None.
+        direction : str, optional
+            "up" or "down"; both if None.
+        purpose : str, optional
+            "train", "evaluate" or "ask"; all if None.
+
+        Returns
+        -------
+        Totals
+            The sums, in bytes.
+        """
         wanted = (round, direction, purpose)
         total = Totals()
         for group, sums in self._sums.items():
@@ -108,7 +201,13 @@ class Ledger:
         return total
 
     def by_node(self) -> dict[str, dict[Direction, Totals]]:
-        """Return the sums of each node, each way, over all rounds."""
+        """Return the sums of each node over all rounds.
+
+        Returns
+        -------
+        dict of str to dict
+            By node, the sums in each direction.
+        """
         nodes: dict[str, dict[Direction, Totals]] = {}
         for entry in self:
             ways = nodes.setdefault(entry.node, {})

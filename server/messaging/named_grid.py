@@ -1,4 +1,4 @@
-"""Who is who: a Grid that lists nodes, and returns replies, in the order of their names."""
+"""A Grid that knows the names of nodes: nodes and replies are listed in the order of the names."""
 
 import logging
 import random
@@ -17,21 +17,33 @@ from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.messages import RECORD_NAME, NodeDescription, NodeQuery, read_reply
 from fedpress.server.messaging.ledger import Direction, Ledger, LedgerEntry
 
-Join = Callable[[str, NodeDescription], str]  # given a node's name and description: why it cannot take part, or ""
+Join = Callable[
+    [str, NodeDescription], str
+]  # returns the reason why a node cannot take part, or "", given its name and description
 
 _log = logging.getLogger(LOGGER)
 
 
 class NamedGrid(GridWrapper):
-    """Wraps a Grid; Flower's node ids are random, names are not: a partition in simulation, an enrolled name elsewhere.
+    """Wraps a Grid and names its nodes: Flower's node ids are random, names are stable.
 
-    A grid may know the names: a simulation's, or a deployment's that binds them to enrolled keys. Else each node is
-    asked once. Strategies sample by position in the list of nodes, so the same order gives the same choice on every
-    engine.
+    A name is the partition's number in a simulation, and the enrolled name in a deployment. Nodes whose names the grid
+    does not know are queried once. Strategies sample by position in the list of nodes, so the same order gives the same
+    choice on every engine.
 
-    With `join` every node is asked, and `join` tells by its name and what it says of itself why it cannot take part;
-    nothing if it can. Strategies wait until there are as many as they need, `needed`: if so many are there, and some of
-    them are left out so that there were never enough, the run ends.
+    Parameters
+    ----------
+    grid : Grid
+        The grid to wrap.
+    timeout : float
+        Seconds to wait for names.
+    ledger : Ledger
+        Counts the bytes of queries.
+    join : callable, optional
+        Returns the reason why a node cannot take part, or "", given its name and description; every node is then
+        queried.
+    needed : int
+        Number of nodes that the strategy waits for: the run ends if so many are connected, but too few can take part.
     """
 
     def __init__(
@@ -40,17 +52,16 @@ class NamedGrid(GridWrapper):
         super().__init__(grid)
         self._engine = engine_grid(grid)
         self._ledger = ledger
-        self.versions: dict[str, bytes] = {}  # what nodes said that they hold, when they were asked for their names
-        self._timeout = timeout  # seconds to wait for names
-        # An engine that hands out the partitions itself need not ask ten thousand nodes. A deployment binds names to
-        # enrolled keys: what a node says of itself counts for nothing.
+        self.versions: dict[str, bytes] = {}  # of the model that each node holds, as it answered, by name
+        self._timeout = timeout
+        # Names that the engine knows are not queried. A deployment binds them to enrolled keys, whatever nodes answer.
         known = self._engine.names()
         self._bound = known is not None
         self._names = dict(known or {})
         self._join = join
         self._asked: set[int] = set()
-        self._joined: set[int] = set()  # of those the ones that take part
-        self._left_out: dict[int, str] = {}  # of those the others, and why
+        self._joined: set[int] = set()  # those that take part
+        self._left_out: dict[int, str] = {}  # those that do not -> reason
         self._needed = needed
 
     def name(self, node: int) -> str:
@@ -81,7 +92,7 @@ class NamedGrid(GridWrapper):
         return [infos[node] for node in self.get_node_ids() if node in infos]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        # Flower's own grids go through the messages twice.
+        # Flower's own grids iterate over the messages twice.
         taken = messages if self._engine.lazy else list(messages)
         replies = self._grid.send_and_receive(taken, timeout=timeout)
         if isinstance(taken, list):
@@ -89,7 +100,7 @@ class NamedGrid(GridWrapper):
         return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
 
     def _attributed(self, asked: list[Message], replies: Iterable[Message]) -> Iterator[Message]:
-        """Yield replies under the node that was asked: SuperLink signs the error of one that went away with its own."""
+        """Yield replies under the node that was asked: SuperLink sends the error of a lost node under its own id."""
         by_id = {message.metadata.message_id: message for message in asked}
         for reply in replies:
             if reply.metadata.src_node_id in self._names:
@@ -97,7 +108,7 @@ class NamedGrid(GridWrapper):
             elif reply.has_error() and reply.metadata.reply_to_message_id in by_id:
                 yield Message(reply.error, reply_to=by_id[reply.metadata.reply_to_message_id])
             else:
-                _log.warning("a reply from node %d, which was asked nothing, is left out", reply.metadata.src_node_id)
+                _log.warning("a reply from node %d, which was sent no message, is ignored", reply.metadata.src_node_id)
 
     def snapshot(self) -> Any:
         return self._engine.snapshot()
@@ -106,7 +117,7 @@ class NamedGrid(GridWrapper):
         return snapshot is not None and self._engine.restore(snapshot)
 
     def order(self, node: int) -> tuple[bool, int, str]:
-        """Return the key to sort nodes by: partitions by number, names by letter, a stranger last."""
+        """Return the key to sort nodes by: partitions by number, then other names, then nodes without a name."""
         name = self._names.get(node)
         if name is None:
             return True, node, ""
@@ -117,12 +128,12 @@ class NamedGrid(GridWrapper):
         if left_out and len(self._joined) < self._needed <= len(nodes):
             why = "; ".join(f"node {self._names[node]}: {self._left_out[node]}" for node in left_out)
             raise FedpressError(
-                f"the run needs {self._needed} nodes, and of {len(nodes)} that are there {len(self._joined)} can take "
-                f"part. Left out: {why}"
+                f"the run needs {self._needed} nodes, and of {len(nodes)} that are connected {len(self._joined)} can "
+                f"take part. Left out: {why}"
             )
 
     def _ask(self, nodes: list[int]) -> None:
-        # A mod is called only for kinds of messages that its app handles: every app trains, few answer queries.
+        # Flower calls a mod only for types of messages that its app handles: all apps train, few handle queries.
         question = RecordDict({RECORD_NAME: NodeQuery().to_record()})
         messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
         replies = list(self._grid.send_and_receive(messages, timeout=self._timeout))
@@ -131,7 +142,7 @@ class NamedGrid(GridWrapper):
             try:
                 description = _description(reply)
             except FrameError as error:
-                _log.warning("node %d does not tell its name: %s", node, error)
+                _log.warning("node %d did not answer with its name: %s", node, error)
                 continue
             name = self._names.get(node) or description.name
             if node not in self._names and name in self._names.values():
@@ -158,7 +169,7 @@ class NamedGrid(GridWrapper):
 
 
 def _description(reply: Message) -> NodeDescription:
-    """Return what a node tells about itself; raise FrameError if it does not."""
+    """Return a node's description of itself; raise FrameError if the reply is none."""
     if reply.has_error():
         raise FrameError(reply.error.reason)
     record = reply.content.config_records.get(RECORD_NAME)
@@ -174,7 +185,7 @@ def _description(reply: Message) -> NodeDescription:
 def seed_samplers(grid: NamedGrid, seed: int, *path: str | int) -> None:
     """Seed the generators that flwr's strategies sample with, so that the same nodes are chosen on every engine.
 
-    Strangers are asked who they are first: that takes time, in which an engine's threads draw from the same generators.
+    Nodes without a name are queried first: meanwhile an engine's threads may draw from the same generators.
     """
     list(grid.get_node_ids())
     random.seed(int(derive(seed, *path).integers(2**63)))

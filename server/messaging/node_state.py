@@ -1,4 +1,4 @@
-"""What the server knows of each node."""
+"""The server's record of each node."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any
 
 @dataclass
 class NodeRecord:
-    """One node, as far as its messages tell."""
+    """The state of one node, from its messages."""
 
-    held: bytes = b""  # version of the model that it last said it holds
-    offered: bytes = b""  # version that it was sent since, if it has not been heard of again
+    held: bytes = b""  # version of the model that it holds, by its last reply
+    offered: bytes = b""  # version that it was sent since; empty after a reply
     accepted: bytes = b""  # name of the last frame that counted
-    turn: int = 0  # how many updates it had sent by its last reply that arrived
+    turn: int = 0  # number of stateful updates that it had sent by its last reply
 
 
 class NodeRecords(dict[str, NodeRecord]):
-    """All nodes by name; one that is asked for is there."""
+    """The records of all nodes by name; a missing one is created on access."""
 
     def __missing__(self, name: str) -> NodeRecord:
         self[name] = NodeRecord()
@@ -28,13 +28,13 @@ class NodeRecords(dict[str, NodeRecord]):
         return {version for peer in self.values() for version in (peer.held, peer.offered) if version}
 
     def as_json(self) -> dict[str, Any]:
-        """Return all that is known, as JSON can hold it."""
+        """Return the records as JSON."""
         rows = [[name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn] for name, p in self.items()]
         return {"nodes": rows}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "NodeRecords":
-        """Return what `as_json` wrote."""
+        """Return the records that `as_json` returned."""
         peers = cls()
         for name, held, offered, accepted, *rest in saved["nodes"]:
             peers[name] = NodeRecord(bytes.fromhex(held), bytes.fromhex(offered), bytes.fromhex(accepted), *rest)

@@ -1,4 +1,4 @@
-"""Policies of rate: which codec each node is to use in each round."""
+"""Rate policies: the codec of each node in each round."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,30 +10,62 @@ from fedpress.settings.server import PolicySettings
 
 @dataclass(frozen=True)
 class RateContext:
-    """What is known of a node when its codec is picked."""
+    """A node whose codec is to be chosen.
+
+    Examples
+    --------
+    >>> RateContext(node="a", round=1, asked=4).exact
+    0
+    """
 
     node: str  # its name
-    round: int
-    asked: int  # nodes that are asked in this round, this one included
-    exact: int = 0  # bytes of the model's tensors that no codec approximates: a frame takes about as many in any case
+    round: int  # number of the round
+    asked: int  # number of nodes of this round
+    exact: int = 0  # bytes of the model's tensors that codecs may not approximate: a frame has at least about as many
 
 
-LEAST = 256  # bytes of a frame whose values all become zero, and more
+LEAST = 256  # bytes, above those of a frame whose values all become zero
 
 
 class Policy(ABC):
-    """Picks codecs. All that one policy picks must keep the same memory on a node, or what they keep would be lost."""
+    """Chooses codecs; all codecs of a policy must have the same state on a node, so that none of it is lost.
+
+    Examples
+    --------
+    >>> class FirstRoundsExact(Policy):
+    ...     def codec(self, known: RateContext) -> Codec:
+    ...         return parse("none" if known.round < 3 else "fp16")
+    >>> str(FirstRoundsExact().codec(RateContext(node="a", round=1, asked=4)))
+    'none'
+    """
 
     @abstractmethod
     def codec(self, known: RateContext) -> Codec:
-        """Return the codec of the node's next update."""
+        """Return the codec of the node's next update.
+
+        Parameters
+        ----------
+        known : RateContext
+            The node.
+
+        Returns
+        -------
+        Codec
+            The codec.
+        """
 
 
 @dataclass(frozen=True)
 class Fixed(Policy):
-    """The same codec for everyone, always."""
+    """The same codec for all nodes and rounds.
 
-    up: str
+    Examples
+    --------
+    >>> str(Fixed("fp16").codec(RateContext(node="a", round=1, asked=4)))
+    'fp16'
+    """
+
+    up: str  # spec of the codec
 
     def codec(self, known: RateContext) -> Codec:
         return parse(self.up)
@@ -41,9 +73,16 @@ class Fixed(Policy):
 
 @dataclass(frozen=True)
 class Budget(Policy):
-    """So many bytes of updates a round, shared alike; more only where what travels exactly takes more."""
+    """Equal shares of a number of bytes for the updates of a round; more if exact tensors alone need more.
 
-    up: str  # its quantiser is told how many bytes
+    Examples
+    --------
+    >>> policy = Budget("ef | deadzone(nmse=0.1) | ans", nbytes=10_000)
+    >>> str(policy.codec(RateContext(node="a", round=1, asked=4)))
+    'ef | deadzone(bytes=2500) | ans'
+    """
+
+    up: str  # spec of a codec whose quantizer takes the target `bytes`
     nbytes: int  # of all updates of a round together
 
     def __post_init__(self) -> None:
@@ -55,22 +94,55 @@ class Budget(Policy):
 
 
 def _possible(nbytes: int, known: RateContext) -> int:
-    """Return `nbytes`, or what a frame takes in any case where that is more: a target below it fails every reply."""
+    """Return `nbytes`, or the least bytes of a frame if that is more: a lower target fails every reply."""
     return max(1, nbytes, known.exact + LEAST if known.exact else 0)
 
 
 def build_policy(settings: PolicySettings, up: str) -> Policy:
-    """Return the policy that `settings` name, for updates that are coded by `up`.
+    """Return the policy that settings describe.
+
+    Parameters
+    ----------
+    settings : PolicySettings
+        Name and arguments of the policy.
+    up : str
+        Spec of the codec of updates.
+
+    Returns
+    -------
+    Policy
+        The policy.
 
     Raises
     ------
     SettingError
-        If `up` takes no target.
+        If `up` takes no target, and the policy sets one.
+
+    Examples
+    --------
+    >>> build_policy(PolicySettings(), "fp16")
+    Fixed(up='fp16')
     """
     return Fixed(up) if settings.name == "fixed" else Budget(up, settings.nbytes)
 
 
 def describe(policy: Policy) -> str:
-    """Return a policy as text that is the same in the process that goes on with a run."""
+    """Return a policy as text that is the same in the process that resumes a run.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+
+    Returns
+    -------
+    str
+        Its representation, or the name of its class.
+
+    Examples
+    --------
+    >>> describe(Fixed("fp16"))
+    "Fixed(up='fp16')"
+    """
     plain = type(policy).__repr__ is object.__repr__
     return f"{type(policy).__module__}.{type(policy).__qualname__}" if plain else repr(policy)

@@ -49,30 +49,30 @@ class Compressed(Strategy):
 
     Parameters
     ----------
-    strategy
+    strategy : Strategy
         The inner Flower strategy.
-    up
+    up : str | Policy
         Spec of the codec of updates, or a policy that chooses one for each node; "none" sends float32.
-    down
+    down : str
         Spec of the codec of deltas of the model; "none" sends the whole model, float32, every time.
-    key
+    key : str
         Spec of the codec of matrices in whole models, for nodes without a base; unused if `down` is "none", unless
         `stateless`.
-    seed
+    seed : int
         Seed of all randomness except private noise, also of `random` and `numpy.random`, which flwr's strategies use.
-    shared_initial
+    shared_initial : bool
         Whether nodes have the initial model, from `compress(initial=...)`, and need no key frame.
-    stateless
+    stateless : bool
         Whether nodes keep nothing between rounds, for federations in which a device may take part once.
-    exclude
+    exclude : sequence of str
         Patterns (`fnmatch`) of the names of tensors whose changes nodes do not send.
-    limits
+    limits : FederationLimits
         Limits of replies, and of the storage for nodes.
-    checkpoint
+    checkpoint : CheckpointSettings | None
         Where every round is saved, so that an interrupted run can be resumed; None not to save.
-    extensions
+    extensions : sequence of Extension
         Features that join the rounds, in the order in which they run.
-    on_round
+    on_round : callable | None
         Called with each finished Round, and with round 0 before the first.
 
     Attributes
@@ -193,7 +193,7 @@ class Compressed(Strategy):
 
         Parameters
         ----------
-        layout
+        layout : Layout
             Layout of the model.
 
         Returns

@@ -25,7 +25,12 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
     task : Task
         The run's task.
     folder : Path, optional
-        The run's folder, which holds its checkpoints; None for a run that keeps nothing.
+        The run's folder, which holds its checkpoints; None to save nothing.
+
+    Returns
+    -------
+    Compressed
+        The strategy, with the run's extensions.
 
     Raises
     ------
@@ -54,7 +59,7 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
 
 
 def build_extensions(settings: RunSettings, context: BuildContext) -> list[Extension]:
-    """Return the extensions that `settings` switch on, in the order of the registry."""
+    """Return the extensions that are active in `settings`, in the order of the registry."""
     return [
         load(name, "server").build(section, context)
         for name, section in settings.extensions_by_name.items()

@@ -13,9 +13,9 @@ from fedpress.settings import RunSettings
 from fedpress.settings.server import StrategySettings
 
 PREFIX = "strategy."  # section of a strategy's arguments
-# These follow from the run's own settings.
+# Arguments that follow from the run's own settings.
 _OURS = set(inspect.signature(FedAvg).parameters)
-# Their models are trees, which grow: they have no layout that stays.
+# Strategies whose models are trees: the layout changes with every round.
 _TREES = (flower.FedXgbBagging, flower.FedXgbCyclic)
 
 
@@ -25,7 +25,7 @@ def has_trees(strategy: Strategy) -> bool:
 
 
 def names() -> list[str]:
-    """Return the strategies there are."""
+    """Return the names of all strategies that can be compressed."""
     classes = {name: getattr(flower, name) for name in flower.__all__}
     return [
         name
@@ -35,7 +35,7 @@ def names() -> list[str]:
 
 
 def arguments_of(name: str) -> dict[str, tuple[type, Value | None]]:
-    """Return a strategy's own arguments that a configuration can hold: type, and default or None if it has none."""
+    """Return a strategy's own arguments that settings can hold: each one's type and default, None if required."""
     make = getattr(flower, name)
     hints = get_type_hints(make.__init__)
     return {
@@ -51,11 +51,11 @@ def strategy_arguments(settings: StrategySettings) -> dict[str, Any]:
     Raises
     ------
     SettingError
-        If there is no such strategy, or it takes no such argument, or lacks one.
+        If the strategy or an argument is unknown, or a required argument is missing.
     """
     name, given = settings.name, dict(settings.arguments)
     if name in {made.__name__ for made in _TREES}:
-        raise SettingError(f"strategy must have tensors to compress, got {name!r}: {', '.join(names())} have")
+        raise SettingError(f"strategy must be one of {', '.join(names())}, whose models are tensors, got {name!r}")
     if name not in names():
         raise SettingError(unknown("strategy", name, names()))
     own = arguments_of(name)
@@ -70,21 +70,21 @@ def strategy_arguments(settings: StrategySettings) -> dict[str, Any]:
 
 
 def build_strategy(settings: RunSettings) -> Strategy:
-    """Return the strategy of a run, with `per-round` nodes to a round.
+    """Return the Flower strategy of a run, with `per-round` nodes in each round.
 
     Raises
     ------
     SettingError
-        If there is no such strategy, or it takes no such argument, or not with this value.
+        If the strategy or an argument is unknown, or a value is out of range.
     """
     server = settings.server
     arguments = strategy_arguments(settings.strategy)
     make: type[FedAvg] = getattr(flower, settings.strategy.name)
     evaluating = round(server.fraction_evaluate * settings.clients)
     try:
-        with quiet_flower():  # it warns that nodes do not evaluate, which the settings ask for
+        with quiet_flower():  # without its warning that nodes do not evaluate: that is a setting
             return make(
-                # The number of nodes is exact where a fraction would be rounded; the fraction only must not be 0.
+                # min_train_nodes is exact, a fraction would be rounded; the fraction must only be above 0.
                 fraction_train=1e-9,
                 fraction_evaluate=server.fraction_evaluate,
                 min_train_nodes=server.per_round,

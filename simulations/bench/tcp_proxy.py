@@ -53,8 +53,10 @@ class Proxy:
 
     Parameters
     ----------
-    target : host and port
-    port : to listen on; 0 for any that is free
+    target : tuple[str, int]
+        Host and port.
+    port : int
+        To listen on; 0 for any that is free.
     """
 
     def __init__(self, target: tuple[str, int], port: int = 0) -> None:

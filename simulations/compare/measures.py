@@ -14,9 +14,12 @@ def measures(result: Mapping[str, Any], last: int, after: Path | None) -> dict[s
 
     Parameters
     ----------
-    result : the content of the run's result.json
-    last : how many of the last rounds a mean is taken over
-    after : the folder of the model that was made from the run's; None without one
+    result : mapping of str to Any
+        The content of the run's result.json.
+    last : int
+        How many of the last rounds a mean is taken over.
+    after : Path | None
+        The folder of the model that was made from the run's; None without one.
 
     Returns
     -------

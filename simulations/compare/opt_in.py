@@ -24,8 +24,10 @@ def comparable(strategy: Strategy, context: Context) -> Strategy:
 
     Parameters
     ----------
-    strategy : the app's strategy; one in `Compressed` is compared without that wrapper
-    context : the ServerApp's
+    strategy : Strategy
+        The app's strategy; one in `Compressed` is compared without that wrapper.
+    context : Context
+        The ServerApp's.
 
     Returns
     -------

@@ -20,10 +20,20 @@ ENGINES: Mapping[str, Engine] = {"inprocess": InProcessEngine(), "ray": RayEngin
 def find_engine(name: str) -> Engine:
     """Return an engine by its name.
 
+    Parameters
+    ----------
+    name : str
+        A key of `ENGINES`.
+
+    Returns
+    -------
+    Engine
+        The engine.
+
     Raises
     ------
     SettingError
-        If there is none of this name.
+        If the name is unknown.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The interface of an engine: what it is given, and what it does with it."""
+"""The interface of an engine: a federation to run, and a method that runs it."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,17 +18,23 @@ class EngineRun:
     server_app, client_app : str
         The two Flower apps, each named "module:object".
     num_clients : int
-        Nodes, at least 1.
+        Number of nodes, at least 1.
     workers : int
-        Processes that run ClientApps; 0 for as many as there are cores.
+        Number of processes that run ClientApps; 0 for the number of cores.
     run_config : mapping of str to str, int, float or bool
-        Flower's run configuration, which both apps get.
+        Flower's run configuration, for both apps.
     states : Path, optional
-        Folder for the nodes' states, for an engine that can restore them.
+        Folder for the states of nodes, for an engine that can restore them.
     arrives : callable, optional
-        Decides which replies are in time; all are if None.
+        Returns whether a reply is in time; all are if None.
     watching : context manager
-        Entered before the ServerApp is called and left after it. It may start threads.
+        Entered before the ServerApp is called, and left after it. It may start threads.
+
+    Examples
+    --------
+    >>> run = EngineRun("module:server", "module:client", num_clients=10, workers=0, run_config={"rounds": 3})
+    >>> run.num_clients
+    10
     """
 
     server_app: str
@@ -42,15 +48,30 @@ class EngineRun:
 
 
 class Engine(Protocol):
-    """Runs a Flower ServerApp and its ClientApps on one machine."""
+    """Runs a Flower ServerApp and its ClientApps on one machine.
+
+    Examples
+    --------
+    >>> class DryRun:
+    ...     def run(self, run: EngineRun) -> None:
+    ...         print(f"{run.server_app}, {run.num_clients} nodes")
+    >>> engine: Engine = DryRun()
+    >>> engine.run(EngineRun("module:server", "module:client", num_clients=10, workers=0, run_config={}))
+    module:server, 10 nodes
+    """
 
     def run(self, run: EngineRun) -> None:
-        """Run the federation until its ServerApp returns. Results are what the apps write.
+        """Run a federation until its ServerApp returns; results are what the apps write.
+
+        Parameters
+        ----------
+        run : EngineRun
+            The federation.
 
         Raises
         ------
         SettingError
-            If the engine cannot run it as it is described.
+            If the engine cannot run it.
         Exception
             Whatever the ServerApp raises.
         """

@@ -1,6 +1,6 @@
-"""Objects as bytes, with what is large in them kept once, in files that processes share.
+"""Objects as bytes, with large arrays stored once, in files that processes share.
 
-A model that is sent to ten nodes, or kept as its base by a thousand, is one file. What is small travels in the pickle.
+A model that is sent to ten nodes, or is the base of a thousand, is one file. Small objects are part of the pickle.
 """
 
 import hashlib
@@ -20,11 +20,15 @@ _KEPT = 4  # blobs that a process keeps in memory
 class Blobs:
     """A folder of blobs.
 
-    Those that are `lasting` are named by the hash of what they hold, so that equal ones are one file whoever wrote
-    them. What is only passed on is named by its number: there the same object, not an equal one, is kept once, and
-    hashing would take longer than passing it on.
+    Pickle is safe here: both ends are processes of one engine, on one machine, and no other writes to the folder.
 
-    Pickle is safe here: both ends are processes of one engine, on one machine, and the folder is theirs alone.
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    lasting : bool
+        Whether blobs are named by their hashes, so that equal ones are one file. Those that are only sent on are
+        numbered, as hashing would take longer: the same object is then one file, equal objects are not.
     """
 
     def __init__(self, folder: Path, *, lasting: bool) -> None:
@@ -35,24 +39,24 @@ class Blobs:
         self._recent: OrderedDict[str, bytes] = OrderedDict()
 
     def dump(self, thing: object) -> tuple[bytes, frozenset[str]]:
-        """Return `thing` as bytes, and the names of the blobs that belong to it."""
+        """Return `thing` as bytes, and the names of its blobs."""
         out = io.BytesIO()
         pickler = _Pickler(out, self)
         pickler.dump(thing)
         return out.getvalue(), frozenset(pickler.names)
 
     def load(self, data: bytes) -> Any:
-        """Return a new object that equals the one dumped; only its immutable blobs are shared."""
+        """Return a copy of the dumped object; only immutable blobs are shared."""
         return _Unpickler(io.BytesIO(data), self).load()
 
     def forget(self, names: set[str]) -> None:
-        """Delete blobs that nothing refers to."""
+        """Delete blobs."""
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
             self._recent.pop(name, None)
 
     def put(self, data: bytes) -> str:
-        """Keep `data`; return its name."""
+        """Store `data` and return its name."""
         for name, known in self._recent.items():
             if known is data:
                 return name
@@ -70,7 +74,7 @@ class Blobs:
         return name
 
     def get(self, name: str) -> bytes:
-        """Return the bytes named so."""
+        """Return the blob `name`."""
         data = self._recent.get(name)
         if data is None:
             data = (self._folder / name).read_bytes()

@@ -1,4 +1,4 @@
-"""Flower's Grid, in process: messages go to ClientApps in worker processes, without sockets or serialised messages."""
+"""Flower's Grid in process: ClientApps in worker processes get messages without a socket or a serialised message."""
 
 import logging
 import threading
@@ -22,10 +22,25 @@ _log = logging.getLogger(LOGGER)
 
 
 class InProcessGrid(EngineGrid):
-    """The grid that an in-process ServerApp gets.
+    """The grid of an in-process ServerApp.
 
-    Replies come in the order of the messages. A client that raises, or whose worker dies, gets an error reply and
-    keeps the state it had; one that does not make the timeout gets none. A message's time to live is not looked at.
+    Replies come in the order of the messages. A node whose app raises, or whose worker dies, gives an error reply and
+    keeps its state; one that exceeds the timeout gives none. Messages' times to live are ignored.
+
+    Parameters
+    ----------
+    pool : Pool
+        The worker processes.
+    partition_of : mapping of int to int
+        Partition of each node, by node id.
+    run_id : int
+        Flower's id of the run.
+    mail : Path
+        Folder of the messages' large arrays.
+    states : Path
+        Folder of the nodes' states.
+    arrives : callable, optional
+        Returns whether a reply is in time, given the partition, the message and the reply; all are if None.
     """
 
     lazy: ClassVar[bool] = True
@@ -40,7 +55,7 @@ class InProcessGrid(EngineGrid):
         states: Path,
         arrives: Arrives | None = None,
     ) -> None:
-        self.partition_of = partition_of  # node id -> partition
+        self.partition_of = partition_of
         self.failures = 0
         self._arrives = arrives
         self._pool = pool
@@ -48,7 +63,7 @@ class InProcessGrid(EngineGrid):
         self._mail = Blobs(mail, lasting=False)
         self._states = StateLedger(states)
         self._pushed: dict[str, Message] = {}
-        self._lock = threading.Lock()  # apps of Flower's older API send from threads, one message each
+        self._lock = threading.Lock()  # apps of Flower's older API send single messages from threads
 
     def set_run(self, run: Run) -> None:
         self._run = run
@@ -74,23 +89,23 @@ class InProcessGrid(EngineGrid):
         return names
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        # Nobody works in the background: what was pushed is done when it is asked for.
+        # Nothing runs in the background: pushed messages are processed when their replies are pulled.
         asked = [self._pushed.pop(name) for name in message_ids if name in self._pushed]
         return self._deliver(asked, None)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        # One by one: while workers are busy with the first messages, whoever makes them makes the next ones.
+        # Lazily: the caller makes further messages while workers process the first ones.
         return self._deliver((stamp(message, self._run.run_id) for message in messages), timeout)
 
     def names(self) -> Mapping[int, str]:
         return {node: str(partition) for node, partition in self.partition_of.items()}
 
     def snapshot(self) -> dict[str, list[str]]:
-        """Return, as JSON, where the nodes' states are as they are now; it can be restored until two more are taken."""
+        """Return the nodes' present states as JSON; it can be restored until two more snapshots are taken."""
         return self._states.snapshot()
 
     def restore(self, snapshot: Mapping[str, list[str]]) -> bool:
-        """Put the nodes' states back to what they were, in this process or in one that was killed."""
+        """Restore the nodes' states of a snapshot, taken in this process or in an earlier one."""
         self._states.restore(snapshot)
         return True
 

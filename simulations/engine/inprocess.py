@@ -22,17 +22,23 @@ from fedpress.simulations.engine.grid import Arrives, InProcessGrid
 from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.worker import WorkerContext
 
-_MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, where there is one
+_MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, if the system has one
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """What is left of a simulation."""
+    """The result of a simulation.
 
-    context: Context  # the ServerApp's, with whatever it left in its state
+    Examples
+    --------
+    >>> Simulation(Context(1, 0, {}, RecordDict(), {}), failures=0, startup_seconds=0.1, seconds=2.0).failures
+    0
+    """
+
+    context: Context  # of the ServerApp, with its state
     failures: int  # messages without a good reply
-    startup_seconds: float  # until the ServerApp was called
-    seconds: float  # in the ServerApp
+    startup_seconds: float  # before the call of the ServerApp
+    seconds: float  # of the call
 
 
 class InProcessEngine:
@@ -42,12 +48,12 @@ class InProcessEngine:
         """Run the federation until its ServerApp returns: see `Engine.run`."""
         server_app, client_app = (pkgutil.resolve_name(name) for name in (run.server_app, run.client_app))
         if "torch" in sys.modules:
-            import torch._dynamo  # noqa: F401  making an optimiser imports it: once here, not once in each worker
+            import torch._dynamo  # noqa: F401  optimizers import it: once here, not once in each worker
         watched = ServerApp()
 
         @watched.main()
         def main(grid: Grid, context: Context) -> None:
-            with run.watching:  # only now: workers cannot be forked from a process that has threads
+            with run.watching:  # not earlier: workers must be forked before threads start
                 server_app(grid, context)
 
         simulate(
@@ -71,26 +77,56 @@ def simulate(
     states: Path | None = None,
     arrives: Arrives | None = None,
 ) -> Simulation:
-    """Run `server_app` here and `client_app` in `workers` processes, as many as cores if None.
+    """Run a ServerApp in this process and a ClientApp in worker processes.
 
-    Each of the `num_clients` nodes has its `partition-id` in its node configuration, as under Flower's own simulation
-    runtime. Call it before the process starts threads or a GPU, from which workers could not be forked. What is
-    loaded by then, a dataset above all, is shared with the workers and not copied. The nodes' states are kept in the
-    folder `states`, to resume from; else in one that is removed with the simulation. `arrives` decides, given a node's
-    partition, a message and the reply, whether the reply is in time; all are if it is None.
+    Each node has its `partition-id` in its node configuration, as under Flower's own simulation runtime. Call it before
+    the process starts threads or uses a GPU, as workers are forked. They share what is loaded by then, such as a
+    dataset, without a copy.
+
+    Parameters
+    ----------
+    server_app : ServerApp
+        The server's side.
+    client_app : ClientApp
+        The nodes' side.
+    num_clients : int
+        Number of nodes, at least 1.
+    workers : int, optional
+        Number of processes that run ClientApps, at least 1; the number of cores if None.
+    run_config : mapping of str to str, int, float or bool, optional
+        Flower's run configuration, for both apps.
+    states : Path, optional
+        Folder for the states of nodes, to resume from; a temporary one if None.
+    arrives : callable, optional
+        Returns whether a reply is in time, given the node's partition, the message and the reply; all are if None.
+
+    Returns
+    -------
+    Simulation
+        The ServerApp's context, the number of failures, and seconds.
 
     Raises
     ------
     SettingError
         If there is not at least one client and one worker.
     Exception
-        Whatever the ServerApp raises. All processes and temporary files are gone by then.
+        Whatever the ServerApp raises; processes and temporary files are removed before.
+
+    Examples
+    --------
+    >>> server_app, client_app = ServerApp(), ClientApp()
+    >>> @server_app.main()
+    ... def main(grid, context):
+    ...     print(len(list(grid.get_node_ids())), "nodes")
+    >>> simulate(server_app, client_app, num_clients=3, workers=1).failures
+    3 nodes
+    0
     """
     if num_clients < 1:
-        raise SettingError(f"a simulation has at least one client, got {num_clients}")
+        raise SettingError(f"num_clients must be at least 1, got {num_clients}")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
-        raise SettingError(f"a simulation has at least one worker, got {workers}")
+        raise SettingError(f"workers must be at least 1, got {workers}")
     began = time.monotonic()
     run_id = secrets.randbits(62)
     identify(run_id)

@@ -1,4 +1,4 @@
-"""The worker processes: kept warm, replaced when one dies."""
+"""The pool of worker processes, which replaces those that die."""
 
 import gc
 import logging
@@ -28,21 +28,28 @@ class _Worker:
 
 
 class Pool:
-    """`workers` processes that run a site's app, one thread each.
+    """Worker processes that run a ClientApp, of one thread each.
 
-    Make it before the process starts threads or a GPU: it forks here, once.
+    Create it before the process starts threads or uses a GPU: it forks.
+
+    Parameters
+    ----------
+    site : WorkerContext
+        What all workers share.
+    workers : int
+        Number of processes.
     """
 
     def __init__(self, site: WorkerContext, workers: int) -> None:
-        from threadpoolctl import threadpool_limits  # an extra, which whoever only reads a run's folder can do without
+        from threadpoolctl import threadpool_limits  # an optional dependency, not needed to read a run's folder
 
         self._control, theirs = socket.socketpair()
-        os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that a worker is yet to load
-        # For those that are there: a BLAS of many threads in many processes spins more than it works. The process that
-        # hosts the engine codes while its workers train, so it keeps to the same until they are gone.
+        os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that workers load later
+        # For libraries already loaded: many BLAS threads in many processes contend for the cores. This process encodes
+        # while its workers train, so its own BLAS is limited too, until `close`.
         self._limits = threadpool_limits(1, user_api="blas")
         gc.collect()
-        gc.freeze()  # so that the collector does not touch, and thereby copy, what the processes share
+        gc.freeze()  # so that the collector does not write to, and thereby copy, shared memory
         sys.stdout.flush()
         sys.stderr.flush()
         self._zygote = os.fork()
@@ -60,11 +67,22 @@ class Pool:
         self._busy: dict[Connection, tuple[_Worker, int]] = {}
 
     def run(self, jobs: Iterable[Job], timeout: float | None) -> Iterator[tuple[int, JobResult]]:
-        """Yield (place in `jobs`, what came of it) as workers finish.
+        """Run jobs, and yield results as workers finish.
 
-        Jobs are asked for while workers are busy with those before, as many ahead as there are workers. A job whose
-        worker dies fails. After `timeout` seconds the jobs that are still under way are given up, their workers killed
-        and replaced, and nothing is yielded for them or for those that had not begun.
+        A job whose worker dies fails. After the timeout, workers that are still busy are killed and replaced, and
+        nothing is yielded for unfinished jobs.
+
+        Parameters
+        ----------
+        jobs : iterable of Job
+            The jobs. They are taken ahead while workers are busy, as many as there are workers.
+        timeout : float or None
+            Seconds for all jobs; None for no limit.
+
+        Yields
+        ------
+        tuple of (int, JobResult)
+            A job's position in `jobs`, and its result.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         source = enumerate(jobs)
@@ -94,8 +112,8 @@ class Pool:
                 self._replace(worker)
 
     def close(self) -> None:
-        """Stop every process, at once."""
-        self._control.close()  # the zygote ends, and ends its workers
+        """Kill all processes."""
+        self._control.close()  # the zygote kills its workers, and exits
         for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             _kill(worker)
         with suppress(ChildProcessError):
@@ -105,14 +123,14 @@ class Pool:
     def _assign(self, place: int, job: Job) -> None:
         worker = self._idle.pop()
         self._busy[worker.connection] = worker, place
-        # A worker that died while it was idle is noticed when its connection is next read.
+        # A worker that died while it was idle is detected when its connection is read next.
         with suppress(OSError):
             worker.connection.send_bytes(pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
 
     def _finish(self, connection: Connection) -> tuple[int, JobResult]:
         worker, place = self._busy[connection]
         try:
-            done: JobResult = pickle.loads(connection.recv_bytes())  # noqa: S301  from a process of our own
+            done: JobResult = pickle.loads(connection.recv_bytes())  # noqa: S301  from this engine's own process
         except (EOFError, OSError):
             self._replace(worker)
             return place, JobResult(b"", failure=f"worker {worker.pid} died")
@@ -131,13 +149,12 @@ class Pool:
         theirs.close()
         pid = self._control.recv(8, socket.MSG_WAITALL)
         if len(pid) < 8:
-            raise RuntimeError("the process that starts workers is gone")
+            raise RuntimeError("the process that starts workers has exited")
         return _Worker(int.from_bytes(pid, "little"), Connection(ours.detach()))
 
 
 def _kill(worker: _Worker) -> None:
-    # The connection is closed first: a worker that is gone already has its pid free for others only once the zygote
-    # forks again, which it does on our word alone.
+    # The pid of a worker that has exited is not reused before the zygote forks again, which only this process requests.
     worker.connection.close()
     with suppress(ProcessLookupError):
         os.kill(worker.pid, signal.SIGKILL)

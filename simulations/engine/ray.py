@@ -1,7 +1,7 @@
 """`run_ray`: any Flower apps under Flower's own simulation runtime, which runs clients on Ray.
 
-It is `flwr run` on a SuperLink of our own, on a free port and with a Flower home of its own: the way that Flower
-supports, where `run_simulation` is deprecated and knows no run configuration. Nothing of it outlives the call.
+It runs `flwr run` on a SuperLink of its own, on a free port and with a Flower home of its own: `run_simulation` is
+deprecated, and takes no run configuration. All processes and files are removed at the end of the call.
 """
 
 import logging
@@ -25,7 +25,7 @@ from fedpress.simulations.engine.base import EngineRun
 
 _log = logging.getLogger(LOGGER)
 _CONNECTION = "fedpress"  # the SuperLink's name in its Flower home
-_QUIET = 1.0  # seconds without a line after which the log is complete: flwr passes lines on every 0.7 s
+_QUIET = 1.0  # seconds without a line after which the log is complete: flwr forwards lines every 0.7 s
 _SHORT = 27  # Ray adds up to 80 bytes to the path of a temporary folder, and a socket's path has 107 at most
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"(DEBUG|INFO|WARNING|ERROR) *: *")
@@ -56,24 +56,35 @@ def run_ray(
     workers: int,
     run_config: Mapping[str, str | int | float | bool],
 ) -> None:
-    """Run the two apps, each named "module:object", with `num_clients` nodes that `workers` Ray actors take turns with.
+    """Run a ServerApp and a ClientApp under Flower's simulation runtime.
 
-    Results are what the ServerApp writes, into a folder that `run_config` names. The apps are imported from where this
-    process would import them, and run in its working directory. If the environment's `RAY_ADDRESS` names a cluster, the
-    clients run there, one for each of its cores, whatever `workers` is. Clients see every GPU that there is. A client
-    that raises fails alone; but Flower keeps using an actor that died, and fails every client that it gives to it.
+    Results are what the ServerApp writes. The apps are imported as this process would import them, and run in its
+    working directory. If the environment variable `RAY_ADDRESS` names a cluster, ClientApps run there, one on each of
+    its cores. They see all GPUs. A client that raises fails alone, but Flower continues to use an actor that died, and
+    every client that is assigned to it fails.
+
+    Parameters
+    ----------
+    server_app, client_app : str
+        The two apps, each named "module:object".
+    num_clients : int
+        Number of nodes, at least 1.
+    workers : int
+        Number of Ray actors, at least 1; unused on a cluster.
+    run_config : mapping of str to str, int, float or bool
+        Flower's run configuration, for both apps.
 
     Raises
     ------
     SettingError
-        If there is not at least one client and one worker, or the run's configuration holds what TOML cannot.
+        If a number is out of range, or TOML cannot represent the run configuration.
     FedpressError
-        If the ServerApp raises, or the runtime ends before it does. All processes and temporary files are gone by then.
+        If the ServerApp raises, or the runtime ends before it; processes and temporary files are removed before.
     """
     if num_clients < 1:
-        raise SettingError(f"a simulation has at least one client, got {num_clients}")
+        raise SettingError(f"num_clients must be at least 1, got {num_clients}")
     if workers < 1:
-        raise SettingError(f"a simulation has at least one worker, got {workers}")
+        raise SettingError(f"workers must be at least 1, got {workers}")
     parent = tempfile.gettempdir() if len(tempfile.gettempdir()) <= _SHORT else "/tmp"  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="fp-", dir=parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -90,18 +101,18 @@ def run_ray(
 
 def _federation(num_clients: int, workers: int) -> str:
     settings = {"num-supernodes": num_clients, "client-resources-num-cpus": 1, "client-resources-num-gpus": 0.0}
-    if "RAY_ADDRESS" not in os.environ:  # a cluster has the size it has
+    if "RAY_ADDRESS" not in os.environ:  # the size of a cluster is given
         settings["init-args-num-cpus"] = workers
     return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
 @contextmanager
 def _launched(folder: Path, federation: str) -> Iterator[IO[bytes]]:
-    """Start a SuperLink and, on it, the run of the bundle in `folder`; give what they print; stop both in the end."""
+    """Start a SuperLink and, on it, the run of the bundle in `folder`; yield their output; stop both at the end."""
     port = launcher.free_port()
     connection = f'[superlink.{_CONNECTION}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     (folder / "config.toml").write_text(connection, encoding="utf-8")
-    # Without that flag flwr would install the bundle's dependencies with uv.
+    # The last flag keeps flwr from installing the bundle's dependencies.
     superlink = ["flower-superlink", "--insecure", "--simulation", "--disable-runtime-dependency-installation"]
     superlink += ["--host", "127.0.0.1", "--port", str(port)]
     run = ["flwr", "run", str(folder / "bundle"), _CONNECTION, "--stream", "--federation-config", federation]
@@ -110,12 +121,12 @@ def _launched(folder: Path, federation: str) -> Iterator[IO[bytes]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=_environment(folder),
-        start_new_session=True,  # Ctrl-C is for us: what we started is stopped below
+        start_new_session=True,  # Ctrl-C reaches this process alone, which stops the others below
     )
     try:
         yield cast("IO[bytes]", process.stdout)
     finally:
-        process.communicate()  # ends its standard input, at which it stops all that it started, and waits for it
+        process.communicate()  # closes its standard input, at which it stops its processes, and waits for it
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -126,10 +137,10 @@ def _environment(folder: Path) -> dict[str, str]:
         "FLWR_HOME": str(folder),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds until the run is noticed
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds between two checks for new runs
         "RAY_TMPDIR": str(folder),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray would hide GPUs from actors that do not book them
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray would hide GPUs from actors that do not request them
         "OMP_NUM_THREADS": "1",
         "no_proxy": direct,
         "NO_PROXY": direct,
@@ -140,7 +151,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _lines(stream: IO[bytes], done: Callable[[], bool]) -> Iterator[str]:
-    """Yield lines as they come, until the stream ends or, once all is `done`, has been quiet for a while."""
+    """Yield lines until the stream ends, or is silent for a while once the run is `done`."""
     rest = b""
     while True:
         if select.select([stream], [], [], _QUIET)[0]:
@@ -156,8 +167,8 @@ def _lines(stream: IO[bytes], done: Callable[[], bool]) -> Iterator[str]:
 
 
 def _forward(lines: Iterator[str]) -> str:
-    """Pass Flower's log on to ours; return what it says of the first error, or its last words."""
-    level, error, words = "INFO", "", "it said nothing"
+    """Forward Flower's log to ours; return the line of the first error, or the last line."""
+    level, error, words = "INFO", "", "its log is empty"
     for coloured in lines:
         line = _COLOURS.sub("", coloured).rstrip()
         if head := _LEVEL.match(line):
@@ -167,6 +178,6 @@ def _forward(lines: Iterator[str]) -> str:
         words = line.strip()
         if head and level == "ERROR":
             error = error or words
-        # Its warnings are about commands and flags that the user never sees.
+        # Its warnings are about commands and flags that the user does not see.
         _log.log(logging.ERROR if level == "ERROR" else logging.INFO, "%s", line)
     return error or words

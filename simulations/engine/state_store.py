@@ -1,4 +1,4 @@
-"""The states of nodes between messages: on disk, each under the hash of what it is, large arrays once for all nodes."""
+"""The states of nodes between messages: on disk, named by their hashes, large arrays once for all nodes."""
 
 import json
 from collections import deque
@@ -14,20 +14,31 @@ _SNAPSHOTS = 2  # that can be restored
 
 
 class NodeStates:
-    """A worker's view: loads a node's state, and writes a changed one."""
+    """A worker's part: loads a node's state, and writes the next one."""
 
     def __init__(self, folder: Path) -> None:
         self._blobs = Blobs(folder, lasting=True)
 
     def load(self, name: str) -> RecordDict:
-        """Return the state of this name; empty if it has none."""
+        """Return the state `name`; an empty one for an empty name."""
         return from_rows(json.loads(self._blobs.get(name)), self._blobs.get) if name else RecordDict()
 
     def write(self, state: RecordDict, old: str) -> tuple[str, frozenset[str]] | None:
-        """Write the state that follows the one named `old`; None if it is the same.
+        """Write the state that follows the one named `old`.
 
-        Returns its name, and all the blobs that belong to it. It counts once the engine has the reply and commits it:
-        a worker that dies on the way leaves the state as it was.
+        The engine commits it with the reply: if the worker dies before, the node keeps its old state.
+
+        Parameters
+        ----------
+        state : RecordDict
+            The state.
+        old : str
+            Name of the state before; empty if there was none.
+
+        Returns
+        -------
+        tuple of (str, frozenset of str) or None
+            The state's name, and the names of all its blobs; None if it did not change.
         """
         if not state and not old:
             return None
@@ -42,7 +53,7 @@ class NodeStates:
 
 
 class StateLedger:
-    """The engine's view: which node's state is where, and where it was at the last snapshots."""
+    """The engine's part: the name of each node's state, now and at the last snapshots."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -51,26 +62,26 @@ class StateLedger:
         self._snapshots: deque[dict[int, tuple[str, frozenset[str]]]] = deque(maxlen=_SNAPSHOTS)
 
     def head(self, node: int) -> str:
-        """Return the name of the node's state; empty if it has none yet."""
+        """Return the name of a node's state; empty if it has none yet."""
         return self._heads[node][0] if node in self._heads else ""
 
     def commit(self, node: int, state: tuple[str, frozenset[str]] | None) -> None:
-        """Put the state that a worker wrote in place of the node's old one; None leaves the old one."""
+        """Replace a node's state by the one that a worker wrote; None keeps the old one."""
         if state is not None:
             self._heads[node] = state
 
     def collect(self) -> None:
-        """Delete what no node refers to. No worker may be writing: it might be about to refer to it again."""
+        """Delete blobs that no node refers to; no worker may write meanwhile."""
         heads = (head for held in (self._heads, *self._snapshots) for head in held.values())
         alive = set().union(*(names for _, names in heads))
         self._blobs.forget({path.name for path in self._folder.iterdir()} - alive)
 
     def snapshot(self) -> dict[str, list[str]]:
-        """Return where every node's state is, as JSON; it can be restored until two more are taken."""
+        """Return the names of all nodes' states as JSON; it can be restored until two more snapshots are taken."""
         self._snapshots.append(dict(self._heads))
         return {str(node): [head, *sorted(names - {head})] for node, (head, names) in self._heads.items()}
 
     def restore(self, snapshot: Mapping[str, list[str]]) -> None:
-        """Put every node's state back to what it was."""
+        """Restore the nodes' states of a snapshot."""
         self._heads = {int(node): (names[0], frozenset(names)) for node, names in snapshot.items()}
         self._snapshots.append(dict(self._heads))

@@ -1,4 +1,4 @@
-"""What a worker process does: takes a message, calls the ClientApp, sends back the reply."""
+"""The worker process: it receives a message, calls the ClientApp, and sends the reply."""
 
 import os
 import pickle
@@ -25,27 +25,27 @@ from fedpress.simulations.engine.state_store import NodeStates
 
 @dataclass(frozen=True)
 class Job:
-    """One message for one node."""
+    """A message for a node."""
 
     node: int
     metadata: dict[str, Any]
     state: str  # name of the node's state; empty if it has none
-    content: bytes  # its records, large arrays left out: they lie in the mail folder, once for all nodes
+    content: bytes  # its records without large arrays, which are in the mail folder, once for all nodes
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What came of a job: a reply, or a traceback."""
+    """The result of a job: a reply, or a traceback."""
 
-    reply: bytes  # its parts, large arrays left in the mail folder; empty if there is none
-    mail: frozenset[str] = frozenset()  # what it has there
-    state: tuple[str, frozenset[str]] | None = None  # the node's new state and its blobs; None if it did not change
-    failure: str = ""
+    reply: bytes  # its parts without large arrays, which are in the mail folder; empty after a failure
+    mail: frozenset[str] = frozenset()  # names of its blobs in the mail folder
+    state: tuple[str, frozenset[str]] | None = None  # the node's new state and its blobs; None if unchanged
+    failure: str = ""  # the traceback; empty if there is a reply
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What all workers of an engine share."""
+    """The app and the configuration that all workers of an engine share."""
 
     app: ClientApp
     run_id: int
@@ -53,16 +53,16 @@ class WorkerContext:
     partition_of: Mapping[int, int]  # node id -> partition
     mail: Path  # folder of the messages' large arrays
     states: Path  # folder of the nodes' states
-    passing: tuple[Path, ...]  # folders that go when the engine does
+    passing: tuple[Path, ...]  # folders that are removed with the engine
 
 
 def serve(connection: Connection, site: WorkerContext) -> None:
-    """Work until the engine hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the engine decides
+    """Run jobs until the engine closes the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the engine stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    # Else all workers would draw the same: private noise, above all, that two nodes share could be taken away.
+    # Otherwise all workers would draw the same numbers, and private noise that nodes share could be removed.
     random.seed()
     np.random.seed()  # noqa: NPY002
     mail, states = Blobs(site.mail, lasting=False), NodeStates(site.states)
@@ -90,20 +90,26 @@ def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> Job
         )
         reply = site.app(message, context)
         return JobResult(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
-    except Exception:  # noqa: BLE001  a client that raises fails alone, whatever it raises
+    except Exception:  # noqa: BLE001  whatever a client raises, only its own reply fails
         return JobResult(b"", failure=traceback.format_exc())
 
 
 def fork_workers(control: int, site: WorkerContext) -> None:
-    """Be the zygote: fork a worker for every connection that comes over the socket `control`, until it is closed.
+    """Run the zygote: fork a worker for every connection that arrives over a socket, until the socket is closed.
 
-    The zygote is forked from a process that has the app, torch and the data loaded, and it never starts a thread or a
-    GPU: so its workers start in milliseconds, share all of that, and one that was killed is replaced at any time,
-    whatever the engine's own process has done since.
+    The zygote is forked when the app, torch and the data are loaded, and never starts a thread or uses a GPU. Its
+    workers start in milliseconds, share the loaded memory, and can be replaced at any time.
+
+    Parameters
+    ----------
+    control : int
+        File descriptor of the socket.
+    site : WorkerContext
+        What all workers share.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers: the kernel reaps them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers
     workers = []
     with socket.socket(fileno=control) as line:
         while True:
@@ -119,11 +125,11 @@ def fork_workers(control: int, site: WorkerContext) -> None:
                     serve(Connection(fds[0]), site)
                     code = 0
                 finally:
-                    os._exit(code)  # never run what the engine's process wanted to do at its exit
+                    os._exit(code)  # without the exit handlers of the engine's process
             os.close(fds[0])
             workers.append(pid)
             line.sendall(pid.to_bytes(8, "little"))
-    # The engine is done, or was killed: what it leaves behind goes too.
+    # The engine has ended or was killed: remove its processes and folders.
     for pid in workers:
         try:
             os.kill(pid, signal.SIGKILL)

@@ -3,3 +3,7 @@
 In goes the folder of a run or of a model made from one (`run_folder.py`), out comes another with a report. Each
 command, `shrink`, `distil` and `export`, has one module; a new one goes beside them.
 """
+
+from collections.abc import Callable
+
+Progress = Callable[[str], None]  # shows a line of progress

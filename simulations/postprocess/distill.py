@@ -1,8 +1,7 @@
-"""`fedpress distil`: a run's model teaches another of the workload's, which gets a folder of its own."""
+"""`fedpress distil`: another of the workload's models, trained by distillation from a run's model."""
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from dataclasses import replace as task_replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.training import train_student
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
+from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import check_made, clear
 from fedpress.simulations.settings import check_device
@@ -28,8 +28,7 @@ from fedpress.simulations.workloads import Examples, find
 from fedpress.simulations.workloads.proxy_data import foreign
 
 TRAIN, PROXY = "train", "proxy"
-_MOST = 1 << 40  # inputs of a folder: all that there are
-Progress = Callable[[str], None]
+_MOST = 1 << 40  # inputs of a folder: all of them
 
 
 def distil_run(
@@ -45,18 +44,43 @@ def distil_run(
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Have the model in the folder `source` teach the workload's `model`; write it to `out`, return its result.
+    """Distil a run's model into another of the workload's models, and write that to a folder of its own.
 
-    It is taught `on` the training examples, on the proxy that the run held back, or on what `mnist` or `folder:PATH`
-    has, which comes without targets. A share of the training examples, `holdout`, is left out and tells how good it is:
-    choices are made by that, since the test set only says what came of them.
+    Parameters
+    ----------
+    source : Path
+        The run's folder, with the teacher.
+    model : str
+        Name of the student, one of the workload's models.
+    out : Path
+        The folder of the student.
+    student_settings : StudentSettings
+        How the student is trained.
+    on : str
+        "train" for the training examples, "proxy" for those that the run held back, "mnist" or "folder:PATH"; all but
+        the first are without targets.
+    holdout : float
+        Share of the training examples, in [0, 1), that is held out to evaluate the student.
+    seed : int, optional
+        Seed of the student; the run's if None.
+    device : str
+        Torch's name of the device.
+    force : bool
+        Whether to overwrite a model in `out`.
+    progress : callable
+        Called with lines of progress.
+
+    Returns
+    -------
+    dict of str to Any
+        The content of the student's result.json.
 
     Raises
     ------
     SettingError
-        If `source` holds no run, `out` holds one and `force` is not given, or the settings do not suit the models.
+        If `source` holds no run, `out` holds one and `force` is False, or the settings do not fit the models.
     DataError
-        If a file cannot be read, or the data is not there.
+        If a file cannot be read, or the data is missing.
     """
     check_device(device)
     require(0 <= holdout < 1, "holdout", "in [0, 1)", holdout)
@@ -66,7 +90,7 @@ def distil_run(
         raise SettingError(unknown("model", model, known))
     check_made(out, source, force=force)
     seed = folder.settings.run.seed if seed is None else seed
-    # It begins with fresh weights, whatever its teacher began with.
+    # The student starts from new weights, whatever its teacher started from.
     settings = folder.settings.change("simulation", model=model, start="")
     settings = settings.change("run", seed=seed, out=str(out), resume=False)
     train, judge = _split(folder, holdout)
@@ -114,7 +138,7 @@ def distil_run(
 
 
 def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:
-    """Return the training examples without those held out, and these: the same whatever the student's seed is."""
+    """Return the remaining and the held-out training examples, which do not depend on the student's seed."""
     data = folder.task.data.train
     order = derive(folder.settings.run.seed, "student", "holdout").permutation(len(data))
     kept = int(share * len(order))
@@ -122,7 +146,7 @@ def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:
 
 
 def _lessons(folder: RunFolder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
-    """Return what is taught on, and its targets if it has any."""
+    """Return the inputs of distillation, and their targets if they have any."""
     if on == TRAIN:
         return train.x, train.y
     if on == PROXY:

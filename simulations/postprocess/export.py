@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ from fedpress.compression.model.export.measure import compare, program_of
 from fedpress.compression.model.quantization import SCALE, unpack
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.server.run.recorder import versions
+from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import EXPORT, EXPORTED, own_files
 from fedpress.simulations.workloads import find
 
 SCHEMA = 1
-_CALIBRATION = 200  # training inputs that show int8 the ranges of activations
-Say = Callable[[str], None]
+_CALIBRATION = 200  # training inputs by which int8 finds the ranges of activations
 
 
 def export_run(
@@ -36,44 +36,65 @@ def export_run(
     out: Path | None = None,
     examples: int = 2000,
     force: bool = False,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Write the model in the folder `source` in each of `formats`; return what was written and measured.
+    """Export the model of a run's folder, and compare each file with torch.
 
-    Each file is written whole or not at all, and only if its answers are those of torch. `examples` of the test set
-    are what it is run on. `say` is given a line whenever something is done.
+    Files are written whole or not at all, and only if their outputs are those of torch.
+
+    Parameters
+    ----------
+    source : Path
+        The folder.
+    formats : sequence of str
+        Keys of `FORMATS`.
+    int8 : bool
+        Whether to quantize weights to 8 bits.
+    out : Path, optional
+        The file, for a single format; in the folder if None.
+    examples : int
+        Number of test examples, at least 1, on which files are run.
+    force : bool
+        Whether to overwrite files.
+    progress : callable
+        Called with a line after each step.
+
+    Returns
+    -------
+    dict of str to Any
+        The report: JSON values, with a row for each file in `rows`.
 
     Raises
     ------
     SettingError
-        If `source` holds no run, a format is unknown or cannot hold the model, `out` is given for several or names a
-        file of the run's own, or a file is there already and `force` is not given.
+        If `source` holds no run, a format is unknown or cannot hold the model, `out` is given for several formats or
+        names one of the run's files, or a file exists and `force` is False.
     DataError
-        If a file cannot be read, or what was exported does not run or does not answer as torch does.
+        If a file cannot be read, or an exported model does not run or differs from torch.
     """
     for name in formats:
         if name not in FORMATS:
             raise SettingError(unknown("format", name, FORMATS))
     if not formats:
-        raise SettingError(f"nothing to do: --format is {', '.join(FORMATS)}")
+        raise SettingError(f"--format must be one of {', '.join(FORMATS)}, got none")
     if out and len(formats) > 1:
-        raise SettingError(f"--out names one file: got {len(formats)} formats")
+        raise SettingError(f"--out must be given with one format, got {len(formats)}")
     require(examples >= 1, "examples", "at least 1", examples)
     places = {name: _place(source, out, name, int8=int8, force=force) for name in dict.fromkeys(formats)}
     folder = read_folder(source)
     work = _ExportJob(folder, examples)
     name = folder.settings.simulation.workload
-    say(f"{source}: {name}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
+    progress(f"{source}: {name}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
     rows = []
     if found := work.in_torch(folder.model):
         rows.append({"format": "torch", "int8": False, **asdict(found)})
     else:
-        say("it is no program of torch's own: what it takes is not measured")
+        progress("torch cannot export the model as a program: its time and memory are not measured")
     files: dict[Path, bytes] = {}
     for name, path in places.items():
         for small in (False, True) if int8 else (False,):
             data, row = work.make(name, small)
-            say(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
+            progress(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
             if small == int8:
                 row["file"] = str(path)
                 files[path] = data
@@ -87,7 +108,7 @@ def export_run(
 
 
 class _ExportJob:
-    """A folder's model, and what it is tried on."""
+    """A folder's model, and the examples on which exported files are run."""
 
     def __init__(self, folder: RunFolder, examples: int) -> None:
         self._folder = folder
@@ -96,13 +117,13 @@ class _ExportJob:
         some = np.sort(rng.permutation(len(self._data.test))[:examples])
         test = self._data.test.pick(some)
         self.x, self._y = test.x, test.y
-        # Of what trains the model, never of what judges it.
+        # Training inputs, never test inputs.
         self.seen = self._data.train.pick(np.sort(rng.permutation(len(self._data.train))[:_CALIBRATION])).x
         self._scores = scores_of(folder.model, self.x)
 
     @property
     def accuracy(self) -> float:
-        """That of torch."""
+        """Accuracy of the model in torch, on the examples."""
         return float((self._scores.argmax(-1) == self._y).float().mean())
 
     def make(self, format: str, int8: bool) -> tuple[bytes, dict[str, Any]]:
@@ -114,12 +135,12 @@ class _ExportJob:
             found = self.in_torch(read, len(data)) or compare(scores_of(read, self.x), self._y, self._scores, len(data))
         else:
             found = measure(data, format, self.x, self._y, self._scores)
-        if not found.difference <= (math.inf if int8 else _near(self._scores)):  # nor if it is no number
+        if not found.difference <= (math.inf if int8 else _near(self._scores)):  # also if it is NaN
             raise DataError(f"{format} is not torch's model: scores differ by up to {found.difference:.3g}")
         return data, {"format": format, "int8": int8, **asdict(found)}
 
     def in_torch(self, model: nn.Module, nbytes: int | None = None) -> ExportMeasurement | None:
-        """Return what `model` comes to as a program of torch's, None if it is none; `nbytes` of the file it is in."""
+        """Return the measurement of `model` as a program of torch, None if it has none; `nbytes` of its file."""
         try:
             program = program_of(model, self.seen)
         except SettingError:
@@ -128,7 +149,7 @@ class _ExportJob:
         return found if nbytes is None else ExportMeasurement(**{**asdict(found), "nbytes": nbytes})
 
     def configuration(self, int8: bool) -> bytes:
-        """Return what somebody needs to know to use the weights, as JSON."""
+        """Return the description of the weights' file, as JSON."""
         simulation, model = self._folder.settings.simulation, self._folder.model
         told = {
             "schema": SCHEMA,
@@ -147,7 +168,7 @@ class _ExportJob:
         return json.dumps(told, indent=1).encode()
 
     def _read(self, data: bytes) -> nn.Module:
-        """Return the model that a file of weights makes."""
+        """Return the model with the weights of a file."""
         from safetensors.torch import load
 
         model = self._folder.plan.build(self._folder.task.model())
@@ -156,7 +177,7 @@ class _ExportJob:
 
 
 def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bool) -> Path:
-    """Return where the file goes; raise SettingError if that cannot be, or would cost what is there."""
+    """Return the file to write; raise SettingError if it is invalid, or would replace another file."""
     path = out or source / EXPORT / f"{EXPORTED}{'.int8' if int8 else ''}{FORMATS[format].suffix}"
     paths = [path, _beside(path)] if format == "safetensors" else [path]
     own = {file.resolve() for file in own_files(source)}
@@ -167,24 +188,24 @@ def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bo
         if each.is_dir():
             raise SettingError(f"{each} is a folder: --out names a file")
         if each.exists() and not force:
-            raise SettingError(f"{each} is there already: name another file, or overwrite it with --force")
+            raise SettingError(f"{each} exists: name another file, or overwrite it with --force")
     if path in paths[1:]:
         raise SettingError(f"{path} is the name of the configuration, beside the weights: name another file for these")
     return path
 
 
 def _beside(path: Path) -> Path:
-    """Return where the configuration of the weights in `path` goes."""
+    """Return the file of the description of the weights in `path`."""
     return path.with_suffix(".json")
 
 
 def _near(scores: Tensor) -> float:
-    """Return by how much float32 runtimes may differ: they add in other orders."""
+    """Return the largest difference of scores between float32 runtimes, which add in other orders."""
     return 1e-3 * max(1.0, float(scores.abs().max()))
 
 
 def slower(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Return a line for each format that int8 makes slower; weights in safetensors are float32 again when they run."""
+    """Return a line for each format that int8 makes slower; safetensors are not run in int8."""
     lines = []
     for row in rows:
         beside = next((other for other in rows if other["format"] == row["format"] and not other["int8"]), None)

@@ -1,7 +1,6 @@
-"""`fedpress shrink`: a smaller model made of a run's, tuned by what the run's model says, and a report of both.
+"""`fedpress shrink`: a smaller model made from a run's, tuned by distillation, and a report of both.
 
-What a channel or a layer is worth is told, and tuning is done, on the training data; the test set only says what came
-of it.
+Channels and layers are chosen, and the model is tuned, on the training data; the test set is for the report only.
 """
 
 import json
@@ -29,12 +28,12 @@ from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.student_training import teach
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
+from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import REPORT, check_made, clear
 from fedpress.simulations.settings import check_device
 
-Say = Callable[[str], None]
-_SEEN = 2000  # training examples that tell what is worth how much
+_SEEN = 2000  # training examples by which channels and layers are chosen
 _LEVEL = 19  # of zstd
 _BATCHES = (1, 100)  # examples in a call whose time is measured
 
@@ -46,24 +45,42 @@ def shrink(
     *,
     device: str = "cpu",
     force: bool = False,
-    say: Say = lambda _: None,
+    progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Make a smaller model of the one in the folder `source`, write it to the folder `out`, return its report.
+    """Make a smaller model from the one in a run's folder, and write it to a folder of its own.
 
-    `say` is given a line whenever something is done.
+    Parameters
+    ----------
+    source : Path
+        The run's folder.
+    out : Path
+        The folder of the smaller model.
+    wanted : ShrinkSettings
+        The steps.
+    device : str
+        Torch's name of the device for tuning.
+    force : bool
+        Whether to overwrite a model in `out`.
+    progress : callable
+        Called with a line after each step.
+
+    Returns
+    -------
+    dict of str to Any
+        The report, JSON values.
 
     Raises
     ------
     SettingError
-        If `source` holds no run, `out` holds one and `force` is not given, or the model cannot be shrunk in this way.
+        If `source` holds no run, `out` holds one and `force` is False, or a step does not fit the model.
     DataError
         If a file cannot be read, or the workload's data is not there.
     """
     check_device(device)
     check_made(out, source, force=force)
     folder = read_folder(source)
-    say(f"{source}: {report.parameters(folder.model):,} parameters, {folder.settings.simulation.workload}")
-    work = _ShrinkJob(folder, wanted, device, say)
+    progress(f"{source}: {report.parameters(folder.model):,} parameters, {folder.settings.simulation.workload}")
+    work = _ShrinkJob(folder, wanted, device, progress)
     done = list(work.steps())
     model, plan = work.model, work.plan
     final = evaluate(model, folder.task.data.test, "cpu")
@@ -98,26 +115,26 @@ def shrink(
 
 
 class _ShrinkJob:
-    """One model on its way from the folder's to the smaller one."""
+    """The state of the steps from the folder's model to the smaller one."""
 
-    def __init__(self, folder: RunFolder, wanted: ShrinkSettings, device: str, say: Say) -> None:
+    def __init__(self, folder: RunFolder, wanted: ShrinkSettings, device: str, progress: Progress) -> None:
         self.model, self.plan = folder.model, folder.plan
-        self._folder, self._wanted, self._device, self._say = folder, wanted, device, say
+        self._folder, self._wanted, self._device, self._progress = folder, wanted, device, progress
         self._seed = folder.settings.run.seed
         self._data = folder.task.data
         some = self._pick("scores", _SEEN)
         self._seen = batches_of(self._data.train.x[some], self._data.train.y[some])
         self._test = batches_of(self._data.test.x, self._data.test.y)
         self._names = _names(folder)
-        self.score = self._score()  # of the model as it stands
+        self.score = self._score()  # of the present model
 
     @property
     def x(self) -> Tensor:
-        """A few inputs, to follow channels and count operations by."""
+        """A few inputs, to trace channels and count operations."""
         return self._data.train.x[:2]
 
     def steps(self) -> Iterator[dict[str, Any]]:
-        """Take each step that is wanted; yield what it did."""
+        """Apply each step; yield its entry of the report."""
         for kind, choose in self._choices().items():
             choice = self._chosen(choose)
             before, effects = self.score, self._effects(choice)
@@ -125,16 +142,16 @@ class _ShrinkJob:
             self.model = Plan((choice.step,)).apply(self.model)
             self.score = self._score()
             scores = {"before": before, "untuned": self.score}
-            self._say(f"{kind}: {len(choice.parts)} layers, accuracy {_told(scores)}")
+            self._progress(f"{kind}: {len(choice.parts)} layers, accuracy {_told(scores)}")
             if self._wanted.tune:
-                self._say(f"{kind}: tuning for {self._wanted.tune} steps")
+                self._progress(f"{kind}: tuning for {self._wanted.tune} steps")
                 self._tune(kind)
                 scores["tuned"] = self.score = self._score()
-                self._say(f"{kind}: tuned, accuracy {_told(scores)}")
+                self._progress(f"{kind}: tuned, accuracy {_told(scores)}")
             yield {"step": kind, "alone": effects, "left": dict(choice.left), "test": scores}
 
     def sizes(self, model: nn.Module, data: bytes) -> dict[str, int]:
-        """Return what a model takes: parameters, FLOPs of one example, bytes of its file, and these packed by zstd."""
+        """Return a model's parameters, FLOPs of one example, and bytes of its file, also compressed by zstd."""
         return {
             "parameters": report.parameters(model),
             "flops": report.flops(model, self.x),
@@ -143,12 +160,12 @@ class _ShrinkJob:
         }
 
     def latencies(self) -> dict[str, dict[str, float]]:
-        """Return the milliseconds of both models, by the examples in a call."""
+        """Return the latency of both models in milliseconds, by the number of examples in a call."""
         models = {"before": self._folder.model, "after": self.model}
         return {str(count): report.latency(models, self._data.test.x[:count]) for count in _BATCHES}
 
     def _score(self) -> dict[str, Any]:
-        """Return the model's accuracy on the test set, by class and in all."""
+        """Return the model's accuracy on the test set, by class and in total."""
         *each, whole = accuracy_by_class(self.model, self._test, len(self._names))
         return {"accuracy": whole, "classes": report.named(each, self._names)}
 
@@ -171,15 +188,16 @@ class _ShrinkJob:
             if not weight_sharing.is_shared(self.model):
                 raise
             raise SettingError(
-                f"weights of this model are shared, which is done last: shrink the model that it was made of ({error})"
+                "weights of this model are shared, which must be the last step: shrink the model that it was made from "
+                f"({error})"
             ) from error
 
     def _effects(self, choice: Choice) -> list[dict[str, Any]]:
-        """Return what each part, done alone, does to each class of the training examples looked at."""
+        """Return the effect of each part alone on the accuracy of each class, on training examples."""
         return report.effects(self.model, choice, self._seen, self._names)
 
     def _tune(self, kind: str) -> None:
-        """Let the folder's model teach this one what it says of training examples; their targets are not looked at."""
+        """Distil the folder's model into this one on training examples, without their targets."""
         settings = DistillationSettings(steps=self._wanted.tune)
         some = self._pick(f"tune {kind}", settings.steps * settings.proxy_batch_size)
         x = self._data.train.x[some]
@@ -190,16 +208,16 @@ class _ShrinkJob:
         student.cpu()
         self._folder.model.cpu()
         if not all(tensor.isfinite().all() for tensor in student.state_dict().values()):
-            raise DataError(f"tuning at lr {settings.proxy_lr} left weights that are no numbers")
+            raise DataError(f"tuning at lr {settings.proxy_lr} left weights that are not finite")
 
     def _pick(self, purpose: str, count: int) -> Tensor:
-        """Return the numbers of at most `count` training examples."""
+        """Return the indices of at most `count` training examples, in random choice."""
         order = derive(self._seed, "shrink", purpose).permutation(len(self._data.train))
         return torch.from_numpy(np.sort(order[:count]))
 
 
 def _names(folder: RunFolder) -> list[str]:
-    """Return the names of the classes that the model tells apart; numbers, where nodes are dealt by something else."""
+    """Return the names of the model's classes; numbers if the data's names are not of its outputs."""
     with torch.no_grad():
         count = folder.model.eval()(folder.task.data.test.x[:1]).shape[-1]
     known = folder.task.data.names
@@ -207,5 +225,5 @@ def _names(folder: RunFolder) -> list[str]:
 
 
 def _told(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return accuracies one after another."""
+    """Return accuracies as text, from the first to the last."""
     return " to ".join(f"{score['accuracy']:.4f}" for score in scores.values())

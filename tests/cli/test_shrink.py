@@ -149,7 +149,7 @@ def test_tuning_brings_it_nearer_to_the_model_it_comes_from(call: Call, empty: P
         ([], "--prune"),
         (["--prune", "1.0"], "got 1.0"),
         (["--prune", "-0.5"], "got -0.5"),
-        (["--prune", "0.001"], "none in any layer"),
+        (["--prune", "0.001"], "got 0.001"),
         (["--prune", "0.5", "--by", "l2"], "'l2'"),
         (["--factorise", "qr"], "'qr'"),
         (["--factorise", "svd", "--energy", "0"], "energy"),
@@ -260,7 +260,7 @@ def test_what_shares_weights_already_is_not_changed_otherwise(
     assert call("shrink", str(run), "--share", "16", "--out", "shared").code == 0
     ended = call("shrink", "shared", *words, "--out", "small", "--json")
     assert ended.code == 2
-    assert "weights of this model are shared, which is done last" in ended.err
+    assert "weights of this model are shared, which must be the last step" in ended.err
     assert ended.err.count("\n") == 1
 
 
@@ -289,7 +289,7 @@ def test_tuning_that_ends_in_no_numbers_writes_none(
         module, "DistillationSettings", lambda **given: replace(DistillationSettings(**given), proxy_lr=1e30)
     )
     ended = call("shrink", str(run), "--share", "16", "--tune", "5", "--out", "small", "--json")
-    assert (ended.code, ended.err) == (1, "fedpress: tuning at lr 1e+30 left weights that are no numbers\n")
+    assert (ended.code, ended.err) == (1, "fedpress: tuning at lr 1e+30 left weights that are not finite\n")
     assert not (empty / "small").exists()
 
 

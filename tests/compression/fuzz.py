@@ -117,7 +117,9 @@ def by_hand(case: Case, rng: np.random.Generator) -> bytes:
         head = bytearray()
         if rng.random() < 0.8:
             head.append(int(rng.integers(len(DTYPES) + 1)))
-            count = int(rng.choice([0, 1, case.layout.size, case.layout.room, 2**31, 2**62, rng.integers(1, 2**20)]))
+            count = int(
+                rng.choice([0, 1, case.layout.size, case.layout.max_nbytes, 2**31, 2**62, rng.integers(1, 2**20)])
+            )
             put_varint(head, count)
             head.append(int(rng.integers(7)))
         head += rng.bytes(int(rng.integers(0, 60)))

@@ -66,7 +66,7 @@ def test_a_bomb_costs_no_more_than_the_layout_allows(stage: str) -> None:
         "pack": [bytes([0]), bytes([1]), bytes(9)],
         "zstd(3)": [bytes([0x00, 0x58, 0x03, 0, 0, 0, 1]), bytes([0xA4, 0, 0, 0, 0x80, 0xB2]) + bytes(9)],
     }[stage]
-    for count in (layout.room, layout.room // 64, layout.size, layout.size // 2):
+    for count in (layout.max_nbytes, layout.max_nbytes // 64, layout.size, layout.size // 2):
         for tail in tails:
             streams = {f"s{i}": claims(range(code, code + 1), count, tail) for i in range(64)}
             frame = write_frame(spec, layout.digest, b"", streams)

@@ -124,7 +124,7 @@ def test_a_file_that_fails_leaves_none(trained: Path, tmp_path: Path, monkeypatc
 
 
 def test_one_file_has_one_name(trained: Path) -> None:
-    with pytest.raises(SettingError, match="--out names one file: got 2 formats"):
+    with pytest.raises(SettingError, match="--out must be given with one format, got 2"):
         export_run(trained, ["onnx", "safetensors"], out=Path("model"))
 
 

@@ -45,7 +45,8 @@ def export(model: nn.Module, x: Tensor, format: str, *, int8: bool = False) -> b
 
     Parameters
     ----------
-    x : inputs from its training data, (n, ...), for shapes and, with int8, ranges
+    x : Tensor
+        Inputs from its training data, (n, ...), for shapes and, with int8, ranges.
 
     Raises
     ------

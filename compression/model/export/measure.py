@@ -36,9 +36,12 @@ def measure(data: bytes, runtime: str, x: Tensor, y: Tensor, scores: Tensor) -> 
 
     Parameters
     ----------
-    data : the file, for `runtime`
-    x, y : inputs and targets
-    scores : torch's scores of the inputs
+    data : bytes
+        The file, for `runtime`.
+    x, y : Tensor
+        Inputs and targets.
+    scores : Tensor
+        Torch's scores of the inputs.
 
     Raises
     ------

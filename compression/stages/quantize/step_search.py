@@ -39,10 +39,14 @@ class StepQuantizer(Stage):
 
     Parameters
     ----------
-    step : the step, in the update's units
-    nmse : the step is the largest found for which the squared error is at most this share of the squared norm
-    bits : the step is the smallest found for which the symbols' order-zero entropy is at most this, per parameter
-    bytes : the step is the smallest found for which the frame, with `ans` as the last stage, has at most these bytes
+    step : float | None
+        The step, in the update's units.
+    nmse : float | None
+        The step is the largest found for which the squared error is at most this share of the squared norm.
+    bits : float | None
+        The step is the smallest found for which the symbols' order-zero entropy is at most this, per parameter.
+    bytes : int | None
+        The step is the smallest found for which the frame, with `ans` as the last stage, has at most these bytes.
     """
 
     targets: ClassVar[tuple[str, ...]] = ("step", "nmse", "bits", "bytes")

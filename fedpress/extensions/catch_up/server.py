@@ -7,7 +7,18 @@ from fedpress.server.extension import BuildContext, Extension, FederationTerms, 
 
 
 class CatchUp(Extension):
-    """Multiplies the quantizer's step of deltas to nodes that missed rounds."""
+    """Multiplies the quantizer's step of deltas to nodes that missed rounds.
+
+    Parameters
+    ----------
+    settings : CatchUpSettings
+        The factor.
+
+    Examples
+    --------
+    >>> CatchUp(CatchUpSettings(factor=2.0)).late_delta_step()
+    2.0
+    """
 
     name = "catch_up"
     settings: CatchUpSettings

@@ -11,7 +11,18 @@ from fedpress.server.extension import BuildContext, Extension, RoundContext
 
 
 class Clipping(Extension):
-    """Scales a round's aggregated update down to the largest norm that it may have; its direction stays."""
+    """Scales a round's aggregated update down to the largest norm that it may have; its direction stays.
+
+    Parameters
+    ----------
+    settings : ClippingSettings
+        The largest norm.
+
+    Examples
+    --------
+    >>> Clipping(ClippingSettings(norm=1.0)).settings.norm
+    1.0
+    """
 
     name = "clipping"
     settings: ClippingSettings

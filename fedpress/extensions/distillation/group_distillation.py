@@ -37,9 +37,12 @@ def teach_groups(
 
     Parameters
     ----------
-    groups : teaches each group, by its name
-    places : where each group's model lies in the server's
-    averaged : the server's model
+    groups : mapping of str to TeachFunction
+        Teaches each group, by its name.
+    places : mapping of str to Slice
+        Where each group's model lies in the server's.
+    averaged : Update
+        The server's model.
 
     Returns
     -------

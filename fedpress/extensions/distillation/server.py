@@ -20,13 +20,21 @@ from fedpress.server.strategy.round_record import Round
 
 
 class Distillation(Extension):
-    """Replaces the averaged model by a taught one where that is better, and tunes what deltas are aimed at.
+    """Replaces the averaged model by a taught one where that is better, and tunes what deltas approximate.
 
     Parameters
     ----------
-    settings : how
-    ensemble : teaches the averaged model; None if nobody does
-    tuning : tunes deltas; None if they are aimed at the exact model
+    settings : DistillationSettings
+        Settings of the distillation.
+    ensemble : EnsembleDistillation | None
+        Teaches the averaged model; None to leave it as it is.
+    tuning : DeltaTuning | None
+        Tunes deltas; None if they approximate the exact model.
+
+    Examples
+    --------
+    >>> sorted(need.name for need in Distillation(DistillationSettings()).needs)
+    ['FREE_WEIGHTS', 'WHOLE_MODEL']
     """
 
     name = "distillation"

@@ -17,9 +17,12 @@ class NodeGroups(ModelGroups):
 
     Parameters
     ----------
-    settings : which groups there are
-    clients, seed : of the run; virtual nodes are dealt out by these
-    make : returns the module of a group
+    settings : MixedFleetSettings
+        The groups.
+    clients, seed : int
+        Number of virtual nodes, and seed of the run, by which they are assigned to groups.
+    make : MakeModule
+        Returns the module of a group.
     """
 
     whole: Update  # the server's model before the first round

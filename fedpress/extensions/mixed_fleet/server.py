@@ -25,9 +25,19 @@ class MixedFleet(Extension):
 
     Parameters
     ----------
-    settings : which groups there are
-    groups : where their models lie in the server's
-    evaluate : returns the scores of a group's model on the test set, given the group's name and the model
+    settings : MixedFleetSettings
+        The groups.
+    groups : NodeGroups
+        Where their models lie in the server's.
+    evaluate : Evaluate
+        Returns the scores of a group's model on the test set, given the group's name and the model.
+
+    Examples
+    --------
+    >>> settings = MixedFleetSettings((GroupSettings(width=0.5), GroupSettings(width=1.0)))
+    >>> groups = Widths(settings, 2, 0, lambda group: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)))
+    >>> MixedFleet(settings, groups, lambda group, model: {}).model_groups().names
+    ('0.5', '1')
     """
 
     name = "mixed_fleet"

@@ -21,9 +21,19 @@ class PersonalLayers(Extension):
 
     Parameters
     ----------
-    settings : which tensors are personal, and how nodes fine-tune
-    seed : of the run, by which the nodes that fine-tune are chosen
-    folder : of the file `personal.csv` with what each of them reached; None for no file
+    settings : PersonalLayersSettings
+        The personal tensors, and how nodes fine-tune.
+    seed : int
+        Seed of the run, by which the nodes that fine-tune are chosen.
+    folder : Path | None
+        Folder of the file `personal.csv` with each node's scores; None for no file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> extension = PersonalLayers(PersonalLayersSettings(tensors=("head.*",)))
+    >>> list(extension.begin({"body": np.zeros(1, np.float32), "head.w": np.zeros(1, np.float32)}))
+    ['body']
     """
 
     name = "personal_layers"

@@ -12,7 +12,18 @@ from fedpress.server.strategy.round_record import Round
 
 
 class Sparsity(Extension):
-    """Prunes the smallest weights, more and more of them; it keeps no state, the model itself tells what is pruned."""
+    """Prunes the smallest weights, more and more of them; it keeps no state: pruned weights are minus zero.
+
+    Parameters
+    ----------
+    settings : SparsitySettings
+        The share of weights that are pruned, and when.
+
+    Examples
+    --------
+    >>> Sparsity(SparsitySettings()).prunes
+    True
+    """
 
     name = "sparsity"
     settings: SparsitySettings
