@@ -104,11 +104,6 @@ def read_frame(frame: bytes) -> Frame:
     return Frame(spec, layout, base, streams)
 
 
-def base_of(frame: bytes) -> bytes:
-    """Return the version of the model that `frame` starts from, empty for a key frame; raise FrameError."""
-    return read_frame(frame).base
-
-
 def put_head(out: bytearray, array: NDArray[Any]) -> None:
     """Append the code of `array`'s dtype and its number of elements."""
     out.append(DTYPES.index(_wire(array)))

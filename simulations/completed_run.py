@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 
 from torch import nn
 
-from fedpress.common.errors import DataError
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.logs import LOGGER
 from fedpress.server.run.recorder import RESULT, TRAFFIC
 from fedpress.settings import RunSettings
 from fedpress.simulations.plots import plot
 from fedpress.simulations.postprocess.run_folder import read_folder
 from fedpress.simulations.run import run, settings_of
+
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,13 @@ def list_runs(folder: Path) -> list[RunSummary]:
     >>> list_runs(Path("missing"))
     []
     """
-    return [_summary(path) for path in sorted(folder.glob(f"*/{RESULT}"))]
+    found = []
+    for path in sorted(folder.glob(f"*/{RESULT}")):
+        try:
+            found.append(_summary(path))
+        except SettingError as error:
+            _log.warning("%s is left out, its settings are those of another version: %s", path, error)
+    return found
 
 
 def _summary(path: Path) -> RunSummary:

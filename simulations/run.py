@@ -78,8 +78,7 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
         As `resolve` does; and if a setting is given that is not the run's.
     """
     schema = simulation_schema()
-    chosen = {**(read_file(schema, file) if file else {}), **schema.flatten(given)}
-    return continue_run(chosen, resolve)
+    return continue_run(schema.flatten(given), resolve, read_file(schema, file) if file else {})
 
 
 def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:

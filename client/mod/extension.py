@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from flwr.app import ArrayRecord, RecordDict
 
+from fedpress.common.errors import FrameError, SettingError
 from fedpress.compression import Update
 from fedpress.extensions import client_extension
 from fedpress.protocol.messages import ExtensionMessage, extension_name, extension_record
@@ -155,11 +156,14 @@ class ActiveExtensions:
         Raises
         ------
         FrameError
-            If a field of a record is missing or of another type.
+            If there is no such extension on nodes, or a field of a record is missing or of another type.
         """
         active = {}
         for name in sorted(filter(None, map(extension_name, content.config_records))):
-            extension: ClientExtension[Any] = client_extension(name)
+            try:
+                extension: ClientExtension[Any] = client_extension(name)
+            except SettingError as error:
+                raise FrameError(f"a request must hold records of known extensions only: {error}") from error
             request = extension.request_type.from_record(content.config_records[extension_record(name)])
             active[name] = _Active(extension, request, states.get(name))
             del content[extension_record(name)]

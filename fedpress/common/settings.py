@@ -96,9 +96,13 @@ class Settings:
     """Base of settings: a frozen dataclass of options that checks their ranges when it is made."""
 
     def __post_init__(self) -> None:
-        """Raise SettingError if a value is out of range, or two do not go together."""
-        for declared, rule in _rules(type(self)):
+        """Raise SettingError if a value is of another type or out of range, or two do not go together."""
+        kinds = {declared.name: kind for declared, kind in _fields(type(self))}
+        for declared, rule in _options(type(self)):
             value = getattr(self, declared.name)
+            if value is not None and not rule.open:
+                value = convert(key_of(declared.name), value, kinds[declared.name])
+                object.__setattr__(self, declared.name, value)
             if value is not None and not rule.allows(value):
                 hint = near_misses(value, rule.choices) if isinstance(value, str) else ""
                 shown = repr(value) if isinstance(value, str) else value
@@ -297,7 +301,10 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     if get_origin(kind) is tuple:
         return tuple(_item(key, item, get_args(kind)[0]) for item in _list(key, value))
     if kind is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise SettingError(f"{key} must be a finite number, got an integer of {len(str(value))} digits") from error
     if type(value) is not kind:
         raise SettingError(f"{key} must be {_kind_name(kind)}, got {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
@@ -309,14 +316,16 @@ def _list(key: str, value: Any) -> list[Any]:
     if isinstance(value, str) and value.startswith("["):
         try:
             value = json.loads(value)
-        except ValueError as error:
-            raise SettingError(f"{key} must be a list, got {value!r}") from error
+        except (ValueError, RecursionError) as error:
+            raise SettingError(f"{key} must be a list, got {value!r:.200}") from error
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _item(key: str, value: Any, kind: Any) -> Any:
     if not _is_table(kind):
         return convert(key, value, kind)
+    if isinstance(value, kind):
+        return value
     if not isinstance(value, Mapping):
         raise SettingError(f"{key} must be a list of tables, got {value!r}")
     names = {key_of(declared.name) for declared, _ in _fields(kind)}
@@ -367,11 +376,6 @@ def _options(cls: type) -> Iterator[tuple["Field[Any]", Option]]:
             yield declared, declared.metadata[_OPTION]
 
 
-def _rules(cls: type) -> Iterator[tuple["Field[Any]", Option]]:
-    """Yield the fields whose values have a range."""
-    return ((declared, rule) for declared, rule in _options(cls) if rule.range)
-
-
 def _walk(cls: type[Settings], prefix: str) -> Iterator[Declared]:
     for declared, kind in _fields(cls):
         key = prefix + key_of(declared.name)
@@ -379,11 +383,6 @@ def _walk(cls: type[Settings], prefix: str) -> Iterator[Declared]:
             yield from _walk(kind, f"{key}.")
         elif not declared.metadata[_OPTION].open:
             yield Declared(key, kind, declared.default, declared.metadata[_OPTION])
-
-
-def declared_of(cls: type[Settings], section: str) -> list[Declared]:
-    """Return the settings of one section, those of its tables included."""
-    return list(_walk(cls, f"{section}."))
 
 
 def toml(value: Any) -> str:

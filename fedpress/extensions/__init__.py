@@ -49,7 +49,13 @@ def load(name: str, part: str) -> ModuleType:
     """
     if name not in EXTENSIONS:
         raise SettingError(unknown("extension", name, EXTENSIONS))
-    return import_module(f"{EXTENSIONS[name]}.{part}")
+    path = f"{EXTENSIONS[name]}.{part}"
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+        raise SettingError(f"the extension {name} has no part {part}") from error
 
 
 def client_extension(name: str) -> Any:

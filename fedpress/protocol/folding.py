@@ -71,10 +71,13 @@ def unfold(content: Content) -> bool:
     if "folded" not in own:
         return False
     names, kinds = own.pop("folded"), own.pop("kinds", None)
-    if not isinstance(names, list) or not isinstance(kinds, str) or len(names) != len(kinds):
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not named or not isinstance(kinds, str) or len(names) != len(kinds):
         raise FrameError("a folded message must name a kind for each of its records")
     fields: list[dict[str, Any]] = [{} for _ in names]
     apart = content.pop(FRAMES, {})
+    if isinstance(apart, ArrayRecord):
+        raise FrameError("the frames of a folded message must be in a ConfigRecord")
     for key, value in [*own.items(), *apart.items()]:
         number, dot, field = key.partition(".")
         if dot and number.isdecimal() and int(number) < len(fields):
@@ -103,10 +106,11 @@ def _is_long(values: Iterable[object]) -> bool:
 
 
 def _record(kind: str, values: dict[str, Any]) -> ConfigRecord | MetricRecord | ArrayRecord:
-    if kind == "c":
-        return ConfigRecord(values)
-    if kind == "m":
-        return MetricRecord(values)
+    if kind in ("c", "m"):
+        try:
+            return ConfigRecord(values) if kind == "c" else MetricRecord(values)
+        except TypeError as error:
+            raise FrameError(f"a folded message must hold values that its records can have: {error}") from error
     if len(values) != 1 or kind != "f":
         raise FrameError("a folded message must hold one frame under a name")
     ((key, data),) = values.items()

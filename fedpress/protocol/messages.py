@@ -127,6 +127,9 @@ class TrainRequest(ProtocolMessage, kind="train"):
             )
         if min((0, *self.frame_lengths, self.weight_mask_length)) < 0:
             raise FrameError("frame_lengths and weight_mask_length must be at least 0")
+        for name in ("round", "seed", "turn"):
+            if getattr(self, name) < 0:
+                raise FrameError(f"{name} must be at least 0, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

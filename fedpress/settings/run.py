@@ -1,5 +1,6 @@
 """All settings of a run, typed: what both apps, the engines and the command line pass on."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -63,7 +64,8 @@ class RunSettings:
         SettingError
             If a setting is missing that has no default, or a value is of the wrong type or out of range.
         """
-        return _parse(tuple((key, value) for key, value in config.items() if not isinstance(value, list | dict)))
+        plain = ((key, json.dumps(v) if isinstance(v, list | tuple) else v) for key, v in config.items())
+        return _parse(tuple((key, value, type(value)) for key, value in plain if not isinstance(value, dict)))
 
     @classmethod
     def read(cls, flat: Mapping[str, Any]) -> "RunSettings":
@@ -170,5 +172,6 @@ def _schema() -> Schema:
 
 
 @lru_cache(maxsize=8)
-def _parse(items: tuple[tuple[str, Any], ...]) -> RunSettings:
-    return RunSettings.read(dict(items))
+def _parse(items: tuple[tuple[str, Any, type], ...]) -> RunSettings:
+    """Return the settings; the types tell 1 from 1.0 and True, which are equal keys of a cache."""
+    return RunSettings.read({key: value for key, value, _ in items})

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.common.errors import SettingError
-from fedpress.common.settings import Schema, read_file
+from fedpress.common.settings import Schema, read, read_file
 from fedpress.server.rate_control.policies import build_policy
 from fedpress.server.run.configuration import continue_run
-from fedpress.server.strategy.flower_strategies import strategy_arguments
+from fedpress.server.strategy.flower_strategies import build_strategy
 from fedpress.settings import RunSettings
+from fedpress.settings.deployment import WORKLOADS_TASK, DeploymentSettings
 from fedpress.settings.run import ONLY_SIMULATED
 
 # Settings that may change when a run continues: devices come and go.
 _FREE = {"server.timeout", "server.per-round", "server.min-replies"}
 _DEFAULTS = {"deployment.nodes": 1, "run.out": "fedpress-server"}
+_NOT_DEPLOYED = ("simulation.clients", "simulation.engine", "simulation.workers", "simulation.start")
 
 
 @cache
@@ -43,15 +45,28 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
         If the file cannot be read.
     """
     schema = deployment_schema()
-    chosen = {**(read_file(schema, file) if file else {}), **schema.flatten(given)}
-    return continue_run(chosen, _resolve, _FREE)
+    base, given = read_file(schema, file) if file else {}, schema.flatten(given)
+    _check_given({**base, **given})
+    return continue_run(given, _resolve, base, _FREE)
+
+
+def _check_given(chosen: Mapping[str, Any]) -> None:
+    """Raise SettingError for a setting that a deployed run would ignore."""
+    for key in chosen:
+        if key in _NOT_DEPLOYED:
+            raise SettingError(f"{key} must be left out: it has no meaning with real devices")
+        section, _, name = key.partition(".")
+        if section == "task" and any(name == known.rpartition(".")[2] for known in RunSettings.schema().declared):
+            raise SettingError(f"{name} must be given without task: it is a setting of every run")
+        if section == "task" and chosen.get("deployment.task") == WORKLOADS_TASK:
+            raise SettingError(f"{key} must be left out: the task {WORKLOADS_TASK} has no settings of its own")
 
 
 def _resolve(chosen: Mapping[str, Any]) -> RunSettings:
     if "deployment.task" not in chosen:
         raise SettingError("task must be given: it has no default")
     values = {**_DEFAULTS, **chosen}
-    nodes = values["deployment.nodes"]
+    nodes = read(DeploymentSettings, values, "deployment.").nodes
     if nodes == 0:
         raise SettingError("nodes must be at least 1, got 0")
     settings = RunSettings.read({"simulation.clients": nodes, "server.per-round": nodes, **values}).completed()
@@ -61,6 +76,6 @@ def _resolve(chosen: Mapping[str, Any]) -> RunSettings:
         raise SettingError(
             f"per-round must be at most nodes, {settings.deployment.nodes}, got {settings.server.per_round}"
         )
-    strategy_arguments(settings.strategy)
+    build_strategy(settings)
     build_policy(settings.policy, settings.server.up)
     return settings

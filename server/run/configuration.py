@@ -13,16 +13,21 @@ CONFIG = "config.json"  # in the folder of checkpoints
 
 
 def continue_run(
-    chosen: Mapping[str, Any], resolve: Callable[[Mapping[str, Any]], RunSettings], free: Collection[str] = ()
+    given: Mapping[str, Any],
+    resolve: Callable[[Mapping[str, Any]], RunSettings],
+    file: Mapping[str, Any],
+    free: Collection[str] = (),
 ) -> RunSettings:
     """Return the settings of a new run, or with `resume` those of the run that its folder holds.
 
     Parameters
     ----------
-    chosen : mapping
+    given : mapping
         The settings that were given, by their full keys.
     resolve : callable
         Returns all settings of a run from those that were given.
+    file : mapping
+        Settings of a file, by their full keys: those given win over them, and so do those of a run that continues.
     free : collection of str
         Settings that may differ from the run's, besides those that do not change a result.
 
@@ -31,6 +36,7 @@ def continue_run(
     SettingError
         As `resolve` does; and if a setting is given that is not the run's.
     """
+    chosen = {**file, **given}
     if not chosen.get("run.resume"):
         return resolve(chosen)
     out = str(chosen.get("run.out", ""))
@@ -40,7 +46,7 @@ def continue_run(
     if not path.exists():  # killed before it began, or the first of several attempts
         return resolve(chosen)
     saved = json.loads(path.read_bytes())
-    settings = resolve({**saved, **chosen})
+    settings = resolve({**file, **saved, **given})
     _require_same(settings, RunSettings.from_config(saved), out, free)
     return settings
 

@@ -142,7 +142,7 @@ class Compressed(Strategy):
             "shared_initial": shared_initial,
             "stateless": stateless,
             "exclude": list(exclude),
-            **{extension.name: repr(extension.settings) for extension in extensions},
+            "extensions": [[extension.name, repr(extension.settings)] for extension in extensions],
         }
         if has_trees(strategy):
             self._check_trees()
@@ -204,7 +204,7 @@ class Compressed(Strategy):
         Raises
         ------
         SettingError
-            If all tensors are excluded.
+            If all tensors are excluded, or a pattern matches none.
 
         Examples
         --------
@@ -214,6 +214,9 @@ class Compressed(Strategy):
         >>> Compressed(FedAvg(), exclude=["head.*"]).excluded(layout).hex()
         '01'
         """
+        for pattern in self._exclude:
+            if not any(fnmatchcase(t.name, pattern) for t in layout.tensors):
+                raise SettingError(f"exclude must match tensors of the model, got {pattern!r}")
         names = [t.name for t in layout.tensors if any(fnmatchcase(t.name, p) for p in self._exclude)]
         if len(names) == len(layout.tensors):
             raise SettingError(f"exclude must leave some tensors to be sent, got {', '.join(self._exclude)}")

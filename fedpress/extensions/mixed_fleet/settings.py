@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 _FILE_NAME = re.compile(r"(?!\.)[\w.-]+")  # a file's name on every system
 
 SLICES = ("nested", "importance")
+AVERAGING = (
+    "FedAvg",
+    "FedProx",
+    "FedAvgM",
+    "FedAdagrad",
+    "FedAdam",
+    "FedYogi",
+)  # of weighted means, element by element
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,8 @@ class MixedFleetSettings(ExtensionSettings):
         return run.change("simulation", model=first)
 
     def check_run(self, run: "RunSettings") -> None:
+        if self.groups and run.strategy.name not in AVERAGING:
+            raise SettingError(f"strategy must be one of {', '.join(AVERAGING)} with groups, got {run.strategy.name!r}")
         if self.slices != "nested" and (run.server.shared_initial or not run.server.stateless):
             raise SettingError(
                 f"stateless must be true and shared-initial false with slices {self.slices}: what a node keeps belongs "
