@@ -209,7 +209,7 @@ def test_a_model_that_is_no_graph_is_one_line(
         ("model.safetensors", "is the run's own"),
         ("result.onnx", "result.json is the run's own"),
         ("weights.json", "is the name of the configuration"),
-        ("there", "there already: name another file, or overwrite it with --force"),
+        ("there", "there exists: name another file, or overwrite it with --force"),
         ("checkpoint", "is a folder"),
         ("there/deeper/model", "there is a file"),
     ],

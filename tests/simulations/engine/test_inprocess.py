@@ -275,7 +275,7 @@ def test_the_server_apps_error_comes_out() -> None:
 
 @pytest.mark.parametrize("wrong", [{"num_clients": 0}, {"workers": 0}])
 def test_wrong_numbers_are_one_line(wrong: dict[str, int]) -> None:
-    with pytest.raises(SettingError, match="at least one"):
+    with pytest.raises(SettingError, match="must be at least 1, got 0"):
         simulate(ServerApp(), ClientApp(), **{"num_clients": 1, "workers": 1, **wrong})
 
 
