@@ -18,9 +18,8 @@ def counts(tensors: Sequence[TensorSpec], dead: float) -> dict[str, int]:
     while True:
         rest = [t for t in tensors if t.name not in dense]
         remaining = total - sum(t.size for t in tensors if t.name in dense)
-        scale = remaining / max(
-            1, sum(sum(t.shape) for t in rest)
-        )  # density is scale * sum / product, so a count is scale * sum
+        # A density is scale * sum / product, so a tensor's count is scale * sum.
+        scale = remaining / max(1, sum(sum(t.shape) for t in rest))
         saturated = {t.name for t in rest if scale * sum(t.shape) >= t.size}
         if not saturated:
             break

@@ -51,8 +51,8 @@ class SparsitySettings(ExtensionSettings):
     def pruned_share(self, number: int) -> float:
         """Return the share of the weights that is to be pruned after round `number`.
 
-        It rises along a cubic, fastest at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first pruning is
-        one step along the curve, which begins at zero.
+        It rises along a cubic, fastest at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first
+        pruning is one step along the curve, which begins at zero.
         """
         if number < self.first_round:
             return 0.0
