@@ -48,7 +48,7 @@ def server(
     chosen = resolve({**read_pairs(setting), **given}, config)
     if open_to_all:
         typer.echo(
-            "fedpress: INSECURE: no TLS and no keys: whoever reaches this server takes part, reads and changes all",
+            "fedpress: INSECURE: no TLS and no keys: anybody who reaches this server can take part",
             err=True,
         )
     with Fleet(as_json=json) as fleet:

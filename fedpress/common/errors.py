@@ -210,7 +210,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     Parameters
     ----------
     kind : str
-        What the name should be, e.g. "codec".
+        The kind of name, e.g. "codec".
     name : str
         The unknown name.
     known : iterable of str

@@ -11,7 +11,7 @@ MIN_BODY = 8 << 20  # bytes: flwr cuts arrays into chunks of 5 MiB
 
 @dataclass(frozen=True)
 class DeploymentSettings(Settings):
-    """What real devices run, and how many of them the server waits for."""
+    """The programs of real devices, and the number of devices that the server waits for."""
 
     task: str = option(WORKLOADS_TASK, help="data, model and test set, package.module:object on both ends")
     nodes: int = option(

@@ -15,7 +15,7 @@ _DAY = 24 * 60  # minutes
 
 @dataclass(frozen=True)
 class DeviceSettings(Settings):
-    """What runs on the device, and on which data."""
+    """The programs and the data of the device."""
 
     app: str = option("fedpress.client.app:app", help="the ClientApp, module:object; the server cannot change it")
     tasks: tuple[str, ...] = option(

@@ -97,7 +97,7 @@ def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
             return Noise(shape, count)
         return Inverted(shape, count, settings.inversion_steps, device)
     if len(x) < 2:
-        raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
+        raise SettingError(f"distillation needs a proxy, at least two inputs to train on, got {len(x)}: {_HOW}")
     if settings.mixed and not x.dtype.is_floating_point:
         raise SettingError(f"mixed must be 0 for inputs that are not real numbers, got {settings.mixed} for {x.dtype}")
     return GivenInputs(x, settings.mixed)

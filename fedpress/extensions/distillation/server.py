@@ -82,7 +82,7 @@ class Distillation(Extension):
         if groups is None:
             return ensemble(model, context.updates, rng, teaching)
         ensemble = replace(ensemble, teacher=lambda update: groups.module(update.base.group))
-        if not groups.disjoint:  # all teachers, whatever their part of the model, teach the whole one
+        if not groups.disjoint:  # one distillation of the whole model, with the teachers of all groups
             return ensemble(model, context.updates, rng, teaching)
         students = {name: replace(ensemble, make=partial(ensemble.make, name)) for name in groups.names}
         return teach_groups(students, context.models.places, model, context.updates, rng, teaching)

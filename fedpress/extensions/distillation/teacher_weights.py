@@ -15,7 +15,7 @@ from fedpress.common.errors import DataError
 
 @dataclass(frozen=True)
 class TeacherStatistics:
-    """What a teacher was trained on."""
+    """Statistics of a teacher's training examples."""
 
     examples: float = 1.0  # number of training examples
     counts: Tensor | None = None  # (classes,) examples of each class; None if unknown
@@ -50,7 +50,7 @@ def by_classes(said: Tensor, knows: TeacherStatistics) -> Tensor:
     if knows.counts is None:
         raise DataError("weighing by classes needs the class counts of every teacher")
     if len(knows.counts) != said.shape[-1]:
-        raise DataError(f"the model tells {said.shape[-1]} classes apart, its node counts {len(knows.counts)}")
+        raise DataError(f"class counts must be of the model's {said.shape[-1]} classes, got {len(knows.counts)}")
     return knows.counts.to(said.dtype)
 
 
