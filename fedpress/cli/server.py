@@ -48,7 +48,8 @@ def server(
     chosen = resolve({**read_pairs(setting), **given}, config)
     if open_to_all:
         typer.echo(
-            "fedpress: INSECURE: no TLS and no keys: anybody who reaches this server can take part",
+            "fedpress: INSECURE: no TLS and no keys: anybody who reaches this server can take part, "
+            "and read and change what is sent",
             err=True,
         )
     with Fleet(as_json=json) as fleet:
