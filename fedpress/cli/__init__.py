@@ -1,8 +1,8 @@
-"""The command line: `fedpress`. It reads words and prints; what it does is done in the rooms."""
+"""The command line `fedpress`: parses arguments, calls the other packages and prints their results."""
 
 import os
 
-# fedpress never phones home, and neither does what it starts.
+# fedpress sends no telemetry, and neither do the libraries that it starts.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

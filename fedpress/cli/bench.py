@@ -1,4 +1,4 @@
-"""`fedpress bench`: what things cost, side by side in one run."""
+"""`fedpress bench`: benchmarks whose candidates are measured in the same run."""
 
 import json as json_module
 from pathlib import Path
@@ -9,12 +9,12 @@ import typer
 from fedpress.cli.options import Debug
 from fedpress.common.errors import SettingError
 
-bench = typer.Typer(help="Measure, side by side in one run.", no_args_is_help=True)
+bench = typer.Typer(help="Run benchmarks that measure all candidates in the same run.", no_args_is_help=True)
 
 
 @bench.callback()
 def _group() -> None:
-    """Measure, side by side in one run."""
+    """Run benchmarks that measure all candidates in the same run."""
 
 
 @bench.command()
@@ -22,11 +22,11 @@ def engine(
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 6,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each contender, in turn.")] = 3,
     model: Annotated[str, typer.Option(help="The model that is trained on fashion.")] = "cnn",
-    ray: Annotated[bool, typer.Option(help="With Flower's Ray runtime among the contenders.")] = True,
+    ray: Annotated[bool, typer.Option(help="Include Flower's Ray runtime.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Compare the engines: a bare torch loop, in process with 1 and 2 workers, and Flower's Ray runtime.
+    """Compare engines: a plain torch loop, in process with 1 and 2 workers, and Flower's Ray runtime.
 
     Example: `fedpress bench engine --rounds 6 --repeats 3`
     """
@@ -61,9 +61,11 @@ def engine(
 @bench.command()
 def codec(
     updates: Annotated[Path, typer.Option(help="A folder of recorded updates.")] = Path("updates"),
-    only: Annotated[str, typer.Option(help="Names of updates in it, with commas; all if none is named.")] = "",
-    codecs: Annotated[str, typer.Option(help="Specs, with semicolons; every preset and more if none is given.")] = "",
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each, of which the fastest counts.")] = 3,
+    only: Annotated[str, typer.Option(help="Names of updates in it, separated by commas; all if not given.")] = "",
+    codecs: Annotated[
+        str, typer.Option(help="Specs, separated by semicolons; all presets and more if not given.")
+    ] = "",
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each codec; the fastest is reported.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
@@ -114,7 +116,7 @@ def edge(
     if json:
         typer.echo(json_module.dumps(result))
         return
-    table = Table(title=f"{result['nodes']} clients that return what they got, over TLS", title_justify="left")
+    table = Table(title=f"{result['nodes']} clients that return what they received, over TLS", title_justify="left")
     for name in ("", "s a round", "requests a round", "idle, RSS", "idle, PSS", "processes"):
         table.add_column(name, justify="right" if name else "left")
     alone = result["torch"]
@@ -132,11 +134,11 @@ def edge(
 
 @bench.command()
 def record(
-    names: Annotated[list[str] | None, typer.Argument(help="Which; all if none is named.")] = None,
-    out: Annotated[Path, typer.Option(help="The folder that they are written to.")] = Path("updates"),
+    names: Annotated[list[str] | None, typer.Argument(help="Names of recordings; all if not given.")] = None,
+    out: Annotated[Path, typer.Option(help="The output folder.")] = Path("updates"),
     _debug: Debug = False,
 ) -> None:
-    """Record real updates for `bench codec`: what one client's training changes.
+    """Record real updates for `bench codec`: those of one client's training.
 
     Example: `fedpress bench record cnn mcmahan-10 --out updates`
     """

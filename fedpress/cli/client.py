@@ -25,19 +25,20 @@ def client(
     enrolment: Annotated[
         Path | None, typer.Argument(help="The file that `fedpress keys issue` made for this device.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options win over it.")] = None,
-    server: Annotated[str | None, typer.Option(help="HOST:PORT, if not the enrolment's.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options take precedence.")] = None,
+    server: Annotated[str | None, typer.Option(help="HOST:PORT of the server; the enrolment's if not given.")] = None,
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for the enrolment's passphrase.")] = False,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="No enrolment, no TLS: with --server and --name, on loopback alone.")
+        bool,
+        typer.Option("--insecure", help="Use no enrolment and no TLS; takes --server and --name, on loopback only."),
     ] = False,
     name: Annotated[str | None, typer.Option(help="This node's name, with --insecure.")] = None,
     health: Annotated[str | None, typer.Option(help="HOST:PORT of a gRPC health service.")] = None,
-    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of metrics for Prometheus.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of Prometheus metrics.")] = None,
     setting: SetOption = None,
     debug: Annotated[bool, typer.Option("--debug", help="Log more, with tracebacks.")] = False,
 ) -> None:
-    """Take part in a federation from this device, until it is told to stop.
+    """Take part in a federation from this device until it is stopped.
 
     Example: `fedpress client kitchen.enrol --config client.toml`
     """
@@ -56,8 +57,9 @@ def client(
         from fedpress.cli.console.passphrase import take_passphrase
         from fedpress.client.edge.enrolment import read_enrolment
 
-        found = read_enrolment(enrolment, take_passphrase(asked=passphrase))
-        name, key, ca, node, server = found.name, found.key, found.ca, dict(found.node), server or found.server
+        identity = read_enrolment(enrolment, take_passphrase(asked=passphrase))
+        name, key, ca, node = identity.name, identity.key, identity.ca, dict(identity.node)
+        server = server or identity.server
     from fedpress.common.logs import FLOWER, LOGGER, send_logs
 
     levels = {LOGGER: logging.DEBUG if debug else logging.INFO, FLOWER: logging.INFO if debug else logging.ERROR}
@@ -67,7 +69,7 @@ def client(
 
     from fedpress.client.edge.service import serve
 
-    started: list[object] = []  # a server that nobody holds is stopped
+    started: list[object] = []  # keeps references: a server without one is stopped
 
     def watch(status: "Status", traffic: "ByteCounter") -> None:
         if health:

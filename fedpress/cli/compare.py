@@ -32,19 +32,22 @@ _JUDGEMENT = Schema({"judgement": JudgementSettings})
 def compare(
     given: Mapping[str, Any],
     suite: Annotated[str | None, typer.Option(help="quick (digits, under two minutes) or standard (hours).")] = None,
-    workload: Annotated[str | None, typer.Option(help="One or more, between commas: digits, fashion, watch...")] = None,
+    workload: Annotated[
+        str | None, typer.Option(help="One or more, separated by commas: digits, fashion, watch...")
+    ] = None,
     codecs: Annotated[
         str | None,
         typer.Option(help="A TOML file of candidates, or SPEC;SPEC..., each UP, UP > DOWN, or NAME: UP > DOWN."),
     ] = None,
     app: Annotated[
-        Path | None, typer.Option(help="Folder of your Flower app, in place of our workloads; '--set clients=10'.")
+        Path | None,
+        typer.Option(help="Folder of your Flower app, instead of a workload of fedpress; '--set clients=10'."),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Between commas; 0,1,2 if not given.")] = None,
-    jobs: Annotated[int, typer.Option(help="Runs at once; 0 for as many as cores.")] = 0,
+    seeds: Annotated[str | None, typer.Option(help="Separated by commas; 0,1,2 if not given.")] = None,
+    jobs: Annotated[int, typer.Option(help="Runs at the same time; 0 for the number of cores.")] = 0,
     setting: SetOption = None,
-    out: Annotated[Path, typer.Option(help="Where runs are kept and the report goes.")] = Path("comparison"),
-    json: Annotated[bool, typer.Option("--json", help="Print what results.json holds and nothing else.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the runs and the report.")] = Path("comparison"),
+    json: Annotated[bool, typer.Option("--json", help="Print the contents of results.json and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
     """Compare codecs on real runs, all else equal, and recommend one.
@@ -76,9 +79,9 @@ def compare(
     flat = {**schema.flatten({} if app else {**chosen.settings, **read_pairs(setting)}), **runs}
     network = {key: value for key, value in flat.items() if key.startswith("network.")}
     settings = {key: value for key, value in flat.items() if key not in network}
-    if app is not None:  # its settings are its own
+    if app is not None:  # the app's settings are not those of fedpress
         settings = {**read_pairs(setting), **{schema.declared[key].name: value for key, value in settings.items()}}
-    question = ComparisonPlan(
+    plan = ComparisonPlan(
         candidates=chosen.candidates,
         workloads=tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
         seeds=_seeds(seeds) if seeds is not None else chosen.seeds,
@@ -89,16 +92,16 @@ def compare(
         title=chosen.title,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
-    cells = cells_of(question, out)
+    cells = cells_of(plan, out)
     make_folder(out)
     errors.print(f"{len(cells)} runs; finished ones are kept in {out}, so it can be stopped and resumed")
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
-        result = run(question, cells, out, jobs=jobs, command=command, note=progress.show)
+        result = run(plan, cells, out, jobs=jobs, command=command, note=progress.show)
     if json:
         typer.echo(json_module.dumps(result))
     else:
-        _close(result, out)
+        _print(result, out)
     if result["failures"]:
         raise typer.Exit(1)
 
@@ -134,19 +137,19 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, standing: "ComparisonProgress") -> None:
-        """Show how far it is."""
+    def show(self, state: "ComparisonProgress") -> None:
+        """Show the progress."""
         from fedpress.common.units import duration
 
-        last, left = standing.last, duration(standing.left) if standing.left else "0 s"
-        said = f"{100 * last.result['final']['accuracy']:.2f} %" if last.result else f"failed: {last.reason}"
-        line = f"{last.cell}: {said}"
-        self._bar.update(self._task, completed=standing.done, total=standing.cells, line=f"{line}  {left} left")
+        last, left = state.last, duration(state.left) if state.left else "0 s"
+        outcome = f"{100 * last.result['final']['accuracy']:.2f} %" if last.result else f"failed: {last.reason}"
+        line = f"{last.cell}: {outcome}"
+        self._bar.update(self._task, completed=state.done, total=state.cells, line=f"{line}  {left} left")
         if not self._console.is_terminal or not last.result:
-            self._console.print(f"{standing.done}/{standing.cells}  {line}  {left} left", markup=False)
+            self._console.print(f"{state.done}/{state.cells}  {line}  {left} left", markup=False)
 
 
-def _close(result: dict[str, Any], out: Path) -> None:
+def _print(result: dict[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 

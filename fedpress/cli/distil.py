@@ -19,18 +19,20 @@ _SCHEMA = Schema({"student": StudentSettings})
 )
 def distil(
     given: Mapping[str, Any],
-    folder: Annotated[Path, typer.Argument(help="The teacher: a run's folder, or one that shrink or distil made.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The teacher: a run's folder, or the output folder of shrink or distil.")
+    ],
     model: Annotated[str, typer.Option(help="The student: one of the workload's models.")],
-    out: Annotated[Path | None, typer.Option(help="Where it is written; FOLDER-MODEL if not given.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; FOLDER-MODEL if not given.")] = None,
     on: Annotated[str, typer.Option(help="Inputs: train, proxy, mnist or folder:PATH.")] = "train",
-    holdout: Annotated[float, typer.Option(help="Share of the training examples to judge by.")] = 0.1,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random; the run's if not given.")] = None,
+    holdout: Annotated[float, typer.Option(help="Share of the training examples held out for evaluation.")] = 0.1,
+    seed: Annotated[int | None, typer.Option(help="Seed of the random generators; the run's if not given.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the files in the folder.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Train a smaller model, or one of another kind, by a run's; export and shrink take its folder.
+    """Train a smaller model, or another architecture, with a run's model as its teacher; export and shrink accept it.
 
     Example: `fedpress distil runs/first --model mlp --epochs 30 --temperature 4 --alpha 0.9`
     """
@@ -38,14 +40,14 @@ def distil(
 
     from fedpress.simulations.postprocess.distill import distil_run
 
-    whole = folder.resolve()
-    place = out or whole.parent / f"{whole.name}-{model}"
+    source = folder.resolve()
+    target = out or source.parent / f"{source.name}-{model}"
     settings = read(StudentSettings, given, "student.")
     console = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     result = distil_run(
         folder,
         model,
-        place,
+        target,
         settings,
         on=on,
         holdout=holdout,
@@ -58,7 +60,7 @@ def distil(
         typer.echo(json_module.dumps(result))
         return
     _print(result)
-    typer.echo(f"in {place}")
+    typer.echo(f"in {target}")
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -66,12 +68,14 @@ def _print(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     student, teacher = result["student"], result["student"]["teacher"]
-    table = Table("", "model", "parameters", "held out, %", "test, %", title="the two of them", title_justify="left")
-    for who, model, one, accuracy in (
+    table = Table(
+        "", "model", "parameters", "held out, %", "test, %", title="teacher and student", title_justify="left"
+    )
+    for role, model, details, accuracy in (
         ("teacher", teacher["model"], teacher, teacher["accuracy"]),
         ("student", result["config"]["model"], student, result["final"]["accuracy"]),
     ):
-        held = student.get("held_out", {}).get(who)
+        held = student.get("held_out", {}).get(role)
         cells = ("" if score is None else f"{100 * score:.2f}" for score in (held, accuracy))
-        table.add_row(who, model, f"{one['parameters']:,}", *cells)
+        table.add_row(role, model, f"{details['parameters']:,}", *cells)
     Console(highlight=False).print(table)

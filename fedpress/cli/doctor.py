@@ -1,4 +1,4 @@
-"""`fedpress doctor`: what keeps a device from taking part, or a server from serving."""
+"""`fedpress doctor`: checks of a device or a server."""
 
 import json as json_module
 from collections.abc import Iterator
@@ -22,18 +22,19 @@ def doctor(
     enrolment: Annotated[Path | None, typer.Argument(help="On a device: its enrolment file.")] = None,
     keys: Annotated[Path | None, typer.Option(help="At the server: its folder of keys.")] = None,
     server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="On a device: where the server is, if not as enrolled.")
+        str, typer.Option(metavar="HOST:PORT", help="On a device: address of the server; the enrolment's if not given.")
     ] = "",
     state: Annotated[Path | None, typer.Option(help="On a device: the folder of its state.")] = None,
     passphrase: Annotated[
-        bool, typer.Option("--passphrase", help="Ask for the enrolment's; FEDPRESS_PASSPHRASE may hold it.")
+        bool,
+        typer.Option("--passphrase", help="Ask for the enrolment's passphrase, if FEDPRESS_PASSPHRASE is not set."),
     ] = False,
-    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="At the server: where it listens.")] = "",
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="At the server: the address to listen on.")] = "",
     out: Annotated[Path, typer.Option(help="At the server: the run's folder.")] = Path(),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Check what a device or a server needs, and say what to do about the rest. Ends with 1 if anything fails.
+    """Check what a device or a server needs, and print how to correct failures. Exits with 1 if a check fails.
 
     Example: `fedpress doctor pi-1.enrol`
     """
@@ -70,7 +71,7 @@ def _server(keys: Path, listen: str, out: Path) -> Iterator["Finding"]:
 
 
 def _print(findings: Iterator["Finding"], *, as_json: bool) -> list["Finding"]:
-    """Print findings, and return them; on a terminal or in a pipe each as it comes."""
+    """Print and return findings, each as soon as it is there unless `as_json`."""
     if as_json:
         found = list(findings)
         typer.echo(json_module.dumps([asdict(finding) for finding in found]))

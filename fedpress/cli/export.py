@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink or distil made.")],
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or the output folder of shrink or distil.")],
     format: Annotated[
-        list[str], typer.Option("--format", help="onnx, executorch or safetensors; again for another one beside it.")
+        list[str], typer.Option("--format", help="onnx, executorch or safetensors; may be given several times.")
     ],
-    int8: Annotated[bool, typer.Option("--int8", help="Weights and activations of 8 bits; float32 beside it.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write a file with weights and activations of 8 bits.")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The file; FOLDER/export/model.onnx and the like if not given.")
+        Path | None, typer.Option(help="Output file; FOLDER/export/model.onnx, for example, if not given.")
     ] = None,
-    examples: Annotated[int, typer.Option(help="Of the test set, to compare with torch on.")] = 2000,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print what was measured as JSON and nothing else.")] = False,
+    examples: Annotated[int, typer.Option(help="Number of test examples for the comparison with torch.")] = 2000,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the measurements as JSON and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
     """Write a run's model as a file that runs without fedpress, check it against torch, and measure it.
@@ -35,7 +37,7 @@ def export(
     from fedpress.simulations.postprocess.export import export_run
 
     console = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
-    told = export_run(
+    report = export_run(
         folder,
         format,
         int8=int8,
@@ -45,40 +47,40 @@ def export(
         progress=lambda line: console.print(line, markup=False),
     )
     if json:
-        typer.echo(json_module.dumps(told))
+        typer.echo(json_module.dumps(report))
         return
-    _print(told, Console(highlight=False))
+    _print(report, Console(highlight=False))
 
 
-def _print(told: dict[str, Any], console: "Console") -> None:
+def _print(report: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
     from fedpress.simulations.postprocess.export import slower
 
-    title = f"on {told['examples']:,} test examples; processor time of one example on one thread"
+    title = f"on {report['examples']:,} test examples; processor time of one example on one thread"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("file", no_wrap=True)
     for name in ("bytes", "test, %", "as torch", "off by", "us", "peak", "model"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in told["rows"]:
+    for row in report["rows"]:
         table.add_row(
             f"{row['format']}{' int8' if row['int8'] else ''}",
             f"{row['nbytes']:,}",
             *(f"{100 * row[name]:.2f}" for name in ("accuracy", "agreement")),
             f"{row['difference']:.2g}",
-            *_taken(row),
+            *_resource_cells(row),
         )
     console.print(table)
     console.print("as torch: % of predictions; off by: largest difference of a score; model: part of the peak")
-    for line in slower(told["rows"]):
+    for line in slower(report["rows"]):
         console.print(line)
-    for row in told["rows"]:
+    for row in report["rows"]:
         if "file" in row:
             typer.echo(f"in {row['file']}")
 
 
-def _taken(row: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the cells of what a file takes; empty where that was not measured."""
+def _resource_cells(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Return the cells for time and memory; empty if they were not measured."""
     from fedpress.common.units import amount
 
     if row["seconds"] is None:

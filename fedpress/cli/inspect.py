@@ -1,4 +1,4 @@
-"""`fedpress inspect`: a frame, as a person would want to read it."""
+"""`fedpress inspect`: the contents of a frame in readable form."""
 
 import json as json_module
 from dataclasses import asdict
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from fedpress.compression import Layout
     from fedpress.compression.inspect import FrameReport
 
-_FEW = 64  # numbers of a stream below which a histogram tells nothing
+_MIN_SYMBOLS = 64  # symbols of a stream below which no histogram is shown
 
 
 def inspect(
-    frame: Annotated[Path, typer.Argument(help="A file that holds one frame.")],
+    frame: Annotated[Path, typer.Argument(help="A file with one frame.")],
     layout: Annotated[
-        Path | None, typer.Option(help="A model as safetensors, or a layout's JSON: opens what the streams hold.")
+        Path | None, typer.Option(help="A model as safetensors, or a layout as JSON; needed to decode the streams.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
@@ -70,7 +70,7 @@ def _print(report: "FrameReport", console: "Console") -> None:
             f"{symbols.name}: {symbols.count:,} in {symbols.nbytes:,} bytes; {symbols.zeros:.1%} zeros, "
             f"{symbols.distinct} distinct, {symbols.entropy:.3f} bits each at order zero"
         )
-        if symbols.count < _FEW:
+        if symbols.count < _MIN_SYMBOLS:
             continue
         most = max(symbols.histogram.values())
         for symbol, count in symbols.histogram.items():

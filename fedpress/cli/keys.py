@@ -1,4 +1,4 @@
-"""`fedpress keys`: who may talk to the server."""
+"""`fedpress keys`: the keys of the server and its devices."""
 
 import json as json_module
 from datetime import UTC, datetime
@@ -25,16 +25,17 @@ def _group() -> None:
 @keys.command()
 def init(
     host: Annotated[
-        list[str] | None, typer.Option(help="A name or address that devices reach the server under; give each.")
+        list[str] | None,
+        typer.Option(help="A name or address under which devices reach the server; may be given several times."),
     ] = None,
     folder: _Keys = Path("keys"),
-    days: Annotated[int, typer.Option(help="Days for which the server's certificate holds.")] = 730,
+    days: Annotated[int, typer.Option(help="Days for which the server's certificate is valid.")] = 730,
     renew: Annotated[
-        bool, typer.Option("--renew", help="Only a new certificate, for the same hosts unless others are given.")
+        bool, typer.Option("--renew", help="Make only a new certificate, for the same hosts unless others are given.")
     ] = False,
     _debug: Debug = False,
 ) -> None:
-    """Make a certificate authority and the server's certificate. What is there is never overwritten.
+    """Make a certificate authority and the server's certificate. Existing files are never overwritten.
 
     Example: `fedpress keys init --host fed.example.org --host 192.0.2.7`
     """
@@ -54,16 +55,19 @@ def init(
 def issue(
     name: Annotated[str, typer.Argument(help="The device's name.")],
     server: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where it finds the server; the certificate's first host if empty.")
+        str, typer.Option(metavar="HOST:PORT", help="Address of the server; the certificate's first host if empty.")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="The enrolment file; NAME.enrol if not given.")] = None,
     node: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Configuration of the node, such as partition-id=3.")
     ] = None,
     passphrase: Annotated[
-        bool, typer.Option("--passphrase", help="Encrypt the key: asked for, or in FEDPRESS_PASSPHRASE.")
+        bool,
+        typer.Option(
+            "--passphrase", help="Encrypt the key with FEDPRESS_PASSPHRASE, or with a passphrase that is asked for."
+        ),
     ] = False,
-    days: Annotated[int, typer.Option(help="Days for which the device is let in.")] = 365,
+    days: Annotated[int, typer.Option(help="Days for which the device is admitted.")] = 365,
     folder: _Keys = Path("keys"),
     _debug: Debug = False,
 ) -> None:
@@ -91,7 +95,7 @@ def revoke(
     folder: _Keys = Path("keys"),
     _debug: Debug = False,
 ) -> None:
-    """Shut a device out, of a running server too. Its name may then be issued anew.
+    """Revoke a device's key, with effect on a running server too. Its name may then be issued again.
 
     Example: `fedpress keys revoke pi-1`
     """
@@ -107,7 +111,7 @@ def list_(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """List the devices: who is let in, and for how long.
+    """List the devices, the state of their keys and when they expire.
 
     Example: `fedpress keys list --json`
     """

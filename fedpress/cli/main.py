@@ -1,4 +1,4 @@
-"""The `fedpress` command, and how its failures end: 2 for a wrong call, 1 for a failure, 130 at Ctrl-C."""
+"""The `fedpress` command and its exit codes: 2 for a usage error, 1 for a failure, 130 at Ctrl-C."""
 
 import os
 import re
@@ -26,7 +26,7 @@ from fedpress.cli.shrink import shrink
 from fedpress.cli.simulate import simulate
 from fedpress.common.errors import FedpressError, SettingError
 
-STOPPED = 130  # what click makes of Ctrl-C
+STOPPED = 130  # click's exit code at Ctrl-C
 
 app = typer.Typer(
     name="fedpress",
@@ -60,17 +60,17 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> NoReturn:
-    """Run the command that the process was called with."""
+    """Run the command in the process's arguments."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         code = app(standalone_mode=False, prog_name="fedpress")
         if code == STOPPED:
             typer.echo("fedpress: stopped", err=True)
             sys.stdout.flush()
-            os._exit(code)  # all is closed and written by now; taking torch down would take seconds more
+            os._exit(code)  # everything is closed and written by now; a regular exit would take seconds to unload torch
         sys.exit(code)
     except click.UsageError as error:
-        if line := error.format_message():  # empty where the help was printed
+        if line := error.format_message():  # empty if the help was printed
             typer.echo(f"fedpress: {line}", err=True)
         sys.exit(2)
     except FedpressError as error:
@@ -81,9 +81,9 @@ def main() -> NoReturn:
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv:
             raise
-        extra = _extra_with(error.name or "")
-        cure = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
-        typer.echo(f"fedpress: this needs the package {error.name}: {cure}", err=True)
+        extra = _extra_of(error.name or "")
+        advice = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
+        typer.echo(f"fedpress: this needs the package {error.name}: {advice}", err=True)
         sys.exit(2)
     except Exception as error:
         if "--debug" in sys.argv:
@@ -92,7 +92,7 @@ def main() -> NoReturn:
         sys.exit(1)
 
 
-def _extra_with(module: str) -> str:
+def _extra_of(module: str) -> str:
     """Return the extra of fedpress that installs `module`; empty if none does."""
     for requirement in requires("fedpress") or []:
         package, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"](\w+)", requirement)

@@ -1,4 +1,4 @@
-"""Options of commands that are settings: their types and help texts are those of the declarations."""
+"""Command-line options for settings, with the types and help texts of their declarations."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from fedpress.common.settings import Declared, Schema, read_pair
 
 Command = Callable[..., None]
 
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]  # of every command; `main` looks for it
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]  # an option of every command, read by `main`
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Any other setting, KEY=VALUE; `fedpress settings` lists them.", metavar="KEY=VALUE"),
+    typer.Option("--set", help="Another setting, KEY=VALUE; `fedpress settings` lists them all.", metavar="KEY=VALUE"),
 ]
 
 
@@ -25,46 +25,46 @@ def settings_options(
 ) -> Callable[[Command], Command]:
     """Return a decorator that gives a command an option for each of some settings.
 
-    The command is called with `given`, a mapping from the full keys of those that were given to their values.
+    The command is called with `given`, a mapping from full keys to the values that were given.
 
     Parameters
     ----------
     schema : Schema
-        What declares the settings.
+        Declares the settings.
     *keys : str
-        Settings whose options have their names.
+        Settings whose options have the same names.
     panel : str, optional
         Heading of these options in the help.
     defaults : bool, default False
-        Whether the help has the declared defaults: not where a workload may set others.
+        Whether the help shows the declared defaults; not for settings whose defaults a workload may change.
     flags : mapping, optional
-        Settings whose options have another name, by that name.
+        Settings whose options have another name, keyed by that name.
     """
     named = {key: key for key in keys} | dict(flags or {})
     declared = {flag.replace("-", "_"): schema.declared[schema.find(key)] for flag, key in named.items()}
 
     def decorate(command: Command) -> Command:
         def call(**values: Any) -> None:
-            mine = {
+            settings = {
                 declared[name].key: value for name, value in values.items() if name in declared and value is not None
             }
             rest = {name: value for name, value in values.items() if name not in declared}
-            command(given={**mine, **rest.pop("given", {})}, **rest)
+            command(given={**settings, **rest.pop("given", {})}, **rest)
 
         others = {name: p for name, p in inspect.signature(command).parameters.items() if name != "given"}
-        made = {
+        options = {
             name: inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=None,
                 annotation=Annotated[
-                    _kind(setting.kind) | None,
+                    _type_of(setting.kind) | None,
                     typer.Option(f"--{name.replace('_', '-')}", help=_help(setting, defaults), rich_help_panel=panel),
                 ],
             )
             for name, setting in declared.items()
         }
-        parameters = {**made, **{name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in others.items()}}
+        parameters = {**options, **{name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in others.items()}}
         call.__name__, call.__doc__ = command.__name__, command.__doc__
         call.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
         call.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
@@ -74,11 +74,11 @@ def settings_options(
 
 
 def read_pairs(pairs: list[str] | None) -> dict[str, Any]:
-    """Return what `--set` was given, by key."""
+    """Return the values given to `--set`, by key."""
     return dict(read_pair(text, "--set") for text in pairs or [])
 
 
-def _kind(kind: Any) -> Any:
+def _type_of(kind: Any) -> Any:
     return get_args(kind)[0] if isinstance(kind, UnionType) else kind
 
 

@@ -10,11 +10,11 @@ from fedpress.cli.options import Debug
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="The folder that holds the runs' folders.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(help="The folder with the runs' folders.")] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """List the runs in a folder: workload, rounds, accuracy, and how many times fewer bytes than float32 were sent.
+    """List the runs in a folder: workload, rounds, accuracy, and the compression ratio to float32.
 
     Example: `fedpress runs`
     """

@@ -13,28 +13,28 @@ from fedpress.settings import RunSettings
 @settings_options(RunSettings.schema(), "out", "resume")
 def server(
     given: Mapping[str, Any],
-    keys: Annotated[Path, typer.Option(help="The folder of keys that `fedpress keys init` made.")] = Path("keys"),
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options win over it.")] = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT that devices reach.")] = "",
+    keys: Annotated[Path, typer.Option(help="The folder of keys from `fedpress keys init`.")] = Path("keys"),
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options take precedence.")] = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "",
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="No TLS and no keys, on loopback: to try things out.")
+        bool, typer.Option("--insecure", help="Use no TLS and no keys, on loopback only: for trials.")
     ] = False,
     insecure_anywhere: Annotated[
-        bool, typer.Option("--insecure-anywhere", help="Like --insecure on any address: anybody may take part.")
+        bool, typer.Option("--insecure-anywhere", help="As --insecure, on any address: anybody may take part.")
     ] = False,
     health: Annotated[str, typer.Option(help="HOST:PORT of a gRPC health service.")] = "",
     metrics: Annotated[str, typer.Option(help="HOST:PORT of Prometheus metrics.")] = "",
     setting: SetOption = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print events, and in the end the result, a JSON object a line.")
+        bool, typer.Option("--json", help="Print events, then the result, as one JSON object per line.")
     ] = False,
     _debug: Debug = False,
 ) -> None:
-    """Serve a federation of real devices: a SuperLink with TLS and enrolled keys behind a gate, and one run on it.
+    """Serve a federation of real devices: a SuperLink behind a proxy with TLS and enrolled keys, and one run.
 
     Example: `fedpress server --keys keys --config server.toml --out runs/edge`
     """
-    # Only now: what follows imports flwr, which --help can do without.
+    # Imported here because flwr is slow to import, and --help does not need it.
     from fedpress.cli.console.progress import close
     from fedpress.cli.console.server_table import Fleet
     from fedpress.common.address import parse_address
@@ -48,7 +48,8 @@ def server(
     chosen = resolve({**read_pairs(setting), **given}, config)
     if open_to_all:
         typer.echo(
-            "fedpress: INSECURE: no TLS and no keys: whoever reaches this server takes part, reads and changes all",
+            "fedpress: INSECURE: no TLS and no keys: anybody who reaches this server can take part, "
+            "and read and change what is sent",
             err=True,
         )
     with Fleet(as_json=json) as fleet:

@@ -10,11 +10,11 @@ from fedpress.cli.options import Debug
 
 
 def settings(
-    word: Annotated[str | None, typer.Argument(help="Show only settings that have this word in them.")] = None,
+    word: Annotated[str | None, typer.Argument(help="Show only settings that contain this word.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """List the settings of a run: their defaults, their ranges, and what they are.
+    """List the settings of a run, with their defaults, ranges and descriptions.
 
     Example: `fedpress settings distillation`
     """
@@ -34,18 +34,18 @@ def settings(
         typer.echo(json_module.dumps(listed))
         return
     table = Table("setting", "default", "range", "help", box=None, padding=(0, 2, 0, 0))
-    for key, _, default, bounds, words in found:
-        table.add_row(key, default, bounds, words)
+    for key, _, default, bounds, description in found:
+        table.add_row(key, default, bounds, description)
     Console(highlight=False, markup=False).print(table)
 
 
 def init(
-    out: Annotated[Path, typer.Argument(help="The file that is written.")] = Path("fedpress.toml"),
-    workload: Annotated[str, typer.Option(help="The workload whose settings it has.")] = "digits",
+    out: Annotated[Path, typer.Argument(help="The output file.")] = Path("fedpress.toml"),
+    workload: Annotated[str, typer.Option(help="The workload whose defaults to write.")] = "digits",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Write a TOML file of all settings of a simulated run, each with its default and what it is.
+    """Write a TOML file of all settings of a simulated run, each with its default and its description.
 
     Example: `fedpress init run.toml --workload fashion`, then `fedpress simulate --config run.toml`
     """

@@ -14,7 +14,7 @@ from fedpress.compression.model.settings import ShrinkSettings
 if TYPE_CHECKING:
     from rich.console import Console
 
-_MANY = 12  # classes: more are for report.json
+_MAX_CLASSES = 12  # classes; if there are more, they are only in report.json
 
 
 _SCHEMA = Schema({"shrink": ShrinkSettings})
@@ -23,57 +23,57 @@ _SCHEMA = Schema({"shrink": ShrinkSettings})
 @settings_options(_SCHEMA, "prune", "by", "factorise", "energy", "share", "drop", "tune", panel="Steps", defaults=True)
 def shrink(
     given: Mapping[str, Any],
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or one that shrink made.")],
-    out: Annotated[Path | None, typer.Option(help="Where it goes; FOLDER-small if not given.")] = None,
-    device: Annotated[str, typer.Option(help="To tune on: cpu, cuda or cuda:N.")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite what is in the folder.")] = False,
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or the output folder of shrink.")],
+    out: Annotated[Path | None, typer.Option(help="Output folder; FOLDER-small if not given.")] = None,
+    device: Annotated[str, typer.Option(help="Device for fine-tuning: cpu, cuda or cuda:N.")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the files in the folder.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Make a smaller model of a run's: fewer channels, factors, shared weights, fewer layers; then tune it.
+    """Make a run's model smaller: prune channels, factorise, share weights, drop layers; then fine-tune it.
 
     Example: `fedpress shrink runs/first --prune 0.5 --by taylor --share 16 --tune 500 --out runs/small`
     """
-    # Only now: what follows imports torch, which --help can do without.
+    # Imported here because torch is slow to import, and --help does not need it.
     from rich.console import Console
 
     from fedpress.simulations.postprocess.shrink import shrink as make
 
-    wanted = read(ShrinkSettings, given, "shrink.")
-    whole = folder.resolve()
-    place = out or whole.parent / f"{whole.name}-small"
+    settings = read(ShrinkSettings, given, "shrink.")
+    source = folder.resolve()
+    target = out or source.parent / f"{source.name}-small"
     console = Console(stderr=True, quiet=json, highlight=False)
-    told = make(
-        folder, place, wanted, device=device, force=force, progress=lambda line: console.print(line, markup=False)
+    report = make(
+        folder, target, settings, device=device, force=force, progress=lambda line: console.print(line, markup=False)
     )
     if json:
-        typer.echo(json_module.dumps(told))
+        typer.echo(json_module.dumps(report))
         return
-    _print(told, Console(highlight=False))
-    typer.echo(f"in {place}")
+    _print(report, Console(highlight=False))
+    typer.echo(f"in {target}")
 
 
-def _print(told: dict[str, Any], console: "Console") -> None:
+def _print(report: dict[str, Any], console: "Console") -> None:
     from rich import box
     from rich.table import Table
 
     from fedpress.common.units import amount
 
     table = Table(
-        "layer", "weights", "", "parameters", "", "FLOPs", "", title="what became of layers", title_justify="left"
+        "layer", "weights", "", "parameters", "", "FLOPs", "", title="changes of layers", title_justify="left"
     )
-    for row in told["layers"]:
+    for row in report["layers"]:
         cells = []
-        for what in ("shape", "parameters", "flops"):
-            cells += [_cell(row["before"][what]), _cell(row["after"][what])]
+        for measure in ("shape", "parameters", "flops"):
+            cells += [_cell(row["before"][measure]), _cell(row["after"][measure])]
         table.add_row(row["layer"], *cells)
-    if told["layers"]:
+    if report["layers"]:
         console.print(table)
-    names = list(told["test"]["before"]["classes"])
-    for step in told["steps"]:
-        title = f"{step['step']}: points that each layer alone gains or loses"
+    names = list(report["test"]["before"]["classes"])
+    for step in report["steps"]:
+        title = f"{step['step']}: change in points of accuracy by each layer alone"
         table = Table("layer", "all", title=title, title_justify="left", box=box.SIMPLE, padding=0, pad_edge=False)
-        shown = names if len(names) <= _MANY else []
+        shown = names if len(names) <= _MAX_CLASSES else []
         for name in shown:
             table.add_column(name, justify="right", overflow="fold", min_width=5)
         for row in step["alone"]:
@@ -83,17 +83,17 @@ def _print(told: dict[str, Any], console: "Console") -> None:
         for layer, reason in step["left"].items():
             part = any(row["layer"] == layer for row in step["alone"])
             console.print(f"{layer}{'' if part else ' left alone'}: {reason}", markup=False)
-    table = Table("", "before", "after", title="the whole", title_justify="left")
-    before, after = told["before"], told["after"]
-    for what in ("parameters", "flops"):
-        table.add_row(what, f"{before[what]:,}", f"{after[what]:,}")
-    for what, key in (("file", "bytes"), ("packed by zstd", "zstd_bytes")):
-        table.add_row(what, amount(before[key]), amount(after[key]))
-    for count, times in told["latency_ms"].items():
+    table = Table("", "before", "after", title="whole model", title_justify="left")
+    before, after = report["before"], report["after"]
+    for measure in ("parameters", "flops"):
+        table.add_row(measure, f"{before[measure]:,}", f"{after[measure]:,}")
+    for measure, key in (("file", "bytes"), ("packed by zstd", "zstd_bytes")):
+        table.add_row(measure, amount(before[key]), amount(after[key]))
+    for count, times in report["latency_ms"].items():
         table.add_row(f"ms for {count}", f"{times['before']:.3f}", f"{times['after']:.3f}")
-    test = told["test"]
+    test = report["test"]
     table.add_row("test accuracy", *(f"{test[side]['accuracy']:.4f}" for side in ("before", "after")))
-    for name in names if len(names) <= _MANY else []:
+    for name in names if len(names) <= _MAX_CLASSES else []:
         values = (test[side]["classes"][name] for side in ("before", "after"))
         table.add_row(f"  {name}", *("" if value is None else f"{value:.3f}" for value in values))
     console.print(table)

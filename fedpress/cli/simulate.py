@@ -20,12 +20,17 @@ _COMMON = (
 @settings_options(_SCHEMA, "partition", "data", "fetch", panel="Data")
 def simulate(
     given: Mapping[str, Any],
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options win over it.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options take precedence.")] = None,
     setting: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run in the folder.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
     draw_partition: Annotated[
-        bool, typer.Option("--draw-partition", help="Draw who has what into the folder.", rich_help_panel="Data")
+        bool,
+        typer.Option(
+            "--draw-partition",
+            help="Plot the distribution of the data over the clients into the folder.",
+            rich_help_panel="Data",
+        ),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show Flower's log and tracebacks.")] = False,
 ) -> None:
@@ -33,7 +38,7 @@ def simulate(
 
     Example: `fedpress simulate --workload fashion --up "qsgd(4) | ans" --rounds 20 --out runs/first`
     """
-    # Only now: what follows imports torch, which --help can do without.
+    # Imported here because torch is slow to import, and --help does not need it.
     from fedpress.cli.console.progress import Progress, close
     from fedpress.simulations.run import run, settings_of
 

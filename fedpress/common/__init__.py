@@ -1,5 +1,5 @@
-"""What every package may use: exceptions, settings, files, random generators, units, diagnostics.
+"""Modules that every package may use: exceptions, settings, files, random generators, units, diagnostics.
 
-In go plain values, out come plain values; nothing here imports another package of fedpress. One module holds one
-subject, and a new one goes beside them.
+Functions take and return plain values; nothing here imports another package of fedpress. Each module has one subject;
+add a new module for a new subject.
 """

@@ -1,4 +1,4 @@
-"""What an inspection of a machine finds, and the checks that both ends have: software, disk, memory, dates."""
+"""Checks of a machine that devices and servers share: software, disk, memory, dates."""
 
 import math
 import os
@@ -15,15 +15,15 @@ import psutil
 from fedpress.common.version import VERSION
 
 OK, WARNING, FAILURE = "ok", "warning", "failure"
-SOON = 30  # days before a date at which it is warned of
+SOON = 30  # days before an expiry date from which on it is a warning
 
-_GROUP = Path("/sys/fs/cgroup")  # of the process, as a container and a service see it
+_GROUP = Path("/sys/fs/cgroup")  # control group of the process in a container or a service
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: how it ended, what was seen, and what to do if that is not well."""
+    """The result of one check: its status, what was found, and advice unless it is ok."""
 
     check: str
     status: str
@@ -32,7 +32,7 @@ class Finding:
 
 
 def software(*wanted: str) -> Iterator[Finding]:
-    """Yield what is installed of `wanted` distributions, beside Python and fedpress."""
+    """Yield the versions of Python, of fedpress and of the `wanted` distributions."""
     yield Finding("python", OK, f"{platform.python_version()} on {platform.machine()}")
     yield Finding("fedpress", OK, VERSION)
     for name in wanted:
@@ -43,24 +43,26 @@ def software(*wanted: str) -> Iterator[Finding]:
 
 
 def disk(folder: Path, least: float, enough: float) -> Finding:
-    """Say whether `folder` can be written, and has `enough` bytes, or the `least` that it takes."""
-    there = folder.absolute()
-    while not there.exists():
-        there = there.parent
-    if not os.access(there, os.W_OK):
-        return Finding("disk", FAILURE, f"{there} cannot be written by this user", "give it to this user with chown")
-    free = shutil.disk_usage(there).free
-    return _judge("disk", free, least, enough, f"free in {there}", "make room, or name a folder on another disk")
+    """Check that `folder` is writable and has `enough` free bytes; fewer are a warning, below `least` a failure."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK):
+        return Finding("disk", FAILURE, f"{existing} cannot be written by this user", "give it to this user with chown")
+    free = shutil.disk_usage(existing).free
+    return _compare("disk", free, least, enough, f"free in {existing}", "make room, or name a folder on another disk")
 
 
 def memory(least: float, enough: float) -> Finding:
-    """Say whether the machine, or a container's limit, leaves `enough` memory, or the `least` that it takes."""
-    free = min(float(psutil.virtual_memory().available), _within_limit())
-    return _judge("memory", free, least, enough, "free", "stop what else runs here, add swap, or train a smaller model")
+    """Check that `enough` bytes of memory are free; fewer are a warning, below `least` a failure."""
+    free = min(float(psutil.virtual_memory().available), _free_in_group())
+    return _compare(
+        "memory", free, least, enough, "free", "stop what else runs here, add swap, or train a smaller model"
+    )
 
 
 def date(check: str, until: datetime, advice: str) -> Finding:
-    """Say how long something holds that ends at `until`."""
+    """Check that the date `until` is not past or near."""
     left = until - datetime.now(UTC)
     seen = f"until {until:%Y-%m-%d %H:%M %Z}, {left.days} days"
     if left.total_seconds() <= 0:
@@ -68,7 +70,7 @@ def date(check: str, until: datetime, advice: str) -> Finding:
     return Finding(check, WARNING, seen, advice) if left.days < SOON else Finding(check, OK, seen)
 
 
-def _judge(check: str, free: float, least: float, enough: float, where: str, advice: str) -> Finding:
+def _compare(check: str, free: float, least: float, enough: float, where: str, advice: str) -> Finding:
     seen = f"{_amount(free)} {where}"
     if free >= enough:
         return Finding(check, OK, seen)
@@ -77,8 +79,8 @@ def _judge(check: str, free: float, least: float, enough: float, where: str, adv
     return Finding(check, FAILURE, f"{seen}, {_amount(least)} is the least", advice)
 
 
-def _within_limit() -> float:
-    """Return what a control group's limit leaves."""
+def _free_in_group() -> float:
+    """Return the free memory within the control group's limit, bytes; infinity without a limit."""
     try:
         return float((_GROUP / "memory.max").read_text()) - float((_GROUP / "memory.current").read_text())
     except (OSError, ValueError):  # no limit reads as "max"

@@ -1,9 +1,9 @@
 """The exceptions of fedpress, one tree.
 
 FedpressError
-+-- FrameError            bytes from outside that are not a frame we asked for; the only one decoding raises
++-- FrameError            bytes from outside that are not the requested frame; the only one that decoding raises
 +-- UpdateError           tensors that cannot be sent: NaN, infinity, another layout
-+-- SettingError          a setting that cannot work: the value, and what would be right
++-- SettingError          an invalid setting: the value, and what must hold
 |   +-- SpecError         a codec's spec string
 +-- DataError             a file of data that is missing, cut short or not what it claims to be
 |   +-- PlanError         a plan of a smaller model that is invalid, or does not fit the model
@@ -21,7 +21,7 @@ from difflib import get_close_matches
 
 
 class FedpressError(Exception):
-    """Root of every error that fedpress raises on purpose.
+    """Base of every error that fedpress raises on purpose.
 
     Examples
     --------
@@ -35,7 +35,7 @@ class FedpressError(Exception):
 
 
 class FrameError(FedpressError):
-    """Bytes from outside are not a valid frame of the codec and layout that were asked for.
+    """Bytes from outside are not a valid frame of the expected codec and layout.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class FrameError(FedpressError):
 
 
 class UpdateError(FedpressError, ValueError):
-    """An update cannot be sent: it holds NaN or infinity, or is not of the layout agreed on.
+    """An update cannot be sent: it has NaN or infinity, or not the expected layout.
 
     Examples
     --------
@@ -60,7 +60,7 @@ class UpdateError(FedpressError, ValueError):
 
 
 class SettingError(FedpressError, ValueError):
-    """A setting cannot work. The message is one line: the value, and what would be right.
+    """A setting is invalid. The message is one line: what must hold, and the value.
 
     Examples
     --------
@@ -181,7 +181,7 @@ class VersionError(ServerError):
 
 
 def near_misses(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message on an unknown name, with similar names.
+    """Return the end of an error message for an unknown name: similar names.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def near_misses(name: str, known: Iterable[str]) -> str:
     Returns
     -------
     str
-        At most three similar names; empty if there is none.
+        At most three similar names; empty if no name is similar.
 
     Examples
     --------
@@ -205,12 +205,12 @@ def near_misses(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """Return the message on an unknown name.
+    """Return the error message for an unknown name.
 
     Parameters
     ----------
     kind : str
-        What the name should be, e.g. "codec".
+        The kind of name, e.g. "codec".
     name : str
         The unknown name.
     known : iterable of str

@@ -1,4 +1,4 @@
-"""Files that are whole whenever they are read."""
+"""Atomic and durable writing of files."""
 
 import os
 from pathlib import Path
@@ -8,10 +8,10 @@ from fedpress.common.errors import SettingError
 
 
 def replace(path: Path, data: bytes, *, durable: bool = False, mode: int | None = None) -> None:
-    """Write `data` to `path` so that a reader finds the old file or the new one, never a part.
+    """Write `data` to `path` atomically: a reader finds the old file or the new one, never a part.
 
-    If `durable`, it has reached the disk when this returns, and so outlives a power cut. With a `mode` the file has it
-    before it holds anything.
+    If `durable`, the data is on the disk when this returns, and survives a power cut. A `mode` is set before data is
+    written.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -29,7 +29,7 @@ def replace(path: Path, data: bytes, *, durable: bool = False, mode: int | None 
 
 
 def create(path: Path, data: bytes, mode: int) -> None:
-    """Write `data` to `path`, durably and with `mode` from the start; raise FileExistsError if anything is there."""
+    """Write `data` durably to a new file with `mode`; raise FileExistsError if `path` exists."""
     with open_with(path, mode, fresh=True) as file:
         try:
             file.write(data)
@@ -42,16 +42,16 @@ def create(path: Path, data: bytes, mode: int) -> None:
 
 
 def open_with(path: Path, mode: int | None, *, fresh: bool = False) -> BinaryIO:
-    """Open `path` to be written, empty, with `mode`, else what the umask leaves; `fresh` if it must be new."""
+    """Open `path` for writing, truncated, with `mode` or that of the umask; with `fresh` it must not exist."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_EXCL if fresh else os.O_TRUNC)
     handle = os.open(path, flags, 0o666 if mode is None else mode)
     if mode is not None:
-        os.fchmod(handle, mode)  # whatever the umask is, or a file left by a crash had
+        os.fchmod(handle, mode)  # whatever the umask, and the mode of a file that a crash left
     return os.fdopen(handle, "wb")
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring to the disk which files are in `folder`."""
+    """Write the directory entries of `folder` to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,7 +60,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder `path` if it is not there; raise SettingError, one line, if that cannot be."""
+    """Make the folder `path` if it does not exist; raise SettingError if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -68,13 +68,13 @@ def make_folder(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Raise SettingError, one line, if the folder `path` is not one to write to and could not become one.
+    """Raise SettingError if the folder `path` is not writable, or could not be made.
 
-    Nothing is made: this is for the beginning of work that ends with `make_folder`.
+    It makes nothing: use it before long work that ends with `make_folder`.
     """
-    whole = path.resolve()
-    there = next(place for place in (whole, *whole.parents) if place.exists())
-    if not there.is_dir():
-        raise SettingError(f"the folder {path} cannot be made: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise SettingError(f"the folder {path} cannot be written to: {there} does not let you")
+    absolute = path.resolve()
+    existing = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
+    if not existing.is_dir():
+        raise SettingError(f"the folder {path} cannot be made: {existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise SettingError(f"the folder {path} cannot be written to: {existing} does not let you")

@@ -1,4 +1,4 @@
-"""Logging: the loggers of fedpress and of flwr, and where their records go."""
+"""Logging: the loggers of fedpress and of flwr, and their handlers."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def send_logs(handler: logging.Handler, levels: Mapping[str, int] = LEVELS, *, times: str | None = None) -> None:
-    """Send records to `handler` and nowhere else, until the process ends or another handler is set.
+    """Make `handler` the only handler of the loggers, until another is set.
 
     Parameters
     ----------
     handler : logging.Handler
-        Gets a formatter here.
+        The handler; its formatter is set.
     levels : mapping of str to int
-        The loggers, by name, each with the lowest level that is let through.
+        The lowest level of each logger, by the logger's name.
     times : str, optional
         Format of the time of a record, as `time.strftime` takes it; by default that of `logging`.
     """
@@ -32,7 +32,7 @@ def send_logs(handler: logging.Handler, levels: Mapping[str, int] = LEVELS, *, t
 
 @contextmanager
 def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "a") -> Iterator[None]:
-    """Send records to a file inside the context, and to where they went before after it.
+    """Send records to a file within the context; restore the loggers afterwards.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "
     levels : mapping of str to int
         As of `send_logs`.
     mode : {"a", "w"}
-        Whether to append to the file or to begin it anew.
+        Whether to append to the file or to overwrite it.
     """
     handler = logging.FileHandler(path, mode=mode, encoding="utf-8")
     loggers = [logging.getLogger(name) for name in levels]
@@ -58,7 +58,7 @@ def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "
 
 @contextmanager
 def quiet_flower(level: int = logging.ERROR) -> Iterator[None]:
-    """Let nothing below `level` through flwr's logger inside the context."""
+    """Suppress records of flwr's logger below `level` within the context."""
     logger = logging.getLogger(FLOWER)
     before = logger.level
     logger.setLevel(level)

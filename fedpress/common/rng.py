@@ -1,4 +1,4 @@
-"""Randomness: the one place that makes generators, all from a run's one seed."""
+"""Random generators, all derived from the seed of a run; no other module makes any."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ def derive(seed: int, *path: str | int) -> np.random.Generator:
     """Return the generator that belongs to `path` under `seed`, the same one on every machine.
 
     Different paths give independent streams: the path is hashed (BLAKE2b) into the key of a counter-based
-    generator (Philox, Salmon et al. 2011), so no stream is reached by running another one on.
+    generator (Philox, Salmon et al. 2011), so that no two streams overlap.
 
     Examples
     --------
@@ -23,13 +23,13 @@ def derive(seed: int, *path: str | int) -> np.random.Generator:
 
 
 def shared(seed: int, count: int) -> NDArray[np.uint64]:
-    """Return `count` random words, uint64, that every machine gets from `seed`, below 2**64.
+    """Return `count` random words, uint64, the same on every machine for a `seed` below 2**64.
 
-    They are Philox4x64-10's raw output, which is defined; numpy's distributions may change between its versions.
+    They are the raw output of Philox4x64-10, which is specified; numpy's distributions may change between versions.
     """
     return np.random.Philox(key=seed).random_raw(count)
 
 
 def words(seed: int, first: int, count: int) -> NDArray[np.uint64]:
-    """Return the `count` words of `shared` from the one numbered `first`, a multiple of four, on."""
+    """Return `count` words of `shared`, starting at index `first`, a multiple of four."""
     return np.random.Philox(key=seed).advance(first // 4).random_raw(count)

@@ -1,8 +1,8 @@
-"""Settings: frozen dataclasses whose fields are declared once, for TOML, the command line, Flower and the docs alike.
+"""Settings: frozen dataclasses whose fields are declared once for TOML, the command line, Flower and the docs.
 
-A field made by `option` has its type, its default, its range and a help text. A `Schema` is the sections of settings
-that a program takes: it reads nested tables and flat names, `section.key` or the bare key where that is unambiguous,
-into the typed sections, and writes them back as flat names.
+A field made by `option` has a type, a default, a range and a help text. A `Schema` is the sections of settings that a
+program takes: it reads nested tables and flat names, `section.key` or the bare key where that is unambiguous, into the
+typed sections, and writes them back as flat names.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from fedpress.common.errors import DataError, SettingError, near_misses, unknown
 
 Value = str | int | float | bool
-Arguments = tuple[tuple[str, Value], ...]  # of something that the schema does not know, name and value
+Arguments = tuple[tuple[str, Value], ...]  # undeclared arguments, name and value
 S = TypeVar("S", bound="Settings")
 
 _OPTION = "option"  # key of a field's metadata
@@ -27,7 +27,7 @@ KINDS: dict[type, str] = {float: "a number", int: "a whole number", bool: "true 
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of a setting in addition to its type and its default."""
+    """The declaration of a setting, in addition to its type and its default."""
 
     help: str  # in plain words, a phrase without a full stop
     minimum: float | None = None
@@ -36,12 +36,12 @@ class Option:
     below: float | None = None  # the value must be less
     choices: tuple[str, ...] = ()
     changes_result: bool = True  # False: a run has the same result whatever the value
-    flag: str = ""  # name of an option of `fedpress simulate`, if it is to have one by another name
+    flag: str = ""  # name of its option of `fedpress simulate`, if that differs from the key
     open: bool = False  # takes all keys of its section that are not declared
 
     @property
     def range(self) -> str:
-        """What a value must be, as an error message says it; empty if any will do."""
+        """The range of values, as in error messages; empty if any value is allowed."""
         if self.choices:
             return f"one of {', '.join(choice or repr(choice) for choice in self.choices)}"
         bounds = (("at least", self.minimum), ("above", self.above), ("at most", self.maximum), ("below", self.below))
@@ -65,9 +65,9 @@ def option(default: Any = MISSING, *, help: str, **rules: Any) -> Any:
     Parameters
     ----------
     default : int, float, bool, str, tuple or None, optional
-        The value if none is given; a setting without a default must be given.
+        The default value; a setting without one must be given.
     help : str
-        What the setting is, in plain words, for the command line and the docs.
+        Description of the setting for the command line and the docs.
     **rules
         The other fields of `Option`: `minimum`, `maximum`, `above`, `below`, `choices`, `changes_result`.
 
@@ -93,10 +93,10 @@ def free_arguments(help: str) -> Any:
 
 
 class Settings:
-    """Base of settings: a frozen dataclass of options that checks their ranges when it is made."""
+    """Base of settings: frozen dataclasses of options whose values are checked on construction."""
 
     def __post_init__(self) -> None:
-        """Raise SettingError if a value is of another type or out of range, or two do not go together."""
+        """Raise SettingError if a value has the wrong type or is out of range, or two settings conflict."""
         kinds = {declared.name: kind for declared, kind in _fields(type(self))}
         for declared, rule in _options(type(self)):
             value = getattr(self, declared.name)
@@ -110,23 +110,23 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Raise SettingError if two settings do not go together; a section with such rules overrides this."""
+        """Raise SettingError if settings conflict; sections with such rules override this."""
 
 
 def key_of(name: str) -> str:
-    """Return the key of a dataclass's field in a configuration."""
+    """Return the configuration key of a dataclass field."""
     return name.replace("_", "-")
 
 
 def require(holds: bool, name: str, rule: str, value: object) -> None:
-    """Raise SettingError, which has the `rule` and the `value`, unless it `holds`."""
+    """Raise SettingError with the `rule` and the `value` unless `holds`."""
     if not holds:
         raise SettingError(f"{key_of(name)} must be {rule}, got {value}")
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A setting as its section declares it."""
+    """A setting with its key and its declaration."""
 
     key: str  # in full: section.key
     kind: Any  # its type
@@ -140,7 +140,7 @@ class Declared:
 
     @property
     def section(self) -> str:
-        """The section and the tables in it."""
+        """The section, with the table in it if there is one."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -155,7 +155,7 @@ class Schema:
     Parameters
     ----------
     sections : mapping
-        Each section's name and its class.
+        The class of each section, by the section's name.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ class Schema:
 
     @property
     def flags(self) -> dict[str, str]:
-        """The settings that have an option of `fedpress simulate` by another name, by that name."""
+        """The keys of settings whose option of `fedpress simulate` has another name, by that name."""
         return {declared.option.flag: key for key, declared in self.declared.items() if declared.option.flag}
 
     @cached_property
@@ -185,7 +185,7 @@ class Schema:
     def find(self, name: str) -> str:
         """Return the full key of the setting `name`, which may be given without its section.
 
-        A table that has a `name` may stand for it: `link` for `network.link.name`.
+        A table's key is short for its `name`: `link` for `network.link.name`.
 
         Raises
         ------
@@ -226,7 +226,7 @@ class Schema:
                 raise SettingError(unknown("table", key, self.tables))
 
     def read(self, flat: Mapping[str, Any]) -> dict[str, Any]:
-        """Return each section, made of a mapping with full keys; keys that are not declared are left out.
+        """Return the sections from a mapping with full keys; undeclared keys are ignored.
 
         Raises
         ------
@@ -236,15 +236,15 @@ class Schema:
         return {name: read(cls, flat, f"{name}.") for name, cls in self.sections.items()}
 
     def write(self, sections: Mapping[str, Settings]) -> dict[str, Value]:
-        """Return sections as a flat mapping with full keys that Flower's run config can hold: lists are JSON text."""
+        """Return sections as a flat mapping with full keys for Flower's run config, with lists as JSON text."""
         flat = {key: value for name, section in sections.items() for key, value in values(section, f"{name}.").items()}
         return {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat.items()}
 
 
 def read(cls: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
-    """Return the settings `cls` from the keys of `flat` that begin with `prefix`; others are left alone.
+    """Return the settings `cls` from the keys of `flat` that begin with `prefix`; other keys are ignored.
 
-    A list may be given as JSON text, as Flower's run config holds it, and a list of one as that one.
+    A list may be given as JSON text, as in Flower's run config, and a list of one item as that item.
 
     Raises
     ------
@@ -266,7 +266,7 @@ def read(cls: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
 
 
 def values(settings: Settings, prefix: str = "") -> dict[str, Any]:
-    """Return `settings` as a flat mapping, lists as lists; what is None is left out."""
+    """Return `settings` as a flat mapping, with tuples as lists and without settings that are None."""
     flat: dict[str, Any] = {}
     for declared, kind in _fields(type(settings)):
         key, value = prefix + key_of(declared.name), getattr(settings, declared.name)
@@ -280,7 +280,7 @@ def values(settings: Settings, prefix: str = "") -> dict[str, Any]:
 
 
 def plain(settings: Settings) -> dict[str, Any]:
-    """Return `settings` as TOML and JSON have a table: lists as lists, settings at their defaults left out."""
+    """Return `settings` as a table for TOML or JSON: tuples as lists, settings at their defaults left out."""
     return {
         key_of(declared.name): [_plain(item) for item in value] if isinstance(value, tuple) else _plain(value)
         for declared, _ in _fields(type(settings))
@@ -289,7 +289,7 @@ def plain(settings: Settings) -> dict[str, Any]:
 
 
 def convert(key: str, value: Any, kind: Any) -> Any:
-    """Return `value` as the setting `key` of type `kind` has it: a whole number is a number too, nothing else changes.
+    """Return `value` checked for the setting `key` of type `kind`; only integers are converted, where it is float.
 
     Raises
     ------
@@ -329,8 +329,8 @@ def _item(key: str, value: Any, kind: Any) -> Any:
     if not isinstance(value, Mapping):
         raise SettingError(f"{key} must be a list of tables, got {value!r}")
     names = {key_of(declared.name) for declared, _ in _fields(kind)}
-    if strange := sorted(value.keys() - names):
-        raise SettingError(f"{key}: {unknown('setting', strange[0], names)}")
+    if undeclared := sorted(value.keys() - names):
+        raise SettingError(f"{key}: {unknown('setting', undeclared[0], names)}")
     return read(kind, value)
 
 
@@ -386,7 +386,7 @@ def _walk(cls: type[Settings], prefix: str) -> Iterator[Declared]:
 
 
 def toml(value: Any) -> str:
-    """Return a value as TOML has it."""
+    """Return a value in TOML syntax."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -399,12 +399,12 @@ def toml(value: Any) -> str:
 
 
 def read_pair(text: str, who: str = "a setting") -> tuple[str, Any]:
-    """Return KEY=VALUE as a pair: the value as TOML reads it, else as text.
+    """Return the pair of KEY=VALUE: the value parsed as TOML if it is valid, otherwise as text.
 
     Raises
     ------
     SettingError
-        If `text` has no key or no equals sign; `who` is what takes it.
+        If `text` has no key or no equals sign; the message begins with `who`.
     """
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -416,7 +416,7 @@ def read_pair(text: str, who: str = "a setting") -> tuple[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file holds.
+    """Return the contents of a TOML file.
 
     Raises
     ------

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ExamplesLike(Protocol):
-    """Inputs and targets of the same number of examples, which the first axis of both counts."""
+    """Inputs and targets of examples; the first axis of both is the example."""
 
     @property
     def x(self) -> "Tensor":
@@ -22,22 +22,22 @@ class ExamplesLike(Protocol):
 
 
 class Task(Protocol):
-    """What `[deployment] task` names is called with the run's settings and returns one."""
+    """A task; the object that `[deployment] task` names returns one when called with the run's settings."""
 
     def model(self, name: str = "", /) -> "nn.Module":
-        """Return a fresh model: the run's, or another by its name. Its weights follow from the run's seed."""
+        """Return a new model: the run's, or that of the given name, with weights from the run's seed."""
 
     def initial(self) -> dict[str, NDArray[Any]]:
         """Return the weights of the run's model before the first round."""
 
     def examples(self, node: int, /) -> ExamplesLike:
-        """Return what node `node` trains on."""
+        """Return the training examples of node `node`."""
 
     def holdout(self, node: int, /) -> ExamplesLike:
-        """Return what node `node` keeps for evaluation."""
+        """Return the examples that node `node` holds out for evaluation."""
 
     def __hash__(self) -> int:
-        """Return a hash of its identity: a process keeps what it makes for each task."""
+        """Return a hash of its identity: processes cache objects by task."""
 
     def evaluate(self, weights: dict[str, NDArray[Any]], model: "nn.Module | None" = None, /) -> Mapping[str, Any]:
         """Return scores of the run's model, or of `model`, with these weights on the test set."""
@@ -45,12 +45,12 @@ class Task(Protocol):
 
 @runtime_checkable
 class DistillationTask(Protocol):
-    """A task whose runs can distil: it has examples that no node has, any number of them, and none is enough."""
+    """A task that supports distillation: it has examples that no node has, which may be empty."""
 
     @property
     def proxy(self) -> ExamplesLike:
-        """Examples to teach on; their targets are not used."""
+        """Examples to train on; their targets are not used."""
 
     @property
     def guard(self) -> ExamplesLike:
-        """Examples that decide whether the taught model is accepted."""
+        """Examples that decide whether the distilled model is accepted."""

@@ -1,4 +1,4 @@
-"""Numbers for people: bytes and seconds in the unit that suits them."""
+"""Formatting of bytes and seconds in suitable units."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ _TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms")
 
 
 def amount(value: float) -> str:
-    """Return a number of bytes in the unit that suits it."""
+    """Return a number of bytes as text in a suitable unit."""
     return _in_units(value, _AMOUNTS)
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the unit that suits them."""
+    """Return seconds as text in a suitable unit."""
     return _in_units(seconds, _TIMES)
 
 

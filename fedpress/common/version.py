@@ -1,3 +1,3 @@
-"""The version of fedpress: here, so that every package can read it where fedpress is unpacked and not installed."""
+"""The version of fedpress, readable where fedpress is unpacked but not installed."""
 
 VERSION = "0.1.0"

@@ -2,8 +2,8 @@
 
 The package of an extension holds `settings.py` with the class of its settings, `PersonalLayersSettings` for
 `personal_layers`; `server.py` with `build(settings, context)`, which returns the `Extension` that joins the rounds on
-the server; and, where nodes have a part, `client.py` with that part as `EXTENSION`. The core finds them here and knows
-no extension by name. Nothing of a package is imported before it is needed: a node needs no server.
+the server; and, if the extension also runs on nodes, `client.py` with that side as `EXTENSION`. The core finds them
+here and names no extension. A module of a package is imported when it is needed: a node does not import `server.py`.
 """
 
 from importlib import import_module

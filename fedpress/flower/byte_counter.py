@@ -1,4 +1,4 @@
-"""What a device sent and received, request by request."""
+"""A counter of the bytes and requests of a device."""
 
 import threading
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ByteCounter:
-    """Bytes of HTTP, headers too: what is below, TLS and TCP, the process does not see."""
+    """Bytes of HTTP with headers, without TLS and TCP, which the process cannot measure."""
 
     up: int = 0  # bytes sent
     down: int = 0  # bytes received
@@ -15,17 +15,17 @@ class ByteCounter:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def sent(self, name: str, nbytes: int) -> None:
-        """Note that a request goes out."""
+        """Count a request that is sent."""
         with self._lock:
             self.requests[name] += 1
             self.up += nbytes
 
     def received(self, nbytes: int) -> None:
-        """Note that an answer came."""
+        """Count the bytes of a response."""
         with self._lock:
             self.down += nbytes
 
     @property
     def total(self) -> int:
-        """Bytes both ways."""
+        """Bytes sent and received."""
         return self.up + self.down

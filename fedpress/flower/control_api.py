@@ -1,4 +1,4 @@
-"""SuperLink's control API: what `flwr run`, `flwr supernode` and `flwr stop` do, by flwr's own client."""
+"""SuperLink's control API, used as by `flwr run`, `flwr supernode` and `flwr stop`, through flwr's client."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -57,12 +57,12 @@ class RegisteredNode:
     id: int
     public_key: bytes  # PEM
     status: str  # registered, online, offline
-    seen: float  # when it last gave a sign of life, seconds since 1970; 0 if it never has
+    seen: float  # time of its last heartbeat, seconds since 1970; 0 if there was no heartbeat
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """How a run fares: pending, starting, running or finished; then completed, failed or stopped, and why."""
+    """The status of a run: pending, starting, running or finished; its outcome: completed, failed or stopped."""
 
     status: str
     outcome: str
@@ -70,12 +70,12 @@ class RunStatus:
 
     @property
     def over(self) -> bool:
-        """Whether it is finished, well or not."""
+        """Whether the run has finished, successfully or not."""
         return self.status == "finished"
 
 
 class ControlApi:
-    """A connection to the control API at `address`, by TLS under the authority `root` (PEM)."""
+    """A connection to the control API at `address`, by TLS with the certificate authority `root` (PEM)."""
 
     def __init__(self, address: str, root: bytes) -> None:
         self._client = ControlHttpClient.from_server_address(
@@ -91,16 +91,16 @@ class ControlApi:
     def start_run(self, bundle: Path, config: Mapping[str, Value]) -> int:
         """Start a run of `bundle`, a folder, with all of `config` as overrides; return its id.
 
-        It is in the series of the runs before it, if there were any: nodes keep their residuals by series, and a run
-        that goes on after a crash is a new one to SuperLink.
+        It joins the series of earlier runs: nodes keep their residuals by series, and a run that is resumed after a
+        crash is a new run for SuperLink.
         """
         content = build_fab_from_disk(bundle)
         fab = Fab(hashlib.sha256(content).hexdigest(), content, {})
         request = StartRunRequest(fab=fab_to_proto(fab), override_config=user_config_to_proto(dict(config)))
-        before = self._ask(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
+        before = self._call(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
         for run in before.run_dict.values():
             request.series_id = run.series_id
-        response = self._ask(lambda: self._client.StartRun(request), "the run cannot be started")
+        response = self._call(lambda: self._client.StartRun(request), "the run cannot be started")
         if not response.run_id:
             raise FedpressError("the run cannot be started: SuperLink gave it no id")
         return int(response.run_id)
@@ -108,24 +108,24 @@ class ControlApi:
     def stop_run(self, run: int) -> None:
         """Stop a run, unless it is over."""
         if not self.status(run).over:
-            self._ask(lambda: self._client.StopRun(StopRunRequest(run_id=run)), "the run cannot be stopped")
+            self._call(lambda: self._client.StopRun(StopRunRequest(run_id=run)), "the run cannot be stopped")
 
     def unfinished(self) -> list[int]:
-        """Return the runs that are not over: of a server that was killed."""
-        response = self._ask(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
-        return [run for run, told in response.run_dict.items() if told.status.status != "finished"]
+        """Return the runs that have not finished, such as those of a server that was killed."""
+        response = self._call(lambda: self._client.ListRuns(ListRunsRequest()), "runs cannot be listed")
+        return [run for run, description in response.run_dict.items() if description.status.status != "finished"]
 
     def status(self, run: int) -> RunStatus:
-        """Return how a run fares."""
-        response = self._ask(lambda: self._client.ListRuns(ListRunsRequest(run_id=run)), "the run has no status")
-        told = response.run_dict[run].status
-        return RunStatus(told.status, told.sub_status, told.details)
+        """Return the status of a run."""
+        response = self._call(lambda: self._client.ListRuns(ListRunsRequest(run_id=run)), "the run has no status")
+        status = response.run_dict[run].status
+        return RunStatus(status.status, status.sub_status, status.details)
 
     def nodes(self) -> list[RegisteredNode]:
-        """Return the nodes that are registered."""
-        response = self._ask(lambda: self._client.ListNodes(ListNodesRequest()), "nodes cannot be listed")
+        """Return the registered nodes."""
+        response = self._call(lambda: self._client.ListNodes(ListNodesRequest()), "nodes cannot be listed")
         return [
-            RegisteredNode(info.node_id, info.public_key, info.status, _seen(info))
+            RegisteredNode(info.node_id, info.public_key, info.status, _last_heartbeat(info))
             for info in response.nodes_info
             if info.status != "unregistered"
         ]
@@ -133,32 +133,32 @@ class ControlApi:
     def register(self, name: str, public_key: bytes) -> int:
         """Register a key (PEM) under a name; return the id of its node."""
         request = RegisterNodeRequest(public_key=public_key, name=name)
-        return int(self._ask(lambda: self._client.RegisterNode(request), f"{name} cannot be registered").node_id)
+        return int(self._call(lambda: self._client.RegisterNode(request), f"{name} cannot be registered").node_id)
 
     def unregister(self, node: int) -> None:
-        """Shut a node out: its requests are refused and it is not asked for anything more."""
+        """Unregister a node: its requests are refused, and it gets no further messages."""
         request = UnregisterNodeRequest(node_id=node)
-        self._ask(lambda: self._client.UnregisterNode(request), f"node {node} cannot be unregistered")
+        self._call(lambda: self._client.UnregisterNode(request), f"node {node} cannot be unregistered")
 
     @staticmethod
-    def _ask(call: Callable[[], T], what: str) -> T:
+    def _call(request: Callable[[], T], failure: str) -> T:
         try:
-            return call()
+            return request()
         except httpx.HTTPStatusError as error:
-            told = FlowerError.from_json(error.response.text)
-            reason = (told.public_details or told.message) if told else str(error.response.status_code)
-            raise FedpressError(f"{what}: {reason}") from error
+            details = FlowerError.from_json(error.response.text)
+            reason = (details.public_details or details.message) if details else str(error.response.status_code)
+            raise FedpressError(f"{failure}: {reason}") from error
         except httpx.HTTPError as error:
-            raise SuperLinkUnavailableError(f"{what}: SuperLink does not answer: {error}") from error
+            raise SuperLinkUnavailableError(f"{failure}: SuperLink does not answer: {error}") from error
 
 
-def _seen(info: object) -> float:
-    """Return when a node was last heard of: heartbeats move the time until which it counts as online."""
+def _last_heartbeat(info: object) -> float:
+    """Return the time of a node's last heartbeat, from the time until which it counts as online."""
     until, interval = float(info.online_until), float(info.heartbeat_interval)  # type: ignore[attr-defined]
     activated = str(info.last_activated_at)  # type: ignore[attr-defined]
     if not activated:
         return 0.0
-    left = str(info.last_deactivated_at)  # type: ignore[attr-defined]
-    if info.status != "online" and left:  # type: ignore[attr-defined]
-        return datetime.fromisoformat(left).timestamp()
+    deactivated = str(info.last_deactivated_at)  # type: ignore[attr-defined]
+    if info.status != "online" and deactivated:  # type: ignore[attr-defined]
+        return datetime.fromisoformat(deactivated).timestamp()
     return until - 2 * interval

@@ -1,9 +1,9 @@
-"""Flower's Fleet API, one request at a time: how a device talks to a SuperLink.
+"""A client of Flower's Fleet API, the connection of a device to a SuperLink.
 
-flwr's own loop (flwr/supernode) starts processes and installs the server's bundle. Here is what it says over the wire,
-without that, and with as few requests as the protocol allows; `FleetApi` does nothing of its own accord. What flwr's
-interceptors do is done here again in a few lines: importing theirs takes 16 MB, and they end the process when versions
-differ. tests/edge/test_flower.py holds both to the same headers.
+flwr's own loop (flwr/supernode) starts processes and installs the server's bundle. This client implements the same
+protocol without that, with as few requests as possible, and only those of its methods' callers. It reimplements flwr's
+interceptors: importing them takes 16 MB, and they end the process if versions differ. tests/edge/test_flower.py checks
+that the headers are the same.
 """
 
 import base64
@@ -66,28 +66,28 @@ from fedpress.flower.metadata import set_metadata
 
 __all__ = ["FleetApi", "RunInfo", "failure", "letter_of", "message_of"]
 
-# flwr's ApiErrorCode: importing it would import a web server. A test compares.
+# Values of flwr's ApiErrorCode, whose import would import a web server. A test compares them.
 VERSION_INCOMPATIBLE = 1001
 ACTIVATION_FAILED = 2004
 RUN_NOT_RUNNING, NO_SUCH_RUN = 2007, 2008
 
-_ANSWER = 30.0  # seconds to wait for an answer, beyond what sending takes
-_SLOWEST = 2000  # bytes a second: what was sent may stand in buffers on the way for as long
-_KEPT = 256  # templates of objects
-_NEEDLESS = ("accept", "accept-encoding", "connection", "user-agent")  # that httpx adds to each request
-_REASON = 500  # characters of an error's reason
+_TIMEOUT = 30.0  # seconds to wait for a response, in addition to the time of sending
+_MIN_RATE = 2000  # bytes per second: the slowest link, whose buffers may delay what was sent
+_MAX_TEMPLATES = 256  # greatest number of templates of objects
+_UNUSED_HEADERS = ("accept", "accept-encoding", "connection", "user-agent")  # headers that httpx adds to each request
+_MAX_REASON = 500  # greatest length of an error's reason, characters
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a device has to know of a run."""
+    """The properties of a run that a device needs."""
 
-    series: int  # runs of one series go on with each other's states
+    series: int  # runs of the same series share the states of nodes
     config: dict[str, Value]
 
 
 class FleetApi:
-    """One device's connection to one server. Requests raise ServerError; nothing is sent twice unasked."""
+    """A device's connection to a server. Requests raise ServerError and are not retried."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class FleetApi:
         heartbeat: float,
         traffic: ByteCounter | None = None,
     ) -> None:
-        """Prepare a connection to `server`, HOST:PORT; without `ca`, a certificate, it is plain HTTP."""
+        """Prepare a connection to `server`, HOST:PORT, by TLS with the authority `ca`, or by HTTP if it is None."""
         self.traffic = traffic or ByteCounter()
         self._public = public_key_to_bytes(key.public_key())
         self._interval = heartbeat
@@ -108,7 +108,7 @@ class FleetApi:
         self._client = FleetHttpClient.from_server_address(
             server, insecure=ca is None, root_certificates=ca, interceptors=[_Headers(key, self._public), _Meter(self)]
         )
-        # Its own client closes a connection that was idle for 5 s, and says more of itself than a server has to know.
+        # FleetHttpClient's own httpx client closes connections that are idle for 5 s, and sends needless headers.
         self._client._client.close()
         context: ssl.SSLContext | bool = True
         if ca is not None:
@@ -117,20 +117,20 @@ class FleetApi:
             context.load_verify_locations(cadata=ca.decode("ascii"))
         self._client._client = httpx.Client(
             verify=context,
-            timeout=_ANSWER,
+            timeout=_TIMEOUT,
             limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=None),
         )
 
     @property
     def node(self) -> int:
-        """The id that the server knows this device by; 0 before it is connected."""
+        """The id of this device at the server; 0 before it is connected."""
         return self._node.node_id
 
     def connect(self, known: int = 0) -> int:
-        """Make this device one that the server may send work to; return its id.
+        """Activate this device, so that the server may send it messages; return its id.
 
-        `known` is the id from an earlier time: a device that was killed is still active in the server's eyes, cannot be
-        activated again, and goes on with a sign of life.
+        `known` is the id of an earlier connection: a device that was killed is still active at the server, cannot be
+        activated again, and continues with a heartbeat.
         """
         if known:
             self._node = Node(node_id=known)
@@ -140,28 +140,28 @@ class FleetApi:
                 self._node = Node()
             else:
                 return known
-        with _understood():
+        with _translated_errors():
             if self._self_registered:
                 try:
                     self._client.RegisterNode(RegisterNodeFleetRequest(public_key=self._public))
                 except httpx.HTTPStatusError as error:
                     if error.response.is_server_error:
                         raise
-                    # else it is registered already
+                    # otherwise it is registered already
             request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=self._interval)
             self._node = Node(node_id=self._client.ActivateNode(request).node_id)
         return self.node
 
     def heartbeat(self) -> None:
-        """Tell the server that this device is there: nothing else does, as flwr has it."""
+        """Send a heartbeat, which alone keeps this device online at the server."""
         request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=self._interval)
-        with _understood():
+        with _translated_errors():
             if not self._client.SendNodeHeartbeat(request).success:
                 raise RefusedError("the server does not know this device any more")
 
     def pull(self) -> IncomingMessage | None:
-        """Return the next message, without its content; None if there is none."""
-        with _understood():
+        """Return the next message, without its content; None if no message waits."""
+        with _translated_errors():
             response = self._client.PullMessages(PullMessagesRequest(node=self._node))
         if not response.messages_list:
             return None
@@ -169,10 +169,10 @@ class FleetApi:
         return IncomingMessage(metadata.message_id, metadata.run_id, response.SerializeToString())
 
     def fetch(self, work: IncomingMessage) -> IncomingMessage:
-        """Return `work` with the objects that its content is made of.
+        """Return `work` with the objects of its content.
 
-        Objects are named by the hash of what they are: one that is like an earlier one but for the names of its
-        children is made here, and is the right one if its hash is. The message itself came with the question.
+        Objects are named by their hash: one that differs from an earlier object only in the names of its children is
+        derived from that, and verified by its hash. The message itself was in the response to `pull`.
         """
         objects: dict[str, bytes] = {}
         (tree,) = PullMessagesResponse.FromString(work.head).message_object_trees
@@ -180,30 +180,30 @@ class FleetApi:
         parts = [part for child in content for part in iterate_object_tree(child)]
         for part in parts:
             if part.object_id not in objects:
-                objects[part.object_id] = self._guess(part) or self._pull(work.run, part.object_id)
+                objects[part.object_id] = self._derive(part) or self._pull(work.run, part.object_id)
                 self._remember(part, objects[part.object_id])
         return replace(work, objects=objects)
 
     def confirm(self, work: IncomingMessage) -> None:
-        """Let the server forget the message's objects."""
+        """Confirm a message, so that the server deletes its objects."""
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=work.run, message_object_id=work.id)
-        with _understood():
+        with _translated_errors():
             self._client.ConfirmMessageReceived(request)
 
     def run(self, run: int) -> RunInfo:
-        """Return what there is to know of a run: the overrides of its configuration, never its bundle's own."""
-        with _understood():
+        """Return the series of a run and the overrides of its configuration, without the bundle's own configuration."""
+        with _translated_errors():
             found = run_from_proto(self._client.GetRun(GetRunRequest(node=self._node, run_id=run)).run)
         config = cast("dict[str, Value]", dict(found.override_config))
         return RunInfo(found.series_id or run, config)
 
     def push(self, letter: OutgoingReply) -> bool:
-        """Send a reply; return whether the server wanted it."""
+        """Send a reply; return whether the server requested its objects."""
         request = PushMessagesRequest.FromString(letter.head)
         request.node.CopyFrom(self._node)
-        with _understood():
-            answer = self._client.PushMessages(request)
-            wanted = set(answer.objects_to_push)
+        with _translated_errors():
+            response = self._client.PushMessages(request)
+            wanted = set(response.objects_to_push)
             for name, content in letter.objects.items():
                 if name not in wanted:
                     continue
@@ -212,16 +212,16 @@ class FleetApi:
                     run_id=letter.run,
                     object_id=name,
                     object_content=content,
-                    session_id=answer.session_id,
+                    session_id=response.session_id,
                 )
                 if not self._client.PushObject(part).stored:
                     raise ServerUnavailableError("the server has given up the upload: it begins again")
         return bool(wanted)
 
     def leave(self) -> None:
-        """Tell the server not to send work here."""
+        """Deactivate this device, so that the server sends it no messages."""
         if self.node:
-            with _understood():
+            with _translated_errors():
                 self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node))
 
     def close(self) -> None:
@@ -229,24 +229,24 @@ class FleetApi:
         self._client.close()
 
     def _pull(self, run: int, id: str) -> bytes:
-        with _understood():
-            answer = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=id))
-        if not answer.object_found:
+        with _translated_errors():
+            response = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=id))
+        if not response.object_found:
             raise RunFinishedError(f"the server has no object {id[:12]} any more")
-        if not answer.object_available:
+        if not response.object_available:
             raise ServerUnavailableError(f"the server waits for object {id[:12]} itself")
-        if sha256(answer.object_content).hexdigest() != id:
+        if sha256(response.object_content).hexdigest() != id:
             raise ServerError(f"object {id[:12]} is not what the server sent under this name")
-        return answer.object_content
+        return response.object_content
 
-    def _guess(self, part: ObjectTree) -> bytes | None:
+    def _derive(self, part: ObjectTree) -> bytes | None:
         if not part.children:
             return None
         children = [child.object_id.encode() for child in part.children]
         for template, old in self._templates_of(len(children)):
             content = template
-            for one, other in zip(old, children, strict=True):
-                content = content.replace(one, other)
+            for old_child, new_child in zip(old, children, strict=True):
+                content = content.replace(old_child, new_child)
             if sha256(content).hexdigest() == part.object_id:
                 return content
         return None
@@ -260,22 +260,22 @@ class FleetApi:
     def _remember(self, part: ObjectTree, content: bytes) -> None:
         if not part.children or len(content) > 1 << 16:
             return
-        # One template for each look: the same content with other children is the same look.
-        look = content
+        # One template for each shape, the content without the names of its children.
+        shape = content
         for child in part.children:
-            look = look.replace(child.object_id.encode(), b"")
+            shape = shape.replace(child.object_id.encode(), b"")
         for key, known in list(self._templates.items()):
             for child_id in key.split(b","):
                 known = known.replace(child_id, b"")  # noqa: PLW2901
-            if known == look:
+            if known == shape:
                 del self._templates[key]
         self._templates[b",".join(child.object_id.encode() for child in part.children)] = content
-        while len(self._templates) > _KEPT:
+        while len(self._templates) > _MAX_TEMPLATES:
             del self._templates[next(iter(self._templates))]
 
 
 def message_of(work: IncomingMessage) -> Message:
-    """Return the message that a device was sent."""
+    """Return the message in `work`."""
     response = PullMessagesResponse.FromString(work.head)
     (head,), (tree,) = response.messages_list, response.message_object_trees
     bare = message_from_proto(head)
@@ -287,7 +287,7 @@ def message_of(work: IncomingMessage) -> Message:
 
 
 def letter_of(work: IncomingMessage, reply: Message, seconds: float) -> OutgoingReply:
-    """Return a reply as it goes over the wire."""
+    """Return a reply in the form in which it is sent."""
     set_metadata(reply.metadata, message_id=reply.object_id)
     with no_object_id_recompute():
         head = PushMessagesRequest(
@@ -300,19 +300,19 @@ def letter_of(work: IncomingMessage, reply: Message, seconds: float) -> Outgoing
 
 
 def failure(message: Message, reason: str) -> Message:
-    """Return the reply that says why there is none."""
-    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason[:_REASON]), reply_to=message)
+    """Return an error reply to `message` with a reason."""
+    return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason[:_MAX_REASON]), reply_to=message)
 
 
 @dataclass(frozen=True)
 class _Headers:
-    """Says who asks, as flwr's NodeAuthHttpInterceptor and RuntimeVersionHttpInterceptor do."""
+    """Adds the headers of flwr's NodeAuthHttpInterceptor and RuntimeVersionHttpInterceptor."""
 
     key: ec.EllipticCurvePrivateKey
     public: bytes
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        for name in _NEEDLESS:
+        for name in _UNUSED_HEADERS:
             context.request.headers.pop(name, None)
         timestamp = now().isoformat()
         context.request.headers.update(
@@ -331,7 +331,7 @@ class _Headers:
 
 
 class _Meter:
-    """Counts, and gives an answer the time that it may need."""
+    """Counts bytes, and extends the timeout of a response by the time of sending the request."""
 
     def __init__(self, fleet: FleetApi) -> None:
         self._fleet = fleet
@@ -339,7 +339,7 @@ class _Meter:
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         request = context.request
         size = len(request.content)
-        request.extensions["timeout"]["read"] += size / _SLOWEST
+        request.extensions["timeout"]["read"] += size / _MIN_RATE
         self._fleet.traffic.sent(context.rpc_method.rpartition("/")[2], size + _size(request.headers))
         response = call_next(context)
         self._fleet.traffic.received(response.num_bytes_downloaded + _size(response.headers))
@@ -351,29 +351,29 @@ def _size(headers: httpx.Headers) -> int:
 
 
 @contextmanager
-def _understood() -> Iterator[None]:
-    """Make of an HTTP failure what it means."""
+def _translated_errors() -> Iterator[None]:
+    """Raise the ServerError that an HTTP failure means."""
     try:
         yield
     except httpx.HTTPStatusError as error:
-        raise _meaning(error.response) from error
+        raise _error_of(error.response) from error
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "Hostname" in str(error):
             raise RefusedError(f"the server's certificate is not one that this device trusts: {error}") from error
         raise ServerUnavailableError(f"the server cannot be reached: {error}") from error
     except (httpx.TransportError, OSError) as error:
         raise ServerUnavailableError(f"the server does not answer: {str(error) or type(error).__name__}") from error
-    except ValueError as error:  # of a body that is no protobuf message
-        raise ServerUnavailableError(f"the server's answer is none: {error}") from error
+    except ValueError as error:  # the body is not a protobuf message
+        raise ServerUnavailableError(f"the server's response is not valid: {error}") from error
 
 
-def _meaning(response: httpx.Response) -> ServerError:
+def _error_of(response: httpx.Response) -> ServerError:
     body = _json(response)
     code, detail = body.get("code"), str(body.get("detail") or response.reason_phrase)
     if code == VERSION_INCOMPATIBLE:
-        said = f"{detail} {body.get('extra') or ''}".strip()
-        return VersionError(f"the server's Flower is of another version than this device's {package_version}: {said}")
-    if code in {RUN_NOT_RUNNING, NO_SUCH_RUN}:  # some of these come as 403 too: the key is right
+        reason = f"{detail} {body.get('extra') or ''}".strip()
+        return VersionError(f"the server's Flower is of another version than this device's {package_version}: {reason}")
+    if code in {RUN_NOT_RUNNING, NO_SUCH_RUN}:  # some have status 403 although the key is accepted
         return RunFinishedError(detail)
     if response.status_code in {401, 403} or code == ACTIVATION_FAILED:
         return RefusedError(f"the server does not take this device's key: {detail}")

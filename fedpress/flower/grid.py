@@ -1,4 +1,4 @@
-"""flwr's Grid with what an engine may offer beyond it, and a wrapper of another Grid."""
+"""flwr's Grid with optional features of engines, and a wrapper of another Grid."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -12,36 +12,36 @@ __all__ = ["EngineGrid", "GridWrapper", "NodeInfo", "Run", "engine_grid"]
 
 
 class EngineGrid(Grid):
-    """A Grid, and what an engine may offer beyond flwr's interface. Each default offers nothing.
+    """A Grid with optional features beyond flwr's interface; by default an engine has none of them.
 
     Attributes
     ----------
     lazy : bool
-        Whether `send_and_receive` goes through its messages once, so that they may be made while it does.
+        Whether `send_and_receive` iterates over its messages once, so that they may be generated lazily.
     """
 
     lazy: ClassVar[bool] = False
 
     def names(self) -> Mapping[int, str] | None:
-        """Return the nodes' names by node id, as far as they are known now; None if nodes have to be asked."""
+        """Return the known names of nodes by node id; None if names must be requested from the nodes."""
         return None
 
     def snapshot(self) -> Any:
-        """Return, as JSON, where the nodes' states are as they are now; None if the engine does not keep them."""
+        """Return, as JSON, a reference to the nodes' current states; None if the engine does not keep them."""
         return None
 
     def restore(self, snapshot: Any) -> bool:
-        """Put the nodes' states back to what they were; return whether the engine could."""
+        """Restore the nodes' states of a snapshot; return whether the engine could."""
         return False
 
 
 class GridWrapper(EngineGrid):
-    """Passes everything of flwr's interface on to another Grid.
+    """Forwards flwr's interface to another Grid.
 
     Parameters
     ----------
     grid : Grid
-        The Grid to pass it on to.
+        The wrapped Grid.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -76,5 +76,5 @@ class GridWrapper(EngineGrid):
 
 
 def engine_grid(grid: Grid) -> EngineGrid:
-    """Return `grid` itself if it is an engine's, else one that offers nothing beyond flwr's interface."""
+    """Return `grid` itself if it is an EngineGrid, otherwise a wrapper without optional features."""
     return grid if isinstance(grid, EngineGrid) else GridWrapper(grid)

@@ -1,24 +1,24 @@
-"""What a device and a SuperLink exchange: a message to work on, and the reply to one."""
+"""Messages that a device receives from a SuperLink, and its replies."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class IncomingMessage:
-    """A message that the server handed out."""
+    """A message from the server."""
 
-    id: str  # the message's, as the server names it
+    id: str  # of the message at the server
     run: int
-    head: bytes  # the message without its content, and the tree of its objects, as flwr writes them
-    objects: dict[str, bytes] | None = None  # by id; None until they are here
+    head: bytes  # the message without its content, and the tree of its objects, serialized by flwr
+    objects: dict[str, bytes] | None = None  # by id; None before they are fetched
 
 
 @dataclass(frozen=True)
 class OutgoingReply:
-    """A reply that is to reach the server."""
+    """A reply to the server."""
 
-    to: str  # id of the message that it answers
+    to: str  # id of the message that it replies to
     run: int
     head: bytes  # the reply without its content, and the tree of its objects
     objects: dict[str, bytes]
-    seconds: float  # that the app took
+    seconds: float  # run time of the app

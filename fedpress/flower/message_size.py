@@ -5,13 +5,13 @@ from flwr.app.message.arraychunk import ArrayChunk
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE as CHUNK
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_body, no_object_id_recompute
 
-_LARGE = 1 << 12  # bytes of an array from which it is measured and not laid out
+_LARGE = 1 << 12  # bytes of an array above which its size is computed without serializing it
 
 
 def message_nbytes(message: Message) -> int:
-    """Return the bytes of `message` as Flower sends it: its objects (message, records, arrays, chunks), each once.
+    """Return the size of `message` as Flower sends it: its objects (message, records, arrays, chunks), each once.
 
-    Ids and timestamps are part of it, so it varies by a few bytes from run to run.
+    It includes ids and timestamps, so it varies by a few bytes between runs.
     """
     light, extra = _lighten(message)
     with no_object_id_recompute():
@@ -19,10 +19,10 @@ def message_nbytes(message: Message) -> int:
 
 
 def _lighten(message: Message) -> tuple[Message, int]:
-    """Return `message` with stand-ins for its large arrays, and how many bytes they make it shorter.
+    """Return `message` with placeholders for its large arrays, and the number of bytes by which that shortens it.
 
     Objects are named by their hash, and hashing a model for every node would take longer than sending it. An array
-    travels in chunks, each its bytes behind a header that has their number in decimal: the stand-in has as many.
+    is sent in chunks, each with a header that has its length in decimal; the placeholder has as many chunks.
     """
     if not message.has_content():
         return message, 0
@@ -40,7 +40,7 @@ def _lighten(message: Message) -> tuple[Message, int]:
             # A copy: an array that has been measured keeps views of its bytes, and cannot be pickled with them.
             arrays[name] = Array(array.dtype, tuple(array.shape), array.stype, array.data if size <= _LARGE else b"")
             if size > _LARGE:
-                token = id(array.data)  # equal arrays are one object: so are their stand-ins
+                token = id(array.data)  # equal arrays are one object, and so are their placeholders
                 chunks = [memoryview(f"{token:020}{at:012}".encode()) for at in range(0, size, CHUNK)]
                 arrays[name].__dict__["_chunks"] = [(part.object_id, part) for part in map(ArrayChunk, chunks)]
                 if token not in seen:
@@ -53,9 +53,9 @@ def _lighten(message: Message) -> tuple[Message, int]:
 
 
 def _lighten_config(record: ConfigRecord) -> tuple[ConfigRecord, int]:
-    """Return `record` with stand-ins for its long bytes, and how many bytes they make it shorter.
+    """Return `record` with placeholders for its long bytes, and the number of bytes by which that shortens it.
 
-    It travels as protobuf, which writes a length before each value, item and record, behind a header as arrays have.
+    It is sent as protobuf, with a length before each value, item and record, after a header like that of arrays.
     """
     long = {key: value for key, value in record.items() if isinstance(value, bytes) and len(value) > _LARGE}
     if not long:
@@ -67,7 +67,7 @@ def _lighten_config(record: ConfigRecord) -> tuple[ConfigRecord, int]:
 
 
 def _item(key: str, size: int) -> int:
-    """Return the bytes of an item of a ConfigRecord that holds `size` bytes under `key`."""
+    """Return the size of an item of a ConfigRecord with `size` bytes under `key`."""
     value = 1 + _varint(size) + size
     name = len(key.encode())
     item = 1 + _varint(name) + name + 1 + _varint(value) + value

@@ -28,5 +28,5 @@ def set_metadata(metadata: Metadata, **fields: Any) -> None:
 
 
 def get_metadata(metadata: Metadata) -> dict[str, Any]:
-    """Return the arguments that `Metadata` makes an equal object from."""
+    """Return the arguments with which `Metadata` makes an equal object."""
     return {name.lstrip("_"): value for name, value in metadata.__dict__.items() if name != "_delivered_at"}

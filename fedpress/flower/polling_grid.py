@@ -1,8 +1,8 @@
-"""A deployed run's Grid: SuperLink asked at once and often, where flwr's own waits for three seconds.
+"""The Grid of a deployed run: it polls SuperLink at once and often, while flwr's own waits for three seconds.
 
-Replies are taken in as they come: one whose parts are still on their way over a slow link holds up no other. Names are
-bound to node ids by a file that the server keeps, never by what a node says of itself. flwr's
-Grid has no public way to ask without waiting.
+Replies are received independently: one whose parts arrive over a slow link does not delay others. The server's file
+assigns names to node ids; names that nodes report are not used. flwr's Grid has no public method to poll without
+waiting.
 """
 
 import json
@@ -34,9 +34,9 @@ from fedpress.flower.signal_file import SignalFile
 
 _log = logging.getLogger(LOGGER)
 
-SENT, ARRIVED = "sent", "arrived"  # bells: of this side for the nodes, and of the gate for this side
-_LEAST, _MOST, _GROWTH = 0.01, 0.5, 1.5  # seconds between two questions, and how they grow while nothing comes
-_QUIET = 2.0  # seconds between two questions while the gate's bell is silent
+SENT, ARRIVED = "sent", "arrived"  # signal files: messages sent to nodes, and replies from them
+_MIN_PAUSE, _MAX_PAUSE, _GROWTH = 0.01, 0.5, 1.5  # seconds between two polls, and their growth while no reply arrives
+_MAX_SILENCE = 2.0  # seconds between two polls without a signal
 
 
 class PollingGrid(GridWrapper):
@@ -47,11 +47,11 @@ class PollingGrid(GridWrapper):
     grid : HttpGrid
         That Grid.
     nodes : Path | None
-        The file that says which node id has which name; None if nodes have no names but their own.
+        The file with the node id of each name; None if the server assigns no names.
     largest : int
-        Bytes of a reply at most.
+        Greatest size of a reply, bytes.
     bells : Path | None
-        The folder of the bells by which the gate says that something came, and is told that something went out.
+        The folder of the signal files by which this process and the server's proxy notify each other of messages.
     """
 
     def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, bells: Path | None = None) -> None:
@@ -71,80 +71,80 @@ class PollingGrid(GridWrapper):
         return names
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        taken = list(messages)
-        names = self.push_messages(taken)
-        asked = {name: one.metadata.dst_node_id for name, one in zip(names, taken, strict=False) if name}
-        waiting = set(asked)
+        sent = list(messages)
+        names = self.push_messages(sent)
+        receivers = {name: one.metadata.dst_node_id for name, one in zip(names, sent, strict=False) if name}
+        waiting = set(receivers)
         deadline = None if timeout is None else time.monotonic() + timeout
-        coming: list[_Coming] = []
+        pending: list[_PendingReply] = []
         replies: list[Message] = []
-        pause = _LEAST
-        while waiting or coming:
-            rung = self._arrived.rung if self._arrived else 0
-            new = [one for one in self._ask(waiting) if one.answers in waiting]
-            waiting -= {one.answers for one in new}
-            coming += new
-            whole = [one for one in coming if one.fetch()]
-            coming = [one for one in coming if not one.done]
-            replies += [one.message(asked[one.answers]) for one in whole]
+        pause = _MIN_PAUSE
+        while waiting or pending:
+            signal = self._arrived.rung if self._arrived else 0
+            new = [one for one in self._poll(waiting) if one.request_id in waiting]
+            waiting -= {one.request_id for one in new}
+            pending += new
+            finished = [one for one in pending if one.fetch()]
+            pending = [one for one in pending if not one.done]
+            replies += [one.message(receivers[one.request_id]) for one in finished]
             if deadline is not None and time.monotonic() >= deadline:
                 break
-            if waiting or coming:
-                pause = _LEAST if whole else min(_MOST, pause * _GROWTH)
-                self._rest(pause, rung)
+            if waiting or pending:
+                pause = _MIN_PAUSE if finished else min(_MAX_PAUSE, pause * _GROWTH)
+                self._wait(pause, signal)
         return replies
 
-    def _rest(self, pause: float, rung: int) -> None:
-        """Wait until it is worth asking again."""
+    def _wait(self, pause: float, signal: int) -> None:
+        """Wait until the next poll."""
         if self._arrived is None:
             time.sleep(pause)
             return
-        until = time.monotonic() + _QUIET
-        while self._arrived.rung == rung and time.monotonic() < until:
-            time.sleep(_LEAST)
+        until = time.monotonic() + _MAX_SILENCE
+        while self._arrived.rung == signal and time.monotonic() < until:
+            time.sleep(_MIN_PAUSE)
 
-    def _ask(self, waiting: set[str]) -> "list[_Coming]":
+    def _poll(self, waiting: set[str]) -> "list[_PendingReply]":
         if not waiting:
             return []
-        answer = self._http._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=waiting))
-        pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
-        return [_Coming(self._http, proto, tree, self._largest) for proto, tree in pairs]
+        response = self._http._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=waiting))
+        pairs = zip(response.messages_list, response.message_object_trees, strict=True)
+        return [_PendingReply(self._http, proto, tree, self._largest) for proto, tree in pairs]
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Return names by node id, as a server that admits nodes by their keys wrote them down."""
+    """Return names by node id, from the file of a server that admits nodes by their keys."""
     try:
-        told: dict[str, int] = json.loads(path.read_bytes())
+        ids: dict[str, int] = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
-    return {node: name for name, node in told.items()}
+    return {node: name for name, node in ids.items()}
 
 
-class _Coming:
-    """A reply that is known of and not here yet: its parts are fetched one by one as they reach SuperLink."""
+class _PendingReply:
+    """A reply that is not complete yet: its parts are fetched one by one as they reach SuperLink."""
 
     def __init__(self, grid: HttpGrid, proto: Any, tree: Any, largest: int) -> None:
         self._client, self._node, self._run = grid._runtime_client, grid.node, grid.run.run_id
         self._proto = proto
         self._missing = list(dict.fromkeys(part.object_id for part in iterate_object_tree(tree)))
         self._parts: dict[str, bytes] = {}
-        self._room = largest
+        self._remaining = largest
         self._failure = ""
         self._pull = make_pull_object_fn_protobuf(self._client.PullObject, self._node, self._run)
-        self.answers: str = proto.metadata.reply_to_message_id
+        self.request_id: str = proto.metadata.reply_to_message_id
 
     @property
     def done(self) -> bool:
-        """Whether it is here, or will never be."""
+        """Whether the reply is complete, or has failed."""
         return not self._missing or bool(self._failure)
 
     def fetch(self) -> bool:
-        """Fetch what there is of it; return whether it is done."""
+        """Fetch the parts that have arrived; return whether the reply is done."""
         try:
             while not self.done:
                 part = self._pull(self._missing[0])
-                self._room -= len(part)
-                if self._room < 0:
+                self._remaining -= len(part)
+                if self._remaining < 0:
                     self._failure = "it is larger than a reply can be"
                     self._parts.clear()
                     break
@@ -156,20 +156,20 @@ class _Coming:
         return True
 
     def message(self, node: int) -> Message:
-        """Return it, or an error in its place; `node` is who was asked, which is not always what is written inside."""
+        """Return the reply or an error message, from `node`, which the request went to, whatever the reply claims."""
         name = self._proto.metadata.message_id
         self._client.ConfirmMessageReceived(
             ConfirmMessageReceivedRequest(node=self._node, run_id=self._run, message_object_id=name)
         )
-        told = metadata_from_proto(self._proto.metadata)
-        set_metadata(told, src_node_id=node)
+        metadata = metadata_from_proto(self._proto.metadata)
+        set_metadata(metadata, src_node_id=node)
         message = None
         if not self._failure:
             try:
                 message = cast("Message", inflate_object_from_contents(name, self._parts))
-            except Exception as error:  # noqa: BLE001  bytes from outside: flwr raises whatever they lead it to
+            except Exception as error:  # noqa: BLE001  untrusted bytes, for which flwr may raise anything
                 self._failure = f"it cannot be read: {error}"
         if message is None:
-            return make_message(told, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
-        set_metadata(message.metadata, src_node_id=node, reply_to_message_id=self.answers, message_id=name)
+            return make_message(metadata, None, Error(ErrorCode.MESSAGE_UNAVAILABLE, self._failure))
+        set_metadata(message.metadata, src_node_id=node, reply_to_message_id=self.request_id, message_id=name)
         return message

@@ -1,4 +1,4 @@
-"""Messages and their metadata as a SuperLink would make them, for the engines that have none."""
+"""Messages with the metadata that a SuperLink sets, for engines without one."""
 
 import uuid
 from typing import Any
@@ -39,13 +39,13 @@ def empty_run(run_id: int) -> Run:
 
 
 def stamp(message: Message, run_id: int) -> Message:
-    """Give `message` the ids that a SuperLink would have given it."""
+    """Set the ids of `message` that a SuperLink would set."""
     set_metadata(message.metadata, message_id=uuid.uuid4().hex, run_id=run_id)
     return message
 
 
 def parts_of(message: Message) -> tuple[dict[str, Any], RecordDict | None, tuple[int, str | None] | None]:
-    """Return what another process needs to make `message` again: metadata, content, error."""
+    """Return the parts from which another process can rebuild `message`: metadata, content, error."""
     content = message.content if message.has_content() else None
     error = (message.error.code, message.error.reason) if message.has_error() else None
     return get_metadata(message.metadata), content, error
@@ -54,7 +54,7 @@ def parts_of(message: Message) -> tuple[dict[str, Any], RecordDict | None, tuple
 def message_of(
     metadata: dict[str, Any], content: RecordDict | None, error: tuple[int, str | None] | None = None
 ) -> Message:
-    """Return the message that `parts_of` took apart."""
+    """Return the message with the parts that `parts_of` returned."""
     return make_message(Metadata(**metadata), content, Error(*error) if error else None)
 
 

@@ -1,7 +1,7 @@
-"""A bell between processes of one machine: a file whose time of change says that there is something to ask for.
+"""A signal between processes of one machine: a file whose modification time changes when SuperLink has new messages.
 
-Asking SuperLink costs a request; listening for a bell costs next to nothing. A bell that is missed costs no more than
-the time until whoever listens asks all the same.
+Polling SuperLink costs a request; reading the file's time costs almost nothing. Processes also poll at a longer
+interval, so a missed signal only causes a delay.
 """
 
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 
 
 class SignalFile:
-    """One bell; it rings for all that have the same path."""
+    """A signal for all processes that use the same path."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def ring(self) -> None:
-        """Ring it."""
+        """Send the signal."""
         now = time.time_ns()
         try:
             os.utime(self._path, ns=(now, now))
@@ -25,7 +25,7 @@ class SignalFile:
 
     @property
     def rung(self) -> int:
-        """What is another number whenever it has been rung since."""
+        """A number that changes with each signal: the modification time, ns; 0 before the first."""
         try:
             return self._path.stat().st_mtime_ns
         except FileNotFoundError:

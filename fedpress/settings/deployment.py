@@ -1,4 +1,4 @@
-"""A run on real devices."""
+"""The settings of a run on real devices."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ MIN_BODY = 8 << 20  # bytes: flwr cuts arrays into chunks of 5 MiB
 
 @dataclass(frozen=True)
 class DeploymentSettings(Settings):
-    """What real devices run, and how many are waited for."""
+    """The programs of real devices, and the number of devices that the server waits for."""
 
     task: str = option(WORKLOADS_TASK, help="data, model and test set, package.module:object on both ends")
     nodes: int = option(
@@ -25,8 +25,8 @@ class DeploymentSettings(Settings):
 
     def check(self) -> None:
         for name in ("task", "app", "client_app"):
-            module, colon, thing = getattr(self, name).partition(":")
-            if not (module and colon and thing):
+            module, colon, attribute = getattr(self, name).partition(":")
+            if not (module and colon and attribute):
                 raise SettingError(
                     f"{name.replace('_', '-')} must be package.module:object, got {getattr(self, name)!r}"
                 )
@@ -34,6 +34,6 @@ class DeploymentSettings(Settings):
 
 @dataclass(frozen=True)
 class TaskSettings(Settings):
-    """What the task of a deployed run knows alone."""
+    """Settings that only the task of a deployed run reads."""
 
     arguments: Arguments = free_arguments("the task's own settings, by their names")

@@ -1,4 +1,4 @@
-"""A device's own settings: client.toml."""
+"""The settings of a device: client.toml."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ _DAY = 24 * 60  # minutes
 
 @dataclass(frozen=True)
 class DeviceSettings(Settings):
-    """What runs on the device, and on what."""
+    """The programs and the data of the device."""
 
     app: str = option("fedpress.client.app:app", help="the ClientApp, module:object; the server cannot change it")
     tasks: tuple[str, ...] = option(
@@ -24,7 +24,9 @@ class DeviceSettings(Settings):
     data: str = option(
         "", help="the device's data, if not the task's: folder:PATH, sqlite:PATH?table=NAME or python:MODULE:OBJECT"
     )
-    state: str = option("", help="folder of what must outlive the process; one under $XDG_STATE_HOME if not given")
+    state: str = option(
+        "", help="folder of the state that is kept between starts; one under $XDG_STATE_HOME if not given"
+    )
 
     def check(self) -> None:
         for name in (self.app, *self.tasks):
@@ -37,7 +39,7 @@ class DeviceSettings(Settings):
 class NodeSettings(Settings):
     """The node's configuration, which the ClientApp reads."""
 
-    arguments: Arguments = free_arguments("what the ClientApp finds in its context's node_config")
+    arguments: Arguments = free_arguments("entries of the node_config in the ClientApp's context")
 
     def check(self) -> None:
         if given := dict(self.arguments).get("name"):
@@ -46,20 +48,22 @@ class NodeSettings(Settings):
 
 @dataclass(frozen=True)
 class PollingSettings(Settings):
-    """How often a device asks the server."""
+    """How often a device polls the server."""
 
-    poll_min: float = option(0.1, above=0, help="seconds until it asks again after work")
+    poll_min: float = option(0.1, above=0, help="seconds between a reply and the next request")
     poll_max: float = option(3.0, help="greatest number of seconds between two requests when there is no work")
     backoff: float = option(
-        1.0, above=0, help="greatest first wait when the server does not answer, seconds; each may be twice as long"
+        1.0,
+        above=0,
+        help="longest first wait in seconds if the server does not answer; it may double with each attempt",
     )
-    backoff_max: float = option(60.0, help="greatest such wait, seconds")
+    backoff_max: float = option(60.0, help="longest such wait, seconds")
     refused: float = option(300.0, above=0, help="seconds between attempts while the server refuses the device's key")
     heartbeat: float = option(  # the bounds are Flower's own
         30.0,
         minimum=10,
         maximum=1800,
-        help="seconds between heartbeats: the server gives a node up after two are missing",
+        help="seconds between heartbeats: a node is offline for the server after two are missing",
     )
 
     def check(self) -> None:
@@ -69,18 +73,20 @@ class PollingSettings(Settings):
 
 @dataclass(frozen=True)
 class LimitSettings(Settings):
-    """What a device gives at most."""
+    """Limits of the resources that a device contributes."""
 
     threads: int = option(1, minimum=1, help="threads of torch")
     memory: int = option(0, minimum=0, help="MB of private memory, 0 for no limit; a round whose app needs more fails")
-    nice: int = option(10, minimum=0, maximum=19, help="niceness of the process: the higher, the more others go first")
-    hours: tuple[str, ...] = option(
-        (), help="spans of local time in which it takes work, as 22:00-06:00; none for always"
+    nice: int = option(
+        10, minimum=0, maximum=19, help="niceness of the process: higher values yield more to other processes"
     )
-    allow: str = option("", help="a command that exits with 0 if the device may take work now; empty for always")
-    allow_seconds: float = option(10.0, above=0, help="seconds that the command may take; longer is a no")
+    hours: tuple[str, ...] = option(
+        (), help="spans of local time in which it trains, such as 22:00-06:00; empty for always"
+    )
+    allow: str = option("", help="a command that exits with 0 if the device may train now; empty for always")
+    allow_seconds: float = option(10.0, above=0, help="seconds after which the command counts as a refusal")
     bytes_a_day: int = option(
-        0, minimum=0, help="bytes of HTTP both ways in a day, local date, 0 for no limit; no round begins beyond it"
+        0, minimum=0, help="bytes of HTTP, both ways, per local day, beyond which no round begins; 0 for no limit"
     )
 
     def check(self) -> None:
@@ -92,7 +98,7 @@ class LimitSettings(Settings):
 
 
 def read_hours(hours: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the spans `hours` in minutes from midnight; one that ends before it begins goes over midnight."""
+    """Return the spans `hours` in minutes from midnight; one that ends before it begins spans midnight."""
     spans = []
     for part in hours:
         found = _HOURS.fullmatch(part.strip())

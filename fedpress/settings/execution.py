@@ -1,4 +1,4 @@
-"""How a run is executed, whatever it trains."""
+"""How a run is executed: seed, device and folder."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from fedpress.common.settings import Settings, option
 class ExecutionSettings(Settings):
     """Settings that simulated and deployed runs share."""
 
-    seed: int = option(0, minimum=0, below=2**62, help="seed of everything random")
+    seed: int = option(0, minimum=0, below=2**62, help="seed of all random generators")
     device: str = option("cpu", help="where models are trained and evaluated: cpu, cuda or cuda:N")
     out: str = option("", changes_result=False, help="the run's folder; a new one under runs/ if not given")
     resume: bool = option(False, changes_result=False, help="continue the run in that folder")

@@ -32,7 +32,7 @@ class ExtensionSettings(Settings):
 
     @property
     def prunes(self) -> bool:
-        """Whether weights that are minus zero in the model of a request are pruned: training leaves them so."""
+        """Whether weights that are minus zero in a request's model are pruned, and stay so in training."""
         return False
 
     @property
@@ -45,14 +45,14 @@ class ExtensionSettings(Settings):
         return None
 
     def complete(self, run: "RunSettings") -> "RunSettings":
-        """Return the run's settings with what follows from these; raise SettingError if that contradicts them."""
+        """Return the run's settings with those that these imply; raise SettingError if they contradict."""
         return run
 
     def check_run(self, run: "RunSettings") -> None:
-        """Raise SettingError if these settings do not go together with the run's others."""
+        """Raise SettingError if these settings conflict with others of the run."""
 
 
 def require_holdout(run: "RunSettings", key: str) -> None:
-    """Raise SettingError if the setting `key` lets nodes evaluate and they hold no examples out."""
+    """Raise SettingError if nodes hold no examples out; the setting `key` needs them."""
     if not run.deployed and not run.simulation.holdout:
         raise SettingError(f"holdout must be above 0 with {key}: nodes evaluate on the examples that they hold out")

@@ -1,4 +1,4 @@
-"""How a comparison judges its candidates."""
+"""How a comparison evaluates its candidates."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ from fedpress.common.settings import Settings, option
 
 @dataclass(frozen=True)
 class JudgementSettings(Settings):
-    """What candidates are to reach, and what the recommended one may lose."""
+    """The accuracy that candidates must reach, and the loss of it that is allowed."""
 
     target: float | None = option(
-        None, above=0, maximum=1, help="accuracy to be reached; 0.99 of what float32 reaches if not given"
+        None, above=0, maximum=1, help="accuracy to reach; 0.99 of that of float32 if not given"
     )
-    allowed: float = option(1.0, minimum=0, help="points of accuracy that the recommendation may lose")
+    allowed: float = option(
+        1.0, minimum=0, help="percentage points of accuracy that the recommended candidate may lose"
+    )

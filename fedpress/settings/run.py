@@ -1,4 +1,4 @@
-"""All settings of a run, typed: what both apps, the engines and the command line pass on."""
+"""All settings of a run, typed, for both apps, the engines and the command line."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from fedpress.settings.training import TrainingSettings
 
 S = TypeVar("S", bound=Settings)
 
-# In a result, these can be read without their section too.
+# A result also has these without their section.
 SHORT = ("up", "down", "workload", "model", "seed", "rounds", "clients", "per-round")
 
 ONLY_SIMULATED = {"network"}  # sections
@@ -58,7 +58,7 @@ class RunSettings:
     def from_config(cls, config: Mapping[str, Any]) -> "RunSettings":
         """Return the settings in a flat mapping with full keys, such as Flower's run config or a result's `config`.
 
-        Keys that are not ours are ignored: a configuration may hold another app's too.
+        Undeclared keys are ignored: a configuration may also have those of another app.
 
         Raises
         ------
@@ -78,19 +78,19 @@ class RunSettings:
     def to_config(self) -> dict[str, Value]:
         """Return all settings as a flat mapping with full keys, as Flower's run config takes it.
 
-        Sections are left out that a simulated run does not have, or a deployed one.
+        Sections are left out that a run of this kind, simulated or deployed, does not have.
         """
         absent = ONLY_SIMULATED if self.deployed else ONLY_DEPLOYED
         return _schema().write({name: section for name, section in self.sections.items() if name not in absent})
 
     def to_result(self) -> dict[str, Value]:
-        """Return what result.json holds as `config`: a few settings have a second key, without their section."""
+        """Return the `config` of result.json, in which a few settings have a second key without their section."""
         config = self.to_config()
         return {**config, **{short: config[_schema().find(short)] for short in SHORT}}
 
     @property
     def sections(self) -> dict[str, Settings]:
-        """The sections by name, those of extensions too."""
+        """All sections by name, with those of extensions."""
         core = {declared.name: getattr(self, declared.name) for declared in fields(self) if declared.name in CORE}
         return {**core, **dict(zip(extension_sections(), self.extensions, strict=True))}
 
@@ -129,12 +129,12 @@ class RunSettings:
         return self.deployment.nodes or self.simulation.clients
 
     def completed(self) -> "RunSettings":
-        """Return these settings with what follows from the extensions'.
+        """Return these settings with those that the extensions' settings imply.
 
         Raises
         ------
         SettingError
-            If the sections do not go together.
+            If sections conflict.
         """
         run = self
         for extension in self.extensions:
@@ -162,7 +162,7 @@ CORE: dict[str, type[Settings]] = {
 
 
 def named_objects(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what in a run's config may name an object to import, `package.module:object`, by setting."""
+    """Return the settings of a run's config that may name an object to import, `package.module:object`."""
     keys = {"task": "deployment.task", "workload": "simulation.workload"}
     return {name: str(config.get(key, "")) for name, key in keys.items()}
 
@@ -174,5 +174,5 @@ def _schema() -> Schema:
 
 @lru_cache(maxsize=8)
 def _parse(items: tuple[tuple[str, Any, type], ...]) -> RunSettings:
-    """Return the settings; the types tell 1 from 1.0 and True, which are equal keys of a cache."""
+    """Return the settings; the types distinguish 1, 1.0 and True, which are equal keys of a cache."""
     return RunSettings.read({key: value for key, value, _ in items})

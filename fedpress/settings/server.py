@@ -17,12 +17,12 @@ class ServerSettings(Settings):
     per_round: int = option(minimum=1, help="clients that train in a round")
     up: str = option("ef | lowrank(nmse=0.1) | ans", help="codec of the clients' updates")
     down: str = option("lowrank(nmse=0.3) | ans", help="codec of the model's deltas")
-    key: str = option("uniform(8) | ans", help="codec of whole models, for clients that have none")
-    shared_initial: bool = option(True, help="clients make the initial model themselves, from the seed")
-    stateless: bool = option(False, help="clients keep nothing between rounds")
+    key: str = option("uniform(8) | ans", help="codec of whole models, for clients without an earlier one")
+    shared_initial: bool = option(True, help="clients compute the initial model themselves from the seed")
+    stateless: bool = option(False, help="clients keep no state between rounds")
     exclude: tuple[str, ...] = option((), help="patterns of names of tensors whose changes are not sent")
-    max_norm: float = option(0.0, minimum=0, help="an update of a larger L2 norm is refused; 0 for any")
-    max_examples: float = option(1e9, above=0, help="a reply that claims a larger weight is refused")
+    max_norm: float = option(0.0, minimum=0, help="largest L2 norm of an update that is accepted; 0 for no bound")
+    max_examples: float = option(1e9, above=0, help="largest weight of a reply that is accepted")
     fraction_evaluate: float = option(
         0.0, minimum=0, maximum=1, help="share of the clients that evaluate the model after each round"
     )
@@ -47,10 +47,12 @@ class StrategySettings(Settings):
 
 @dataclass(frozen=True)
 class PolicySettings(Settings):
-    """The rate policy, which picks each client's codec in each round."""
+    """The rate policy, which selects each client's codec in each round."""
 
-    name: str = option("fixed", choices=POLICIES, help="fixed: the codec up, always; budget: as nbytes allows")
-    nbytes: int = option(0, minimum=0, help="bytes of all updates of a round together, with the policy budget")
+    name: str = option(
+        "fixed", choices=POLICIES, help="fixed: always the codec up; budget: a codec that keeps to nbytes"
+    )
+    nbytes: int = option(0, minimum=0, help="total bytes of a round's updates, with the policy budget")
 
     def check(self) -> None:
         if self.name == "budget" and not self.nbytes:

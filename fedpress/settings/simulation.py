@@ -1,4 +1,4 @@
-"""What is simulated: the workload, its data on virtual clients, and the engine."""
+"""The settings of a simulation: the workload, its data on virtual clients, and the engine."""
 
 from dataclasses import dataclass
 
@@ -23,5 +23,5 @@ class SimulationSettings(Settings):
     dropout: float = option(0.0, minimum=0, below=1, help="dropout rate of models that have dropout layers")
     data: str = option("", changes_result=False, help="folder of the workload's files")
     fetch: bool = option(False, changes_result=False, help="download the workload's data if it is missing")
-    engine: str = option("inprocess", choices=ENGINES, help="what runs the apps: inprocess or ray")
-    workers: int = option(0, minimum=0, changes_result=False, help="worker processes; 0 for one a core")
+    engine: str = option("inprocess", choices=ENGINES, help="engine that runs the apps: inprocess or ray")
+    workers: int = option(0, minimum=0, changes_result=False, help="worker processes; 0 for one per core")

@@ -24,7 +24,7 @@ def _default(setting: Declared) -> str:
 
 
 def commented(settings: RunSettings, schema: Schema) -> str:
-    """Return a TOML file of `settings`, each below a comment; those that have no value are commented out."""
+    """Return `settings` as TOML, each below a comment; settings without a value are commented out."""
     return "\n".join(_lines(settings, schema)) + "\n"
 
 

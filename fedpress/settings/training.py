@@ -19,10 +19,12 @@ class TrainingSettings(Settings):
     nesterov: bool = option(False, help="use Nesterov momentum")
     schedule: str = option("constant", choices=SCHEDULES, help="how lr changes from round to round")
     warmup_rounds: int = option(0, minimum=0, help="rounds over which lr rises from lr / (warmup-rounds + 1)")
-    lr_end: float = option(0.0, minimum=0, maximum=1, help="where linear and cosine end, as a share of lr")
+    lr_end: float = option(0.0, minimum=0, maximum=1, help="final value of linear and cosine, as a share of lr")
     lr_step: int = option(10, minimum=1, help="rounds between two decays of the schedule step")
-    lr_decay: float = option(0.5, above=0, help="factor of a decay: every lr-step rounds of step, each of exponential")
-    batch_size: int = option(32, minimum=1, help="examples of a step")
+    lr_decay: float = option(
+        0.5, above=0, help="factor of a decay: every lr-step rounds with step, every round with exponential"
+    )
+    batch_size: int = option(32, minimum=1, help="examples per step")
     local_epochs: int = option(1, minimum=1, help="passes over the client's examples")
     local_steps: int = option(0, minimum=0, help="if above 0, this many batches in place of local-epochs")
     l1: float = option(0.0, minimum=0, help="weight of the sum of magnitudes in the loss")

@@ -1,5 +1,5 @@
-"""What commands print on the terminal, and what they ask there.
+"""Output and prompts of commands on the terminal.
 
 `progress.py` shows a run, `server_table.py` a deployed server, `codec_table.py` measurements of codecs; `passphrase.py`
-asks for a passphrase. A command that shows more than a line gets a module here.
+asks for a passphrase. Add a module here for a command whose output is more than a line.
 """

@@ -13,7 +13,7 @@ _COLUMNS = (
 
 
 def print_codecs(result: Sequence[dict[str, Any]], console: Console) -> None:
-    """Print for each update a table of codecs, and ratios to entropies."""
+    """Print a table of codecs for each update, and ratios of sizes to entropies."""
     for found in result:
         title = f"{found['update']}: {found['parameters']:,} parameters"
         table = _table(title, _COLUMNS)

@@ -1,4 +1,4 @@
-"""The passphrase of an enrolment: from the environment, else asked for; never an argument, which `ps` would show."""
+"""The passphrase of an enrolment: from the environment or a prompt; never an argument, which `ps` would show."""
 
 import os
 import sys
@@ -11,14 +11,14 @@ VARIABLE = "FEDPRESS_PASSPHRASE"
 
 
 def take_passphrase(*, asked: bool) -> str | None:
-    """Return the passphrase of an enrolment: FEDPRESS_PASSPHRASE, else what is typed if `asked`, else None."""
+    """Return an enrolment's passphrase: FEDPRESS_PASSPHRASE, or if `asked` that or a prompt's; None without either."""
     return ask_passphrase() if asked else os.environ.pop(VARIABLE, None)
 
 
 def ask_passphrase(*, twice: bool = False) -> str:
-    """Return what FEDPRESS_PASSPHRASE holds, else what is typed on the terminal, `twice` if it is a new one.
+    """Return FEDPRESS_PASSPHRASE, or else that of a prompt, which asks `twice` for a new one.
 
-    It is taken out of the environment: nothing that is started here has to see it.
+    The variable is removed from the environment, so that child processes do not inherit it.
     """
     if given := os.environ.pop(VARIABLE, None):
         return given

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on, and when it is done: a live line on a terminal, plain lines in a pipe."""
+"""The progress and the result of a run: a live line on a terminal, plain lines in a pipe."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from fedpress.settings import RunSettings
 
 
 class Progress:
-    """Follows a run's result; on standard error, so that standard output is the result alone."""
+    """Shows a run's progress on standard error; standard output has only the result."""
 
     def __init__(self, settings: RunSettings, *, quiet: bool) -> None:
         self._console = Console(stderr=True, quiet=quiet)
@@ -41,10 +41,10 @@ class Progress:
         self._bar.stop()
 
     def show(self, result: dict[str, Any]) -> None:
-        """Show the result as it stands."""
+        """Show the progress in `result`, which has the rounds so far."""
         rounds = result["rounds"]
         if self._console.is_terminal:
-            # The bar has a thread of its own, and starts with the first round: workers are forked before.
+            # The bar starts a thread, so it is not started before the workers are forked, in the first round.
             self._bar.start()
             last = rounds[-1:] or [{**result["initial"], "round": 0}]
             self._bar.update(
@@ -69,16 +69,16 @@ class Progress:
 
 
 def close(result: dict[str, Any], *, as_json: bool) -> None:
-    """Print what a run came to."""
+    """Print the result of a run."""
     if as_json:
         typer.echo(json.dumps(result))
         return
     totals, final = result["totals"], result["final"]
     settings = RunSettings.from_config(result["config"])
-    what = settings.deployment.task if settings.deployed else settings.simulation.workload
+    task = settings.deployment.task if settings.deployed else settings.simulation.workload
     console = Console()
     table = Table(
-        title=f"{what}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s",
+        title=f"{task}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s",
         title_justify="left",
     )
     for name, justify in (
@@ -105,7 +105,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
 
 
 def row_line(row: dict[str, Any]) -> str:
-    """Return what a round came to, in a line."""
+    """Return a line with the results of a round."""
     rate = row["clients"] / row["seconds"] if row["seconds"] else 0.0
     failed = f"  {row['failures']} failed" if row["failures"] else ""
     sent = f"up {amount(row['uplink_bytes'])}  down {amount(row['downlink_bytes'])}"

@@ -1,4 +1,4 @@
-"""What `fedpress server` shows: a live table on a terminal, plain lines in a pipe, or a JSON object a line."""
+"""Output of `fedpress server`: a live table on a terminal, plain lines in a pipe, or a JSON object per line."""
 
 import json
 import time
@@ -16,11 +16,11 @@ from fedpress.cli.console.progress import row_line
 from fedpress.common.units import amount
 from fedpress.server.deploy.state import NodeState, State
 
-_ROUNDS = 8  # that the table shows
+_ROUNDS = 8  # number of rounds in the table
 
 
 class Fleet:
-    """Follows a server's state, on standard error; as JSON on standard output."""
+    """Shows a server's state on standard error, or as JSON on standard output."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json
@@ -41,34 +41,34 @@ class Fleet:
         self._live.stop()
 
     def show(self, state: State) -> None:
-        """Show it as it stands."""
+        """Show `state`, or report how it differs from the one before."""
         if self._console.is_terminal and not self._json:
-            self._live.update(_page(state), refresh=True)
+            self._live.update(_render(state), refresh=True)
             return
         if state.phase != self._phase:
             self._phase = state.phase
-            self._tell(state.phase, {"event": "phase", "phase": state.phase})
+            self._report(state.phase, {"event": "phase", "phase": state.phase})
         for node in state.nodes:
             if node.online != self._nodes.get(node.name, False):
-                self._tell(
+                self._report(
                     f"node {node.name} is {'online' if node.online else 'gone'}", {"event": "node", **asdict(node)}
                 )
         for name in self._nodes.keys() - {node.name for node in state.nodes}:
-            self._tell(f"node {name} is shut out", {"event": "node", "name": name, "online": False})
+            self._report(f"node {name} is shut out", {"event": "node", "name": name, "online": False})
         self._nodes = {node.name: node.online for node in state.nodes}
         rounds = state.result.get("rounds", [])
         for row in rounds if self._rounds < 0 else rounds[self._rounds :]:
-            self._tell(f"round {row['round']}/{state.rounds}  {row_line(row)}", {"event": "round", **row})
+            self._report(f"round {row['round']}/{state.rounds}  {row_line(row)}", {"event": "round", **row})
         self._rounds = len(rounds)
 
-    def _tell(self, line: str, event: dict[str, Any]) -> None:
+    def _report(self, line: str, event: dict[str, Any]) -> None:
         if self._json:
             typer.echo(json.dumps(event))
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
 
 
-def _page(state: State) -> Group:
+def _render(state: State) -> Group:
     online = sum(node.online for node in state.nodes)
     head = f"{state.phase}: {online} of {len(state.nodes)} nodes online"
     if online < state.wanted:

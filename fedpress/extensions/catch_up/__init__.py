@@ -1,1 +1,1 @@
-"""Coarser deltas for nodes that missed rounds: they take fewer bytes, and the next delta corrects them."""
+"""Coarser deltas for nodes that missed rounds: they take fewer bytes, and the next delta corrects their error."""

@@ -10,9 +10,9 @@ from fedpress.settings.extension import ExtensionSettings
 class CatchUpSettings(ExtensionSettings):
     """The quantization of deltas for nodes that missed rounds."""
 
-    factor: float = option(1.0, above=0, help="how many times coarser their deltas are than the newest delta")
+    factor: float = option(1.0, above=0, help="factor on the quantizer step of deltas to nodes that missed rounds")
 
     @property
     def active(self) -> bool:
-        """Whether late nodes' deltas are coded differently from those of all others."""
+        """Whether deltas to nodes that missed rounds use a coarser quantizer than others."""
         return self.factor != 1

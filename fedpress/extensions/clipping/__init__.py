@@ -1,1 +1,1 @@
-"""A bound on the norm of a round's aggregated update: what a single round can do to the model is limited."""
+"""A bound on the norm of a round's aggregated update, which limits how far one round can change the model."""

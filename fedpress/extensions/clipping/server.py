@@ -11,7 +11,7 @@ from fedpress.server.extension import BuildContext, Extension, RoundContext
 
 
 class Clipping(Extension):
-    """Scales a round's aggregated update down to the largest norm that it may have; its direction stays.
+    """Scales a round's aggregated update down to the largest allowed norm and keeps its direction.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ class Clipping(Extension):
         norm = norm_of(update, layout)
         if norm <= self.settings.norm:
             return model
-        share = self.settings.norm / norm
-        clipped = {t.name: (update[t.name] * share).astype(t.dtype) for t in layout.floating}
+        scale = self.settings.norm / norm
+        clipped = {t.name: (update[t.name] * scale).astype(t.dtype) for t in layout.floating}
         return apply(context.previous, {**update, **clipped}, layout)
 
 
 def norm_of(update: Update, layout: Layout) -> float:
-    """Return the L2 norm of the floating-point tensors together."""
+    """Return the L2 norm of all floating-point tensors as one vector."""
     return math.sqrt(sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in layout.floating))
 
 

@@ -11,7 +11,7 @@ class ClippingSettings(ExtensionSettings):
     """A bound on the norm of a round's aggregated update."""
 
     norm: float = option(
-        0.0, minimum=0, help="largest L2 norm of a round's aggregated update; a longer one is scaled down; 0 for any"
+        0.0, minimum=0, help="largest L2 norm of a round's aggregated update; a larger one is scaled down; 0 for none"
     )
 
     @property

@@ -1,4 +1,4 @@
-"""The guard: a taught model takes the average's place only if it is better by the criterion that the user picks."""
+"""The guard: a distilled model replaces the average only if it is better by the criterion in the settings."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,25 @@ from fedpress.server.messaging.node_evaluation import ModelScore
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the guard decided, and on what grounds."""
+    """The guard's decision, and the scores that it is based on."""
 
     criterion: str
     taken: bool
-    before: ModelScore | None = None  # of the averaged model; None where nothing was measured
-    after: ModelScore | None = None  # of the taught one
+    before: ModelScore | None = None  # of the averaged model; None if it was not evaluated
+    after: ModelScore | None = None  # of the distilled model
 
     def __str__(self) -> str:
-        said = f"distilled model {'takes its place' if self.taken else 'is not taken'}, by {self.criterion}"
+        decision = f"distilled model {'accepted' if self.taken else 'rejected'}, by {self.criterion}"
         if self.before is None or self.after is None:
-            return f"{said}: nothing was measured"
+            return f"{decision}: not evaluated"
         after, before = self.after, self.before
         return (
-            f"{said}: loss and accuracy {after.loss:.4f} {after.accuracy:.4f}, "
+            f"{decision}: loss and accuracy {after.loss:.4f} {after.accuracy:.4f}, "
             f"were {before.loss:.4f} {before.accuracy:.4f}"
         )
 
     def facts(self) -> dict[str, str | bool | list[float]]:
-        """Return it as result.json has it: scores of the averaged model and of the taught one."""
+        """Return the verdict as an entry of result.json: scores of the averaged and of the distilled model."""
         scores = [self.before, self.after] if self.before and self.after else []
         return {
             "criterion": self.criterion,
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def decide(criterion: str, before: ModelScore, after: ModelScore, margin: float) -> Verdict:
-    """Return the verdict on a taught model: a loss lower by more than the share `margin`, and no less accuracy."""
+    """Accept a distilled model whose loss is lower by more than the share `margin` and whose accuracy is not lower."""
     better = after.loss < (1 - margin) * before.loss and after.accuracy >= before.accuracy
     return Verdict(criterion, better, before, after)
 
@@ -52,7 +52,7 @@ def on_targets(model: nn.Module, x: Tensor, y: Tensor, device: str) -> ModelScor
 
 
 def on_agreement(model: nn.Module, x: Tensor, wanted: Tensor, device: str) -> ModelScore:
-    """Return the cross-entropy with what an ensemble says of `x`, and how often its likeliest answer is the same."""
-    said = scores_of(model, x, device).log_softmax(-1)
-    loss = -(wanted.softmax(-1) * said).sum(-1).mean()
-    return ModelScore(float(loss), float((said.argmax(-1) == wanted.argmax(-1)).float().mean()))
+    """Return the cross-entropy with an ensemble's scores of `x`, and the share of equal predictions."""
+    log_probs = scores_of(model, x, device).log_softmax(-1)
+    loss = -(wanted.softmax(-1) * log_probs).sum(-1).mean()
+    return ModelScore(float(loss), float((log_probs.argmax(-1) == wanted.argmax(-1)).float().mean()))

@@ -1,4 +1,4 @@
-"""Class counts that nodes share, where teachers are weighed by them: a list among a reply's metrics."""
+"""Class counts that nodes report for weighting teachers by them: a list among a reply's metrics."""
 
 import torch
 from flwr.app import Message
@@ -6,13 +6,13 @@ from torch import Tensor
 
 from fedpress.protocol.messages import CLASSES
 
-_MOST = 1 << 53  # examples: no count beyond it is exact
+_LIMIT = 1 << 53  # examples: float64 holds counts up to this exactly
 
 
 def read_counts(reply: Message, classes: int) -> Tensor | None:
-    """Return how many examples of each class a node has, (classes,), None if it says nothing that can be."""
+    """Return a node's number of examples of each class, (classes,); None if it reports no valid counts."""
     for metrics in reply.content.metric_records.values():
-        said = metrics.get(CLASSES)
-        if isinstance(said, list) and len(said) == classes and min(said) >= 0 and 0 < sum(said) < _MOST:
-            return torch.tensor([float(count) for count in said])
+        counts = metrics.get(CLASSES)
+        if isinstance(counts, list) and len(counts) == classes and min(counts) >= 0 and 0 < sum(counts) < _LIMIT:
+            return torch.tensor([float(count) for count in counts])
     return None

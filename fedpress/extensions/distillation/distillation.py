@@ -1,4 +1,4 @@
-"""The round's distillation: what `Compressed` calls after aggregation."""
+"""The distillation of a round's models into their average, after aggregation."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,39 +24,39 @@ from fedpress.server.aggregation.client_update import ClientUpdate
 from fedpress.server.messaging.node_evaluation import Ask, ModelScore
 
 _log = logging.getLogger(LOGGER)
-_KEPT = 10  # a tenth of the proxy is not taught on: it tells how far what was taught holds
+_HELD_OUT = 10  # one in so many proxy inputs is not trained on, and measures the agreement with the ensemble
 
 
 @dataclass(frozen=True)
 class TeachingRound:
-    """The round in which a model is taught."""
+    """The round in which a model is distilled."""
 
-    ask: Ask | None = None  # lets the round's nodes evaluate models; None if they cannot be asked
-    previous: Update | None = None  # the model that the round began with; None if it was not trained yet
+    ask: Ask | None = None  # evaluates models on the round's nodes; None if they cannot evaluate
+    previous: Update | None = None  # the round's first model; None if it is not trained yet
 
 
 @dataclass(frozen=True)
 class DistilledModel:
-    """What came of teaching."""
+    """The result of a distillation."""
 
-    model: Update  # the taught model, or the averaged one itself
-    facts: Mapping[str, Any] = field(default_factory=dict)  # for the round's record, JSON; empty if nobody taught
+    model: Update  # the distilled model, or the averaged one itself
+    facts: Mapping[str, Any] = field(default_factory=dict)  # for the round's record, JSON; empty without teachers
 
 
 @dataclass(frozen=True)
 class EnsembleDistillation:
-    """Teaches the averaged model what the round's models say together, and keeps it if it got better.
+    """Trains the averaged model on the ensemble of the round's models, and keeps the result if it is better.
 
-    Teachers stay compressed and are decoded one at a time: memory is two models and the logits.
+    Teachers are decoded one at a time, so it takes the memory of two models and the logits.
     """
 
-    make: Callable[..., nn.Module]  # scores, classes on the last axis, from inputs
-    proxy: Proxy  # what to teach on
-    x: Tensor  # inputs (m, ...) to guard with, with the criterion held-out
-    y: Tensor  # and their targets
+    make: Callable[..., nn.Module]  # returns a model of inputs to scores, classes on the last axis
+    proxy: Proxy  # the inputs to train on
+    x: Tensor  # inputs (m, ...) of the guard, for the criterion held-out
+    y: Tensor  # their targets
     settings: DistillationSettings
     device: str = "cpu"
-    teacher: Callable[[ClientUpdate], nn.Module] | None = None  # of an update's architecture; None if that of `make`
+    teacher: Callable[[ClientUpdate], nn.Module] | None = None  # module for an update; None for that of `make`
 
     def __post_init__(self) -> None:
         if self.settings.criterion == "held-out" and not len(self.x):
@@ -72,67 +72,71 @@ class EnsembleDistillation:
         rng: np.random.Generator,
         teaching: TeachingRound = TeachingRound(),
     ) -> DistilledModel:
-        """Return the taught model, or `averaged` itself if that is better by the guard's criterion."""
+        """Return the distilled model, or `averaged` itself if the guard rejects it."""
         settings, device = self.settings, self.device
         model = self.make().to(device)
-        able = self._who_can_teach(updates, model)
-        if not able:
+        usable = self._usable_teachers(updates, model)
+        if not usable:
             return DistilledModel(averaged)
-        began = teaching.previous if settings.previous_model else None
-        previous = Teacher(load(self.make().to(device), began), _typical(able)) if began else None
-        teachers = _Round(self.teacher or (lambda _: model), able, previous)
+        previous_weights = teaching.previous if settings.previous_model else None
+        previous = None
+        if previous_weights:
+            previous = Teacher(load(self.make().to(device), previous_weights), _mean_statistics(usable))
+        teachers = _RoundTeachers(self.teacher or (lambda _: model), usable, previous)
         x = self.proxy(teachers, rng)
         try:
             scores = ensemble_scores(teachers, x, settings.teacher_weights, device, balance=settings.balance)
         except DataError as error:
             _log.warning("not distilled: %s", error)
             return DistilledModel(averaged)
-        kept = max(1, len(x) // _KEPT) if self._needs_agreement else 0
-        order = torch.from_numpy(rng.permutation(len(x)) if kept else np.arange(len(x)))
-        taught_on, apart = order[kept:], order[:kept]
-        agreement = partial(on_agreement, x=x[apart], wanted=scores[apart], device=device)
+        held_out_count = max(1, len(x) // _HELD_OUT) if self._needs_agreement else 0
+        order = torch.from_numpy(rng.permutation(len(x)) if held_out_count else np.arange(len(x)))
+        trained_on, held_out = order[held_out_count:], order[:held_out_count]
+        agreement = partial(on_agreement, x=x[held_out], wanted=scores[held_out], device=device)
         targets = partial(on_targets, x=self.x, y=self.y, device=device)
         judge = targets if settings.criterion == "held-out" else agreement
         load(model, averaged)
         before = judge(model) if settings.criterion in ("held-out", "agreement") else None
         watch = (lambda student: judge(student).loss) if settings.patience else None
-        teach(model, x[taught_on], scores[taught_on], settings, rng, device, watch)
-        taught = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
-        if all(np.isfinite(array).all() for array in taught.values()):
-            verdict = self._verdict([averaged, taught], before, judge(model) if before else None, teaching)
+        teach(model, x[trained_on], scores[trained_on], settings, rng, device, watch)
+        distilled = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
+        if all(np.isfinite(array).all() for array in distilled.values()):
+            verdict = self._verdict([averaged, distilled], before, judge(model) if before else None, teaching)
         else:
-            _log.warning("what was taught holds NaN or infinity: a proxy-lr of %g is too high", settings.proxy_lr)
+            _log.warning("the distilled model has NaN or infinity: a proxy-lr of %g is too high", settings.proxy_lr)
             verdict = Verdict(settings.criterion, taken=False)
         _log.info("%s", verdict)
         facts = {**verdict.facts(), "teachers": len(teachers), "inputs": len(x)}
-        return DistilledModel(taught if verdict.taken else averaged, facts)
+        return DistilledModel(distilled if verdict.taken else averaged, facts)
 
     @property
     def _needs_agreement(self) -> bool:
         criterion = self.settings.criterion
         return criterion == "agreement" or (criterion != "held-out" and self.settings.patience > 0)
 
-    def _who_can_teach(
+    def _usable_teachers(
         self, updates: Sequence[ClientUpdate], model: nn.Module
     ) -> list[tuple[ClientUpdate, TeacherStatistics]]:
-        """Return the votes whose weight in the ensemble can be told."""
+        """Return the updates whose weight in the ensemble is known, each with its statistics."""
         if self.settings.teacher_weights != "classes":
             return [(update, TeacherStatistics(update.weight)) for update in updates]
-        nothing = torch.zeros((1, *self.x.shape[1:]), dtype=self.x.dtype)
-        classes = scores_of(model, nothing, self.device).shape[-1]
-        said = [(update, read_counts(update.message, classes)) for update in updates]
-        able = [(update, TeacherStatistics(update.weight, counts)) for update, counts in said if counts is not None]
-        if len(able) < len(updates):
+        zeros = torch.zeros((1, *self.x.shape[1:]), dtype=self.x.dtype)
+        classes = scores_of(model, zeros, self.device).shape[-1]
+        reported = [(update, read_counts(update.message, classes)) for update in updates]
+        usable = [
+            (update, TeacherStatistics(update.weight, counts)) for update, counts in reported if counts is not None
+        ]
+        if len(usable) < len(updates):
             _log.warning(
-                "%d of %d replies do not say how many examples of each of %d classes they have: they do not teach",
-                *(len(updates) - len(able), len(updates), classes),
+                "%d of %d replies are not teachers: they do not report the number of examples of each of %d classes",
+                *(len(updates) - len(usable), len(updates), classes),
             )
-        return able
+        return usable
 
     def _verdict(
         self, models: Sequence[Update], before: ModelScore | None, after: ModelScore | None, teaching: TeachingRound
     ) -> Verdict:
-        """Return the verdict on two models, the averaged one and the taught one, with their scores if there are any."""
+        """Return the verdict on `models`, the averaged and the distilled one, with their scores if evaluated."""
         criterion = self.settings.criterion
         if criterion == "none":
             return Verdict(criterion, taken=True)
@@ -145,10 +149,10 @@ class EnsembleDistillation:
 
 
 @dataclass(frozen=True)
-class _Round(Teachers):
-    """A round's updates as teachers that take turns with one module, or one for each architecture.
+class _RoundTeachers(Teachers):
+    """A round's updates as teachers, decoded in turn into one module, or one for each architecture.
 
-    The model that they started from may be one more, as in the temporal ensembles of FedSDD, Kwan and Song 2023,
+    The round's first model may be a further teacher, as in the temporal ensembles of FedSDD, Kwan and Song 2023,
     https://arxiv.org/abs/2312.17029.
     """
 
@@ -160,20 +164,20 @@ class _Round(Teachers):
         return len(self.updates) + (self.previous is not None)
 
     def __iter__(self) -> Iterator[Teacher]:
-        for update, knows in self.updates:
-            yield Teacher(load(self.module(update), update.decode()), knows)
+        for update, statistics in self.updates:
+            yield Teacher(load(self.module(update), update.decode()), statistics)
         if self.previous is not None:
             yield self.previous
 
 
-def _typical(able: Sequence[tuple[ClientUpdate, TeacherStatistics]]) -> TeacherStatistics:
-    """Return what a teacher knows that has seen as much as the mean of these, and of every class alike."""
-    mean = sum(knows.examples for _, knows in able) / len(able)
-    counts = [knows.counts for _, knows in able if knows.counts is not None]
+def _mean_statistics(usable: Sequence[tuple[ClientUpdate, TeacherStatistics]]) -> TeacherStatistics:
+    """Return the statistics of a teacher with the mean number of examples, equally many of each class."""
+    mean = sum(statistics.examples for _, statistics in usable) / len(usable)
+    counts = [statistics.counts for _, statistics in usable if statistics.counts is not None]
     return TeacherStatistics(mean, torch.full_like(counts[0], float(torch.stack(counts).mean())) if counts else None)
 
 
 def load(model: nn.Module, weights: Update) -> nn.Module:
-    """Return `model` with these weights."""
+    """Load `weights` into `model` and return it."""
     model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
     return model

@@ -1,4 +1,4 @@
-"""Architectures that teach each other: each is taught by the ensemble of all, Lin et al. 2020, algorithm 3.
+"""Distillation between architectures: each is trained on the ensemble of all, Lin et al. 2020, algorithm 3.
 
 https://arxiv.org/abs/2006.07242
 """
@@ -17,12 +17,12 @@ from fedpress.server.messaging.node_evaluation import ModelScore
 
 
 class TeachFunction(Protocol):
-    """Teaches an averaged model."""
+    """Distils a round's models into an averaged model."""
 
     def __call__(
         self, averaged: Update, updates: Sequence[ClientUpdate], rng: np.random.Generator, teaching: TeachingRound
     ) -> DistilledModel:
-        """Return the taught model, or `averaged` itself if that is better."""
+        """Return the distilled model, or `averaged` itself if that is better."""
 
 
 def teach_groups(
@@ -33,38 +33,38 @@ def teach_groups(
     rng: np.random.Generator,
     teaching: TeachingRound,
 ) -> DistilledModel:
-    """Teach each group's average what the models of all groups predict together.
+    """Train each group's average on the ensemble of all groups' models.
 
     Parameters
     ----------
     groups : mapping of str to TeachFunction
-        Teaches each group, by its name.
+        Each group's distillation, by the group's name.
     places : mapping of str to Slice
-        Where each group's model lies in the server's.
+        The part of the server's model that each group has.
     averaged : Update
         The server's model.
 
     Returns
     -------
-    Taught
-        The server's model with the groups' that got better in it, or `averaged` itself if none did.
+    DistilledModel
+        The server's model with the accepted models of the groups, or `averaged` itself if none was accepted.
     """
     whole, facts = averaged, dict[str, Any]()
     for name, place in places.items():
-        mine = place.take(averaged)
-        taught = groups[name](mine, updates, rng, _within(teaching, place, whole))
-        facts[name] = taught.facts
-        if taught.model is not mine:
-            whole = place.put(taught.model, whole)
+        group_average = place.take(averaged)
+        distilled = groups[name](group_average, updates, rng, _within(teaching, place, whole))
+        facts[name] = distilled.facts
+        if distilled.model is not group_average:
+            whole = place.put(distilled.model, whole)
     return DistilledModel(whole, {"groups": facts})
 
 
 def _within(teaching: TeachingRound, place: Slice, whole: Update) -> TeachingRound:
-    """Return the round as one group sees it: nodes evaluate its model among the others as they are."""
+    """Return the round for one group: nodes evaluate its model within the server's `whole` model."""
     ask = teaching.ask
 
-    def ask_of_all(models: Sequence[Update]) -> list[ModelScore]:
+    def ask_whole(models: Sequence[Update]) -> list[ModelScore]:
         return ask([place.put(model, whole) for model in models]) if ask else []
 
     previous = place.take(teaching.previous) if teaching.previous is not None else None
-    return replace(teaching, ask=ask_of_all, previous=previous)
+    return replace(teaching, ask=ask_whole, previous=previous)

@@ -1,6 +1,6 @@
-"""Where the inputs come from that teachers and student are compared on: real ones, or such as are made up.
+"""Sources of the inputs that a student is trained on: real or synthetic.
 
-A proxy is a function (the round's teachers, generator) -> inputs (n, ...). Another kind is one class more.
+A proxy is a function (the round's teachers, generator) -> inputs (n, ...). Add another kind as a class.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from fedpress.common.errors import SettingError
-from fedpress.extensions.distillation.augmentation import collage
+from fedpress.extensions.distillation.collage import collage
+from fedpress.extensions.distillation.dead_leaves import dead_leaves
 from fedpress.extensions.distillation.ensemble import Teacher
-from fedpress.extensions.distillation.image_folder import dead_leaves
 from fedpress.extensions.distillation.invert import invert
 from fedpress.extensions.distillation.settings import DistillationSettings
 
 
 class Teachers(Protocol):
-    """A round's teachers: each is decoded when it is its turn, and let go before the next."""
+    """A round's teachers: iteration decodes one at a time and releases it before the next."""
 
     def __len__(self) -> int: ...
 
@@ -37,10 +37,10 @@ _HOW = (
 
 @dataclass(frozen=True)
 class GivenInputs:
-    """Inputs that are there, some of them mixed into others."""
+    """Given inputs, a share of them replaced by mixtures."""
 
     x: Tensor  # (n, ...)
-    mixed: float  # share that makes room for mixtures of the rest
+    mixed: float  # share that is replaced by mixtures
 
     def __call__(self, teachers: Teachers, rng: np.random.Generator) -> Tensor:
         order = generator(rng)
@@ -53,7 +53,7 @@ class GivenInputs:
 
 @dataclass(frozen=True)
 class Noise:
-    """Dead leaves, Baradad et al. 2021, https://arxiv.org/abs/2106.05963: noise with edges, as pictures have."""
+    """Dead leaves, Baradad et al. 2021, https://arxiv.org/abs/2106.05963: noise with edges, as images have."""
 
     shape: tuple[int, ...]  # of an input
     count: int
@@ -64,7 +64,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Inverted:
-    """Noise that each teacher in turn turns into what it takes for one of its classes."""
+    """Noise that each teacher in turn optimizes towards one of its classes."""
 
     shape: tuple[int, ...]
     count: int
@@ -82,12 +82,12 @@ class Inverted:
 
 
 def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
-    """Return the proxy that the settings ask for; `x` (n, ...) is what there is, and says what an input looks like.
+    """Return the proxy that `settings` describe; `x` (n, ...) are the given inputs, whose shape it takes.
 
     Raises
     ------
     SettingError
-        If there is nothing to teach on, or it cannot be made up for inputs of this kind.
+        If there are too few inputs to train on, or inputs of this type cannot be generated.
     """
     shape, count = tuple(x.shape[1:]), settings.proxy_examples
     if settings.source in ("noise", "inverted"):
@@ -97,12 +97,12 @@ def proxy_of(x: Tensor, settings: DistillationSettings, device: str) -> Proxy:
             return Noise(shape, count)
         return Inverted(shape, count, settings.inversion_steps, device)
     if len(x) < 2:
-        raise SettingError(f"distillation needs a proxy, two inputs or more to teach on, got {len(x)}: {_HOW}")
+        raise SettingError(f"distillation needs a proxy, at least two inputs to train on, got {len(x)}: {_HOW}")
     if settings.mixed and not x.dtype.is_floating_point:
         raise SettingError(f"mixed must be 0 for inputs that are not real numbers, got {settings.mixed} for {x.dtype}")
     return GivenInputs(x, settings.mixed)
 
 
 def generator(rng: np.random.Generator) -> torch.Generator:
-    """Return torch's generator that follows from numpy's."""
+    """Return a torch generator seeded from numpy's."""
     return torch.Generator().manual_seed(int(rng.integers(2**63)))

@@ -1,4 +1,4 @@
-"""Distillation on the server: the round's models teach their average, and deltas are aimed by what models answer."""
+"""Distillation on the server: a round's models are distilled into their average, and deltas are tuned."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,14 +20,14 @@ from fedpress.server.strategy.round_record import Round
 
 
 class Distillation(Extension):
-    """Replaces the averaged model by a taught one where that is better, and tunes what deltas approximate.
+    """Replaces the averaged model by a distilled one if that is better, and tunes the targets of deltas.
 
     Parameters
     ----------
     settings : DistillationSettings
         Settings of the distillation.
     ensemble : EnsembleDistillation | None
-        Teaches the averaged model; None to leave it as it is.
+        Distils models into the averaged one; None to leave it as it is.
     tuning : DeltaTuning | None
         Tunes deltas; None if they approximate the exact model.
 
@@ -63,9 +63,9 @@ class Distillation(Extension):
     def after_aggregation(self, model: Update, context: RoundContext) -> Update:
         if self._ensemble is None:
             return model
-        taught = self._teach(self._ensemble, model, context) if context.updates else DistilledModel(model)
-        self._facts = {"distilled": taught.model is not model, "distillation": taught.facts}
-        return taught.model
+        distilled = self._distil(self._ensemble, model, context) if context.updates else DistilledModel(model)
+        self._facts = {"distilled": distilled.model is not model, "distillation": distilled.facts}
+        return distilled.model
 
     def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
         if self._tuning is None:
@@ -75,14 +75,14 @@ class Distillation(Extension):
     def round_facts(self, done: Round) -> Mapping[str, Any]:
         return self._facts
 
-    def _teach(self, ensemble: EnsembleDistillation, model: Update, context: RoundContext) -> DistilledModel:
+    def _distil(self, ensemble: EnsembleDistillation, model: Update, context: RoundContext) -> DistilledModel:
         rng = derive(context.seed, "distil", context.number)
         teaching = TeachingRound(context.ask, context.previous if context.number > 1 else None)
         groups = context.models.groups
         if groups is None:
             return ensemble(model, context.updates, rng, teaching)
         ensemble = replace(ensemble, teacher=lambda update: groups.module(update.base.group))
-        if not groups.disjoint:  # all that teach, whatever their part of the model, teach the whole
+        if not groups.disjoint:  # one distillation of the whole model, with the teachers of all groups
             return ensemble(model, context.updates, rng, teaching)
         students = {name: replace(ensemble, make=partial(ensemble.make, name)) for name in groups.names}
         return teach_groups(students, context.models.places, model, context.updates, rng, teaching)
@@ -107,7 +107,7 @@ def build(settings: DistillationSettings, context: BuildContext) -> Distillation
         proxy, guard = proxy_of(task.proxy.x, settings, device), task.guard
         ensemble = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
     if settings.tune_steps:
-        # The teachers of a round are not asked for its downlink.
+        # A round's teachers are not available for its downlink.
         source = "noise" if settings.source == "inverted" else settings.source
         make_proxy = proxy_of(task.proxy.x, replace(settings, source=source), device)
         tuning = DeltaTuning(task.model, make_proxy([], derive(context.seed, "tune")), settings.tune_steps, device)

@@ -1,4 +1,4 @@
-"""What each teacher's word weighs, example by example and class by class.
+"""Weights of teachers in the ensemble, by example and by class.
 
 A weighing is a function (log-probabilities (n, ..., classes), TeacherStatistics) -> weights that broadcast to them.
 """
@@ -15,42 +15,42 @@ from fedpress.common.errors import DataError
 
 @dataclass(frozen=True)
 class TeacherStatistics:
-    """What is known of a teacher beside its weights."""
+    """Statistics of a teacher's training examples."""
 
-    examples: float = 1.0  # that it has seen
-    counts: Tensor | None = None  # (classes,) how many of each; None if it does not say
+    examples: float = 1.0  # number of training examples
+    counts: Tensor | None = None  # (classes,) examples of each class; None if unknown
 
 
 Weighing = Callable[[Tensor, TeacherStatistics], Tensor]
 
 
 def equal(_said: Tensor, _knows: TeacherStatistics) -> Tensor:
-    """All alike, as in FedDF."""
+    """Equal weights, as in FedDF."""
     return torch.ones(())
 
 
 def by_examples(_said: Tensor, knows: TeacherStatistics) -> Tensor:
-    """By how many examples a teacher has seen, as in FedAvg."""
+    """By a teacher's number of examples, as in FedAvg."""
     return torch.tensor(float(knows.examples))
 
 
 def by_confidence(said: Tensor, _knows: TeacherStatistics) -> Tensor:
-    """By the probability of a teacher's likeliest answer, squared: who is sure of an example says most about it."""
+    """By the squared probability of a teacher's prediction: a more confident teacher has a larger weight."""
     return said.amax(-1, keepdim=True).exp().square()
 
 
 def by_entropy(said: Tensor, _knows: TeacherStatistics) -> Tensor:
-    """By how far a teacher's answer is from knowing nothing: 1 less its entropy over the largest there is."""
+    """By one minus the entropy of a teacher's prediction relative to its maximum."""
     entropy: Tensor = torch.special.entr(said.exp()).sum(-1, keepdim=True)
     return 1 - entropy / math.log(max(2, said.shape[-1]))
 
 
 def by_classes(said: Tensor, knows: TeacherStatistics) -> Tensor:
-    """By how many examples of a class a teacher has seen: what it says of one that it never saw is worth nothing."""
+    """By a teacher's number of examples of a class: its weight is 0 for a class that it was not trained on."""
     if knows.counts is None:
         raise DataError("weighing by classes needs the class counts of every teacher")
     if len(knows.counts) != said.shape[-1]:
-        raise DataError(f"the model tells {said.shape[-1]} classes apart, its node counts {len(knows.counts)}")
+        raise DataError(f"class counts must be of the model's {said.shape[-1]} classes, got {len(knows.counts)}")
     return knows.counts.to(said.dtype)
 
 

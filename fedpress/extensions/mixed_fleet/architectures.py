@@ -1,4 +1,4 @@
-"""Architectures next to each other, each averaged over the nodes that have it: Lin et al. 2020.
+"""Several architectures, each averaged over the nodes that have it: Lin et al. 2020.
 
 https://arxiv.org/abs/2006.07242
 """

@@ -1,4 +1,4 @@
-"""Groups of nodes as a run's settings name them."""
+"""Groups of nodes as a run's settings define them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ MakeModule = Callable[[str], Any]  # a group's name -> a module for its model; e
 
 
 class NodeGroups(ModelGroups):
-    """Groups of nodes, and the server's model that all of their models are parts of.
+    """Groups of nodes, and the server's model, which contains the models of all groups.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class NodeGroups(ModelGroups):
         self.asks = not settings.assigned
         self._clients, self._seed = clients, seed
         self._make = make
-        self._joined: dict[str, str] = {}  # node -> group, of devices that answered what they run
+        self._joined: dict[str, str] = {}  # node -> group, of devices that reported their model
 
     def join(self, node: str, description: NodeDescription) -> str:
         try:
@@ -51,7 +51,7 @@ class NodeGroups(ModelGroups):
         return self._make(name)
 
     def dump_state(self) -> Mapping[str, Any]:
-        """Return what `load_state` needs, besides the models."""
+        """Return the state for `load_state`, without the models."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Groups of nodes that have models of their own, on the server."""
+"""Groups of nodes with different models, on the server."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,14 +21,14 @@ Evaluate = Callable[[str, Update], Mapping[str, Any]]
 
 
 class MixedFleet(Extension):
-    """Gives each group of nodes the part of the server's model that is the group's.
+    """Gives each group of nodes its part of the server's model.
 
     Parameters
     ----------
     settings : MixedFleetSettings
         The groups.
     groups : NodeGroups
-        Where their models lie in the server's.
+        The groups' parts of the server's model.
     evaluate : Evaluate
         Returns the scores of a group's model on the test set, given the group's name and the model.
 
@@ -42,7 +42,7 @@ class MixedFleet(Extension):
 
     name = "mixed_fleet"
     settings: MixedFleetSettings
-    needs = frozenset({Property.ONE_MODEL})  # there can be one division into groups
+    needs = frozenset({Property.ONE_MODEL})  # only one extension can divide the nodes into groups
     removes = frozenset({Property.ONE_MODEL})
 
     def __init__(self, settings: MixedFleetSettings, groups: NodeGroups, evaluate: Evaluate) -> None:
@@ -51,7 +51,7 @@ class MixedFleet(Extension):
         self._evaluate = evaluate
 
     def conflicts(self, federation: FederationTerms) -> None:
-        if type(federation.strategy) not in STREAMING:  # others look at whole models, and parts of them differ
+        if type(federation.strategy) not in STREAMING:  # others need updates of the whole model
             names = ", ".join(kind.__name__ for kind in STREAMING)
             raise SettingError(f"strategy must be one of {names} with groups, got {type(federation.strategy).__name__}")
 
@@ -83,7 +83,7 @@ def build(settings: MixedFleetSettings, context: BuildContext) -> MixedFleet:
     modules: dict[str, nn.Module] = {}
 
     def module(name: str) -> nn.Module:
-        """Return the module of a group, which all who need one take turns with; of the whole model for no name."""
+        """Return the module of a group, shared by all callers; of the whole model for an empty name."""
         if name not in modules:
             group = by_name[name]
             model = context.task.model(group.model) if group.model else context.task.model()

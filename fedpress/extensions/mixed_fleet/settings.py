@@ -14,7 +14,7 @@ from fedpress.settings.node import NodeConfig
 if TYPE_CHECKING:
     from fedpress.settings import RunSettings
 
-_FILE_NAME = re.compile(r"(?!\.)[\w.-]+")  # a file's name on every system
+_FILE_NAME = re.compile(r"(?!\.)[\w.-]+")  # valid as a file name on every system
 
 SLICES = ("nested", "importance")
 AVERAGING = (
@@ -33,9 +33,7 @@ class GroupSettings(Settings):
 
     model: str = option("", help="one of the workload's models; the run's if not given")
     width: float = option(1.0, above=0, maximum=1, help="share of that model's channels")
-    share: float = option(
-        0.0, minimum=0, maximum=1, help="share of the nodes; 0 where devices tell themselves what they run"
-    )
+    share: float = option(0.0, minimum=0, maximum=1, help="share of the nodes; 0 if devices report what they run")
 
     @property
     def name(self) -> str:
@@ -56,7 +54,7 @@ class MixedFleetSettings(ExtensionSettings):
     """Devices of different sizes in one federation."""
 
     groups: tuple[GroupSettings, ...] = option(
-        (), help="tables of width or model, and share of the nodes; none if all have the same model"
+        (), help="tables of width or model, and share of the nodes; empty if all have the same model"
     )
     scale: float = option(
         0.5, minimum=0, maximum=1, help="a narrower layer's inputs are multiplied by (1 / its share of them) ** scale"
@@ -90,7 +88,7 @@ class MixedFleetSettings(ExtensionSettings):
 
     @property
     def assigned(self) -> bool:
-        """Whether nodes are assigned to groups by shares, and do not tell themselves what they run."""
+        """Whether nodes are assigned to groups by shares, and do not report what they run."""
         return any(group.share for group in self.groups)
 
     def complete(self, run: "RunSettings") -> "RunSettings":
@@ -108,30 +106,30 @@ class MixedFleetSettings(ExtensionSettings):
             raise SettingError(f"strategy must be one of {', '.join(AVERAGING)} with groups, got {run.strategy.name!r}")
         if self.slices != "nested" and (run.server.shared_initial or not run.server.stateless):
             raise SettingError(
-                f"stateless must be true and shared-initial false with slices {self.slices}: what a node keeps belongs "
-                "to channels that are taken from it"
+                f"stateless must be true and shared-initial false with slices {self.slices}: a node's state belongs "
+                "to channels that it may lose"
             )
         if run.deployed and self.assigned:
-            raise SettingError("share must be 0 for groups of devices, which tell themselves what they run")
+            raise SettingError("share must be 0 for groups of devices, which report what they run")
         if not run.deployed and self.groups and not self.assigned:
             raise SettingError("share must be above 0 for groups of virtual nodes, which are assigned by it")
 
     def assign(self, partition: int, clients: int, seed: int) -> GroupSettings:
-        """Return the group of virtual node `partition` of `clients`: groups have as many nodes as their shares say."""
+        """Return the group of virtual node `partition` of `clients`, assigned by the groups' shares."""
         return self.groups[_assign(tuple(group.share for group in self.groups), clients, seed)[partition]]
 
     def choose(self, width: str, model: str) -> GroupSettings:
         """Return the group of a device.
 
-        It is the widest that is no wider than the device can train, the narrowest if that is less or not given; or the
-        group of the device's model.
+        With groups of widths, it is the widest that the device can train, and the narrowest if none is or no width is
+        given; otherwise the group of the device's model.
 
         Parameters
         ----------
         width : str
-            The share of channels that the device can train, as its configuration has it; empty if it has none.
+            The share of channels that the device can train, as configured; empty if not configured.
         model : str
-            The workload's model that it can train; empty if none is configured.
+            The workload's model that it can train; empty if not configured.
 
         Raises
         ------
@@ -159,7 +157,7 @@ class MixedFleetSettings(ExtensionSettings):
 
 @lru_cache(maxsize=4)
 def _assign(shares: tuple[float, ...], clients: int, seed: int) -> tuple[int, ...]:
-    """Return the number of each node's group: as many nodes in each as its share says, to the nearest."""
+    """Return the index of each node's group; sizes of groups are their shares of `clients`, rounded."""
     ends = [round(clients * sum(shares[: at + 1])) for at in range(len(shares))]
     groups = [0] * clients
     for place, node in enumerate(derive(seed, "groups").permutation(clients).tolist()):

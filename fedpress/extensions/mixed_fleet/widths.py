@@ -1,7 +1,7 @@
-"""Widths of one model: the server has all of it, each group a share of its channels; averaged by coverage.
+"""Widths of one model: the server has the whole, each group a share of its channels; averaged by coverage.
 
 Nested slices: Diao et al. 2021, https://arxiv.org/abs/2010.01264; by importance: the channels of the largest norm,
-chosen anew every few rounds.
+ranked again every few rounds.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Widths(NodeGroups):
         self.whole = {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
         self.shown = next((group.name for group in settings.groups if group.width == 1), "")
         self._channels = channel_axes_of(model)
-        self._orders: list[np.ndarray] = []  # of each kind of channels, the most important first
+        self._orders: list[np.ndarray] = []  # of each group of channels, the most important first
 
     def places(self, round: int, model: Update) -> dict[str, Slice]:
         if self.settings.slices == "importance" and (round - 1) % self.settings.reorder == 0:

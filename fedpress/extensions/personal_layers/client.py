@@ -1,4 +1,4 @@
-"""Personal layers on a node: taken out of models that leave it and put into those that arrive."""
+"""Personal layers on a node: removed from the models that it sends and added to those that it receives."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class PersonalLayersClient(ClientExtension[PersonalLayersRequest]):
-    """Keeps the personal tensors on the node; its state holds them as the last training left them."""
+    """Keeps the personal tensors on the node; its state holds them as of the last training."""
 
     request_type = PersonalLayersRequest
 
@@ -34,7 +34,7 @@ class PersonalLayersClient(ClientExtension[PersonalLayersRequest]):
             return model_record(parse(LOSSLESS).decode(request.frame, Layout.read(request.layout)))
         try:
             return model_record(split(initial(), request.mask)[1]) or None
-        except FrameError:  # the node has another initial model than the server
+        except FrameError:  # the node's initial model differs from the server's
             return None
 
     def before_app(self, request: PersonalLayersRequest, state: ArrayRecord, model: ArrayRecord) -> ArrayRecord:

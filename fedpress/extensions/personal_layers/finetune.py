@@ -1,6 +1,6 @@
 """Fine-tuning after the last round: each node trains the model further and reports its accuracy before and after.
 
-Yu et al. 2020, https://arxiv.org/abs/2002.04758: what a node gains by it shows whether taking part was worth it.
+Yu et al. 2020, https://arxiv.org/abs/2002.04758: the gain shows whether a node benefits from the federation.
 """
 
 import csv
@@ -34,7 +34,7 @@ class FineTuned:
     """Scores of the model on a node's own held-out examples, before its fine-tuning and after."""
 
     node: str
-    examples: int  # held out
+    examples: int  # held-out examples
     before: float  # accuracy
     before_loss: float
     after: float  # accuracy
@@ -42,16 +42,16 @@ class FineTuned:
 
 
 def finetune(settings: PersonalLayersSettings, seed: int, context: FinalContext) -> list[FineTuned]:
-    """Let nodes fine-tune the last model; return what they report, in the order of their names.
+    """Let nodes fine-tune the last model; return the scores that they report, in the order of their names.
 
-    What they learn goes nowhere, and they do not keep it: only these numbers come back.
+    Nodes discard the fine-tuned weights and return only these scores.
     """
     number, exchange = context.number + 1, context.exchange
     arrays = model_record(exchange.models.model)
     config = AppConfig(number, finetune_epochs=settings.finetune_epochs, finetune_lr=settings.finetune_lr).to_record()
     messages = [
         Message(RecordDict({"arrays": arrays, "config": config}), node, MessageType.EVALUATE)
-        for node in _chosen(list(exchange.grid.get_node_ids()), settings.finetune_share, seed)
+        for node in _choose(list(exchange.grid.get_node_ids()), settings.finetune_share, seed)
     ]
     delivery = exchange.deliver(number, messages, context.timeout, lambda *_: parse(LOSSLESS))
     tuned = []
@@ -65,7 +65,7 @@ def finetune(settings: PersonalLayersSettings, seed: int, context: FinalContext)
 
 
 def write_table(folder: Path, nodes: Sequence[FineTuned]) -> None:
-    """Write what each node reports to `personal.csv` in `folder`."""
+    """Write the scores of each node to `personal.csv` in `folder`."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, [field.name for field in fields(FineTuned)], lineterminator="\n")
     writer.writeheader()
@@ -78,10 +78,10 @@ def scores_of(nodes: Sequence[FineTuned]) -> dict[str, Any]:
     return {"before": spread([node.before for node in nodes]), "after": spread([node.after for node in nodes])}
 
 
-def _chosen(nodes: list[int], share: float, seed: int) -> list[int]:
+def _choose(nodes: list[int], share: float, seed: int) -> list[int]:
     count = max(1, round(share * len(nodes)))
-    picked = derive(seed, "finetune").permutation(len(nodes))[:count]
-    return [nodes[at] for at in sorted(picked)]
+    chosen = derive(seed, "finetune").permutation(len(nodes))[:count]
+    return [nodes[at] for at in sorted(chosen)]
 
 
 def _read(node: str, records: Iterable[MetricRecord]) -> FineTuned:

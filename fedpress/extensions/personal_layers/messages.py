@@ -1,4 +1,4 @@
-"""What server and nodes send each other for personal layers."""
+"""Messages between server and nodes for personal layers."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from fedpress.protocol.messages import ExtensionMessage
 
 @dataclass(frozen=True)
 class PersonalLayersRequest(ExtensionMessage):
-    """Names the personal tensors: frames, masks, versions and layouts of a message are of the others alone."""
+    """Identifies the personal tensors; frames, masks, versions and layouts of a message leave them out."""
 
-    mask: bytes  # of the whole model's tensors, those that are personal
-    frame: bytes  # the personal tensors' initial values, exact; empty if the node has its own, or makes them
+    mask: bytes  # which of the whole model's tensors are personal
+    frame: bytes  # the personal tensors' initial values, exact; empty if the node has its own, or computes them
     layout: str  # of the personal tensors, as text; empty without a frame
 
     @property
@@ -27,4 +27,4 @@ class PersonalLayersRequest(ExtensionMessage):
 class PersonalLayersReply(ExtensionMessage):
     """Reports the node's personal tensors."""
 
-    owned: bool  # whether the node has personal tensors of its own
+    owned: bool  # whether the node keeps personal tensors

@@ -1,4 +1,4 @@
-"""Layers that stay on each node, and fine-tuning after the last round, on the server."""
+"""Personal layers and fine-tuning after the last round, on the server."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from fedpress.server.messaging.extension_messages import RequestContext
 
 
 class PersonalLayers(Extension):
-    """Takes the personal tensors out of what server and nodes exchange.
+    """Removes the personal tensors from the models that server and nodes exchange.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ class PersonalLayers(Extension):
         self._seed = seed
         self._folder = folder
         self._split = ModelSplit(b"", {}, ())
-        self._owns: dict[str, bool] = {}  # node -> whether it has personal tensors, as it last said
-        self._finetuned: dict[str, Any] = {}  # what came of it; empty before
+        self._owns: dict[str, bool] = {}  # node -> whether it has personal tensors, by its last reply
+        self._finetuned: dict[str, Any] = {}  # its results; empty before
 
     @property
     def needs(self) -> frozenset[Property]:
@@ -66,7 +66,7 @@ class PersonalLayers(Extension):
         split, owns = self._split, self._owns.get(request.node)
         if not split.mask:
             return None
-        if owns or (owns is None and request.has_initial):  # the node has its own, or makes the initial ones itself
+        if owns or (owns is None and request.has_initial):  # the node has them, or computes the initial ones
             return PersonalLayersRequest(split.mask, b"", "")
         return PersonalLayersRequest(split.mask, split.frame, split.layout.text)
 
@@ -77,7 +77,7 @@ class PersonalLayers(Extension):
     def after_last_round(self, context: FinalContext) -> Mapping[str, Any]:
         if not self.settings.finetune_epochs:
             return {}
-        if self._finetuned.get("round") != context.number:  # a resumed run that has been here does not do it again
+        if self._finetuned.get("round") != context.number:  # a resumed run does not fine-tune again
             nodes = finetune(self.settings, self._seed, context)
             spent = context.exchange.ledger.totals(round=context.number + 1, purpose="evaluate")
             self._finetuned = {

@@ -9,7 +9,7 @@ from fedpress.settings.extension import ExtensionSettings, require_holdout
 if TYPE_CHECKING:
     from fedpress.settings import RunSettings
 
-TABLE = "personal.csv"  # of what each node reached by fine-tuning
+TABLE = "personal.csv"  # scores of each node before and after fine-tuning
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,7 @@ class PersonalLayersSettings(ExtensionSettings):
     files = (TABLE,)
 
     tensors: tuple[str, ...] = option((), help="tensors that stay on each node: head, norm, or patterns of names")
-    finetune_epochs: int = option(
-        0, minimum=0, help="passes over its examples by which each node fine-tunes the last model; 0 for none"
-    )
+    finetune_epochs: int = option(0, minimum=0, help="epochs in which each node fine-tunes the last model; 0 for none")
     finetune_lr: float = option(0.0, minimum=0, help="learning rate of the fine-tuning; 0 for lr")
     finetune_share: float = option(1.0, above=0, maximum=1, help="share of the nodes that fine-tune")
 

@@ -1,4 +1,4 @@
-"""How many weights of each layer stay live: Erdos-Renyi kernels, Evci et al. 2020, https://arxiv.org/abs/1911.11134."""
+"""Densities of layers: Erdos-Renyi kernels, Evci et al. 2020, https://arxiv.org/abs/1911.11134."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,27 @@ from fedpress.compression.weight_masks import WeightMasks, prunable
 
 
 def counts(tensors: Sequence[TensorSpec], dead: float) -> dict[str, int]:
-    """Return how many weights of each tensor are live if the share `dead` of all of them is not.
+    """Return the number of unpruned weights of each tensor if the share `dead` of all weights is pruned.
 
-    A tensor's density goes by the sum of its axes over their product, so small ones, in which every weight matters, are
-    thinned least; one that would be denser than it can be stays whole.
+    A tensor's density is proportional to the sum of its axes over their product, so that small tensors are pruned
+    least; one whose density would exceed 1 is not pruned.
     """
-    wanted = (1 - dead) * sum(tensor.size for tensor in tensors)
-    whole: set[str] = set()
+    total = (1 - dead) * sum(tensor.size for tensor in tensors)
+    dense: set[str] = set()
     while True:
-        rest = [t for t in tensors if t.name not in whole]
-        left = wanted - sum(t.size for t in tensors if t.name in whole)
-        scale = left / max(1, sum(sum(t.shape) for t in rest))  # a density is sum / product, so its count the sum
-        full = {t.name for t in rest if scale * sum(t.shape) >= t.size}
-        if not full:
+        rest = [t for t in tensors if t.name not in dense]
+        remaining = total - sum(t.size for t in tensors if t.name in dense)
+        # A density is scale * sum / product, so a tensor's count is scale * sum.
+        scale = remaining / max(1, sum(sum(t.shape) for t in rest))
+        saturated = {t.name for t in rest if scale * sum(t.shape) >= t.size}
+        if not saturated:
             break
-        whole |= full
-    return {t.name: t.size if t.name in whole else max(1, round(scale * sum(t.shape))) for t in tensors}
+        dense |= saturated
+    return {t.name: t.size if t.name in dense else max(1, round(scale * sum(t.shape))) for t in tensors}
 
 
 def share_dead(model: Update) -> float:
-    """Return the share of the weights that are dead, of those that may be."""
+    """Return the share of the prunable weights that are pruned."""
     layout = Layout.of(model)
     masks = WeightMasks.of(model, layout)
     total = sum(tensor.size for tensor in prunable(layout))

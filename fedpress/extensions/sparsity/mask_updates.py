@@ -1,6 +1,6 @@
-"""Which weights are live after a round: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878.
+"""Gradual magnitude pruning: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878.
 
-The smallest die, more and more of them.
+The smallest weights are pruned, a growing share of them.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ from fedpress.extensions.sparsity.settings import SparsitySettings
 
 
 def prune(settings: SparsitySettings, number: int, model: Update, before: Update) -> Update:
-    """Return the model after round `number` with its dead weights marked, given the model before that round.
+    """Return the model after round `number` with its pruned weights marked, given the model before that round.
 
-    The model before has the mask of what is dead, so nothing else has to be kept.
+    The mask is read from the model before the round, so no further state is needed.
     """
     layout = Layout.of(model)
     before_masks = WeightMasks.of(before, layout)
@@ -26,10 +26,10 @@ def prune(settings: SparsitySettings, number: int, model: Update, before: Update
     return WeightMasks(masks).apply(model)
 
 
-def _largest(weights: NDArray[np.generic], among: Mask, count: int) -> Mask:
-    """Return where the `count` largest of `weights` stand that are `among` them; the first of equal ones."""
-    at = np.flatnonzero(among)
-    sizes = np.abs(np.asarray(weights, np.float64).reshape(-1)[at])
-    chosen = np.zeros(among.size, np.bool_)
-    chosen[at[np.argsort(-sizes, kind="stable")[:count]]] = True
+def _largest(weights: NDArray[np.generic], candidates: Mask, count: int) -> Mask:
+    """Return the mask of the `count` largest `weights` candidates `candidates`; ties go to the first."""
+    indices = np.flatnonzero(candidates)
+    magnitudes = np.abs(np.asarray(weights, np.float64).reshape(-1)[indices])
+    chosen = np.zeros(candidates.size, np.bool_)
+    chosen[indices[np.argsort(-magnitudes, kind="stable")[:count]]] = True
     return chosen

@@ -12,7 +12,7 @@ from fedpress.server.strategy.round_record import Round
 
 
 class Sparsity(Extension):
-    """Prunes the smallest weights, more and more of them; it keeps no state: pruned weights are minus zero.
+    """Prunes a growing share of the smallest weights; it keeps no state, since pruned weights are minus zero.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How sparse the model becomes, and when."""
+"""The settings of gradual pruning."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ class SparsitySettings(ExtensionSettings):
         0.0,
         minimum=0,
         below=1,
-        help="share of the weights that is pruned in the end, 0 for none; biases are not pruned",
+        help="share of the weights that is pruned after the last pruning, 0 for none; biases are not pruned",
     )
     first_round: int = option(1, minimum=1, help="first round after which weights are pruned")
     last_round: int = option(20, minimum=1, help="last round after which weights are pruned")
@@ -51,8 +51,8 @@ class SparsitySettings(ExtensionSettings):
     def pruned_share(self, number: int) -> float:
         """Return the share of the weights that is to be pruned after round `number`.
 
-        It rises along a cubic, fast at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first step is
-        one part of the way, since the curve begins at zero.
+        It rises along a cubic, fastest at first: Zhu and Gupta 2017, https://arxiv.org/abs/1710.01878. The first
+        pruning is one step along the curve, which begins at zero.
         """
         if number < self.first_round:
             return 0.0
