@@ -101,7 +101,7 @@ class NamedGrid(GridWrapper):
         return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
 
     def _attributed(self, sent: list[Message], replies: Iterable[Message]) -> Iterator[Message]:
-        """Yield replies under the id of the addressed node: SuperLink sends the error of a lost node under its own id."""
+        """Yield replies under the id of the addressed node: SuperLink uses its own id for the error of a lost node."""
         by_id = {message.metadata.message_id: message for message in sent}
         for reply in replies:
             if reply.metadata.src_node_id in self._names:
