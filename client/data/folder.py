@@ -60,8 +60,8 @@ def _labels(folder: Path, names: list[str]) -> list[int]:
         return [order.index(name) for name in names]
     if unnumbered := [name for name in names if not (name.isascii() and name.isdigit())]:
         raise DataError(
-            f"{folder}: sub-folders must be named 0, 1, 2 and so on, or {CLASSES} must list every class of the federation "
-            f"in the order that all devices share, got {unnumbered[0]!r}"
+            f"{folder}: sub-folders must be named 0, 1, 2 and so on, or {CLASSES} must list all classes in the order "
+            f"that all devices of the federation share, got {unnumbered[0]!r}"
         )
     return [int(name) for name in names]
 

@@ -137,7 +137,7 @@ def test_the_model_says_whether_it_fits() -> None:
     assert model.training
     with pytest.raises(DataError, match=r"here: the model takes no x of shape \(3, 3\)"):
         examples("here", X[:, :, :3], Y).fits(model, "cpu")
-    with pytest.raises(DataError, match="y must be in 0..4, the model's classes, got 7"):
+    with pytest.raises(DataError, match=r"y must be in 0\.\.4, the model's classes, got 7"):
         examples("here", X, Y + (Y.max() == Y) * (7 - Y.max())).fits(model, "cpu")
     with pytest.raises(DataError, match="got -1"):
         examples("here", X, Y - 1 - Y.min()).fits(model, "cpu")
@@ -167,7 +167,7 @@ def test_the_model_says_whether_it_fits() -> None:
         ("sqlite:TEXT?table=t", "file is not a database"),
         ("folder:NONE", "is no folder"),
         ("folder:EMPTY", "a sub-folder for each class, got 0 files"),
-        ("folder:WORDS", "classes.txt must list every class"),
+        ("folder:WORDS", "classes.txt must list all classes"),
         ("folder:BROKEN", "is no .npz file"),
         ("folder:LACKS", "y is missing"),
         ("folder:PICKLE", "is no array"),
