@@ -99,8 +99,8 @@ def test_with_more_nodes_an_owners_recordings_stay_whole(clients: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "line"),
     [
-        ("iid", {"clients": 1501}, "1500 examples cannot be shared out among 1501 clients"),
-        ("iid", {"clients": 0}, "1500 examples cannot be shared out among 0 clients"),
+        ("iid", {"clients": 1501}, "1500 examples cannot be divided among 1501 clients"),
+        ("iid", {"clients": 0}, "1500 examples cannot be divided among 0 clients"),
         ("iidd", {}, "unknown partition 'iidd': did you mean 'iid'?"),
         ("dirichlet", {"alpha": 0.0}, "alpha is above 0, got 0.0"),
         ("dirichlet", {"alpha": float("nan")}, "alpha is above 0, got nan"),
