@@ -85,7 +85,7 @@ class Recovery:
 
     def save(self, round: int, exchange: Exchange, extensions: Stateful, result: Result) -> None:
         """Write a checkpoint of the finished round `round`."""
-        models, records = exchange.models, exchange.peers
+        models, records = exchange.models, exchange.nodes
         nodes, rows = exchange.ledger.table
         arrays: Arrays = {"ledger": rows}
         facts = {
@@ -123,7 +123,7 @@ class Recovery:
         extensions.load_state(put_back(facts["extensions"], arrays))
         exchange.models.resume(put_back(facts["models"], arrays), saved.round)
         exchange.server = bytes.fromhex(facts["server"])
-        exchange.peers = NodeRecords.from_json(facts["peers"])
+        exchange.nodes = NodeRecords.from_json(facts["peers"])
         exchange.ledger.refill(facts["nodes"], arrays["ledger"])
         for name, history in zip(_HISTORY, facts["history"], strict=True):
             setattr(result, name, put_back(history, arrays))
@@ -133,5 +133,5 @@ class Recovery:
                 "this engine does not restore its nodes' states: round %d continues with their present ones",
                 saved.round,
             )
-        self._held = [exchange.peers.versions | exchange.models.lasting]
+        self._held = [exchange.nodes.versions | exchange.models.lasting]
         return saved.round

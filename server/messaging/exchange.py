@@ -62,7 +62,7 @@ class NodeReply:
 
     node: str  # its name
     message: Message  # the reply, without fedpress's records
-    asked: SentRequest
+    request: SentRequest
     tensors: bytes  # mask of the tensors that its frame holds
     work: WorkTime
 
@@ -75,10 +75,10 @@ class NodeReply:
             message=self.message,
             encoded=EncodedUpdate(
                 frame=read_frame_of(self.message),
-                codec=self.asked.up,
+                codec=self.request.up,
                 part=downlink.layout.part(self.tensors),
-                version=self.asked.version,
-                before=self.asked.base,
+                version=self.request.version,
+                before=self.request.base,
             ),
             base=NodeModel(
                 exact=downlink.exact,
@@ -97,9 +97,9 @@ class NodeReply:
 class Delivery:
     """The requests of a round, and their replies."""
 
-    asked: dict[int, SentRequest]  # by node id
+    requests: dict[int, SentRequest]  # by node id
     replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
-    trouble: str = ""  # the reason why the last refused reply was refused; empty if none was refused
+    refusal: str = ""  # reason of the last refusal of a reply; empty if none was refused
 
 
 class Exchange:
@@ -113,7 +113,7 @@ class Exchange:
         The server's model, and those that nodes hold.
     ledger : Ledger
         Counts the bytes.
-    peers : NodeRecords
+    nodes : NodeRecords
         The state of each node.
     extensions : sequence of MessageExtension
         Extensions that add records to messages.
@@ -128,7 +128,7 @@ class Exchange:
         grid: NamedGrid,
         models: Models,
         ledger: Ledger,
-        peers: NodeRecords,
+        nodes: NodeRecords,
         *,
         extensions: Sequence[MessageExtension],
         exclude: Mapping[Layout, bytes],
@@ -136,7 +136,7 @@ class Exchange:
     ) -> None:
         self.grid = grid
         self.models = models
-        self.peers = peers
+        self.nodes = nodes
         self.ledger = ledger
         self.server = secrets.token_bytes(8)  # identity of this server: nodes trust the counts of no other server
         self._extensions = extensions
@@ -173,7 +173,7 @@ class Exchange:
         self._folded.clear()
         for node, message in waiting.items():
             up = choose(self.grid.name(node), len(waiting))
-            delivery.asked[node] = SentRequest(message, up, b"", b"", b"")
+            delivery.requests[node] = SentRequest(message, up, b"", b"", b"")
         retry = self._send_requests(round, dict.fromkeys(waiting, False), delivery, timeout)
         left = deadline - time.monotonic()
         if retry and left > 0:
@@ -184,11 +184,11 @@ class Exchange:
     def accept(self, update: ClientUpdate) -> None:
         """Record that an update was aggregated, for the next request to its node."""
         if update.encoded.codec.stateful:  # a node without codec state does not use this
-            self.peers[update.node].accepted = frame_name(update.encoded.frame)
+            self.nodes[update.node].accepted = frame_name(update.encoded.frame)
 
     def forget(self, needed: set[bytes]) -> None:
         """Delete the models that no node holds, except those `needed`."""
-        self.models.retain(self.peers.versions, needed)
+        self.models.retain(self.nodes.versions, needed)
 
     def _send_requests(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send requests and read replies; return the nodes that lack the base, and whether each needs a key frame."""
@@ -202,7 +202,7 @@ class Exchange:
             name = self.grid.name(node)
             if message.has_error():
                 _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
-                delivery.trouble = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
+                delivery.refusal = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
                 continue
             nbytes = message_nbytes(message)
             try:
@@ -220,7 +220,7 @@ class Exchange:
                 needs_key = self._read(round, node, message, record, delivery)
             except FrameError as error:
                 log_refusal(round, name, error)
-                delivery.trouble = f"node {name}: {error}"
+                delivery.refusal = f"node {name}: {error}"
                 continue
             if needs_key is not None:
                 retry[node] = needs_key
@@ -229,7 +229,7 @@ class Exchange:
     def _read(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
         """Read a reply; return whether its node needs a key frame if it lacks the base, else None."""
         name = self.grid.name(node)
-        if node not in delivery.asked:
+        if node not in delivery.requests:
             raise FrameError("the node was sent no request")
         reply = read_reply(record)
         for extension in self._extensions:
@@ -245,7 +245,7 @@ class Exchange:
 
     def _read_base_request(self, round: int, name: str, reply: BaseRequest) -> bool:
         """Return whether a node that could not start from its frames needs a key frame."""
-        record = self.peers[name]
+        record = self.nodes[name]
         failed = reply.version == record.held != b""  # the node holds the base, but could not decode the frames
         if record.held and reply.version != record.held:
             _log.warning("round %d: node %s lost the model that it held: it is sent a new one", round, name)
@@ -254,39 +254,39 @@ class Exchange:
 
     def _read_train_reply(self, round: int, name: str, message: Message, reply: TrainReply, delivery: Delivery) -> None:
         node = message.metadata.src_node_id
-        asked = delivery.asked[node]
+        pending = delivery.requests[node]
         content = message.content
         frames = [a.data for r in content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        if not asked.nonce or reply.answer != answer_of(asked.nonce, round, name, frame):
+        if not pending.nonce or reply.answer != answer_of(pending.nonce, round, name, frame):
             raise FrameError("the reply must answer the request that the node was sent, once")
-        delivery.asked[node] = replace(asked, nonce=b"")
+        delivery.requests[node] = replace(pending, nonce=b"")
         self._record_version(name, reply.version, reply.turn)
         for record in (RECORD_NAME, *(extension_record(extension.name) for extension in self._extensions)):
             content.pop(record, None)
         work = WorkTime(reply.training_seconds, reply.coding_seconds)
-        delivery.replies.append(NodeReply(name, message, asked, reply.tensors, work))
+        delivery.replies.append(NodeReply(name, message, pending, reply.tensors, work))
 
     def _record_version(self, name: str, version: bytes, turn: int) -> None:
-        record = self.peers[name]
+        record = self.nodes[name]
         record.held, record.offered, record.turn = version, b"", turn
 
     def _pack(self, round: int, node: int, delivery: Delivery, *, key: bool) -> Message:
         """Return the request for `node`, with the frames of the model that the node lacks."""
-        asked = delivery.asked[node]
-        message = asked.message
+        pending = delivery.requests[node]
+        message = pending.message
         records = message.content.array_records
         if len(records) != 1:
             raise ValueError(f"a strategy's message must hold one ArrayRecord, the model, got {sorted(records)}")
         (arrays,) = records
         name = self.grid.name(node)
-        if name not in self.peers:  # the node may hold a model from before a restart of the server
-            self.peers[name].held = self.grid.versions.get(name, b"")
-        record = self.peers[name]
+        if name not in self.nodes:  # the node may hold a model from before a restart of the server
+            self.nodes[name].held = self.grid.versions.get(name, b"")
+        record = self.nodes[name]
         downlink = self.models.of(name)
         frames = downlink.frames_for(record.held, key=key)
         base = frames.base if downlink.keep else b""
-        delivery.asked[node] = SentRequest(message, asked.up, frames.version, base, secrets.token_bytes(16))
+        delivery.requests[node] = SentRequest(message, pending.up, frames.version, base, secrets.token_bytes(16))
         if downlink.keep:
             record.offered = frames.version
         content = RecordDict(dict(message.content))
@@ -300,12 +300,12 @@ class Exchange:
             layout=downlink.layout.text if frames.is_key else "",
             weight_masks=downlink.sparse,
             keep=downlink.keep,
-            up=str(asked.up),
+            up=str(pending.up),
             exclude=self._exclude[downlink.layout],
             accepted=record.accepted,
             turn=record.turn,
             server=self.server,
-            nonce=delivery.asked[node].nonce,
+            nonce=delivery.requests[node].nonce,
             round=round,
             seed=self._seed,
         )

@@ -65,7 +65,7 @@ def write_bundle(
 ) -> None:
     """Write a bundle of the two apps, each named "module:object", whose ServerApp reports to the named pipe `report`.
 
-    It starts when `num_clients` nodes are connected. Flower's log and ours go to the file `log`, if given.
+    It starts when `num_clients` nodes are connected. The logs of Flower and fedpress go to the file `log`, if given.
 
     Raises
     ------

@@ -61,12 +61,12 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
         turn = f"{repeat + 1} of {repeats}"
         note(f"torch alone, {turn}")
         torch.append(_alone("torch").idle)
-        for name, make in (("ours", _ours), ("stock", FlowerContender)):
+        for name, make in (("ours", _fedpress), ("stock", FlowerContender)):
             note(f"rounds without training: {name}, {turn}")
             found[name].append(_rounds(make(), NOTHING, rounds))
         for size in SIZES:
             note(f"frames of {4 * size:,} bytes, {turn}")
-            sizes[size].append(_rounds(_ours(), size, rounds))
+            sizes[size].append(_rounds(_fedpress(), size, rounds))
         note(f"training, {turn}")
         for name, high in _training().items():
             peaks[name].append(high)
@@ -99,7 +99,7 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
     }
 
 
-def _ours() -> FedpressContender:
+def _fedpress() -> FedpressContender:
     return FedpressContender("edge_device:ours")
 
 

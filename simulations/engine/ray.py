@@ -167,7 +167,7 @@ def _lines(stream: IO[bytes], done: Callable[[], bool]) -> Iterator[str]:
 
 
 def _forward(lines: Iterator[str]) -> str:
-    """Forward Flower's log to ours; return the line of the first error, or the last line."""
+    """Forward Flower's log to fedpress's logger; return the line of the first error, or the last line."""
     level, error, text = "INFO", "", "its log is empty"
     for coloured in lines:
         line = _COLOURS.sub("", coloured).rstrip()
