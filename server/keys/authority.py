@@ -44,7 +44,7 @@ def init(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> x509
     for name in (CA_KEY, CA_CERTIFICATE, KEY, CERTIFICATE):
         if (folder / name).exists():
             raise SettingError(
-                f"{folder / name} is there already, and keys are never overwritten: name another folder with --keys, "
+                f"{folder / name} exists already, and keys are never overwritten: name another folder with --keys, "
                 "or make a new server certificate from these with --renew"
             )
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def init(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> x509
         create(folder / KEY, _key_pem(key), MODES[KEY])
         create(folder / CERTIFICATE, _pem(certificate), MODES[CERTIFICATE])
     except FileExistsError as error:  # another process ran init at the same time
-        raise SettingError(f"{error.filename} is there already, and keys are never overwritten") from error
+        raise SettingError(f"{error.filename} exists already, and keys are never overwritten") from error
     return certificate
 
 
@@ -121,7 +121,7 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there: `fedpress keys init` makes a folder of keys") from error
+        raise DataError(f"{path} does not exist: `fedpress keys init` makes a folder of keys") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 

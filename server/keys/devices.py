@@ -101,7 +101,7 @@ def issue(
         try:
             files.create(out, json.dumps(enrolment, indent=1).encode() + b"\n", MODE)
         except FileExistsError as error:
-            raise SettingError(f"{out} is there already, and is not overwritten: --out names another") from error
+            raise SettingError(f"{out} exists already, and is not overwritten: name another file with --out") from error
         except OSError as error:
             raise DataError(f"{out} cannot be written: {error.strerror}") from error
         try:

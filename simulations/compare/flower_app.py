@@ -70,7 +70,7 @@ def resolve_app(app: App, given: Mapping[str, Value]) -> dict[str, Value]:
     for key in given:
         if key not in known:
             raise SettingError(
-                f"setting {key!r} is none of {', '.join(sorted(known.keys() - {'app', 'code', 'up', 'down'}))}"
+                f"setting {key!r} must be one of {', '.join(sorted(known.keys() - {'app', 'code', 'up', 'down'}))}"
             )
     return {**known, **given}
 

@@ -176,18 +176,18 @@ def read_trace(path: Path) -> Link:
         raise DataError(f"{path} is no trace of a link: {error}") from error
     if len(rows) < 2 or not {"seconds", "down", "up"} <= rows[0].keys():
         raise DataError(
-            f"{path} is no trace of a link: it has columns seconds, down, up (bit/s), and two rows at least"
+            f"{path} is no trace of a link: it must have columns seconds, down, up (bit/s), and at least two rows"
         )
     columns = {key: tuple(row[key] for row in rows) for key in rows[0]}
     if not np.isfinite(list(columns.values())).all():
-        raise DataError(f"{path} is no trace of a link: it holds what is no finite number")
+        raise DataError(f"{path} is no trace of a link: its numbers must be finite")
     if columns["seconds"][0] != 0 or any(
         a >= b for a, b in zip(columns["seconds"], columns["seconds"][1:], strict=False)
     ):
-        raise DataError(f"{path} is no trace of a link: its seconds rise from 0")
+        raise DataError(f"{path} is no trace of a link: its seconds must rise from 0")
     trace = Trace(columns["seconds"], columns["up"][:-1], columns["down"][:-1])
     means = {way: float(np.average(columns[way][:-1], weights=np.diff(columns["seconds"]))) for way in ("up", "down")}
     if min(*columns["up"], *columns["down"]) < 0 or min(means.values()) <= 0:
-        raise DataError(f"{path} is no trace of a link: bandwidths are at least 0, and not all of them 0")
+        raise DataError(f"{path} is no trace of a link: bandwidths must be at least 0, and not all 0")
     latency = float(np.mean(columns["latency"])) if "latency" in columns else 0.0
     return Link(f"{TRACE}{path.resolve()}", means["down"], means["up"], latency, f"measured: {path}", trace=trace)

@@ -99,7 +99,7 @@ def _fetch(folder: Path) -> None:
                 raw = gzip.decompress(response.read())
         except (OSError, URLError, EOFError, zlib.error) as error:
             raise DataError(
-                "Fashion-MNIST is not here: install Debian's dataset-fashion-mnist, or name its folder "
+                "Fashion-MNIST is missing: install Debian's dataset-fashion-mnist, or name its folder "
                 f"with --data, or connect to a network for the download ({error})"
             ) from error
         if hashlib.sha256(raw).hexdigest() != digest:

@@ -112,10 +112,10 @@ def partition(
     if not 1 <= clients <= labels.size:
         raise SettingError(f"{labels.size} examples cannot be divided among {clients} clients")
     if not alpha > 0:
-        raise SettingError(f"alpha is above 0, got {alpha}")
+        raise SettingError(f"alpha must be above 0, got {alpha}")
     most = labels.size // clients
     if kind == "shards" and not 1 <= shards_each <= most:
-        raise SettingError(f"shards-per-client is from 1 to {most} with {clients} clients, got {shards_each}")
+        raise SettingError(f"shards-per-client must be in 1..{most} with {clients} clients, got {shards_each}")
     makers: dict[str, Callable[[np.random.Generator], list[Indices]]] = {
         "iid": lambda rng: iid(labels, clients, rng),
         "dirichlet": lambda rng: dirichlet(labels, clients, rng, alpha),
