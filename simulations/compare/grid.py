@@ -35,7 +35,7 @@ _NOT_SHARED = {"simulation.model"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One run."""
+    """One run of a comparison: a candidate on a workload with a seed."""
 
     workload: str
     candidate: Candidate

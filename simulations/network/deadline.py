@@ -67,7 +67,7 @@ class DeadlineFilter:
         return True
 
     def _before(self, number: int) -> float:
-        """Return the seconds of all rounds before `number`, for a resumed run whose earlier rounds were elsewhere."""
+        """Return the seconds of all rounds before `number`, for a resumed run, from its clients.csv."""
         visits = [visit for visit in read_visits(self._traffic) if visit.round < number]
         spent = clock(visits, self._link, self._fleet, self._pace, seed=self._seed, deadline=self._deadline)
         return sum(step.seconds for step in spent)

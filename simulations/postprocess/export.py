@@ -195,7 +195,7 @@ def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bo
 
 
 def _description_path(path: Path) -> Path:
-    """Return the file of the description of the weights in `path`."""
+    """Return the path of the file that describes the weights in `path`."""
     return path.with_suffix(".json")
 
 
