@@ -1,30 +1,30 @@
 """The ClientApp of fedpress: trains the run's task on this node's data. Any other ClientApp can replace it."""
 
-import hashlib
 import pkgutil
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 from fedpress.client.mod import compress
-from fedpress.client.mod.mod import node_name
 from fedpress.client.training.loop import count_classes
 from fedpress.client.training.loop import evaluate as evaluate_model
 from fedpress.client.training.loop import train as train_model
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.task import ExamplesLike, Task
+from fedpress.protocol.app_config import AppConfig
 from fedpress.protocol.messages import CLASSES
 from fedpress.settings import RunSettings
 from fedpress.settings.extension import NodeModel
+from fedpress.settings.node import NodeConfig
 
 
 def _initial(context: Context) -> dict[str, Any]:
     """Return the initial model of the run, which derives from the seed."""
-    task, own = _task(context), _settings(context).node_model(context.node_config)
+    task, own = _task(context), _settings(context).node_model(_node(context))
     if own is None:
         return task.initial()
     model = _new_model(task, replace(own, scale=0.0))  # the scale of inputs is not part of the weights
@@ -42,16 +42,16 @@ def train(message: Message, context: Context) -> Message:
     examples, _ = _examples(context, task, model)
     request = _request(message)
     training = settings.training
-    if "proximal-mu" in request:  # the FedProx strategy sets the strength of the proximal term
-        training = replace(training, proximal_mu=float(request["proximal-mu"]))  # type: ignore[arg-type]
+    if request.proximal_mu is not None:
+        training = replace(training, proximal_mu=float(request.proximal_mu))
     metrics = train_model(
         model,
         examples,
         training,
-        round=int(request["server-round"]),  # type: ignore[arg-type]
+        round=request.server_round,
         rounds=settings.server.rounds,
         seed=settings.run.seed,
-        partition=partition_of(context),
+        partition=_node(context).number,
         device=settings.run.device,
         sparse=settings.prunes,
     )
@@ -69,25 +69,25 @@ def evaluate(message: Message, context: Context) -> Message:
     examples, holdout = _examples(context, task, model)
     metrics = evaluate_model(model, holdout, device)
     request = _request(message)
-    if request.get("finetune-epochs"):
+    if request.finetune_epochs:
         before = {f"before-{name}": metrics[name] for name in ("accuracy", "loss")}
         _finetune(model, examples, request, context)
         metrics = {**before, **evaluate_model(model, holdout, device)}
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
-def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: ConfigRecord, context: Context) -> None:
+def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: AppConfig, context: Context) -> None:
     """Train `model` in place, at a constant learning rate and without a proximal term."""
-    settings, number = _settings(context), int(request["server-round"])  # type: ignore[arg-type]
+    settings, number = _settings(context), request.server_round
     training = settings.training
     train_model(
         model,
         examples,
         replace(
             training,
-            local_epochs=int(request["finetune-epochs"]),  # type: ignore[arg-type]
+            local_epochs=request.finetune_epochs,
             local_steps=0,
-            lr=float(request["finetune-lr"]) or training.lr,  # type: ignore[arg-type]
+            lr=request.finetune_lr or training.lr,
             schedule="constant",
             warmup_rounds=0,
             proximal_mu=0.0,
@@ -95,28 +95,24 @@ def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: ConfigRec
         round=number,
         rounds=number,
         seed=settings.run.seed,
-        partition=partition_of(context),
+        partition=_node(context).number,
         device=settings.run.device,
         sparse=settings.prunes,
     )
 
 
-def partition_of(context: Context) -> int:
-    """Return the number that seeds a node's random choices: its partition, else a hash of its name."""
-    config = context.node_config
-    if "partition-id" in config:
-        return int(config["partition-id"])
-    return int.from_bytes(hashlib.blake2b(node_name(context).encode(), digest_size=4).digest(), "little")
+def _node(context: Context) -> NodeConfig:
+    return NodeConfig.read(context.node_config, context.node_id)
 
 
 def _examples(context: Context, task: Task, model: torch.nn.Module) -> tuple[ExamplesLike, ExamplesLike]:
     """Return the node's training and held-out examples: of its own data if it has some, else of the task."""
-    spec, partition = str(context.node_config.get("data", "")), partition_of(context)
-    if spec:
-        return _local_examples(spec, _settings(context), partition, model)
-    if "partition-id" not in context.node_config:
+    node = _node(context)
+    if node.data:
+        return _local_examples(node.data, _settings(context), node.number, model)
+    if node.partition is None:
         raise DataError("the node must have data or a partition-id: set data in client.toml")
-    return task.examples(partition), task.holdout(partition)
+    return task.examples(node.partition), task.holdout(node.partition)
 
 
 def _local_examples(
@@ -145,7 +141,7 @@ def _load(message: Message, context: Context, task: Task) -> tuple[torch.nn.Modu
     """Return the process's model with the message's weights, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
     settings = _settings(context)
-    model = _model(task, settings.node_model(context.node_config), settings.run.device)
+    model = _model(task, settings.node_model(_node(context)), settings.run.device)
     model.load_state_dict({name: torch.from_numpy(array.numpy()) for name, array in record.items()})
     return model, key
 
@@ -166,6 +162,6 @@ def _new_model(task: Task, own: NodeModel | None) -> torch.nn.Module:
     return narrow(model, own.width, own.scale)
 
 
-def _request(message: Message) -> ConfigRecord:
+def _request(message: Message) -> AppConfig:
     (record,) = message.content.config_records.values()
-    return record
+    return AppConfig.from_record(record)

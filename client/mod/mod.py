@@ -29,6 +29,7 @@ from fedpress.protocol.messages import (
     read_request,
 )
 from fedpress.protocol.model_frames import ModelFrames
+from fedpress.settings.node import NodeConfig
 
 App = Callable[[Message, Context], Message]
 Mod = Callable[[Message, Context, App], Message]
@@ -91,7 +92,7 @@ def _handle_task(
     message: Message, request: TrainRequest, context: Context, app: App, initial: Initial | None
 ) -> Message:
     """Return the reply to a request for training or evaluation of a model."""
-    node = node_name(context)
+    node = NodeConfig.read(context.node_config, context.node_id).name
     state = ClientState.load(context.state).settle(request, node)
 
     began = time.monotonic()
@@ -173,16 +174,7 @@ def _answer(reply: Message, answer: TrainReply | BaseRequest, extensions: Active
 
 def describe_node(context: Context) -> NodeDescription:
     """Return the node's answer to a NodeQuery."""
-    config = context.node_config
+    node = NodeConfig.read(context.node_config, context.node_id)
     return NodeDescription(
-        name=node_name(context),
-        version=ClientState.load(context.state).version,
-        width=str(config.get("width", "")),
-        model=str(config.get("model", "")),
+        name=node.name, version=ClientState.load(context.state).version, width=node.width, model=node.model
     )
-
-
-def node_name(context: Context) -> str:
-    """Return the node's name: its enrolled name when deployed, its partition's number in a simulation."""
-    config = context.node_config
-    return str(config.get("name", config.get("partition-id", context.node_id)))

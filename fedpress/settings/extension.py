@@ -1,11 +1,11 @@
 """The settings of an extension, as a section of a run's."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Settings
+from fedpress.settings.node import NodeConfig
 
 if TYPE_CHECKING:
     from fedpress.settings.run import RunSettings
@@ -40,8 +40,8 @@ class ExtensionSettings(Settings):
         """Whether nodes report how many examples of each class they have."""
         return False
 
-    def node_model(self, node: Mapping[str, object], clients: int, seed: int) -> NodeModel | None:
-        """Return the model of the node with the configuration `node`; None for the run's."""
+    def node_model(self, node: NodeConfig, clients: int, seed: int) -> NodeModel | None:
+        """Return the model of `node`; None for the run's."""
         return None
 
     def complete(self, run: "RunSettings") -> "RunSettings":

@@ -12,6 +12,7 @@ from fedpress.settings.deployment import DeploymentSettings, TaskSettings
 from fedpress.settings.execution import ExecutionSettings
 from fedpress.settings.extension import ExtensionSettings, NodeModel
 from fedpress.settings.network import NetworkSettings
+from fedpress.settings.node import NodeConfig
 from fedpress.settings.registry import extension_sections
 from fedpress.settings.server import PolicySettings, ServerSettings, StrategySettings
 from fedpress.settings.simulation import SimulationSettings
@@ -112,8 +113,8 @@ class RunSettings:
         """Whether an extension needs the nodes' counts of examples of each class."""
         return any(extension.needs_class_counts for extension in self.extensions)
 
-    def node_model(self, node: Mapping[str, object]) -> NodeModel | None:
-        """Return the model of the node with the configuration `node`; None for the run's."""
+    def node_model(self, node: NodeConfig) -> NodeModel | None:
+        """Return the model of `node`; None for the run's."""
         models = (extension.node_model(node, self.clients, self.run.seed) for extension in self.extensions)
         return next((model for model in models if model is not None), None)
 

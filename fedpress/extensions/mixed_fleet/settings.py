@@ -1,7 +1,6 @@
 """The groups of nodes that have different models."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.common.settings import Settings, option
 from fedpress.settings.extension import ExtensionSettings, NodeModel
+from fedpress.settings.node import NodeConfig
 
 if TYPE_CHECKING:
     from fedpress.settings import RunSettings
@@ -150,13 +150,10 @@ class MixedFleetSettings(ExtensionSettings):
         ordered = sorted(self.groups, key=lambda group: group.width)
         return max((group for group in ordered if group.width <= widest), key=lambda g: g.width, default=ordered[0])
 
-    def node_model(self, node: Mapping[str, object], clients: int, seed: int) -> NodeModel | None:
+    def node_model(self, node: NodeConfig, clients: int, seed: int) -> NodeModel | None:
         if not self.groups:
             return None
-        if self.assigned:
-            group = self.assign(int(str(node["partition-id"])), clients, seed)
-        else:
-            group = self.choose(str(node.get("width", "")), str(node.get("model", "")))
+        group = self.assign(node.number, clients, seed) if self.assigned else self.choose(node.width, node.model)
         return NodeModel(group.model, group.width, self.scale)
 
 

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Message, MessageType, MetricRecord, RecordDict
 
 from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, parse
 from fedpress.extensions.personal_layers.settings import TABLE, PersonalLayersSettings
+from fedpress.protocol.app_config import AppConfig
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation.client_update import log_refusal
@@ -47,13 +48,7 @@ def finetune(settings: PersonalLayersSettings, seed: int, context: FinalContext)
     """
     number, exchange = context.number + 1, context.exchange
     arrays = model_record(exchange.models.model)
-    config = ConfigRecord(
-        {
-            "server-round": number,
-            "finetune-epochs": settings.finetune_epochs,
-            "finetune-lr": settings.finetune_lr,
-        }
-    )
+    config = AppConfig(number, finetune_epochs=settings.finetune_epochs, finetune_lr=settings.finetune_lr).to_record()
     messages = [
         Message(RecordDict({"arrays": arrays, "config": config}), node, MessageType.EVALUATE)
         for node in _chosen(list(exchange.grid.get_node_ids()), settings.finetune_share, seed)
