@@ -1,4 +1,4 @@
-"""Our ClientApp: trains the run's task on this node's data. Any other app may take its place."""
+"""The ClientApp of fedpress: trains the run's task on this node's data. Any other ClientApp can replace it."""
 
 import pkgutil
 from dataclasses import replace
@@ -23,12 +23,12 @@ from fedpress.settings.node import NodeConfig
 
 
 def _initial(context: Context) -> dict[str, Any]:
-    """Return the model that the run begins with: the seed tells it."""
+    """Return the initial model of the run, which derives from the seed."""
     task, own = _task(context), _settings(context).node_model(_node(context))
     if own is None:
         return task.initial()
-    made = _made(task, replace(own, scale=0.0))  # how inputs are scaled is no part of its weights
-    return {name: tensor.numpy() for name, tensor in made.state_dict().items()}
+    model = _new_model(task, replace(own, scale=0.0))  # the scale of inputs is not part of the weights
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 
 
 app = ClientApp(mods=[compress(initial=_initial)])
@@ -36,7 +36,7 @@ app = ClientApp(mods=[compress(initial=_initial)])
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Train the model of the message on this node's examples; reply with what it became."""
+    """Train the model of the message on this node's examples; reply with the trained model."""
     settings, task = _settings(context), _task(context)
     model, key = _load(message, context, task)
     examples, _ = _examples(context, task, model)
@@ -77,7 +77,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: AppConfig, context: Context) -> None:
-    """Train `model` in place, at a constant rate and with no pull back to where it came from."""
+    """Train `model` in place, at a constant learning rate and without a proximal term."""
     settings, number = _settings(context), request.server_round
     training = settings.training
     train_model(
@@ -106,16 +106,16 @@ def _node(context: Context) -> NodeConfig:
 
 
 def _examples(context: Context, task: Task, model: torch.nn.Module) -> tuple[ExamplesLike, ExamplesLike]:
-    """Return what the node trains on and what it holds out: its own data if it has some, else the task's."""
+    """Return the node's training and held-out examples: of its own data if it has some, else of the task."""
     node = _node(context)
     if node.data:
-        return _local(node.data, _settings(context), node.number, model)
+        return _local_examples(node.data, _settings(context), node.number, model)
     if node.partition is None:
-        raise DataError("the node has neither data of its own nor a partition-id: client.toml names one with data")
+        raise DataError("the node must have data or a partition-id: set data in client.toml")
     return task.examples(node.partition), task.holdout(node.partition)
 
 
-def _local(
+def _local_examples(
     spec: str, settings: RunSettings, partition: int, model: torch.nn.Module
 ) -> tuple[ExamplesLike, ExamplesLike]:
     from fedpress.client.data import read as read_data
@@ -138,7 +138,7 @@ def _task(context: Context) -> Task:
 
 
 def _load(message: Message, context: Context, task: Task) -> tuple[torch.nn.Module, str]:
-    """Return the process's model with the message's weights in it, and the name of their record."""
+    """Return the process's model with the message's weights, and the name of their record."""
     ((key, record),) = message.content.array_records.items()
     settings = _settings(context)
     model = _model(task, settings.node_model(_node(context)), settings.run.device)
@@ -148,12 +148,12 @@ def _load(message: Message, context: Context, task: Task) -> tuple[torch.nn.Modu
 
 @lru_cache(maxsize=8)
 def _model(task: Task, own: NodeModel | None, device: str) -> torch.nn.Module:
-    """Return a model that all nodes trained by this process take turns with: its weights are loaded anew each time."""
-    return _made(task, own).to(device)
+    """Return the model that all nodes in this process share; weights are loaded before each use."""
+    return _new_model(task, own).to(device)
 
 
-def _made(task: Task, own: NodeModel | None) -> torch.nn.Module:
-    """Return a fresh model: the node's own, or the run's."""
+def _new_model(task: Task, own: NodeModel | None) -> torch.nn.Module:
+    """Return a new model: the node's own, or the run's."""
     model = task.model(own.name) if own and own.name else task.model()
     if own is None or own.width == 1:
         return model

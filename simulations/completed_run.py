@@ -80,7 +80,7 @@ class Run:
         Raises
         ------
         DataError
-            If the folder's model cannot be read, or the workload's data is not there.
+            If the folder's model cannot be read, or the workload's data is missing.
         """
         return read_folder(self.folder).model
 

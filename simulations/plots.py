@@ -11,7 +11,7 @@ from fedpress.common.units import amount
 from fedpress.settings import RunSettings
 from fedpress.simulations.run_files import PLOTS
 
-_UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: told apart by everyone
+_UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: distinct for colour-blind readers too
 
 
 def plot(result: dict[str, Any], folder: Path) -> None:

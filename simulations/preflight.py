@@ -1,4 +1,4 @@
-"""What a run's data and models say against its settings: asked before its folder is made, so that it can be mended."""
+"""Checks a run's settings against its data and models before its folder is made."""
 
 from torch import Tensor
 
@@ -16,11 +16,11 @@ def check(settings: RunSettings, task: WorkloadTask) -> None:
     strategy = build(settings.change("run", device="cpu"), task)
     strategy.excluded(Layout.of(strategy.extensions.begin(task.initial())))
     if groups := strategy.extensions.model_groups():
-        _try(groups, task.data.train.x[:1])
+        _check_groups(groups, task.data.train.x[:1])
 
 
-def _try(groups: ModelGroups, x: Tensor) -> None:
-    """Let each group's model say something of `x`, (1, ...), in shapes alone: that starts no threads either."""
+def _check_groups(groups: ModelGroups, x: Tensor) -> None:
+    """Run each group's model on `x`, (1, ...), on the meta device, which starts no threads."""
     for name in groups.names:
         model = groups.module(name).to("meta").eval()
         try:

@@ -27,7 +27,7 @@ from fedpress.simulations.workloads.partitions import draw
 
 CLIENTS = "clients"  # in the folder of checkpoints
 Watch = Callable[[dict[str, Any]], None]
-_POLL = 0.1  # seconds between two looks at the result
+_POLL = 0.1  # seconds between two reads of the result
 
 
 def run(
@@ -38,18 +38,18 @@ def run(
     debug: bool = False,
     picture: bool = False,
 ) -> dict[str, Any]:
-    """Run the federation that `settings` describe; return what its result.json holds.
+    """Run the federation that `settings` describe; return the content of its result.json.
 
-    `watch` is called with the result as it stands, after every round, on whichever engine. With `debug` Flower's log
+    `watch` is called after every round with the result so far, on any engine. With `debug` Flower's log
     goes to the terminal, else into the run's folder. With `picture` the partition is drawn there.
 
     Raises
     ------
     SettingError
         If the folder holds a run already and `force` is not given, the partition leaves a client without data, or
-        settings do not go together; then no folder is made.
+        settings conflict; then no folder is made.
     DataError
-        If the workload's data is not there, or not what it should be.
+        If the workload's data is missing or invalid.
     KeyboardInterrupt
         At Ctrl-C: the folder then holds the result of the rounds done.
     """
@@ -64,7 +64,7 @@ def run(
         find_engine(settings.simulation.engine).run(_engine_run(settings, folder, watch))
     result = _read(folder) or {}
     plot(result, folder)
-    for left in (CLIENTS, VERSIONS):  # a run that is over has no use for what nodes hold
+    for left in (CLIENTS, VERSIONS):  # a finished run does not need the nodes' states and models
         shutil.rmtree(folder / CHECKPOINT / left, ignore_errors=True)
     return result
 
@@ -75,7 +75,7 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
     Raises
     ------
     SettingError
-        As `resolve` does; and if a setting is given that is not the run's.
+        As `resolve` does; and if a given setting differs from the run's.
     """
     schema = simulation_schema()
     return continue_run(schema.flatten(given), resolve, read_file(schema, file) if file else {})
@@ -115,7 +115,7 @@ def _make_folder(settings: RunSettings, force: bool) -> Path:
                 "overwrite it with --force"
             )
         if str(folder) == settings.simulation.start:
-            raise SettingError(f"the run begins with the model in {folder}: name another folder for it")
+            raise SettingError(f"out must not be {folder}, which holds the run's initial model: name another folder")
         clear(folder)
     make_folder(folder / CHECKPOINT)
     return folder
@@ -123,7 +123,7 @@ def _make_folder(settings: RunSettings, force: bool) -> Path:
 
 @contextmanager
 def _watching(folder: Path, watch: Watch | None) -> Iterator[None]:
-    """Call `watch` whenever the result in `folder` has a round more."""
+    """Call `watch` whenever the result in `folder` has a new round."""
     if watch is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What fedpress writes into the folder of a run or of a model made of one, and how that is cleared for another."""
+"""The files that fedpress writes into the folder of a run or of a model made from one, and their removal."""
 
 import shutil
 from contextlib import suppress
@@ -12,41 +12,41 @@ from fedpress.settings.registry import extension_sections
 
 LOG, PARTITION = "run.log", "partition.png"
 PLOTS = ("accuracy_by_round.png", "accuracy_by_bytes.png")
-REPORT = "report.json"  # of what was made smaller
+REPORT = "report.json"  # of a shrunk model
 EXPORT, EXPORTED = "export", "model"  # the folder of files for devices, and their name without a suffix
 _NAMES = (RESULT, MODEL, TRAFFIC, PLAN, REPORT, LOG, PARTITION, *PLOTS)
 _OF_EXTENSIONS = tuple(file for section in extension_sections().values() for file in section.files)
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Return the files of a run that are in `folder`, without its checkpoint and what was exported."""
+    """Return the files of a run in `folder`, without its checkpoint and exported files."""
     files = [
         *(folder / name for name in (*_NAMES, *_OF_EXTENSIONS)),
         *folder.glob(MODEL.replace(".", "-*.")),
-    ]  # the latter of groups
+    ]  # models of groups
     return [path for path in files if path.is_file()]
 
 
 def holds(folder: Path) -> bool:
-    """Whether anything in `folder` is of a run."""
+    """Return whether `folder` holds any file of a run."""
     return bool(own_files(folder) or _exported(folder) or (folder / CHECKPOINT).exists())
 
 
 def check_made(out: Path, source: Path, *, force: bool) -> None:
-    """Raise SettingError if what is made of the run in `source` cannot go into the folder `out`."""
+    """Raise SettingError if a model made from the run in `source` cannot be written to the folder `out`."""
     if out.resolve() == source.resolve():
-        raise SettingError(f"what is made of {source} goes into another folder")
+        raise SettingError(f"out must be another folder than {source}, from which the model is made")
     check_folder(out)
     if not force and holds(out):
         raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
 
 
 def clear(folder: Path) -> None:
-    """Remove what is of a run, all of it: a plan that stays behind would be taken for that of the next model."""
+    """Remove all files of a run: a remaining plan would be applied to the next model."""
     for path in (*own_files(folder), *_exported(folder)):
         path.unlink()
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-    with suppress(OSError):  # it is not there, or holds what somebody else put there
+    with suppress(OSError):  # missing, or it holds other files
         (folder / EXPORT).rmdir()
 
 

@@ -39,7 +39,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
     Raises
     ------
     SettingError
-        If there is no such setting, a value is out of range, or settings do not go together.
+        If there is no such setting, a value is out of range, or settings conflict.
     DataError
         If the file cannot be read.
     """
@@ -48,18 +48,18 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
     workload = find(str(chosen.get("simulation.workload", SimulationSettings.workload)))
     if start := chosen.get("simulation.start"):  # Ray's workers have another working directory
         chosen["simulation.start"] = str(Path(str(start)).expanduser().resolve())
-    suited = schema.flatten(workload.defaults)
-    if "simulation.alpha" in chosen:  # whoever names alpha means the partition that has one
-        suited["simulation.partition"] = "dirichlet"
+    defaults = schema.flatten(workload.defaults)
+    if "simulation.alpha" in chosen:  # alpha implies the partition that has this parameter
+        defaults["simulation.partition"] = "dirichlet"
     if chosen.get("training.optimizer", "sgd") != "sgd":  # a workload's momentum belongs to its optimizer
-        suited |= {"training.momentum": 0.0, "training.nesterov": False}
-    settings = RunSettings.read({**suited, **chosen}).completed()
+        defaults |= {"training.momentum": 0.0, "training.nesterov": False}
+    settings = RunSettings.read({**defaults, **chosen}).completed()
     _check(settings, workload)
     return settings
 
 
 def _check(settings: RunSettings, workload: Workload) -> None:
-    """Raise SettingError if settings do not go together."""
+    """Raise SettingError if settings conflict."""
     simulation, server = settings.simulation, settings.server
     check_device(settings.run.device)
     strategy_arguments(settings.strategy)
@@ -77,7 +77,7 @@ def _check(settings: RunSettings, workload: Workload) -> None:
 
 
 def check_device(name: str) -> None:
-    """Raise SettingError if torch knows no device `name` here."""
+    """Raise SettingError if torch has no device `name` on this machine."""
     if name == "cpu":
         return
     import torch

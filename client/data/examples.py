@@ -1,4 +1,4 @@
-"""Examples as tensors: arrays of any kind become what models take."""
+"""Examples as tensors: converts and checks arrays."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class LocalExamples:
         return len(self.x)
 
     def split(self, holdout: float, seed: int, partition: int) -> tuple["LocalExamples", "LocalExamples"]:
-        """Return what is trained on, and the share that is held out for evaluation: the same each time."""
+        """Return the training examples and the share held out for evaluation; the same for the same seed."""
         order = derive(seed, "holdout", partition).permutation(len(self))
         kept = int(len(order) * holdout)
         if not kept:
@@ -30,7 +30,7 @@ class LocalExamples:
         return self._pick(np.sort(order[kept:])), self._pick(np.sort(order[:kept]))
 
     def fits(self, model: nn.Module, device: str) -> None:
-        """Raise DataError, which says what does not fit, unless `model` can be trained on this."""
+        """Raise DataError unless `model` can be trained on these examples."""
         shape = tuple(self.x.shape[1:])
         training = model.training
         model.eval()
@@ -44,28 +44,28 @@ class LocalExamples:
             model.train(training)
         low, high = int(self.y.min()), int(self.y.max())
         if low < 0 or high >= classes:
-            wrong = low if low < 0 else high
-            raise DataError(f"{self.where}: the model tells {classes} classes apart, from 0 on: y is {wrong}")
+            invalid = low if low < 0 else high
+            raise DataError(f"{self.where}: y must be in 0..{classes - 1}, the model's classes, got {invalid}")
 
-    def _pick(self, at: np.ndarray) -> "LocalExamples":
-        indices = torch.from_numpy(at)
+    def _pick(self, positions: np.ndarray) -> "LocalExamples":
+        indices = torch.from_numpy(positions)
         return LocalExamples(self.where, self.x[indices], self.y[indices])
 
 
 def examples(where: str, x: np.ndarray, y: np.ndarray) -> LocalExamples:
-    """Return arrays as examples: bytes are scaled to [0, 1], whole numbers become int64, all others float32.
+    """Return arrays as examples: bytes are scaled to [0, 1], other integers become int64, all others float32.
 
     Raises
     ------
     DataError
-        If they are not numbers, of the same number of examples, finite, or there are none.
+        If the arrays are not numbers, differ in length, are empty, or x is not finite.
     """
     if len(x) != len(y):
         raise DataError(f"{where}: x has {len(x):,} examples and y {len(y):,}")
     if len(x) == 0:
         raise DataError(f"{where}: there are no examples")
     if y.dtype.kind not in "iub":
-        raise DataError(f"{where}: y is whole numbers, the classes, got {y.dtype}")
+        raise DataError(f"{where}: y must be integers, the classes, got {y.dtype}")
     return LocalExamples(
         where, torch.from_numpy(_inputs(where, x)), torch.from_numpy(np.ascontiguousarray(y, np.int64))
     )
@@ -79,9 +79,9 @@ def _inputs(where: str, x: np.ndarray) -> np.ndarray:
     if x.dtype.kind in "iu":
         return np.ascontiguousarray(x, np.int64)
     if x.dtype.kind not in "fb":
-        raise DataError(f"{where}: x is numbers, got {x.dtype}")
+        raise DataError(f"{where}: x must be numbers, got {x.dtype}")
     floats = np.ascontiguousarray(x, np.float32)
-    for first in range(0, len(floats), 1024):  # a mask of all at once would be a quarter of the data again
+    for first in range(0, len(floats), 1024):  # one mask for all would take a quarter of the data's memory
         if not np.isfinite(floats[first : first + 1024]).all():
-            raise DataError(f"{where}: x holds what is no finite number, from example {first:,} on")
+            raise DataError(f"{where}: x must be finite, which it is not from example {first:,} on")
     return floats

@@ -1,4 +1,4 @@
-"""A folder: one file with x and y, or a sub-folder a class with an array an example."""
+"""A folder: one file with x and y, or a sub-folder for each class with an array for each example."""
 
 import zipfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _PARTS = (".npy", ".npz")
 
 
 def read(path: str) -> LocalExamples:
-    """Return the examples of a folder; raise DataError if it holds none, or anything that does not belong together."""
+    """Return the examples of a folder; raise DataError if it holds none, or files that do not fit together."""
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder")
@@ -25,7 +25,7 @@ def read(path: str) -> LocalExamples:
         return _read_whole(whole[0])
     if not classes:
         raise DataError(
-            f"{folder} holds one .npz or .safetensors file, or a sub-folder a class: got {len(whole)} files"
+            f"{folder} must hold one .npz or .safetensors file, or a sub-folder for each class, got {len(whole)} files"
         )
     labels = _labels(folder, [part.name for part in classes])
     files = [(file, label) for part, label in zip(classes, labels, strict=True) for file in _files(part)]
@@ -35,33 +35,33 @@ def read(path: str) -> LocalExamples:
 
 
 def read_unlabelled(path: str) -> LocalExamples:
-    """Return the inputs of a folder, whatever their classes, which are all 0: of all its files of arrays."""
+    """Return the inputs of all files of arrays in a folder, without their classes: all targets are 0."""
     folder = Path(path).expanduser()
     files = sorted(part for part in folder.rglob("*") if part.suffix in (*_PARTS, *_WHOLE) and part.is_file())
     if not files:
         raise DataError(f"{folder} holds no .npy, .npz or .safetensors files")
     if any(file.suffix == ".safetensors" for file in files):
         if len(files) > 1:
-            raise DataError(f"{folder} holds one .safetensors file, or .npy and .npz files: got {len(files)} files")
+            raise DataError(f"{folder} must hold one .safetensors file, or .npy and .npz files, got {len(files)} files")
         arrays = _load_safetensors(files[0])
         if "x" not in arrays:
-            raise DataError(f"{files[0]} holds x, its examples, got {sorted(arrays)}")
+            raise DataError(f"{files[0]} must hold x, its examples, got {sorted(arrays)}")
         return examples(str(files[0]), arrays["x"], np.zeros(len(arrays["x"]), np.int64))
     return _read_parts(folder, [(file, 0) for file in files])
 
 
 def _labels(folder: Path, names: list[str]) -> list[int]:
-    """Return the number of each class: its name if that is a number, else its line in `classes.txt`."""
+    """Return the number of each class: its line in `classes.txt` if there is one, else its name, a number."""
     listed = folder / CLASSES
     if listed.is_file():
         order = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
         if missing := [name for name in names if name not in order]:
             raise DataError(f"{listed} does not list the sub-folder {missing[0]!r}")
         return [order.index(name) for name in names]
-    if strange := [name for name in names if not (name.isascii() and name.isdigit())]:
+    if unnumbered := [name for name in names if not (name.isascii() and name.isdigit())]:
         raise DataError(
-            f"{folder}: sub-folders are named 0, 1, 2 and so on, or {CLASSES} lists every class of the federation in "
-            f"the order that all devices share: got {strange[0]!r}"
+            f"{folder}: sub-folders must be named 0, 1, 2 and so on, or {CLASSES} must list all classes in the order "
+            f"that all devices of the federation share, got {unnumbered[0]!r}"
         )
     return [int(name) for name in names]
 
@@ -73,7 +73,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _read_whole(path: Path) -> LocalExamples:
     arrays = _load_safetensors(path) if path.suffix == ".safetensors" else _load_npz(path)
     if missing := [name for name in ("x", "y") if name not in arrays]:
-        raise DataError(f"{path} holds x and y, got {sorted(arrays)}: {missing[0]} is missing")
+        raise DataError(f"{path} must hold x and y, got {sorted(arrays)}: {missing[0]} is missing")
     return examples(str(path), arrays["x"], arrays["y"])
 
 
@@ -83,7 +83,9 @@ def _read_parts(folder: Path, files: list[tuple[Path, int]]) -> LocalExamples:
     _, shape, dtype = sizes[0]
     for (file, _), (_, other, kind) in zip(files, sizes, strict=True):
         if other != shape or kind != dtype:
-            raise DataError(f"{file} holds {kind} of shape {other}, the files before it {dtype} of shape {shape}")
+            raise DataError(
+                f"{file} must hold {dtype} of shape {shape}, as the files before it, got {kind} of shape {other}"
+            )
     x = np.empty((sum(count for count, _, _ in sizes), *shape), dtype)
     y = np.empty(len(x), np.int64)
     at = 0
@@ -110,7 +112,7 @@ def _array(path: Path) -> np.ndarray:
     if path.suffix == ".npz":
         arrays = _load_npz(path)
         if "x" not in arrays or arrays["x"].ndim < 1:
-            raise DataError(f"{path} holds x, its examples, got {sorted(arrays)}")
+            raise DataError(f"{path} must hold x, its examples, got {sorted(arrays)}")
         return arrays["x"]
     array: np.ndarray = np.load(path, allow_pickle=False)
     return array

@@ -1,4 +1,4 @@
-"""A Python object that is installed on the device: it has x and y, or is called without arguments and returns them."""
+"""A Python object installed on the device: it has x and y, or is callable without arguments and returns them."""
 
 import pkgutil
 from typing import Any
@@ -17,7 +17,7 @@ def read(name: str) -> LocalExamples:
     SettingError
         If there is no such object.
     DataError
-        If what it gives is not x and y.
+        If it does not have or return x and y.
     """
     where = f"python:{name}"
     try:
@@ -34,7 +34,7 @@ def read(name: str) -> LocalExamples:
     elif hasattr(found, "x") and hasattr(found, "y"):
         x, y = found.x, found.y
     else:
-        raise DataError(f"{where} gives x and y, as attributes or a pair, got {type(found).__name__}")
+        raise DataError(f"{where} must have x and y as attributes, or return a pair, got {type(found).__name__}")
     return examples(where, _array(where, x), _array(where, y))
 
 
@@ -44,5 +44,5 @@ def _array(where: str, values: Any) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{where}: it is no array: {error}") from error
     if array.ndim == 0:
-        raise DataError(f"{where}: the first axis counts examples, got one value")
+        raise DataError(f"{where}: the first axis must count examples, got one value")
     return array

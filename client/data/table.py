@@ -1,4 +1,4 @@
-"""An SQLite table, read row by row: memory holds the examples once, and nothing else of the file."""
+"""An SQLite table, read row by row, so that only one copy of the examples is in memory."""
 
 import sqlite3
 from collections.abc import Callable
@@ -23,9 +23,9 @@ def read(rest: str) -> LocalExamples:
     Raises
     ------
     SettingError
-        If the options cannot work.
+        If the options are invalid.
     DataError
-        If the file is no database, or table, columns or values are not what they should be.
+        If the file is no database, or its table, columns or values are missing or invalid.
     """
     path, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -33,7 +33,7 @@ def read(rest: str) -> LocalExamples:
         if name not in _OPTIONS:
             raise SettingError(unknown("option of sqlite data", name, _OPTIONS))
     if not options.get("table"):
-        raise SettingError(f"sqlite data names its table: sqlite:{path}?table=NAME, got {rest!r}")
+        raise SettingError(f"sqlite data must name its table, sqlite:{path}?table=NAME, got {rest!r}")
     file = Path(path).expanduser()
     if not file.is_file():
         raise DataError(f"{file} is no file")
@@ -64,17 +64,17 @@ def _read(
         if column not in known:
             raise DataError(f"{where}: {unknown('column', column, known)}")
     columns = ", ".join(map(_name, (*xs, y)))
-    part = f"SELECT {columns} FROM {table}"  # noqa: S608  names are quoted, and those of columns known
+    part = f"SELECT {columns} FROM {table}"  # noqa: S608  names are quoted, and columns exist
     if newest:
         part = f"SELECT * FROM (SELECT {columns} FROM {table} ORDER BY rowid DESC LIMIT {newest})"  # noqa: S608
-    base.execute("BEGIN")  # counted and read as of one moment, whoever writes meanwhile
+    base.execute("BEGIN")  # a transaction, so that count and rows are of the same snapshot
     (count,) = base.execute(f"SELECT COUNT(*) FROM ({part})").fetchone()  # noqa: S608
     first = base.execute(part).fetchone()
     if first is None:
         raise DataError(f"{where}: there are no rows")
     blob = isinstance(first[0], bytes)
     if blob and len(xs) > 1:
-        raise DataError(f"{where}: x is one column of BLOBs or several of numbers, got {len(xs)} columns of BLOBs")
+        raise DataError(f"{where}: x must be one column of BLOBs or several of numbers, got {len(xs)} columns of BLOBs")
     convert = _blob(first[0], dtype, shape) if blob else _numbers(len(xs), shape)
     kind = dtype if blob else np.dtype(np.float32)
     size = shape or ((len(first[0]) // dtype.itemsize,) if blob else (len(xs),))
@@ -83,9 +83,9 @@ def _read(
         try:
             x[at] = convert(row[:-1])
         except (TypeError, ValueError) as error:
-            raise DataError(f"{where}: row {at + 1:,}: x is not like the rows before it: {error}") from error
+            raise DataError(f"{where}: row {at + 1:,}: x must be like the rows before it: {error}") from error
         if type(row[-1]) is not int:
-            raise DataError(f"{where}: row {at + 1:,}: {y} is a whole number, the class, got {row[-1]!r}")
+            raise DataError(f"{where}: row {at + 1:,}: {y} must be an integer, the class, got {row[-1]!r}")
         targets[at] = row[-1]
     return examples(where, x, targets)
 
@@ -96,7 +96,7 @@ def _blob(first: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> Callable[[tu
     def convert(values: tuple[object, ...]) -> np.ndarray:
         (data,) = values
         if not isinstance(data, bytes) or len(data) != size:
-            raise ValueError(f"a BLOB of {size} bytes is right")
+            raise ValueError(f"it must be a BLOB of {size} bytes")
         array = np.frombuffer(data, dtype.newbyteorder("<"))
         return array.reshape(shape) if shape else array
 
@@ -106,7 +106,7 @@ def _blob(first: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> Callable[[tu
 def _numbers(count: int, shape: tuple[int, ...]) -> Callable[[tuple[object, ...]], np.ndarray]:
     def convert(values: tuple[object, ...]) -> np.ndarray:
         if not all(isinstance(value, int | float) for value in values):
-            raise ValueError(f"{count} numbers are right")
+            raise ValueError(f"it must be {count} numbers")
         array = np.array(values, np.float32)
         return array.reshape(shape) if shape else array
 
@@ -114,15 +114,15 @@ def _numbers(count: int, shape: tuple[int, ...]) -> Callable[[tuple[object, ...]
 
 
 def _name(text: str) -> str:
-    """Return a name as SQL has it."""
+    """Return a name quoted for SQL."""
     if "\0" in text:
-        raise SettingError(f"a name in SQL has no zero byte, got {text!r}")
+        raise SettingError(f"a name in SQL must not have a zero byte, got {text!r}")
     return '"' + text.replace('"', '""') + '"'
 
 
 def _number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise SettingError(f"{name} of sqlite data is a whole number, got {text!r}")
+        raise SettingError(f"{name} of sqlite data must be an integer of at least 0, got {text!r}")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Weights that are dead, in training: they move nothing and are not moved."""
+"""Pruned weights in training: they have no gradient and remain zero."""
 
 from collections.abc import Sequence
 
@@ -7,25 +7,25 @@ from torch import Tensor, nn
 
 
 class PrunedWeights:
-    """The weights of parameters of two axes or more that are minus zero, as the server's mask has them."""
+    """The pruned weights of a model: those that are minus zero, in parameters of two axes or more."""
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._dead = [(parameter, mask) for parameter in parameters if (mask := dead(parameter)).any()]
+        self._pruned = [(parameter, mask) for parameter in parameters if (mask := pruned(parameter)).any()]
 
-    def still(self) -> None:
-        """Take dead weights' gradients away: neither an optimiser's moments nor a norm that is clipped sees them."""
-        for parameter, mask in self._dead:
+    def clear_gradients(self) -> None:
+        """Set the gradients of pruned weights to zero, so that neither moments nor clipped norms include them."""
+        for parameter, mask in self._pruned:
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(mask, 0.0)
 
-    def bury(self) -> None:
-        """Make dead weights minus zero again."""
+    def restore(self) -> None:
+        """Set pruned weights to minus zero again."""
         with torch.no_grad():
-            for parameter, mask in self._dead:
+            for parameter, mask in self._pruned:
                 parameter.masked_fill_(mask, -0.0)
 
 
-def dead(parameter: Tensor) -> Tensor:
-    """Return which weights of a parameter are dead."""
+def pruned(parameter: Tensor) -> Tensor:
+    """Return a mask of the pruned weights of a parameter."""
     parameter = parameter.detach()
     return (parameter == 0) & parameter.signbit() & (parameter.dim() > 1)

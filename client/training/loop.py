@@ -1,4 +1,4 @@
-"""Local training, SGD and its kin; the proximal term: FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127."""
+"""Local training with SGD and adaptive optimizers; the proximal term: FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127."""
 
 from collections.abc import Iterator
 
@@ -12,8 +12,8 @@ from fedpress.common.rng import derive
 from fedpress.common.task import ExamplesLike
 from fedpress.settings.training import TrainingSettings
 
-Metrics = dict[str, int | float | list[int] | list[float]]  # what a Flower MetricRecord is made of
-_EVALUATION_BATCH = 100  # larger ones fall out of the cache: up to twice as slow
+Metrics = dict[str, int | float | list[int] | list[float]]  # the values of a Flower MetricRecord
+_EVALUATION_BATCH = 100  # larger batches exceed the CPU's cache: up to twice as slow
 
 
 def train(
@@ -30,8 +30,8 @@ def train(
 ) -> Metrics:
     """Train `model` in place; return num-examples, steps, and train_loss, their mean without penalties.
 
-    The order of examples and dropout derive from (seed, round, partition) alone, so a node trains to the same bits
-    wherever and whenever it does. If `sparse`, weights that are minus zero are dead, and stay it.
+    The order of examples and dropout derive from (seed, round, partition) alone, so the result is the same bits in any
+    process. If `sparse`, weights that are minus zero are pruned, and remain so.
 
     Raises
     ------
@@ -42,17 +42,17 @@ def train(
     if count == 0:
         raise DataError(f"node {partition} has no examples")
     rng = derive(seed, "train", round, partition)
-    # torch.manual_seed takes as long as two small steps, telling devices that are not in use.
+    # torch.manual_seed also seeds devices that are not in use, which takes as long as two small steps.
     seed_dropout = torch.default_generator.manual_seed if device == "cpu" else torch.manual_seed
     seed_dropout(int(rng.integers(2**63)))
     order = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    x, y = _quick(model, examples.x.to(device)), examples.y.to(device)
+    x, y = _channels_last(model, examples.x.to(device)), examples.y.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    dead = PrunedWeights(parameters) if sparse else None
+    pruned = PrunedWeights(parameters) if sparse else None
     start = [p.detach().clone() for p in parameters] if training.proximal_mu else []
     optimizer = make_optimizer(parameters, training, learning_rate(training, round, rounds))
     model.train()
-    losses: list[Tensor] = []  # left on the device: to read one would wait for it
+    losses: list[Tensor] = []  # kept on the device: reading one would synchronise
     for batch in _batches(count, training, order):
         inputs, targets = x[batch], y[batch]
         optimizer.zero_grad(set_to_none=True)
@@ -65,19 +65,19 @@ def train(
             for parameter, origin in zip(parameters, start, strict=True):
                 if parameter.grad is not None:
                     parameter.grad.add_(parameter.detach() - origin, alpha=training.proximal_mu)
-        if dead is not None:
-            dead.still()
+        if pruned is not None:
+            pruned.clear_gradients()
         if training.clip_norm:
             nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         optimizer.step()
-        if dead is not None:
-            dead.bury()
-    optimizer.zero_grad(set_to_none=True)  # gradients are as large as the model, and of no more use
+        if pruned is not None:
+            pruned.restore()
+    optimizer.zero_grad(set_to_none=True)  # frees the gradients, which are as large as the model
     return {"num-examples": count, "train_loss": float(torch.stack(losses).mean()), "steps": len(losses)}
 
 
 def evaluate(model: nn.Module, examples: ExamplesLike, device: str) -> Metrics:
-    """Return num-examples, mean loss and accuracy of `model`; a sequence's every step counts as one prediction.
+    """Return num-examples, mean loss and accuracy of `model`; each step of a sequence is one prediction.
 
     Raises
     ------
@@ -88,23 +88,25 @@ def evaluate(model: nn.Module, examples: ExamplesLike, device: str) -> Metrics:
     if count == 0:
         raise DataError("there are no examples to evaluate on")
     model.eval()
-    _quick(model, examples.x[:1])  # weights that are laid out anew in inference mode could not be trained again
-    loss = right = predictions = 0.0
+    _channels_last(
+        model, examples.x[:1]
+    )  # converted before inference mode: weights converted within it could not be trained
+    loss = correct = predictions = 0.0
     with torch.inference_mode():
         for first in range(0, count, _EVALUATION_BATCH):
             x = examples.x[first : first + _EVALUATION_BATCH].to(device)
             y = examples.y[first : first + _EVALUATION_BATCH].to(device)
-            scores = model(_quick(model, x))
+            scores = model(_channels_last(model, x))
             loss += float(loss_of(scores, y)) * y.numel()
-            right += float((scores.argmax(-1) == y).sum())
+            correct += float((scores.argmax(-1) == y).sum())
             predictions += y.numel()
-    return {"num-examples": count, "loss": loss / predictions, "accuracy": right / predictions}
+    return {"num-examples": count, "loss": loss / predictions, "accuracy": correct / predictions}
 
 
 def count_classes(model: nn.Module, examples: ExamplesLike, device: str) -> list[int]:
-    """Return how many targets of each class that `model` tells apart the node has."""
+    """Return the number of the node's targets in each class of `model`."""
     model.eval()
-    x = _quick(model, examples.x[:1].to(device))
+    x = _channels_last(model, examples.x[:1].to(device))
     with torch.inference_mode():
         classes = model(x).shape[-1]
     counts: list[int] = torch.bincount(examples.y.flatten(), minlength=classes).tolist()
@@ -112,7 +114,7 @@ def count_classes(model: nn.Module, examples: ExamplesLike, device: str) -> list
 
 
 def make_optimizer(parameters: list[nn.Parameter], training: TrainingSettings, lr: float) -> torch.optim.Optimizer:
-    """Return a fresh optimiser: nodes carry no moments from round to round."""
+    """Return a new optimizer: nodes keep no moments between rounds."""
     decay = training.weight_decay
     match training.optimizer:
         case "adagrad":
@@ -131,8 +133,8 @@ def make_optimizer(parameters: list[nn.Parameter], training: TrainingSettings, l
             )
 
 
-def _quick(model: nn.Module, x: Tensor) -> Tensor:
-    """Return images in the memory format on which convolutions run a fifth faster on a CPU, and lay `model` out so."""
+def _channels_last(model: nn.Module, x: Tensor) -> Tensor:
+    """Convert `model` to channels-last, in which CPU convolutions run a fifth faster; return images `x` likewise."""
     if x.dim() != 4:
         return x
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -140,7 +142,7 @@ def _quick(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def loss_of(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy; scores have their classes on the last axis."""
+    """Return the mean cross-entropy; the last axis of `scores` is the classes."""
     if targets.dim() > 1:
         scores, targets = scores.flatten(0, -2), targets.flatten()
     return nn.functional.cross_entropy(scores, targets)

@@ -8,8 +8,8 @@ from fedpress.settings.training import TrainingSettings
 def learning_rate(training: TrainingSettings, round: int, rounds: int) -> float:
     """Return the learning rate of `round`, from 1 to `rounds`.
 
-    After warm-up the schedule runs from lr, in its first round, towards its end, which it would reach in the round
-    after the last: torch's schedulers count so too, and no round trains at a rate of 0.
+    After warm-up the schedule runs from lr, in its first round, to its end value, which it would reach in the round
+    after the last, as in torch's schedulers, so that no round trains at a rate of 0.
     """
     warm = training.warmup_rounds
     if round <= warm:

@@ -1,6 +1,6 @@
-"""Checkpoints: all that a server knows after a round, in one file that is whole or not there.
+"""Checkpoints: the whole state of a server after a round, in one file that is written atomically.
 
-FOLDER/round-000012.safetensors   the last two; tensors, and the rest as JSON in the header
+FOLDER/round-000012.safetensors   the last two; tensors, and all other state as JSON in the header
 FOLDER/versions/                  the models that nodes hold, each under the hash of its tensors
 """
 
@@ -28,7 +28,7 @@ FORMAT = "3"
 
 @dataclass(frozen=True)
 class CheckpointContent:
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     round: int  # the last one that was finished
     facts: dict[str, Any]  # JSON
@@ -36,7 +36,7 @@ class CheckpointContent:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, the newest of them kept."""
+    """The checkpoints in a folder; only the newest are kept."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Checkpoints:
         return next(self._newest(), None) is None
 
     def save(self, saved: CheckpointContent) -> None:
-        """Write a checkpoint down; it is on the disk when this returns."""
+        """Write a checkpoint durably: it is on the disk when this returns."""
         header = {"format": FORMAT, "round": str(saved.round), "facts": json.dumps(saved.facts)}
         replace(self._path(saved.round), save(saved.arrays, header), durable=True)
         for path in list(self._newest())[KEPT:]:
@@ -61,7 +61,7 @@ class Checkpoints:
         Raises
         ------
         DataError
-            If there are some and none can be read.
+            If there are checkpoints and none can be read.
         """
         paths = list(self._newest())
         for path in paths:
@@ -73,7 +73,7 @@ class Checkpoints:
                     arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
                 return CheckpointContent(int(header["round"]), json.loads(header["facts"]), arrays)
             except (SafetensorError, OSError, KeyError, ValueError) as error:
-                _log.warning("the checkpoint %s cannot be read, an older one is taken: %s", path.name, error)
+                _log.warning("the checkpoint %s cannot be read, an older one is used: %s", path.name, error)
         if paths:
             raise DataError(f"no checkpoint in {self._folder} can be read: start again without resuming")
         return None

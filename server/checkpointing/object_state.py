@@ -1,7 +1,7 @@
-"""State as JSON and arrays: what strategies keep between rounds has no protocol, so it is found by walking.
+"""State as JSON and arrays: Flower's strategies have no protocol for their state, so their attributes are walked.
 
-`take_apart` follows an object's attributes over known types and refuses any other, by name; `put_back` sets them in an
-object that was made the same way.
+`take_apart` follows an object's attributes through supported types and refuses any other; `put_back` sets them in an
+object that was constructed the same way.
 """
 
 import inspect
@@ -21,12 +21,12 @@ _RECORDS: dict[str, Callable[..., Any]] = {"metrics": MetricRecord, "config": Co
 
 
 def take_apart(thing: object, arrays: Arrays, path: str) -> Any:  # noqa: PLR0911  one for each kind
-    """Return `thing` as JSON can hold it; arrays go into `arrays`, under names that begin with `path`.
+    """Return `thing` as JSON values; its arrays are added to `arrays`, under names that begin with `path`.
 
     Raises
     ------
     SettingError
-        If it holds something of a type that is not known; the message has its path and type.
+        If it holds an object of an unsupported type; the message has its path and type.
     """
     if thing is None or type(thing) in _PLAIN:
         return thing
@@ -55,7 +55,7 @@ def take_apart(thing: object, arrays: Arrays, path: str) -> Any:  # noqa: PLR091
 
 
 def put_back(saved: Any, arrays: Arrays, now: Any = None) -> Any:  # noqa: PLR0911  one for each kind
-    """Return what `take_apart` was given; `now` is what stands in its place in the new object."""
+    """Return the object that `take_apart` was given; `now` is its counterpart in the new object."""
     if not isinstance(saved, dict):
         return saved
     ((kind, value), *_) = saved.items()
@@ -70,9 +70,9 @@ def put_back(saved: Any, arrays: Arrays, now: Any = None) -> Any:  # noqa: PLR09
         case "metrics" | "config":
             return _RECORDS[kind](put_back(value, arrays))
         case "dict":
-            known = now if isinstance(now, dict) else {}
+            current = now if isinstance(now, dict) else {}
             restored = ((put_back(key, arrays), part) for key, part in value)
-            return {key: put_back(part, arrays, known.get(key)) for key, part in restored}
+            return {key: put_back(part, arrays, current.get(key)) for key, part in restored}
         case "list" | "tuple" | "set":
             return {"list": list, "tuple": tuple, "set": set}[kind](put_back(part, arrays) for part in value)
         case "object":
@@ -82,7 +82,7 @@ def put_back(saved: Any, arrays: Arrays, now: Any = None) -> Any:  # noqa: PLR09
 
 
 def _is_setting(thing: object) -> bool:
-    """Whether it is part of how the object was made, and not of what it went through since."""
+    """Return whether it is configuration, set when the object was constructed, and not state."""
     return isinstance(thing, Enum | type) or inspect.isroutine(thing) or _is_frozen(thing)
 
 

@@ -1,4 +1,4 @@
-"""From a federation's state to a checkpoint, and back."""
+"""Saves a federation's state as a checkpoint, and restores it."""
 
 import logging
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ _HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_m
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """Where every round of a federation is saved.
+    """Where the checkpoints of a federation are, and whether it is resumed.
 
     Examples
     --------
@@ -34,13 +34,13 @@ class CheckpointSettings:
 
 
 class Stateful(Protocol):
-    """A part of the federation that has a state of its own."""
+    """A part of the federation with state that checkpoints include."""
 
     def dump_state(self) -> Mapping[str, Any]:
-        """Return what `load_state` needs to continue from here."""
+        """Return the state for `load_state`."""
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `dump_state` returned."""
+        """Restore a state that `dump_state` returned."""
 
 
 class Recovery:
@@ -53,12 +53,12 @@ class Recovery:
     strategy : Strategy
         The inner strategy.
     terms : mapping of str to Any
-        What must be the same for a run to be resumed, by name; JSON.
+        Values that must be equal for a run to be resumed, by name; JSON.
 
     Raises
     ------
     SettingError
-        If `strategy` holds what no checkpoint can hold, or the folder holds checkpoints that are not to be resumed.
+        If a checkpoint cannot hold `strategy`'s state, or the folder holds checkpoints and `resume` is False.
     """
 
     def __init__(self, settings: CheckpointSettings, strategy: Strategy, terms: Mapping[str, Any]) -> None:
@@ -80,18 +80,18 @@ class Recovery:
 
     @property
     def needed(self) -> set[bytes]:
-        """Versions without which the checkpoints could not be resumed."""
+        """Versions of the models that the checkpoints need."""
         return set().union(*self._held)
 
     def save(self, round: int, exchange: Exchange, extensions: Stateful, result: Result) -> None:
-        """Write a checkpoint of `round`, which is over."""
-        models, peers = exchange.models, exchange.peers
+        """Write a checkpoint of the finished round `round`."""
+        models, records = exchange.models, exchange.nodes
         nodes, rows = exchange.ledger.table
         arrays: Arrays = {"ledger": rows}
         facts = {
             "terms": self._terms,
             "server": exchange.server.hex(),
-            "peers": peers.as_json(),
+            "peers": records.as_json(),
             "nodes": nodes,
             "models": take_apart(models.save(), arrays, "models"),
             "extensions": take_apart(dict(extensions.dump_state()), arrays, "extensions"),
@@ -100,15 +100,15 @@ class Recovery:
             "clients": exchange.grid.snapshot(),
         }
         self._checkpoints.save(CheckpointContent(round, facts, arrays))
-        self._held = [*self._held, peers.versions | models.lasting][-KEPT:]
+        self._held = [*self._held, records.versions | models.lasting][-KEPT:]
 
     def resume(self, exchange: Exchange, extensions: Stateful, result: Result) -> int | None:
-        """Continue from the newest checkpoint; return its round, None if there is none or a run is to begin.
+        """Continue from the newest checkpoint; return its round, None if there is none or a new run is started.
 
         Raises
         ------
         SettingError
-            If it is of a run with other terms.
+            If it is of a run with different `terms`.
         DataError
             If it cannot be read.
         """
@@ -119,18 +119,19 @@ class Recovery:
         for name in {**facts["terms"], **self._terms}:
             was, now = facts["terms"].get(name), self._terms.get(name)
             if was != now:
-                raise SettingError(f"the checkpoint is of a run with {name} {was!r}: resumed with {now!r}")
+                raise SettingError(f"{name} must be that of the checkpoint's run, {was!r}, got {now!r}")
         extensions.load_state(put_back(facts["extensions"], arrays))
         exchange.models.resume(put_back(facts["models"], arrays), saved.round)
         exchange.server = bytes.fromhex(facts["server"])
-        exchange.peers = NodeRecords.from_json(facts["peers"])
+        exchange.nodes = NodeRecords.from_json(facts["peers"])
         exchange.ledger.refill(facts["nodes"], arrays["ledger"])
         for name, history in zip(_HISTORY, facts["history"], strict=True):
             setattr(result, name, put_back(history, arrays))
         put_back(facts["strategy"], arrays, self._strategy)
         if not exchange.grid.restore(facts["clients"]):
             _log.warning(
-                "this engine does not keep its nodes' states: round %d continues with what they have", saved.round
+                "this engine does not restore its nodes' states: round %d continues with their present ones",
+                saved.round,
             )
-        self._held = [exchange.peers.versions | exchange.models.lasting]
+        self._held = [exchange.nodes.versions | exchange.models.lasting]
         return saved.round

@@ -1,4 +1,4 @@
-"""The models that nodes hold, kept on disk under their names."""
+"""The models that nodes hold, kept on disk by version."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -17,32 +17,32 @@ _RECENT = 4  # models that are kept in memory too
 class ModelStore:
     """A folder of models, each under the hash of its tensors.
 
-    No more than `limit` bytes are kept: what was used longest ago is forgotten first, and a node that holds it then
-    gets a key frame.
+    At most `limit` bytes are kept: the least recently used model is deleted first, and a node that holds it is then
+    sent a key frame.
     """
 
     def __init__(self, layout: Layout, folder: Path, limit: int) -> None:
         self._layout = layout
         self._limit = limit
         self._folder = folder
-        self._known = OrderedDict((bytes.fromhex(path.stem), None) for path in sorted(folder.glob("*.model")))
+        self._stored = OrderedDict((bytes.fromhex(path.stem), None) for path in sorted(folder.glob("*.model")))
         self._recent: OrderedDict[bytes, Update] = OrderedDict()
 
     def __contains__(self, version: bytes) -> bool:
-        return version in self._known
+        return version in self._stored
 
     def put(self, model: Update) -> bytes:
-        """Keep `model`; return its name, 8 bytes."""
+        """Store `model`; return its version, 8 bytes."""
         version = version_of(model, self._layout)
-        if version not in self._known:
+        if version not in self._stored:
             replace(self._path(version), save({name: np.asarray(a, order="C") for name, a in model.items()}))
-            self._known[version] = None
+            self._stored[version] = None
         self._remember(version, model)
         return version
 
     def get(self, version: bytes) -> Update:
-        """Return the model of this name; raise KeyError if it is not kept."""
-        self._known.move_to_end(version)
+        """Return the model of this version; raise KeyError if it is not stored."""
+        self._stored.move_to_end(version)
         model = self._recent.get(version)
         if model is None:
             model = load_file(self._path(version))
@@ -50,12 +50,12 @@ class ModelStore:
         return model
 
     def retain(self, needed: Collection[bytes], lasting: Collection[bytes] = ()) -> None:
-        """Forget what is neither `needed` nor `lasting`, and of what is needed what does not fit."""
+        """Delete versions that are neither `needed` nor `lasting`, and needed ones beyond the limit."""
         room = self._limit // max(1, self._layout.nbytes) - len(set(lasting))
-        fits = [version for version in reversed(self._known) if version in needed and version not in lasting]
+        fits = [version for version in reversed(self._stored) if version in needed and version not in lasting]
         kept = {*fits[: max(0, room)], *lasting}
-        for version in [version for version in self._known if version not in kept]:
-            del self._known[version]
+        for version in [version for version in self._stored if version not in kept]:
+            del self._stored[version]
             self._recent.pop(version, None)
             self._path(version).unlink(missing_ok=True)
 
@@ -63,7 +63,7 @@ class ModelStore:
         return self._folder / f"{version.hex()}.model"
 
     def _remember(self, version: bytes, model: Update) -> None:
-        self._known.move_to_end(version)
+        self._stored.move_to_end(version)
         self._recent[version] = model
         self._recent.move_to_end(version)
         while len(self._recent) > _RECENT:

@@ -16,7 +16,7 @@ class ModelGroups(ABC):
 
     names: tuple[str, ...]  # of the groups
     shown: str  # the group whose model is evaluated; empty for the whole model
-    asks: bool  # whether a node's group follows from its own description
+    asks: bool  # whether a node's group depends on its description, so that nodes must be queried
     disjoint: bool  # whether no two groups' models share a tensor of the server's
 
     @abstractmethod
@@ -29,10 +29,10 @@ class ModelGroups(ABC):
 
     @abstractmethod
     def module(self, name: str) -> Any:
-        """Return a torch module for a group's model, which all who need one take turns with."""
+        """Return a torch module for a group's model; the same object is shared by all callers."""
 
     def join(self, node: str, description: NodeDescription) -> str:
-        """Take in a node; return why it cannot take part, empty if it can."""
+        """Assign a node to a group; return the reason why it cannot take part, empty if it can."""
         return ""
 
 
@@ -73,20 +73,20 @@ class Models(ABC):
 
     @property
     def lasting(self) -> set[bytes]:
-        """Versions that are needed whoever holds them."""
+        """Versions that are kept whether or not a node holds them."""
         return {version for d in self.downlinks.values() for version in (d.version, d.initial) if version}
 
     def retain(self, held: Collection[bytes], needed: set[bytes]) -> None:
-        """Drop the versions that no node holds any more, and that are not `needed` either."""
+        """Delete the versions that no node holds any more and that are not `needed`."""
         for downlink in self.downlinks.values():
             downlink.versions.retain(held, lasting={downlink.version, downlink.initial, *needed} - {b""})
 
     def save(self) -> dict[str, Any]:
-        """Return what `resume` needs."""
+        """Return the state for `resume`."""
         return {"groups": {name: downlink.save() for name, downlink in self.downlinks.items()}}
 
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
-        """Continue from what `save` returned after `round`."""
+        """Restore the state that `save` returned after `round`."""
         for name, downlink in self.downlinks.items():
             downlink.resume(saved["groups"][name], round)
 

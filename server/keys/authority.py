@@ -1,7 +1,7 @@
 """A private certificate authority, and the one certificate that it signs: the server's.
 
-A device trusts this authority and no other. Both certificates are what Python 3.13's strict verification (RFC 5280)
-asks for: key usages, basic constraints, and the identifiers of the keys.
+A device trusts this authority and no other. Both certificates have the extensions that Python 3.13's strict
+verification (RFC 5280) requires: key usages, basic constraints, and key identifiers.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import create, replace
 
-PORT = 9443  # where a server is looked for if nothing else is said
+PORT = 9443  # the server's default
 CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, DEVICES = "ca.pem", "ca.key", "server.pem", "server.key", "devices"
 MODES = {".": 0o700, CA_CERTIFICATE: 0o644, CA_KEY: 0o600, CERTIFICATE: 0o644, KEY: 0o600, DEVICES: 0o700}
 CA_DAYS = 3650
@@ -31,12 +31,12 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 
 
 def init(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> x509.Certificate:
-    """Make the authority, and the certificate of a server that devices reach under any of `hosts`: names or addresses.
+    """Make the authority, and the certificate of a server with these `hosts`, names or addresses.
 
     Raises
     ------
     SettingError
-        If a host is none, if none is given, or if there are keys in `folder`: they are never overwritten.
+        If a host is invalid, `hosts` is empty, or `folder` holds keys: they are never overwritten.
     """
     names = _general_names(hosts)
     now = _now()
@@ -44,7 +44,7 @@ def init(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> x509
     for name in (CA_KEY, CA_CERTIFICATE, KEY, CERTIFICATE):
         if (folder / name).exists():
             raise SettingError(
-                f"{folder / name} is there already, and keys are never overwritten: name another folder with --keys, "
+                f"{folder / name} exists already, and keys are never overwritten: name another folder with --keys, "
                 "or make a new server certificate from these with --renew"
             )
     folder.mkdir(parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ def init(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> x509
         create(folder / CA_CERTIFICATE, _pem(ca), MODES[CA_CERTIFICATE])
         create(folder / KEY, _key_pem(key), MODES[KEY])
         create(folder / CERTIFICATE, _pem(certificate), MODES[CERTIFICATE])
-    except FileExistsError as error:  # somebody else's init, at the same moment
-        raise SettingError(f"{error.filename} is there already, and keys are never overwritten") from error
+    except FileExistsError as error:  # another process ran init at the same time
+        raise SettingError(f"{error.filename} exists already, and keys are never overwritten") from error
     return certificate
 
 
 def renew(folder: Path, hosts: Sequence[str] = (), *, days: int = SERVER_DAYS) -> x509.Certificate:
-    """Sign a new certificate for the server's key, for the same hosts if none are given: devices notice nothing.
+    """Sign a new certificate for the server's key, for the same hosts if none are given; devices need no change.
 
     A server reads it when it starts.
     """
@@ -93,7 +93,7 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
 
 
 def canonical(host: str) -> str:
-    """Return a name or address as `hosts_of` has it, or raise SettingError if it is neither."""
+    """Return a name or address in the form of `hosts_of`, or raise SettingError if it is neither."""
     return str(_general_name(host).value)
 
 
@@ -117,18 +117,18 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def read(path: Path) -> bytes:
-    """Return what is in a file of the folder of keys, or raise DataError, which says how such a folder is made."""
+    """Return the content of a file in the folder of keys, or raise DataError."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there: `fedpress keys init` makes a folder of keys") from error
+        raise DataError(f"{path} does not exist: `fedpress keys init` makes a folder of keys") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold off everybody else who would change the folder of keys; the lock ends with the process at the latest."""
+    """Hold an exclusive lock on the folder of keys; it is released when the process ends at the latest."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -142,7 +142,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _authority_certificate(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    # Each authority has a name of its own, so that a verifier never takes one for another.
+    # Each authority has a unique name, so that verifiers do not confuse two of them.
     name = _name(f"fedpress authority {identifier.digest.hex()[:16]}")
     return (
         _certificate(key.public_key(), name, name, now, CA_DAYS)
@@ -197,7 +197,7 @@ def _usage(**uses: bool) -> x509.KeyUsage:
 
 def _general_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
     if not hosts:
-        raise SettingError("host is missing: the name or address that devices reach the server under, e.g. --host HOST")
+        raise SettingError("host must be given: the name or address of the server for devices, e.g. --host HOST")
     return list(dict.fromkeys(map(_general_name, hosts)))
 
 
@@ -209,13 +209,13 @@ def _general_name(host: str) -> x509.IPAddress | x509.DNSName:
     name = host.lower().removesuffix(".")
     labels = name.split(".")
     if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
-        raise SettingError(f"host is a DNS name in ASCII or an IP address, without a port, got {host!r}")
+        raise SettingError(f"host must be a DNS name in ASCII or an IP address, without a port, got {host!r}")
     return x509.DNSName(name)
 
 
 def _require_days(days: int, most: int) -> None:
     if not 1 <= days <= most:
-        raise SettingError(f"days is 1 to {most}, the authority's own, got {days}")
+        raise SettingError(f"days must be in 1..{most}, the days left of the authority, got {days}")
 
 
 def _name(common: str) -> x509.Name:

@@ -1,4 +1,4 @@
-"""Devices by name: each is issued a key once, and may be revoked. One file each, `devices/NAME.json`."""
+"""Devices by name: each has one valid key, which can be revoked. One file each, `devices/NAME.json`."""
 
 import json
 import math
@@ -28,10 +28,10 @@ _MOST_DAYS = 36_500
 
 @dataclass(frozen=True)
 class Device:
-    """What the server knows of a device."""
+    """The server's record of a device."""
 
     name: str
-    public_key: str  # OpenSSH's one line
+    public_key: str  # in OpenSSH's format, one line
     issued: datetime
     expires: datetime
     revoked: datetime | None = None
@@ -44,7 +44,7 @@ class Device:
         )
 
     def state(self, now: datetime | None = None) -> str:
-        """Return "valid", "revoked" or "expired": only the first is let in."""
+        """Return "valid", "revoked" or "expired": only valid devices are admitted."""
         if self.revoked is not None:
             return "revoked"
         return "valid" if (now or datetime.now(UTC)) < self.expires else "expired"
@@ -60,7 +60,7 @@ def issue(
     passphrase: str | None = None,
     days: int = DAYS,
 ) -> Device:
-    """Make a device's key, record its public half, and write the enrolment file `out` that the device is given.
+    """Make a device's key pair, record the public key, and write the enrolment file `out` for the device.
 
     Parameters
     ----------
@@ -69,18 +69,18 @@ def issue(
     node : mapping of str to Value | None
         The node's configuration, which the ClientApp reads.
     passphrase : str | None
-        What the private key in the file is encrypted with, if anything.
+        Passphrase that encrypts the private key in the file; None to leave it unencrypted.
 
     Raises
     ------
     SettingError
-        If the name is none, or taken; if the server's certificate is for other hosts; if `out` is there already.
+        If the name is invalid or in use, the server's certificate is not for `server`, or `out` exists.
     """
     require_name(name)
     if not 1 <= days <= _MOST_DAYS:
-        raise SettingError(f"days is 1 to {_MOST_DAYS}, got {days}")
+        raise SettingError(f"days must be in 1..{_MOST_DAYS}, got {days}")
     if passphrase is not None and len(passphrase) < SHORTEST:
-        raise SettingError(f"a passphrase has at least {SHORTEST} characters, got {len(passphrase)}")
+        raise SettingError(f"a passphrase must have at least {SHORTEST} characters, got {len(passphrase)}")
     with authority.locked(folder):
         path = folder / authority.DEVICES / f"{name}.json"
         if path.exists() and read_device(path).revoked is None:
@@ -101,7 +101,7 @@ def issue(
         try:
             files.create(out, json.dumps(enrolment, indent=1).encode() + b"\n", MODE)
         except FileExistsError as error:
-            raise SettingError(f"{out} is there already, and is not overwritten: --out names another") from error
+            raise SettingError(f"{out} exists already, and is not overwritten: name another file with --out") from error
         except OSError as error:
             raise DataError(f"{out} cannot be written: {error.strerror}") from error
         try:
@@ -113,7 +113,7 @@ def issue(
 
 
 def revoke(folder: Path, name: str) -> Device:
-    """Shut a device out: a running server sees it within seconds. Revoking again changes nothing."""
+    """Revoke a device's key: a running server applies it within seconds. Revoking again changes nothing."""
     require_name(name)
     with authority.locked(folder):
         path = folder / authority.DEVICES / f"{name}.json"
@@ -130,12 +130,12 @@ def revoke(folder: Path, name: str) -> Device:
 
 
 def load_devices(folder: Path) -> dict[str, Device]:
-    """Return every device there is a record of, by name and in its order."""
+    """Return all recorded devices by name, sorted."""
     return {path.stem: read_device(path) for path in _paths(folder)}
 
 
 def read_device(path: Path) -> Device:
-    """Return the device that a record is of, or raise DataError, which names the file and what is wrong with it."""
+    """Return the device of a record file, or raise DataError with the file's name and the reason."""
     try:
         record = json.loads(authority.read(path))
         return _device(record, path.stem)
@@ -144,14 +144,14 @@ def read_device(path: Path) -> Device:
 
 
 def require_name(name: str) -> None:
-    """Raise SettingError unless a device may be called that."""
+    """Raise SettingError unless `name` is a valid device name."""
     if not _NAME.fullmatch(name):
         rule = "1 to 64 of the letters a-z and A-Z, digits, '-', '_' and '.', the first a letter or digit"
-        raise SettingError(f"a device's name is {rule}, got {name!r}")
+        raise SettingError(f"a device's name must be {rule}, got {name!r}")
 
 
 def load_public_key(text: str) -> ec.EllipticCurvePublicKey:
-    """Return the P-384 key that OpenSSH's line is, or raise ValueError."""
+    """Return the P-384 key of a line in OpenSSH's format, or raise ValueError."""
     key = serialization.load_ssh_public_key(text.encode())
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise ValueError("its key is not on the curve P-384")
@@ -159,14 +159,14 @@ def load_public_key(text: str) -> ec.EllipticCurvePublicKey:
 
 
 def _device(record: Any, name: str) -> Device:
-    """Return the device of a record as JSON gave it, or raise ValueError."""
+    """Return the device of a parsed record, or raise ValueError."""
     fields = {"schema", "name", "public_key", "issued", "expires", "revoked"}
     if not isinstance(record, dict) or set(record) != fields:
-        raise ValueError(f"it has not the fields {', '.join(sorted(fields))}")
+        raise ValueError(f"it must have the fields {', '.join(sorted(fields))}")
     if record["schema"] != SCHEMA:
-        raise ValueError(f"its schema is {record['schema']!r}, this fedpress knows {SCHEMA}")
+        raise ValueError(f"its schema must be {SCHEMA}, got {record['schema']!r}")
     if record["name"] != name or not isinstance(record["public_key"], str):
-        raise ValueError(f"it is of {record['name']!r}")
+        raise ValueError(f"its name must be {name!r}, with a public key as text, got {record['name']!r}")
     load_public_key(record["public_key"])
     revoked = record["revoked"] if record["revoked"] is None else _date(record["revoked"])
     return Device(name, record["public_key"], _date(record["issued"]), _date(record["expires"]), revoked)
@@ -198,7 +198,7 @@ def _paths(folder: Path) -> list[Path]:
 
 
 def _address(folder: Path, server: str) -> str:
-    """Return the address that a device is given; the certificate must be for it, or the device would turn away."""
+    """Return the server's address for a device; raise SettingError if the certificate is not for it."""
     hosts = authority.hosts_of(authority.load_certificate(folder / authority.CERTIFICATE))
     host, port = parse_address(server) if server else (hosts[0], authority.PORT)
     if authority.canonical(host) not in hosts:
@@ -214,7 +214,7 @@ def _require_node(node: Mapping[str, Value]) -> dict[str, Value]:
         if key == "name":
             raise SettingError("the node's name is the device's: it is not configured")
         if isinstance(value, float) and not math.isfinite(value):
-            raise SettingError(f"{key} is a finite number, got {value}")
+            raise SettingError(f"{key} must be finite, got {value}")
     return dict(node)
 
 

@@ -1,6 +1,6 @@
-"""Messages to nodes and their replies: what is sent, what came back, and what it cost.
+"""Messages to nodes and their replies, with the bytes of both.
 
 In go requests, out come checked replies and entries in the ledger. `exchange.py` sends and receives a round's messages,
-`named_grid.py` knows nodes by name, `node_state.py` is what the server knows of each, `ledger.py` counts bytes. A new
-kind of message goes beside `node_evaluation.py`.
+`named_grid.py` names the nodes, `node_state.py` holds the server's record of each, `ledger.py` counts bytes. A new kind
+of message is a new module, like `node_evaluation.py`.
 """

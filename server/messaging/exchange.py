@@ -62,7 +62,7 @@ class NodeReply:
 
     node: str  # its name
     message: Message  # the reply, without fedpress's records
-    asked: SentRequest
+    request: SentRequest
     tensors: bytes  # mask of the tensors that its frame holds
     work: WorkTime
 
@@ -75,10 +75,10 @@ class NodeReply:
             message=self.message,
             encoded=EncodedUpdate(
                 frame=read_frame_of(self.message),
-                codec=self.asked.up,
+                codec=self.request.up,
                 part=downlink.layout.part(self.tensors),
-                version=self.asked.version,
-                before=self.asked.base,
+                version=self.request.version,
+                before=self.request.base,
             ),
             base=NodeModel(
                 exact=downlink.exact,
@@ -97,15 +97,13 @@ class NodeReply:
 class Delivery:
     """The requests of a round, and their replies."""
 
-    asked: dict[int, SentRequest]  # by node id
+    requests: dict[int, SentRequest]  # by node id
     replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
-    trouble: str = ""  # the reason why the last refused reply does not count; empty if none was refused
+    refusal: str = ""  # reason of the last refusal of a reply; empty if none was refused
 
 
 class Exchange:
-    """Sends a strategy's messages as frames, and reads the replies.
-
-    All messages of rounds pass here, and are added to the ledger here.
+    """Sends a strategy's messages as frames, reads the replies, and adds both to the ledger.
 
     Parameters
     ----------
@@ -115,7 +113,7 @@ class Exchange:
         The server's model, and those that nodes hold.
     ledger : Ledger
         Counts the bytes.
-    peers : NodeRecords
+    nodes : NodeRecords
         The state of each node.
     extensions : sequence of MessageExtension
         Extensions that add records to messages.
@@ -130,7 +128,7 @@ class Exchange:
         grid: NamedGrid,
         models: Models,
         ledger: Ledger,
-        peers: NodeRecords,
+        nodes: NodeRecords,
         *,
         extensions: Sequence[MessageExtension],
         exclude: Mapping[Layout, bytes],
@@ -138,19 +136,19 @@ class Exchange:
     ) -> None:
         self.grid = grid
         self.models = models
-        self.peers = peers
+        self.nodes = nodes
         self.ledger = ledger
-        self.server = secrets.token_bytes(8)  # identity of this server: nodes trust its counts and no other's
+        self.server = secrets.token_bytes(8)  # identity of this server: nodes trust the counts of no other server
         self._extensions = extensions
         self._exclude = exclude
         self._seed = seed
         self._shared: dict[ModelFrames, ArrayRecord] = {}  # equal frames are one object, which Flower stores once
-        self._apart: dict[int, ConfigRecord] = {}  # and remain one when they are folded
+        self._folded: dict[int, ConfigRecord] = {}  # folded records, shared likewise
 
     def deliver(
         self, round: int, messages: Iterable[Message], timeout: float, choose: Callable[[str, int], Codec]
     ) -> Delivery:
-        """Send messages and return the replies; nodes without the base of their frames are sent others.
+        """Send messages and return the replies; nodes that lack the base of their frames are sent new frames.
 
         Parameters
         ----------
@@ -172,39 +170,39 @@ class Exchange:
         waiting = {message.metadata.dst_node_id: message for message in messages}
         delivery = Delivery({})
         self._shared.clear()
-        self._apart.clear()
+        self._folded.clear()
         for node, message in waiting.items():
             up = choose(self.grid.name(node), len(waiting))
-            delivery.asked[node] = SentRequest(message, up, b"", b"", b"")
-        again = self._wave(round, dict.fromkeys(waiting, False), delivery, timeout)
+            delivery.requests[node] = SentRequest(message, up, b"", b"", b"")
+        retry = self._send_requests(round, dict.fromkeys(waiting, False), delivery, timeout)
         left = deadline - time.monotonic()
-        if again and left > 0:
-            self._wave(round, again, delivery, left)
+        if retry and left > 0:
+            self._send_requests(round, retry, delivery, left)
         delivery.replies.sort(key=lambda reply: self.grid.order(reply.message.metadata.src_node_id))
         return delivery
 
     def accept(self, update: ClientUpdate) -> None:
-        """Record that an update counted, for the next request to its node."""
-        if update.encoded.codec.stateful:  # without a state the node does not need to know
-            self.peers[update.node].accepted = frame_name(update.encoded.frame)
+        """Record that an update was aggregated, for the next request to its node."""
+        if update.encoded.codec.stateful:  # a node without codec state does not use this
+            self.nodes[update.node].accepted = frame_name(update.encoded.frame)
 
     def forget(self, needed: set[bytes]) -> None:
         """Delete the models that no node holds, except those `needed`."""
-        self.models.retain(self.peers.versions, needed)
+        self.models.retain(self.nodes.versions, needed)
 
-    def _wave(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
+    def _send_requests(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send requests and read replies; return the nodes that lack the base, and whether each needs a key frame."""
         if not nodes:
             return {}
         # Lazily: frames of the next nodes are encoded while the engine trains the first ones.
-        packed = (self._pack(round, node, delivery, key=key) for node, key in nodes.items())
-        again: dict[int, bool] = {}
-        for message in self.grid.send_and_receive(packed, timeout=timeout):
+        requests = (self._pack(round, node, delivery, key=key) for node, key in nodes.items())
+        retry: dict[int, bool] = {}
+        for message in self.grid.send_and_receive(requests, timeout=timeout):
             node = message.metadata.src_node_id
             name = self.grid.name(node)
             if message.has_error():
                 _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
-                delivery.trouble = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
+                delivery.refusal = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
                 continue
             nbytes = message_nbytes(message)
             try:
@@ -219,80 +217,80 @@ class Exchange:
                 _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
                 continue
             try:
-                missed = self._take(round, node, message, record, delivery)
+                needs_key = self._read(round, node, message, record, delivery)
             except FrameError as error:
                 log_refusal(round, name, error)
-                delivery.trouble = f"node {name}: {error}"
+                delivery.refusal = f"node {name}: {error}"
                 continue
-            if missed is not None:
-                again[node] = missed
-        return again
+            if needs_key is not None:
+                retry[node] = needs_key
+        return retry
 
-    def _take(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
+    def _read(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
         """Read a reply; return whether its node needs a key frame if it lacks the base, else None."""
         name = self.grid.name(node)
-        if node not in delivery.asked:
+        if node not in delivery.requests:
             raise FrameError("the node was sent no request")
         reply = read_reply(record)
         for extension in self._extensions:
             extension.on_reply(name, message.content.config_records.get(extension_record(extension.name)))
         match reply:
             case BaseRequest():
-                return self._take_base_request(round, name, reply)
+                return self._read_base_request(round, name, reply)
             case TrainReply():
-                self._take_reply(round, name, message, reply, delivery)
+                self._read_train_reply(round, name, message, reply, delivery)
                 return None
             case NodeDescription():
                 raise FrameError("the node was not asked for its name")
 
-    def _take_base_request(self, round: int, name: str, reply: BaseRequest) -> bool:
+    def _read_base_request(self, round: int, name: str, reply: BaseRequest) -> bool:
         """Return whether a node that could not start from its frames needs a key frame."""
-        peer = self.peers[name]
-        useless = reply.version == peer.held != b""  # it holds the base, and the frames failed nevertheless
-        if peer.held and reply.version != peer.held:
-            _log.warning("round %d: node %s lost the model that it held: it is sent another", round, name)
-        self._heard(name, reply.version, reply.turn)
-        return useless or reply.version not in self.models.of(name).versions
+        record = self.nodes[name]
+        failed = reply.version == record.held != b""  # the node holds the base, but could not decode the frames
+        if record.held and reply.version != record.held:
+            _log.warning("round %d: node %s lost the model that it held: it is sent a new one", round, name)
+        self._record_version(name, reply.version, reply.turn)
+        return failed or reply.version not in self.models.of(name).versions
 
-    def _take_reply(self, round: int, name: str, message: Message, reply: TrainReply, delivery: Delivery) -> None:
+    def _read_train_reply(self, round: int, name: str, message: Message, reply: TrainReply, delivery: Delivery) -> None:
         node = message.metadata.src_node_id
-        asked = delivery.asked[node]
+        pending = delivery.requests[node]
         content = message.content
         frames = [a.data for r in content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
         frame = frames[0] if len(frames) == 1 else b""
-        if not asked.nonce or reply.answer != answer_of(asked.nonce, round, name, frame):
+        if not pending.nonce or reply.answer != answer_of(pending.nonce, round, name, frame):
             raise FrameError("the reply must answer the request that the node was sent, once")
-        delivery.asked[node] = replace(asked, nonce=b"")
-        self._heard(name, reply.version, reply.turn)
+        delivery.requests[node] = replace(pending, nonce=b"")
+        self._record_version(name, reply.version, reply.turn)
         for record in (RECORD_NAME, *(extension_record(extension.name) for extension in self._extensions)):
             content.pop(record, None)
         work = WorkTime(reply.training_seconds, reply.coding_seconds)
-        delivery.replies.append(NodeReply(name, message, asked, reply.tensors, work))
+        delivery.replies.append(NodeReply(name, message, pending, reply.tensors, work))
 
-    def _heard(self, name: str, version: bytes, turn: int) -> None:
-        peer = self.peers[name]
-        peer.held, peer.offered, peer.turn = version, b"", turn
+    def _record_version(self, name: str, version: bytes, turn: int) -> None:
+        record = self.nodes[name]
+        record.held, record.offered, record.turn = version, b"", turn
 
     def _pack(self, round: int, node: int, delivery: Delivery, *, key: bool) -> Message:
-        """Return the request for `node`, with the model as the frames that the node lacks."""
-        asked = delivery.asked[node]
-        message = asked.message
+        """Return the request for `node`, with the frames of the model that the node lacks."""
+        pending = delivery.requests[node]
+        message = pending.message
         records = message.content.array_records
         if len(records) != 1:
             raise ValueError(f"a strategy's message must hold one ArrayRecord, the model, got {sorted(records)}")
         (arrays,) = records
         name = self.grid.name(node)
-        if name not in self.peers:  # it may hold a model from before a restart of the server
-            self.peers[name].held = self.grid.versions.get(name, b"")
-        peer = self.peers[name]
+        if name not in self.nodes:  # the node may hold a model from before a restart of the server
+            self.nodes[name].held = self.grid.versions.get(name, b"")
+        record = self.nodes[name]
         downlink = self.models.of(name)
-        frames = downlink.frames_for(peer.held, key=key)
+        frames = downlink.frames_for(record.held, key=key)
         base = frames.base if downlink.keep else b""
-        delivery.asked[node] = SentRequest(message, asked.up, frames.version, base, secrets.token_bytes(16))
+        delivery.requests[node] = SentRequest(message, pending.up, frames.version, base, secrets.token_bytes(16))
         if downlink.keep:
-            peer.offered = frames.version
+            record.offered = frames.version
         content = RecordDict(dict(message.content))
-        content[arrays] = self._record(frames)
+        content[arrays] = self._array_record(frames)
         request = TrainRequest(
             arrays=arrays,
             frame_lengths=tuple(map(len, frames.frames)),
@@ -302,19 +300,19 @@ class Exchange:
             layout=downlink.layout.text if frames.is_key else "",
             weight_masks=downlink.sparse,
             keep=downlink.keep,
-            up=str(asked.up),
+            up=str(pending.up),
             exclude=self._exclude[downlink.layout],
-            accepted=peer.accepted,
-            turn=peer.turn,
+            accepted=record.accepted,
+            turn=record.turn,
             server=self.server,
-            nonce=delivery.asked[node].nonce,
+            nonce=delivery.requests[node].nonce,
             round=round,
             seed=self._seed,
         )
         content[RECORD_NAME] = request.to_record()
         payload, raw = self._extend(content, name)
         sent = message.metadata
-        fold(content, self._apart)
+        fold(content, self._folded)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
         self._note(round, packed, name, frames.nbytes + payload, message_nbytes(packed), raw)
         return packed
@@ -330,7 +328,7 @@ class Exchange:
                 payload, raw = payload + added.payload_nbytes, raw + added.payload_raw_nbytes
         return payload, raw
 
-    def _record(self, frames: ModelFrames) -> ArrayRecord:
+    def _array_record(self, frames: ModelFrames) -> ArrayRecord:
         if frames not in self._shared:
             self._shared[frames] = frame_record(frames.data)
         return self._shared[frames]
@@ -342,8 +340,7 @@ class Exchange:
     def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int = 0) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
-        # Replies of evaluations, and requests for other frames, carry no tensors.
-        plain = self.models.of(node).layout.nbytes if frame or not is_reply else 0
-        plain += raw
+        # Replies to evaluations and base requests carry no tensors.
+        plain = (self.models.of(node).layout.nbytes if frame or not is_reply else 0) + raw
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(LedgerEntry(round, node, direction, purpose, frame, nbytes, plain))

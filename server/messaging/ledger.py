@@ -12,7 +12,7 @@ Direction = Literal["up", "down"]
 Purpose = Literal["train", "evaluate", "ask"]  # "ask" is the query of a node's name
 _DIRECTIONS: tuple[Direction, ...] = ("up", "down")
 _PURPOSES: tuple[Purpose, ...] = ("train", "evaluate", "ask")
-_WAYS = len(_DIRECTIONS) * len(_PURPOSES)
+_KINDS = len(_DIRECTIONS) * len(_PURPOSES)
 
 
 class LedgerEntry(NamedTuple):
@@ -85,7 +85,7 @@ class Totals(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How many times smaller the frames are than the same tensors as float32; 1 if nothing was sent."""
+        """Compression ratio: bytes of the tensors as float32 over bytes of the frames; 1 if nothing was sent."""
         return self.plain / self.frame if self.frame else 1.0
 
 
@@ -117,8 +117,8 @@ class Ledger:
             The message.
         """
         node = self._nodes.setdefault(entry.node, len(self._nodes))
-        way = len(_PURPOSES) * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
-        row = (entry.round * _WAYS + way, node, entry.frame, entry.message, entry.plain)
+        kind = len(_PURPOSES) * _DIRECTIONS.index(entry.direction) + _PURPOSES.index(entry.purpose)
+        row = (entry.round * _KINDS + kind, node, entry.frame, entry.message, entry.plain)
         for column, value in zip(self._columns, row, strict=True):
             column.append(value)
         self._sum(entry)
@@ -168,10 +168,10 @@ class Ledger:
             The next entry.
         """
         names = list(self._nodes)
-        for when, node, frame, message, plain in zip(*(column[first:] for column in self._columns), strict=True):
-            direction, purpose = divmod(when % _WAYS, len(_PURPOSES))
+        for group, node, frame, message, plain in zip(*(column[first:] for column in self._columns), strict=True):
+            direction, purpose = divmod(group % _KINDS, len(_PURPOSES))
             yield LedgerEntry(
-                when // _WAYS, names[node], _DIRECTIONS[direction], _PURPOSES[purpose], frame, message, plain
+                group // _KINDS, names[node], _DIRECTIONS[direction], _PURPOSES[purpose], frame, message, plain
             )
 
     def totals(
@@ -210,6 +210,6 @@ class Ledger:
         """
         nodes: dict[str, dict[Direction, Totals]] = {}
         for entry in self:
-            ways = nodes.setdefault(entry.node, {})
-            ways[entry.direction] = ways.get(entry.direction, Totals()).plus(entry)
+            by_direction = nodes.setdefault(entry.node, {})
+            by_direction[entry.direction] = by_direction.get(entry.direction, Totals()).plus(entry)
         return nodes

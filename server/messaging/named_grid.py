@@ -1,4 +1,4 @@
-"""A Grid that knows the names of nodes: nodes and replies are listed in the order of the names."""
+"""A Grid that names its nodes: nodes and replies are listed in the order of the names."""
 
 import logging
 import random
@@ -27,8 +27,8 @@ _log = logging.getLogger(LOGGER)
 class NamedGrid(GridWrapper):
     """Wraps a Grid and names its nodes: Flower's node ids are random, names are stable.
 
-    A name is the partition's number in a simulation, and the enrolled name in a deployment. Nodes whose names the grid
-    does not know are queried once. Strategies sample by position in the list of nodes, so the same order gives the same
+    A name is the partition's number in a simulation, and the enrolled name in a deployment. Nodes without a
+    known name are queried once. Strategies sample by position in the list of nodes, so the same order gives the same
     choice on every engine.
 
     Parameters
@@ -43,7 +43,8 @@ class NamedGrid(GridWrapper):
         Returns the reason why a node cannot take part, or "", given its name and description; every node is then
         queried.
     needed : int
-        Number of nodes that the strategy waits for: the run ends if so many are connected, but too few can take part.
+        Number of nodes that the strategy waits for: the run fails if that many are connected and too few can
+        take part.
     """
 
     def __init__(
@@ -52,16 +53,16 @@ class NamedGrid(GridWrapper):
         super().__init__(grid)
         self._engine = engine_grid(grid)
         self._ledger = ledger
-        self.versions: dict[str, bytes] = {}  # of the model that each node holds, as it answered, by name
+        self.versions: dict[str, bytes] = {}  # by node, the version of the model that it reported
         self._timeout = timeout
-        # Names that the engine knows are not queried. A deployment binds them to enrolled keys, whatever nodes answer.
+        # The engine's own names are not queried. A deployment binds them to enrolled keys, whatever nodes reply.
         known = self._engine.names()
         self._bound = known is not None
         self._names = dict(known or {})
         self._join = join
-        self._asked: set[int] = set()
-        self._joined: set[int] = set()  # those that take part
-        self._left_out: dict[int, str] = {}  # those that do not -> reason
+        self._queried: set[int] = set()
+        self._joined: set[int] = set()  # nodes that take part
+        self._left_out: dict[int, str] = {}  # nodes that do not take part -> reason
         self._needed = needed
 
     def name(self, node: int) -> str:
@@ -70,17 +71,17 @@ class NamedGrid(GridWrapper):
 
     def get_node_ids(self) -> Iterable[int]:
         nodes = list(self._grid.get_node_ids())
-        strangers = [node for node in nodes if node not in self._names]
-        if strangers and self._bound:
+        unnamed = [node for node in nodes if node not in self._names]
+        if unnamed and self._bound:
             self._names |= self._engine.names() or {}
-        elif strangers:
-            self._ask(strangers)
-        if self._join and (fresh := [node for node in nodes if node in self._names and node not in self._asked]):
-            self._ask(fresh)
+        elif unnamed:
+            self._query(unnamed)
+        if self._join and (unqueried := [node for node in nodes if node in self._names and node not in self._queried]):
+            self._query(unqueried)
         named = [node for node in nodes if node in self._names]
         if nodes and not named and not self._bound:
             raise FedpressError(
-                "no node says who it is: does the ClientApp have mods=[compress()], before any other mod?"
+                "no node replied with its name: does the ClientApp have mods=[compress()], before any other mod?"
             )
         if self._join:
             self._check_enough(nodes)
@@ -93,15 +94,15 @@ class NamedGrid(GridWrapper):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         # Flower's own grids iterate over the messages twice.
-        taken = messages if self._engine.lazy else list(messages)
-        replies = self._grid.send_and_receive(taken, timeout=timeout)
-        if isinstance(taken, list):
-            replies = self._attributed(taken, replies)
+        sent = messages if self._engine.lazy else list(messages)
+        replies = self._grid.send_and_receive(sent, timeout=timeout)
+        if isinstance(sent, list):
+            replies = self._attributed(sent, replies)
         return sorted(replies, key=lambda reply: self.order(reply.metadata.src_node_id))
 
-    def _attributed(self, asked: list[Message], replies: Iterable[Message]) -> Iterator[Message]:
-        """Yield replies under the node that was asked: SuperLink sends the error of a lost node under its own id."""
-        by_id = {message.metadata.message_id: message for message in asked}
+    def _attributed(self, sent: list[Message], replies: Iterable[Message]) -> Iterator[Message]:
+        """Yield replies under the id of the addressed node: SuperLink uses its own id for the error of a lost node."""
+        by_id = {message.metadata.message_id: message for message in sent}
         for reply in replies:
             if reply.metadata.src_node_id in self._names:
                 yield reply
@@ -126,16 +127,16 @@ class NamedGrid(GridWrapper):
     def _check_enough(self, nodes: list[int]) -> None:
         left_out = sorted((node for node in nodes if node in self._left_out), key=self.order)
         if left_out and len(self._joined) < self._needed <= len(nodes):
-            why = "; ".join(f"node {self._names[node]}: {self._left_out[node]}" for node in left_out)
+            reasons = "; ".join(f"node {self._names[node]}: {self._left_out[node]}" for node in left_out)
             raise FedpressError(
                 f"the run needs {self._needed} nodes, and of {len(nodes)} that are connected {len(self._joined)} can "
-                f"take part. Left out: {why}"
+                f"take part. Left out: {reasons}"
             )
 
-    def _ask(self, nodes: list[int]) -> None:
+    def _query(self, nodes: list[int]) -> None:
         # Flower calls a mod only for types of messages that its app handles: all apps train, few handle queries.
-        question = RecordDict({RECORD_NAME: NodeQuery().to_record()})
-        messages = [Message(question, node, MessageType.TRAIN) for node in nodes]
+        query = RecordDict({RECORD_NAME: NodeQuery().to_record()})
+        messages = [Message(query, node, MessageType.TRAIN) for node in nodes]
         replies = list(self._grid.send_and_receive(messages, timeout=self._timeout))
         for reply in replies:
             node = reply.metadata.src_node_id
@@ -149,10 +150,10 @@ class NamedGrid(GridWrapper):
                 _log.warning("node %d has the name %r of another node: left out", node, name)
                 continue
             self._names[node] = name
-            self._asked.add(node)
-            if self._join and (why := self._join(name, description)):
-                _log.warning("node %s is left out: %s", name, why)
-                self._left_out[node] = why
+            self._queried.add(node)
+            if self._join and (reason := self._join(name, description)):
+                _log.warning("node %s is left out: %s", name, reason)
+                self._left_out[node] = reason
             else:
                 self._joined.add(node)
             self.versions[name] = description.version
@@ -169,7 +170,7 @@ class NamedGrid(GridWrapper):
 
 
 def _description(reply: Message) -> NodeDescription:
-    """Return a node's description of itself; raise FrameError if the reply is none."""
+    """Return a node's description of itself; raise FrameError if the reply holds none."""
     if reply.has_error():
         raise FrameError(reply.error.reason)
     record = reply.content.config_records.get(RECORD_NAME)

@@ -1,4 +1,4 @@
-"""Lets nodes evaluate models on the examples that they hold out; the bytes are counted."""
+"""Evaluates models on the examples that nodes hold out, and counts the bytes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from fedpress.server.messaging.exchange import Exchange
 
 @dataclass(frozen=True)
 class ModelScore:
-    """How good a model is by some measure."""
+    """Loss and accuracy of a model."""
 
     loss: float
     accuracy: float  # share of examples, in [0, 1]
@@ -31,30 +31,30 @@ Ask = Callable[
 
 @dataclass(frozen=True)
 class NodeEvaluation:
-    """Lets the nodes of a round's updates evaluate models.
+    """Evaluates models on the nodes that sent a round's updates.
 
-    Nodes are sent each model as if it were the round's, so the model that each holds afterwards is known; the downlink
-    itself continues as if they had not been asked.
+    Nodes are sent each model as if it were the round's, and the server records which model each of them holds
+    afterwards. The state of the downlink is restored.
     """
 
     number: int  # of the round
     updates: Sequence[ClientUpdate]
     exchange: Exchange
-    strategy: Strategy  # says by which metric replies are weighted
+    strategy: Strategy  # defines the metric that replies are weighted by
     limits: FederationLimits
     timeout: float  # seconds to wait for the replies on one model
     config: ConfigRecord  # sent with every model
 
     def __call__(self, models: Sequence[Update]) -> list[ModelScore]:
         """Return the mean loss and accuracy of each model over the nodes that evaluated all; empty if none did."""
-        held = self.exchange.models
-        before = held.save()
+        downlinks = self.exchange.models
+        before = downlinks.save()
         scores = []
         for model in models:
-            held.resume(before, self.number)
-            held.advance(cast(model, held.layout), self.number)
-            scores.append(self._scores_of(held.model))
-        held.resume(before, self.number)
+            downlinks.resume(before, self.number)
+            downlinks.advance(cast(model, downlinks.layout), self.number)
+            scores.append(self._scores_of(downlinks.model))
+        downlinks.resume(before, self.number)
         common = [node for node in scores[0] if all(node in each for each in scores)]
         total = sum(scores[0][node][0] for node in common)
         return [_mean([each[node] for node in common], total) for each in scores] if common else []
@@ -91,7 +91,7 @@ def _mean(scores: Sequence[tuple[float, ModelScore]], total: float) -> ModelScor
 
 
 def _read_score(reply: Message) -> ModelScore:
-    """Return a node's scores of a model; raise FrameError if they cannot be any."""
+    """Return a node's scores of a model; raise FrameError if they are invalid."""
     (metrics,) = reply.content.metric_records.values()
     loss, accuracy = metrics.get("loss"), metrics.get("accuracy")
     if not isinstance(loss, int | float) or not 0 <= loss < math.inf:

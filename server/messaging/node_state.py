@@ -10,8 +10,8 @@ class NodeRecord:
     """The state of one node, from its messages."""
 
     held: bytes = b""  # version of the model that it holds, by its last reply
-    offered: bytes = b""  # version that it was sent since; empty after a reply
-    accepted: bytes = b""  # name of the last frame that counted
+    offered: bytes = b""  # version that it was sent after that; empty once it replied
+    accepted: bytes = b""  # name of the last frame that was aggregated
     turn: int = 0  # number of stateful updates that it had sent by its last reply
 
 
@@ -25,17 +25,17 @@ class NodeRecords(dict[str, NodeRecord]):
     @property
     def versions(self) -> set[bytes]:
         """Versions that some node holds, or may hold."""
-        return {version for peer in self.values() for version in (peer.held, peer.offered) if version}
+        return {version for record in self.values() for version in (record.held, record.offered) if version}
 
     def as_json(self) -> dict[str, Any]:
         """Return the records as JSON."""
-        rows = [[name, p.held.hex(), p.offered.hex(), p.accepted.hex(), p.turn] for name, p in self.items()]
+        rows = [[name, r.held.hex(), r.offered.hex(), r.accepted.hex(), r.turn] for name, r in self.items()]
         return {"nodes": rows}
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> "NodeRecords":
         """Return the records that `as_json` returned."""
-        peers = cls()
+        records = cls()
         for name, held, offered, accepted, *rest in saved["nodes"]:
-            peers[name] = NodeRecord(bytes.fromhex(held), bytes.fromhex(offered), bytes.fromhex(accepted), *rest)
-        return peers
+            records[name] = NodeRecord(bytes.fromhex(held), bytes.fromhex(offered), bytes.fromhex(accepted), *rest)
+        return records

@@ -1,4 +1,4 @@
-"""Asks the policy of rate, and holds it to its word."""
+"""Applies a rate policy, and checks the codecs that it returns."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,21 +14,21 @@ from fedpress.server.strategy.round_record import Round
 
 
 class RateController:
-    """A policy whose codecs are held to one memory: what one leaves on a node the next one must be able to use."""
+    """A policy, with the check that all its codecs have the same state, so that each can use the last one's."""
 
     def __init__(self, policy: Policy, strategy: Strategy, *, stateless: bool) -> None:
         self._policy = policy
         self._strategy = strategy
         self._stateless = stateless
-        self._memory: dict[Layout, set[str]] = {}  # by the layout of what it is of
-        self._check(policy.codec(RateContext("", 1, 1)), None)  # what is wrong is said before round 1
+        self._memory: dict[Layout, set[str]] = {}  # names of the codecs' state, by the layout of the model
+        self._check(policy.codec(RateContext("", 1, 1)), None)  # so that errors are raised before round 1
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
-        """Return what picks a node's codec in round `number`, given its name and how many nodes are asked."""
+        """Return a function from a node's name and the number of requests to its codec in round `number`."""
 
-        def choose(node: str, asked: int) -> Codec:
+        def choose(node: str, requests: int) -> Codec:
             layout = exchange.models.of(node).layout
-            codec = self._policy.codec(RateContext(node=node, round=number, asked=asked, exact=layout.exact_nbytes))
+            codec = self._policy.codec(RateContext(node=node, round=number, asked=requests, exact=layout.exact_nbytes))
             self._check(codec, layout)
             return codec
 
@@ -42,7 +42,7 @@ class RateController:
 
     def _check(self, codec: Codec, layout: Layout | None) -> None:
         if self._stateless and codec.stateful:
-            raise SettingError(f"a stateless federation needs codecs without memory: got {str(codec)!r}")
+            raise SettingError(f"a stateless federation needs codecs without state, got {str(codec)!r}")
         privacy.check(self._strategy, codec)
         if layout is None:
             return

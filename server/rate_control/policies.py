@@ -24,7 +24,7 @@ class RateContext:
     exact: int = 0  # bytes of the model's tensors that codecs may not approximate: a frame has at least about as many
 
 
-LEAST = 256  # bytes, above those of a frame whose values all become zero
+LEAST = 256  # bytes, more than a frame whose values all become zero
 
 
 class Policy(ABC):
@@ -90,11 +90,11 @@ class Budget(Policy):
         parse(self.up).aimed(bytes=1)
 
     def codec(self, known: RateContext) -> Codec:
-        return parse(self.up).aimed(bytes=_possible(self.nbytes // known.asked, known))
+        return parse(self.up).aimed(bytes=_achievable(self.nbytes // known.asked, known))
 
 
-def _possible(nbytes: int, known: RateContext) -> int:
-    """Return `nbytes`, or the least bytes of a frame if that is more: a lower target fails every reply."""
+def _achievable(nbytes: int, known: RateContext) -> int:
+    """Return `nbytes`, but at least the bytes of the smallest frame: no reply could meet a lower target."""
     return max(1, nbytes, known.exact + LEAST if known.exact else 0)
 
 

@@ -1,4 +1,4 @@
-"""A Flower bundle that hosts any two apps, and how its ServerApp fared.
+"""A Flower bundle that hosts any two apps, and the report of its ServerApp.
 
 Flower's runtimes run bundles: a folder with a `pyproject.toml` and modules that hold the apps. Ours holds two modules
 of a few lines that name the apps, which are imported from where they are installed.
@@ -20,9 +20,9 @@ from fedpress.common import errors
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import LOGGER, send_logs
 
-HELLO = b"\n"  # the first that a hosted ServerApp writes: what follows tells how it ended
+HELLO = b"\n"  # the first byte that a hosted ServerApp writes; its failure as JSON follows when it ends
 _log = logging.getLogger(LOGGER)
-_SAID = 10.0  # seconds between two words on who is missing
+_LOG_INTERVAL = 10.0  # seconds between two log lines about missing nodes
 
 _PROJECT = """\
 [project]
@@ -65,12 +65,12 @@ def write_bundle(
 ) -> None:
     """Write a bundle of the two apps, each named "module:object", whose ServerApp reports to the named pipe `report`.
 
-    It begins when `num_clients` nodes are there. Flower's log and ours go to the file `log`, if there is one.
+    It starts when `num_clients` nodes are connected. The logs of Flower and fedpress go to the file `log`, if given.
 
     Raises
     ------
     SettingError
-        If the run's configuration holds anything but strings, integers, floats and booleans.
+        If a value of the run's configuration is not a string, integer, float or boolean.
     """
     config = "".join(f"{_text(key)} = {_value(key, value)}\n" for key, value in run_config.items())
     names = {"server_app": server_app, "client_app": client_app}
@@ -82,7 +82,7 @@ def write_bundle(
 
 
 def host(server_app: str, client_app: str, num_clients: int, report: str, *, log: str = "") -> ServerApp:
-    """Return a ServerApp that runs another one, and tells the reader of the pipe `report` how that went."""
+    """Return a ServerApp that runs another one, and writes how that ended to the pipe `report`."""
     app = ServerApp()
 
     @app.main()
@@ -93,10 +93,10 @@ def host(server_app: str, client_app: str, num_clients: int, report: str, *, log
         with Path(report).open("wb", buffering=0) as pipe:
             pipe.write(HELLO)
             try:
-                pkgutil.resolve_name(client_app)  # Flower takes ten seconds to say that it cannot be loaded
+                pkgutil.resolve_name(client_app)  # Flower reports only after ten seconds that it cannot be loaded
                 wait_for(grid, num_clients)
                 pkgutil.resolve_name(server_app)(grid=grid, context=context)
-            except BaseException as error:  # noqa: BLE001  it is raised again where `check` is called
+            except BaseException as error:  # noqa: BLE001  `check` raises it again
                 failure = {"kind": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}
             pipe.write(json.dumps(failure).encode())
 
@@ -104,22 +104,22 @@ def host(server_app: str, client_app: str, num_clients: int, report: str, *, log
 
 
 def wait_for(grid: Grid, count: int) -> None:
-    """Wait until so many nodes are there, and log now and then how many are.
+    """Wait until `count` nodes are connected, and log their number from time to time.
 
-    Flower calls a ServerApp while it still registers nodes: strategies would sample from the first few.
+    Flower calls a ServerApp while it still registers nodes: strategies would sample from the first few only.
     """
-    said = time.monotonic()
-    while (there := len(list(grid.get_node_ids()))) < count:
-        if time.monotonic() - said > _SAID:
-            said = time.monotonic()
-            _log.info("waiting for nodes: %d of %d are there", there, count)
+    logged = time.monotonic()
+    while (connected := len(list(grid.get_node_ids()))) < count:
+        if time.monotonic() - logged > _LOG_INTERVAL:
+            logged = time.monotonic()
+            _log.info("waiting for nodes: %d of %d are connected", connected, count)
         time.sleep(0.02)
 
 
 def check(report: bytes) -> None:
-    """Raise what the hosted ServerApp raised, if it raised anything; `report` is all that it wrote to the pipe.
+    """Raise the error of the hosted ServerApp, if it failed; `report` is all that it wrote to the pipe.
 
-    One of our own errors is raised as itself, any other as a FedpressError that names it. A note has the traceback.
+    A fedpress error is raised as itself, any other as a FedpressError that names it. A note has the traceback.
     """
     failure = json.loads(report)
     if not failure:
@@ -134,7 +134,7 @@ def check(report: bytes) -> None:
 
 
 class Report:
-    """The reading end of the pipe to which a hosted ServerApp reports; it makes the pipe."""
+    """Creates the pipe to which a hosted ServerApp reports, and reads from it."""
 
     def __init__(self, pipe: Path) -> None:
         pipe.unlink(missing_ok=True)
@@ -145,15 +145,15 @@ class Report:
 
     @property
     def broken(self) -> bool:
-        """Whether the ServerApp, if it is over, was killed: it has not told how it ended."""
+        """Whether the ServerApp was killed, if it has ended: its report is incomplete."""
         return self.text in (b"", HELLO)
 
     def is_over(self) -> bool:
-        """Read what there is; tell whether the ServerApp has begun and is gone, for whatever reason."""
+        """Read the pipe; return whether the ServerApp has started and ended, for whatever reason."""
         try:
             while chunk := os.read(self._handle, 1 << 16):
                 self.text += chunk
-        except BlockingIOError:  # it may yet write
+        except BlockingIOError:  # the ServerApp is still running
             return False
         return bool(self.text)
 
@@ -175,9 +175,9 @@ def _value(key: str, value: object) -> str:
             return repr(value)
         case str():
             return _text(value)
-    raise SettingError(f"the run's configuration holds strings, numbers and booleans, got {key} = {value!r}")
+    raise SettingError(f"{key} must be a string, a number or a boolean in the run's configuration, got {value!r}")
 
 
 def _text(text: str) -> str:
-    # A JSON string is a TOML string, but for the one control character that JSON leaves as it is.
+    # A JSON string is a TOML string, except for the one control character that JSON does not escape.
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""The settings of a run that continues: those that its folder holds, and what may differ from them."""
+"""The settings of a resumed run: those in its folder, and which of them may be changed."""
 
 import json
 from collections.abc import Callable, Collection, Mapping
@@ -27,14 +27,14 @@ def continue_run(
     resolve : callable
         Returns all settings of a run from those that were given.
     file : mapping
-        Settings of a file, by their full keys: those given win over them, and so do those of a run that continues.
+        Settings of a file, by their full keys: those given and those of a resumed run take precedence.
     free : collection of str
-        Settings that may differ from the run's, besides those that do not change a result.
+        Settings that may differ from the run's, in addition to those that do not change a result.
 
     Raises
     ------
     SettingError
-        As `resolve` does; and if a setting is given that is not the run's.
+        As `resolve` does; and if a given setting differs from the run's.
     """
     chosen = {**file, **given}
     if not chosen.get("run.resume"):
@@ -43,7 +43,7 @@ def continue_run(
     if not out:
         raise SettingError("out must be given with resume: it is the folder of the run")
     path = Path(out).expanduser() / CHECKPOINT / CONFIG
-    if not path.exists():  # killed before it began, or the first of several attempts
+    if not path.exists():  # killed before it started, or the first of several attempts
         return resolve(chosen)
     saved = json.loads(path.read_bytes())
     settings = resolve({**file, **saved, **given})

@@ -1,4 +1,4 @@
-"""The run's folder: result.json and the model, rewritten whole after every round, so that a killed run leaves both."""
+"""The run's folder: result.json and the model, replaced atomically after each round, so that a killed run has both."""
 
 import csv
 import json
@@ -31,9 +31,9 @@ _COLUMNS = (
 class Recorder:
     """Writes DIR/result.json, DIR/model.safetensors and DIR/clients.csv; their format is in docs/how-to/simulate.md.
 
-    Bytes are those of training; an evaluation by the nodes is counted apart. Where groups of nodes have different
-    models, each has a file, `model-GROUP`. A run that begins with a smaller model gets a copy of its plan.json, and so
-    can be read without the folder it came from.
+    Bytes are those of training; those of evaluations by the nodes are separate. Where groups of nodes have different
+    models, each has a file, `model-GROUP`. A run that starts from a smaller model gets a copy of its plan.json, so
+    that it can be read without the folder of that model.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Recorder:
         settings: RunSettings,
         ledger: Ledger,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)  # a Flower run names one that nobody has made
+        folder.mkdir(parents=True, exist_ok=True)  # that of a Flower run may not exist yet
         self._folder = folder
         resumed = settings.run.resume and (folder / RESULT).exists()
         start = settings.simulation.start
@@ -58,12 +58,12 @@ class Recorder:
         self._seconds = 0.0
         if resumed:
             self._result = json.loads((folder / RESULT).read_bytes())
-        self._entries = 0  # of the ledger that are in clients.csv already
+        self._entries = 0  # number of the ledger's entries that are in clients.csv already
 
     def __call__(self, done: Round) -> None:
-        """Write down a finished round; round 0, the model before the first, has no row of its own."""
+        """Record a finished round; round 0, the initial model, has no row."""
         self._write_clients(done)
-        # A run that was killed after this and before its checkpoint goes through a round again.
+        # A run that was killed after this and before its checkpoint repeats the round.
         self._result["rounds"] = [row for row in self._result["rounds"] if row["round"] < done.number]
         self._seconds = sum(row["seconds"] for row in self._result["rounds"])
         self._seconds += done.seconds
@@ -84,14 +84,14 @@ class Recorder:
                 "failures": done.failures,
                 "seconds": round(done.seconds, 6),
             }
-            asked = self._ledger.totals(round=done.number, purpose="evaluate")
-            if asked.message:
-                row |= {"evaluate_bytes": asked.frame, "evaluate_message_bytes": asked.message}
-            said = [
+            evaluated = self._ledger.totals(round=done.number, purpose="evaluate")
+            if evaluated.message:
+                row |= {"evaluate_bytes": evaluated.frame, "evaluate_message_bytes": evaluated.message}
+            accuracies = [
                 value for m in done.node_evaluations.values() if isinstance(value := m.get("accuracy"), int | float)
             ]
-            if said:
-                row["nodes_accuracy"] = spread(said)
+            if accuracies:
+                row["nodes_accuracy"] = spread(accuracies)
             self._result["rounds"].append(row)
         up, down = (self._ledger.totals(direction=d, purpose="train") for d in ("up", "down"))
         both = self._ledger.totals(purpose="train")
@@ -106,13 +106,13 @@ class Recorder:
         self._write(done)
 
     def finish(self, scores: Mapping[str, Any]) -> None:
-        """Add what extensions found after the last round to the final scores."""
+        """Add the extensions' scores, measured after the last round, to the final scores."""
         if scores:
             self._result["final"] |= scores
             replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
 
     def _write_clients(self, done: Round) -> None:
-        """Add the round's row for each node; the first time keep those of earlier rounds, if a run goes on."""
+        """Add the round's row for each node; the first time keep those of earlier rounds, if a run is resumed."""
         path, lines = self._folder / TRAFFIC, [",".join(_COLUMNS)]
         if not self._entries:
             if done.number > 0 and path.exists():
@@ -122,12 +122,12 @@ class Recorder:
         nodes: dict[str, dict[str, Totals]] = {}
         for entry in self._ledger.since(self._entries):
             if entry.purpose == "train" and entry.round == done.number:
-                ways = nodes.setdefault(entry.node, {"down": Totals(), "up": Totals()})
-                ways[entry.direction] = ways[entry.direction].plus(entry)
+                by_direction = nodes.setdefault(entry.node, {"down": Totals(), "up": Totals()})
+                by_direction[entry.direction] = by_direction[entry.direction].plus(entry)
         self._entries = len(self._ledger)
         with path.open("a", encoding="utf-8", newline="") as file:
-            for node, ways in nodes.items():
-                row = [done.number, node, *(n for way in ways.values() for n in (way.frame, way.message))]
+            for node, by_direction in nodes.items():
+                row = [done.number, node, *(n for total in by_direction.values() for n in (total.frame, total.message))]
                 counted = done.counted.get(node)
                 work = (counted.weight, counted.time.training, counted.time.coding) if counted else ("", "", "")
                 csv.writer(file, lineterminator="\n").writerow([*row, *work])
@@ -140,9 +140,9 @@ class Recorder:
 
 
 def versions() -> dict[str, str]:
-    """Return what the run was made with."""
-    found = {"python": platform.python_version(), "cores": str(os.cpu_count()), "fedpress": VERSION}
-    return found | {package: version(package) for package in ("flwr", "torch", "numpy")}
+    """Return the versions of the software, and the number of cores, that the run uses."""
+    software = {"python": platform.python_version(), "cores": str(os.cpu_count()), "fedpress": VERSION}
+    return software | {package: version(package) for package in ("flwr", "torch", "numpy")}
 
 
 def _bytes(up: Totals, down: Totals) -> dict[str, int]:

@@ -111,20 +111,20 @@ class RoundLoop:
             messages = list(self.outer.configure_train(number, model_record(exact), config, self.exchange.grid))
             choose = self.rate.chooser(number, self.exchange)
             delivery = self.exchange.deliver(number, messages, self.settings.timeout, choose)
-            if not delivery.asked:  # the strategy trains nobody this round
+            if not delivery.requests:  # the strategy trains nobody this round
                 return TrainingResult(AggregationResult(exact), requests)
-            requests += len(delivery.asked)
+            requests += len(delivery.requests)
             updates = self._updates(number, delivery)
-            trouble = delivery.trouble or trouble
+            trouble = delivery.refusal or trouble
             if privacy.is_private(self.strategy):
                 privacy.seed_noise_from_system()
-            request = next(iter(delivery.asked.values())).message
+            request = next(iter(delivery.requests.values())).message
             outcome = aggregate(self.strategy, number, updates, request, self.limits.min_replies, exact)
             if outcome is not None:
                 for update in outcome.updates:
                     self.exchange.accept(update)
                 return TrainingResult(outcome, requests)
-            least, asked = self.limits.min_replies, len(delivery.asked)
+            least, asked = self.limits.min_replies, len(delivery.requests)
             _log.warning("round %d: fewer than %d of %d replies count", number, least, asked)
         last = f"; the last: {trouble}" if trouble else ""
         raise FedpressError(
@@ -140,7 +140,7 @@ class RoundLoop:
                 updates.append(reply.update(self.exchange.models, rules))
             except FrameError as error:
                 log_refusal(number, reply.node, error)
-                delivery.trouble = f"node {reply.node}: {error}"
+                delivery.refusal = f"node {reply.node}: {error}"
         return consistent_updates(number, self.strategy, updates)
 
     def _advance(self, number: int, outcome: AggregationResult) -> None:
@@ -179,7 +179,7 @@ class RoundLoop:
             for node, message in replies
             if id(message) in counted and message.content.metric_records
         }
-        return EvaluationResult(self.outer.aggregate_evaluate(number, valid) if delivery.asked else None, by_node)
+        return EvaluationResult(self.outer.aggregate_evaluate(number, valid) if delivery.requests else None, by_node)
 
     def _record(
         self, number: int, trained: TrainingResult, evaluated: EvaluationResult, began: float, result: Result

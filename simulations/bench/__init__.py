@@ -1,5 +1,5 @@
-"""Benchmarks: what things cost, as ratios measured side by side in one run.
+"""Benchmarks: time, memory and bytes, as ratios of contenders measured in one run.
 
-Machines are noisy, so a figure here is never a time alone. Each contender runs in a process of its own, which is
-watched from outside. Add a benchmark as one file with a function that the command line calls.
+Machines are noisy, so results are ratios and not only times. Each contender runs in a separate process, which is
+measured from outside. Add a benchmark as one file with a function that the command line calls.
 """

@@ -1,4 +1,4 @@
-"""`bench codec`: codecs side by side on recorded updates, in one process."""
+"""`bench codec`: compares codecs on recorded updates, in one process."""
 
 import math
 import time
@@ -38,19 +38,19 @@ class CodecMeasurement:
 
     spec: str
     bytes: int
-    bits: float  # a parameter
+    bits: float  # per parameter
     nmse: float
     cosine: float
-    encode: float  # MB of float32 a second
+    encode: float  # MB of float32 per second
     decode: float
     encode_memory: float  # peak beyond the update, over the update's bytes
     decode_memory: float
-    gaussian: float  # bits a parameter above the rate-distortion bound of independent normal numbers
-    laplacian: float  # the same of Laplacian ones, by Shannon's lower bound
+    gaussian: float  # bits per parameter above the rate-distortion bound of independent normal numbers
+    laplacian: float  # the same for Laplacian numbers, by Shannon's lower bound
 
 
 def default_specs() -> tuple[str, ...]:
-    """Return every preset's examples, and a few specs beside them."""
+    """Return every preset's examples, and a few more specs."""
     presets = [spec for entry in PRESETS.values() for spec in entry.examples]
     return tuple(dict.fromkeys((*PLAIN, *BEST, *(spec for spec in presets if "bytes=" not in spec))))
 
@@ -71,21 +71,21 @@ def bench_codec(
             rows.append(measure(spec, update, repeats))
             if side is not None and "lowrank" in expanded(spec):
                 rows.append(measure(spec, update, repeats, side))
-        found: dict[str, Any] = {"update": name, "parameters": Layout.of(update).size}
-        found["codecs"] = [asdict(row) for row in rows]
-        found["ans"] = entropy_ratios(update)
-        result.append(found)
+        entry: dict[str, Any] = {"update": name, "parameters": Layout.of(update).size}
+        entry["codecs"] = [asdict(row) for row in rows]
+        entry["ans"] = entropy_ratios(update)
+        result.append(entry)
     return result
 
 
 def expanded(spec: str) -> str:
-    """Return the stages that `spec` stands for."""
+    """Return the spec with presets replaced by their stages."""
     codec = parse(spec)
     return str(codec.inner) if isinstance(codec, Preset) else spec
 
 
 def measure(spec: str, update: Update, repeats: int, side: Update | None = None) -> CodecMeasurement:
-    """Return what `spec` makes of `update`: the fastest of `repeats`, and memory from a run of its own."""
+    """Measure `spec` on `update`: the fastest time of `repeats`, and memory in a separate run."""
     codec, layout = parse(spec), Layout.of(update)
     wanted = layout.flatten(update)[0]
     encode = decode = math.inf
@@ -148,7 +148,7 @@ def laplacian_bound(values: np.ndarray, distortion: float) -> float:
     """Return Shannon's lower bound for a Laplacian number of the mean magnitude of `values`, bits.
 
     Its rate-distortion function under squared error has no closed form; h(X) - h(N(0, D)) bounds it from below, and
-    is near it where the distortion is small.
+    is tight for small distortion.
     """
     scale = float(np.abs(values).mean(dtype=np.float64))
     if distortion <= 0:
@@ -159,8 +159,8 @@ def laplacian_bound(values: np.ndarray, distortion: float) -> float:
 def entropy_ratios(update: Update) -> dict[str, float]:
     """Return bytes of `ans` over the order-zero entropy of its symbols, and two more ratios.
 
-    They are those of top-k's places over log2 C(n, k), and of low rank's vectors with contexts of what their columns
-    have had over contexts of rows and columns that are sent.
+    These are the bytes of top-k's positions over log2 C(n, k), and those of low rank's vectors with adaptive contexts
+    of their columns over explicit contexts of rows and columns.
     """
     layout = Layout.of(update)
     out = {}

@@ -1,4 +1,4 @@
-"""`bench edge`: what a device's client costs beside Flower's own SuperNode, over TLS, every process a real one."""
+"""`bench edge`: compares the device client with Flower's SuperNode, over TLS, with real processes."""
 
 import json
 import os
@@ -28,30 +28,30 @@ from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
 NODES = 2
-NOTHING = 10  # float32 of the model of a round that does nothing
-SIZES = (25_000, 400_000)  # float32 of models whose frames are weighed
-EXAMPLES = 600  # that the one node trains on, as in a federation of 100 on Fashion-MNIST
-_LOOKS = 5  # at a process's memory, of which the median counts
-_CALM = 2.0  # seconds in which no process of a client begins, ends or works, until it is idle
-_WORK = 0.05  # seconds of processor in that time that are no work: polling takes some
+NOTHING = 10  # float32 numbers of the model in rounds without training
+SIZES = (25_000, 400_000)  # float32 numbers of models whose frames are measured
+EXAMPLES = 600  # of the one node that trains, as in a federation of 100 on Fashion-MNIST
+_SAMPLES = 5  # of a process's memory, of which the median is reported
+_CALM = 2.0  # a client is idle after so many seconds in which none of its processes starts, ends or works
+_WORK = 0.05  # CPU seconds in that time that are ignored: polling takes some
 
 
 @dataclass(frozen=True)
 class EchoRounds:
-    """Rounds in which two nodes return what they got."""
+    """Measurements of rounds in which two nodes return the model unchanged."""
 
     floats: int  # of the model
     seconds: float  # of a round, median over all but the first
-    requests: float  # of a client in a round, those that asked in vain too
-    socket_bytes: int  # of all clients, both ways, from the first byte on
-    frame_bytes: int  # of what they carried: frames, or the stock's arrays
+    requests: float  # of a client in a round, including polls without a message
+    socket_bytes: int  # of all clients, both ways, including handshakes
+    frame_bytes: int  # of the frames in them, or of Flower's arrays
     idle: ProcessMemory  # one client with all its processes, after the rounds
 
 
 def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dict[str, Any]:
-    """Measure ours and the stock's in turn, `repeats` times; return the medians and the ratios.
+    """Measure both contenders in turn, `repeats` times; return the medians and the ratios.
 
-    `note` is told what is under way.
+    `note` is called with lines of progress.
     """
     found: dict[str, list[EchoRounds]] = {"ours": [], "stock": []}
     sizes: dict[int, list[EchoRounds]] = {size: [] for size in SIZES}
@@ -61,19 +61,19 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
         turn = f"{repeat + 1} of {repeats}"
         note(f"torch alone, {turn}")
         torch.append(_alone("torch").idle)
-        for name, make in (("ours", _ours), ("stock", FlowerContender)):
-            note(f"rounds of nothing: {name}, {turn}")
+        for name, make in (("ours", _fedpress), ("stock", FlowerContender)):
+            note(f"rounds without training: {name}, {turn}")
             found[name].append(_rounds(make(), NOTHING, rounds))
         for size in SIZES:
             note(f"frames of {4 * size:,} bytes, {turn}")
-            sizes[size].append(_rounds(_ours(), size, rounds))
+            sizes[size].append(_rounds(_fedpress(), size, rounds))
         note(f"training, {turn}")
         for name, high in _training().items():
             peaks[name].append(high)
-    middle = {name: _middle(runs) for name, runs in found.items()}
-    alone = _middle_taken(torch)
+    middle = {name: _median(runs) for name, runs in found.items()}
+    alone = _median_memory(torch)
     trained = {name: statistics.median(values) for name, values in peaks.items()}
-    weighed = [_middle(runs) for runs in sizes.values()]
+    sized = [_median(runs) for runs in sizes.values()]
     ours, stock = middle["ours"], middle["stock"]
     ratios = {
         "idle, RSS: ours - torch, MB": (ours.idle.rss - alone.rss) / 1e6,
@@ -84,7 +84,7 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
         "training, peak: ours / bare": trained["ours"] / trained["bare"],
     }
     ratios |= {
-        f"socket / frames, frames of {4 * row.floats:,} bytes": row.socket_bytes / row.frame_bytes for row in weighed
+        f"socket / frames, frames of {4 * row.floats:,} bytes": row.socket_bytes / row.frame_bytes for row in sized
     }
     return {
         "command": f"fedpress bench edge --rounds {rounds} --repeats {repeats}",
@@ -93,18 +93,18 @@ def bench_edge(*, rounds: int, repeats: int, note: Callable[[str], None]) -> dic
         "nodes": NODES,
         "torch": alone._asdict(),
         "contenders": {name: _plain(row) for name, row in middle.items()},
-        "frames": [_plain(row) for row in weighed],
+        "frames": [_plain(row) for row in sized],
         "training": {"examples": EXAMPLES, "rounds": edge_bare.ROUNDS, **trained},
         "ratios": ratios,
     }
 
 
-def _ours() -> FedpressContender:
+def _fedpress() -> FedpressContender:
     return FedpressContender("edge_device:ours")
 
 
 def _rounds(party: EdgeContender, floats: int, rounds: int) -> EchoRounds:
-    with _place() as place:
+    with _shared_folder() as place:
         (place / edge_device.FLOATS).write_text(str(floats))
         times, result = place / edge_device.TIMES, place / "run" / RESULT
         settings: dict[str, Value] = {"rounds": rounds}
@@ -116,7 +116,7 @@ def _rounds(party: EdgeContender, floats: int, rounds: int) -> EchoRounds:
             traffic = [line.traffic for line in party.lines]
             socket, turns = sum(t.up + t.down for t in traffic), sum(t.turns for t in traffic)
             wait_for(party.over, "the end of the run")
-            for device in party.devices[1:]:  # nobody is to share its pages with the one that is looked at
+            for device in party.devices[1:]:  # no other process may share pages with the measured one
                 end(device)
             party.end_server()
             idle = _idle(party.devices[0])
@@ -131,7 +131,7 @@ def _rounds(party: EdgeContender, floats: int, rounds: int) -> EchoRounds:
 
 
 def _training() -> dict[str, int]:
-    """Return the peak memory of a client that trains the McMahan CNN, and of a bare script that trains the same."""
+    """Return the peak memory of a client that trains the McMahan CNN, and of a bare script that trains it."""
     config = resolve({"workload": "fashion", "model": "mcmahan", "partition": "iid", "clients": 60000 // EXAMPLES})
     examples = task(config).examples(0)
     settings: dict[str, Value] = {
@@ -141,7 +141,7 @@ def _training() -> dict[str, int]:
         "momentum": edge_bare.MOMENTUM,
         "batch-size": edge_bare.BATCH,
     }
-    with _place() as place:
+    with _shared_folder() as place:
         np.savez(place / edge_device.DATA, x=examples.x.numpy(), y=examples.y.numpy())
         party = FedpressContender("fedpress.client.app:app")
         try:
@@ -160,7 +160,7 @@ class _Alone:
 
 
 def _alone(name: str, place: Path | None = None) -> _Alone:
-    """Run a bare script to its end; return what it takes then, and took at most."""
+    """Run a bare script to its end; return its memory when idle, and its peak."""
     words = [str(place / edge_device.DATA), str(place / edge_device.MODELS)] if place else []
     command = [sys.executable, edge_bare.__file__, name, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -176,33 +176,33 @@ def _alone(name: str, place: Path | None = None) -> _Alone:
 def _idle(process: psutil.Popen) -> ProcessMemory:
     before, since = busy(process), time.monotonic()
 
-    def calm() -> bool:
+    def is_calm() -> bool:
         nonlocal before, since
         now = busy(process)
         if now.keys() != before.keys() or sum(now.values()) - sum(before.values()) > _WORK:
             before, since = now, time.monotonic()
         return time.monotonic() - since > _CALM
 
-    wait_for(calm, "a client to be idle")
-    looks = []
-    for _ in range(_LOOKS):
+    wait_for(is_calm, "a client to be idle")
+    samples = []
+    for _ in range(_SAMPLES):
         if process.poll() is not None:
             raise FedpressError(f"a client ended with {process.returncode} where it should be idle")
-        looks.append(taken(process))
+        samples.append(taken(process))
         time.sleep(0.1)
-    return _middle_taken(looks)
+    return _median_memory(samples)
 
 
 @contextmanager
-def _place() -> Iterator[Path]:
-    """Make a folder in which devices, server and bench meet."""
+def _shared_folder() -> Iterator[Path]:
+    """Make a folder that devices, the server and the benchmark share."""
     with tempfile.TemporaryDirectory(prefix="fedpress-bench-") as name:
         place = Path(name)
         here = Path(edge_device.__file__)
         shutil.copy(here, place / here.name)
         shutil.copy(here.parents[1] / edge_device.MODELS, place / edge_device.MODELS)
         before = os.environ.get(edge_device.PLACE)
-        os.environ[edge_device.PLACE] = name  # SuperLink, and what it starts, inherit it
+        os.environ[edge_device.PLACE] = name  # SuperLink and its child processes inherit it
         sys.path.insert(0, name)
         try:
             yield place
@@ -217,16 +217,16 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _middle(runs: list[EchoRounds]) -> EchoRounds:
+def _median(runs: list[EchoRounds]) -> EchoRounds:
     row = {name: statistics.median(getattr(run, name) for run in runs) for name in ("seconds", "requests")}
     whole = {
         name: int(statistics.median(getattr(run, name) for run in runs)) for name in ("socket_bytes", "frame_bytes")
     }
-    return EchoRounds(runs[0].floats, **row, **whole, idle=_middle_taken([run.idle for run in runs]))
+    return EchoRounds(runs[0].floats, **row, **whole, idle=_median_memory([run.idle for run in runs]))
 
 
-def _middle_taken(looks: list[ProcessMemory]) -> ProcessMemory:
-    return ProcessMemory(*(int(statistics.median(column)) for column in zip(*looks, strict=True)))
+def _median_memory(samples: list[ProcessMemory]) -> ProcessMemory:
+    return ProcessMemory(*(int(statistics.median(column)) for column in zip(*samples, strict=True)))
 
 
 def _plain(row: EchoRounds) -> dict[str, Any]:

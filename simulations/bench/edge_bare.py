@@ -1,6 +1,6 @@
-"""The yardsticks of `bench edge`: `python edge_bare.py torch|train DATA MODELS` does it and waits for its input's end.
+"""The baselines of `bench edge`: `python edge_bare.py torch|train DATA MODELS` runs one, then waits for end of input.
 
-A script that imports nothing of ours, so that what it takes is what torch takes.
+The script imports nothing of fedpress, so that its memory is that of torch alone.
 """
 
 import importlib
@@ -12,9 +12,9 @@ ROUNDS, LR, MOMENTUM, BATCH = 3, 0.02, 0.9, 10
 
 
 def train(data: str, models: str) -> None:
-    """Train what the federation's one node trains, for as many rounds, with nothing around it."""
+    """Train as the federation's one node does, for as many rounds, in a plain loop."""
     import numpy as np
-    import torch._dynamo  # every optimiser imports it when it is made
+    import torch._dynamo  # every optimizer imports it when it is created
 
     torch.manual_seed(0)
     with np.load(data) as arrays:

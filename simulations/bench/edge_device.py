@@ -1,6 +1,6 @@
-"""The clients' side of `bench edge`: a node that returns what it got, and one that trains the McMahan CNN.
+"""The clients of `bench edge`: a node that returns the model unchanged, and one that trains the McMahan CNN.
 
-The bench copies this file to where its devices find it, as an app of the user's own: a device has no simulations.
+The benchmark copies this file into its devices' import path, as a user's app: devices have no simulations package.
 """
 
 import json
@@ -19,10 +19,10 @@ from flwr.clientapp import ClientApp
 
 from fedpress.client import compress
 
-PLACE = "FEDPRESS_BENCH_EDGE"  # in the environment: the folder in which devices, server and bench meet
-DATA = "data.npz"  # there, the images to train on
-MODELS = "models.py"  # there, what the network is made by
-FLOATS, TIMES = "floats", "times.json"  # there, how many zeros are sent, and when rounds ended
+PLACE = "FEDPRESS_BENCH_EDGE"  # environment variable: the folder that devices, the server and the benchmark share
+DATA = "data.npz"  # file of that folder with the training images
+MODELS = "models.py"  # file of that folder that defines the network
+FLOATS, TIMES = "floats", "times.json"  # files of that folder: number of zeros sent, end of each round
 
 ours = ClientApp(mods=[compress()])
 stock = ClientApp()
@@ -31,7 +31,7 @@ stock = ClientApp()
 @ours.train()
 @stock.train()
 def _echo(message: Message, _: Context) -> Message:
-    """Return what came."""
+    """Return the model unchanged."""
     ((key, record),) = message.content.array_records.items()
     content = RecordDict({key: record})
     content["metrics"] = MetricRecord({"num-examples": 1})
@@ -39,7 +39,7 @@ def _echo(message: Message, _: Context) -> Message:
 
 
 def place() -> Path:
-    """Return the folder in which they meet."""
+    """Return the folder that devices, the server and the benchmark share."""
     return Path(os.environ[PLACE])
 
 
@@ -52,7 +52,7 @@ class Images:
         self._make = runpy.run_path(str(place() / MODELS))["mcmahan"]
 
     def model(self) -> torch.nn.Module:
-        """Return a fresh McMahan CNN, the same each time."""
+        """Return a new McMahan CNN, with the same weights each time."""
         torch.manual_seed(0)
         made: torch.nn.Module = self._make(0.0)
         return made
@@ -62,27 +62,27 @@ class Images:
         return {name: tensor.numpy() for name, tensor in self.model().state_dict().items()}
 
     def examples(self, _: int) -> Any:
-        """Return what it trains on."""
+        """Return the training examples."""
         return self._examples
 
     def holdout(self, _: int) -> Any:
-        """Return nothing."""
+        """Return no examples."""
         return SimpleNamespace(x=self._examples.x[:0], y=self._examples.y[:0])
 
     def evaluate(self, _: dict[str, Any]) -> dict[str, float]:
-        """Return nothing: it is the training that is measured."""
+        """Return no scores: only training is measured."""
         return {}
 
 
 class EchoTask:
-    """The task of nodes that return what they got: so many zeros."""
+    """The task of nodes that return the model, an array of zeros, unchanged."""
 
     def initial(self) -> dict[str, Any]:
         """Return the zeros."""
         return {"x": np.zeros(int((place() / FLOATS).read_text()), np.float32)}
 
     def evaluate(self, _: dict[str, Any]) -> dict[str, float]:
-        """Note when a round ended."""
+        """Record the end of a round."""
         tick()
         return {}
 
@@ -93,7 +93,7 @@ def _made() -> Images:
 
 
 def images(_: Any) -> Images:
-    """Return the task, the same each time in one process."""
+    """Return the task, the same object each time in one process."""
     return _made()
 
 
@@ -106,7 +106,7 @@ _times: list[float] = []
 
 
 def tick() -> None:
-    """Write down that a round has ended."""
+    """Record the end of a round in the shared folder."""
     _times.append(time.time())
     part = place() / f"{TIMES}.part"
     part.write_text(json.dumps(_times))

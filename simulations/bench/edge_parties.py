@@ -1,4 +1,4 @@
-"""The two parties of `bench edge`, ours and stock Flower's: a server and devices, each on a line of its own."""
+"""The two contenders of `bench edge`, fedpress and Flower: a server, and devices behind one proxy each."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ from fedpress.simulations.bench.edge_device import PLACE
 from fedpress.simulations.bench.edge_server import HERE
 from fedpress.simulations.bench.tcp_proxy import HOST, Proxy
 
-PATIENCE = 600.0  # seconds after which a contender is taken for stuck
+PATIENCE = 600.0  # seconds until a wait for a contender fails
 ROOT = "root.pem"
 _STOP = 30.0
 
@@ -36,16 +36,16 @@ class EdgeContender(Protocol):
     lines: list[Proxy]
 
     def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
-        """Start a run for so many nodes, and as many devices."""
+        """Start a run for `nodes` nodes, and as many devices."""
 
     def over(self) -> bool:
-        """Whether the run is over; raise FedpressError if it failed."""
+        """Return whether the run has ended; raise FedpressError if it failed."""
 
     def end_server(self) -> None:
-        """Stop the server, if it is not gone by itself."""
+        """Stop the server, if it has not ended."""
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop all processes."""
 
 
 class FedpressContender:
@@ -99,7 +99,7 @@ class FedpressContender:
 
 
 class FlowerContender:
-    """Flower's SuperLink and SuperNodes, with TLS and node authentication, and nothing of ours between them."""
+    """Flower's SuperLink and SuperNodes, with TLS and node authentication, without fedpress."""
 
     def __init__(self) -> None:
         self.devices: list[psutil.Popen] = []
@@ -160,16 +160,16 @@ class FlowerContender:
 
 
 def wait_for(found: Callable[[], object], what: str) -> None:
-    """Wait until `found` finds something; raise FedpressError if it takes too long."""
+    """Wait until `found` returns a true value; raise FedpressError if it takes too long."""
     end = time.monotonic() + PATIENCE
     while not found():
         if time.monotonic() > end:
-            raise FedpressError(f"waited {PATIENCE:.0f} s in vain for {what}")
+            raise FedpressError(f"waiting for {what} took longer than {PATIENCE:.0f} s")
         time.sleep(0.02)
 
 
 def environment(place: Path, more: Mapping[str, str]) -> dict[str, str]:
-    """Return what processes of the bench have in their environment."""
+    """Return the environment of the benchmark's processes."""
     path = [str(place), *(entry or str(Path.cwd()) for entry in sys.path)]
     return {
         **os.environ,
@@ -201,7 +201,7 @@ def _spawn(log: Path, command: Sequence[object], more: Mapping[str, str]) -> psu
 
 
 def end(process: psutil.Popen | None) -> None:
-    """Stop a process, and what it started if that stays behind."""
+    """Stop a process and all its descendants."""
     if process is None or process.poll() is not None:
         return
     family = [process, *process.children(recursive=True)]

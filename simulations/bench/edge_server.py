@@ -1,4 +1,4 @@
-"""The stock's side of `bench edge`: Flower's own ServerApp and strategy, for nodes that return what they got."""
+"""The Flower server of `bench edge`: a ServerApp with Flower's strategy, for nodes that return the model unchanged."""
 
 from flwr.app import Array, ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp

@@ -1,4 +1,4 @@
-"""`bench engine`: the same federation as a bare torch loop, on our engine, and on Flower's Ray runtime."""
+"""`bench engine`: the same federation as a bare torch loop, on fedpress's engine, and on Flower's Ray runtime."""
 
 import json
 import os
@@ -20,24 +20,24 @@ from fedpress.simulations.bench.engine_contenders import ECHO_FLOATS, HERE
 from fedpress.simulations.bench.memory import taken
 from fedpress.simulations.settings import resolve
 
-_WATCH = 0.05  # seconds between two looks at a contender's memory
+_WATCH = 0.05  # seconds between two samples of a contender's memory
 
 
 @dataclass(frozen=True)
 class EngineMeasurement:
-    """One contender."""
+    """The measurements of one contender."""
 
     name: str
     round_seconds: float  # median over all rounds but the first
     startup_seconds: float  # from the process's start to the first round's
-    peak_bytes: int  # of all its processes together; what they share counts once (proportional set size)
+    peak_bytes: int  # of all its processes together, as proportional set size: shared pages count once
 
 
 def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Callable[[str], None]) -> dict[str, Any]:
     """Measure every contender, `repeats` times in turn; return the medians and the ratios.
 
-    With real training the yardstick is as many bare loops as there are workers; with clients that only return what
-    they got it is Flower's Ray runtime. `note` is told what is under way.
+    With real training the baseline is as many bare loops as there are workers; with clients that return the model
+    unchanged it is Flower's Ray runtime. `note` is called with lines of progress.
     """
     shared: dict[str, Any] = {"clients": 100, "per-round": 10, "rounds": rounds, "seed": 0}
     fashion = {"workload": "fashion", "model": model, "partition": "iid", "up": "none", "down": "none"}
@@ -50,11 +50,11 @@ def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Call
     for kind, (config, names) in kinds.items():
         runs: dict[str, list[EngineMeasurement]] = {name: [] for name in names}
         for repeat in range(repeats):
-            # In turn, so that a machine that slows down does so for all of them.
+            # In turn, so that changes in the machine's speed affect all contenders.
             for name in names:
                 note(f"{kind}: {name}, {repeat + 1} of {repeats}")
                 runs[name].append(_measure(name, kind, config, watch=False))
-        # Watching a process's memory slows it down, so that is done in a run of its own.
+        # Sampling a process's memory slows it down, so it is done in a separate run.
         note(f"{kind}: memory")
         peaks = {name: _measure(name, kind, config, watch=True).peak_bytes for name in names}
         rows = {name: _median(name, found, peaks[name]) for name, found in runs.items()}

@@ -1,7 +1,7 @@
 """The contenders of `bench engine`: the same federation run bare, in process, and on Ray, each in a fresh process.
 
-`python -m fedpress.simulations.bench.engine_contenders NAME KIND SETTINGS OUT` runs one and writes when each round
-ended.
+`python -m fedpress.simulations.bench.engine_contenders NAME KIND SETTINGS OUT` runs one and writes the end time of
+each round.
 """
 
 import json
@@ -31,7 +31,7 @@ train_server = ServerApp()
 
 @echo_client.train()
 def _echo(message: Message, _: Context) -> Message:
-    """Return what came."""
+    """Return the model unchanged."""
     content = {"arrays": message.content["arrays"], "metrics": MetricRecord({"num-examples": 1})}
     return Message(RecordDict(content), reply_to=message)
 
@@ -60,7 +60,7 @@ def _train_main(grid: Grid, context: Context) -> None:
 
 
 class _Clock:
-    """Writes down when each round ended; in the place of an evaluation, which the bare loops have none of."""
+    """Records the end of each round; called in place of an evaluation, which the bare loops do not have."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,7 +72,7 @@ class _Clock:
 
 
 def _bare(settings: RunSettings, loops: int) -> None:
-    """Train the same number of nodes a round with nothing around it, shared out among `loops` processes."""
+    """Train the same number of nodes per round in plain loops, divided among `loops` processes."""
     import torch._dynamo
 
     from fedpress.simulations.workloads import task
@@ -116,7 +116,7 @@ def _loop(settings: RunSettings, work: Any, loop: int, loops: int, barrier: Barr
 
 
 def main() -> None:
-    """Run the contender that the process was called with."""
+    """Run the contender of the command line."""
     name, kind, given, out = sys.argv[1:]
     settings = RunSettings.from_config({**json.loads(given), "run.out": out})
     clients, config = settings.clients, settings.to_config()

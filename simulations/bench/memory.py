@@ -1,4 +1,4 @@
-"""What processes take of the memory, as the kernel counts it."""
+"""Memory and CPU time of processes, as the kernel counts them."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,15 +8,15 @@ import psutil
 
 
 class ProcessMemory(NamedTuple):
-    """Bytes of a process and all that descend from it, together."""
+    """Bytes of a process and all its descendants together."""
 
-    pss: int  # a page that several processes share, anybody's, counts as a part
-    rss: int  # it counts in each of them
+    pss: int  # shared pages are divided by the number of processes that share them
+    rss: int  # shared pages count in each process
     processes: int
 
 
 def taken(process: psutil.Process) -> ProcessMemory:
-    """Return what a process and its descendants take now; nothing if it is ending."""
+    """Return the present memory of a process and its descendants; zeros if it is ending."""
     total = ProcessMemory(0, 0, 0)
     try:
         for part in (process, *process.children(recursive=True)):
@@ -28,17 +28,17 @@ def taken(process: psutil.Process) -> ProcessMemory:
 
 
 def busy(process: psutil.Process) -> dict[int, float]:
-    """Return the seconds of processor that a process and its descendants have taken, by process."""
-    taken_by = {}
+    """Return the CPU seconds of a process and its descendants, by process id."""
+    seconds = {}
     for part in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):
             times = part.cpu_times()
-            taken_by[part.pid] = times.user + times.system
-    return taken_by
+            seconds[part.pid] = times.user + times.system
+    return seconds
 
 
 def peak(process: psutil.Process) -> int:
-    """Return the most bytes that a process ever had resident, itself alone."""
+    """Return the peak resident bytes of a process, without its descendants."""
     for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10

@@ -1,4 +1,4 @@
-"""Real updates to measure codecs on: what one client's training changed, in a federation without compression."""
+"""Recorded updates to measure codecs on: of one client, in a federation without compression."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from fedpress.compression.updates import difference
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
-SIDE = "side"  # folder of what the round before changed
+SIDE = "side"  # folder of the mean updates of the round before
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ RECORDINGS: Mapping[str, Recording] = {
 
 
 def record(names: tuple[str, ...], folder: Path, note: Callable[[str], None]) -> None:
-    """Train, and write each update as NAME.safetensors; `note` is told what is under way."""
+    """Train, and write each update as NAME.safetensors; `note` is called with lines of progress."""
     for name in names:
         if name not in RECORDINGS:
             raise SettingError(unknown("recording", name, RECORDINGS))
@@ -72,7 +72,7 @@ def record(names: tuple[str, ...], folder: Path, note: Callable[[str], None]) ->
 
 
 def recorded(folder: Path) -> Iterator[tuple[str, Update, Update | None]]:
-    """Yield name, update, and what the round before changed, small ones first; raise DataError if there is none."""
+    """Yield name, update, and mean update of the round before, smallest first; raise DataError if there is none."""
     paths = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stat().st_size, path.name))
     if not paths:
         raise DataError(f"{folder} holds no recorded updates: `fedpress bench record --out {folder}` makes them")
@@ -82,7 +82,7 @@ def recorded(folder: Path) -> Iterator[tuple[str, Update, Update | None]]:
 
 
 def _update(recording: Recording) -> tuple[Update, Update]:
-    """Return the update, and the mean of those of the round before, which a broadcast told every client of."""
+    """Return the update, and the mean update of the round before, which every client has from the broadcast."""
     settings = resolve({"seed": 0, "partition": "iid", **recording.config})
     work, training = task(settings), settings.training
     weights, seed = work.initial(), settings.run.seed
@@ -112,4 +112,4 @@ def _update(recording: Recording) -> tuple[Update, Update]:
             for name, array in weights.items()
         }
         weights = {n: array + mean[n] if array.dtype.kind == "f" else mean[n] for n, array in weights.items()}
-    raise SettingError(f"a recording is of round 1 or later, got {recording.round}")
+    raise SettingError(f"the round of a recording must be at least 1, got {recording.round}")

@@ -1,4 +1,4 @@
-"""A TCP line between real processes on this machine: it counts bytes, and can be slow, cut, reset or stuck."""
+"""A TCP proxy between processes on this machine: it counts bytes, and can delay, limit, reset, stall or cut."""
 
 import asyncio
 import socket
@@ -13,20 +13,20 @@ from typing import Any, Self
 from fedpress.common.settings import require
 
 HOST = "127.0.0.1"
-_CHUNK = 1 << 14  # bytes that are read at once
-_AHEAD = 64  # chunks that a direction may have under way
+_CHUNK = 1 << 14  # bytes per read
+_AHEAD = 64  # chunks in flight per direction
 _LINGER = struct.pack("ii", 1, 0)  # a socket with this is closed by a RST
 
 
 @dataclass(frozen=True)
 class LineConditions:
-    """How a line is, until it is told otherwise."""
+    """The conditions of a line, until they are changed."""
 
-    delay: float = 0.0  # seconds that every byte takes, each way
-    rate: float = 0.0  # bytes a second each way, of all connections together; 0 for no limit
-    cut: bool = False  # connections are refused, and those that there are dropped
-    reset: int = 0  # if above 0, a connection is reset once it sent so many bytes up without an answer in between
-    stall: int = -1  # if not below 0, a connection stands still once it did so
+    delay: float = 0.0  # seconds of latency, each way
+    rate: float = 0.0  # bytes per second each way, of all connections together; 0 for no limit
+    cut: bool = False  # refuse new connections, and drop open ones
+    reset: int = 0  # if above 0, reset a connection after so many bytes up without a byte down
+    stall: int = -1  # if at least 0, stall a connection after so many bytes up without a byte down
 
     def __post_init__(self) -> None:
         for name in ("delay", "rate", "reset"):
@@ -35,28 +35,28 @@ class LineConditions:
 
 @dataclass
 class LineTraffic:
-    """What passed a line."""
+    """The traffic of a line."""
 
     connections: int = 0
     up: int = 0  # bytes towards the target
     down: int = 0  # bytes from it
-    turns: int = 0  # times that bytes went up after bytes came down, or first: HTTP's requests, and handshakes
+    turns: int = 0  # changes of direction to up: HTTP requests and handshakes
     resets: int = 0
     stalls: int = 0
-    refused: int = 0  # connections that the target did not take
+    refused: int = 0  # connections that the target refused
 
 
 class Proxy:
-    """Listens on a port of its own on loopback and passes everything on to `target`, as its line lets it.
+    """Listens on a port on loopback and forwards all bytes to `target`, under the conditions of its line.
 
-    It runs in a thread. `line` may be set at any time, and holds for connections that there are, too.
+    It runs in a thread. `line` may be set at any time, and also applies to open connections.
 
     Parameters
     ----------
     target : tuple[str, int]
         Host and port.
     port : int
-        To listen on; 0 for any that is free.
+        The port to listen on; 0 for any free one.
     """
 
     def __init__(self, target: tuple[str, int], port: int = 0) -> None:
@@ -68,8 +68,8 @@ class Proxy:
         self._open: set[_Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
-        self._turns = {"up": asyncio.Lock(), "down": asyncio.Lock()}  # whose bytes are on the line, if it is slow
-        # Bound and never listening, it keeps the port while the line is cut.
+        self._turns = {"up": asyncio.Lock(), "down": asyncio.Lock()}  # held while bytes are sent at a limited rate
+        # Bound but not listening, it reserves the port while the line is cut.
         self._holder = _bind(port)
         self.port: int = self._holder.getsockname()[1]
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
@@ -78,33 +78,33 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Where it listens, HOST:PORT."""
+        """The address that it listens on, HOST:PORT."""
         return f"{HOST}:{self.port}"
 
     @property
     def line(self) -> LineConditions:
-        """How the line is now."""
+        """The present conditions of the line."""
         return self._line
 
     @line.setter
     def line(self, line: LineConditions) -> None:
-        self._run(self._become(line))
+        self._run(self._set_line(line))
 
     def play(self, schedule: Sequence[tuple[float, LineConditions]]) -> None:
-        """Let the line become each of `schedule` in turn, so many seconds after the one before, and return at once."""
+        """Set the line to each of `schedule` in turn, each after its seconds, in the background."""
 
         async def go() -> None:
             for seconds, line in schedule:
                 await asyncio.sleep(seconds)
-                await self._become(line)
+                await self._set_line(line)
 
         self._loop.call_soon_threadsafe(lambda: self._keep(self._loop.create_task(go())))
 
     def close(self) -> None:
-        """Drop every connection and give the port back."""
+        """Drop every connection and release the port."""
 
         async def end() -> None:
-            await self._become(LineConditions(cut=True))
+            await self._set_line(LineConditions(cut=True))
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -131,9 +131,9 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._take, sock=_bind(self.port))
+        self._server = await asyncio.start_server(self._accept, sock=_bind(self.port))
 
-    async def _become(self, line: LineConditions) -> None:
+    async def _set_line(self, line: LineConditions) -> None:
         async with self._changed:
             self._line = line
             self._changed.notify_all()
@@ -145,20 +145,20 @@ class Proxy:
         elif not line.cut and self._server is None:
             await self._listen()
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._keep(asyncio.current_task())  # type: ignore[arg-type]
         try:
-            there = await asyncio.open_connection(*self.target)
+            target = await asyncio.open_connection(*self.target)
         except OSError:
             self.traffic.refused += 1
             _reset(writer)
             return
         self.traffic.connections += 1
-        connection = _Connection((writer, there[1]))
+        connection = _Connection((writer, target[1]))
         self._open.add(connection)
         try:
             await asyncio.gather(
-                self._pass("up", reader, there[1], connection), self._pass("down", there[0], writer, connection)
+                self._pass("up", reader, target[1], connection), self._pass("down", target[0], writer, connection)
             )
         finally:
             self._open.discard(connection)
@@ -167,7 +167,7 @@ class Proxy:
     async def _pass(
         self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: "_Connection"
     ) -> None:
-        """Carry what comes from `reader` to `writer` until either ends."""
+        """Forward bytes from `reader` to `writer` until either ends."""
         under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_AHEAD)
         carrier = self._loop.create_task(self._carry(way, under_way, writer))
         try:
@@ -186,7 +186,7 @@ class Proxy:
             carrier.cancel()
 
     async def _watch(self, data: bytes, writer: asyncio.StreamWriter, connection: "_Connection") -> bytes:
-        """Return `data`, after whatever befalls a connection that sends so much; raise ConnectionResetError."""
+        """Return `data`, after a stall if one is due; raise ConnectionResetError if a reset is due."""
         if not connection.unanswered:
             self.traffic.turns += 1
         connection.unanswered += len(data)
@@ -194,7 +194,7 @@ class Proxy:
             self.traffic.resets += 1
             keep = max(0, len(data) - (connection.unanswered - self._line.reset))
             self.traffic.up += keep
-            writer.write(data[:keep])  # what was let through is on its way, if the other end is quick
+            writer.write(data[:keep])  # bytes below the limit are still forwarded
             raise ConnectionResetError
         if 0 <= self._line.stall < connection.unanswered:
             self.traffic.stalls += 1
@@ -220,20 +220,20 @@ class Proxy:
                 await writer.drain()
 
     def _parts(self, data: bytes) -> list[bytes]:
-        """Return `data` in pieces that take a slow line a tenth of a second or so."""
+        """Return `data` in pieces of about a tenth of a second on a line of limited rate."""
         size = max(1, int(self._line.rate / 10)) if self._line.rate else len(data)
         return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 class _Connection:
-    """Both ends of one."""
+    """Both ends of a connection."""
 
     def __init__(self, writers: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
         self.unanswered = 0  # bytes that went up since the last one came down
         self._writers = writers
 
     def drop(self) -> None:
-        """End it by a RST both ways."""
+        """Reset it at both ends."""
         for writer in self._writers:
             _reset(writer)
 

@@ -1,4 +1,4 @@
-"""What is compared: candidates, and suites of them with the runs that they are compared on."""
+"""Candidates for a comparison, and suites of them with workloads, seeds and settings."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from fedpress.settings.server import ServerSettings
 from fedpress.simulations.settings import simulation_schema
 
 REFERENCE = LOSSLESS  # the name of the candidate that all others are compared with: float32 both ways
-STEPS = ("shrink", "distil")  # commands that make a model of a run's
+STEPS = ("shrink", "distil")  # commands that make a model from that of a run
 _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")
 _SYNTAX = "UP, UP > DOWN or NAME: UP > DOWN"
 _UP, _DOWN = "server.up", "server.down"
@@ -25,13 +25,13 @@ _FOLDER = Path(__file__).parent  # of the suites that come with fedpress
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method under a name: a codec each way, settings that belong to it, and what is made of the run's model."""
+    """A named method: a codec for each direction, its settings, and commands applied to the run's model."""
 
     name: str
     up: str
     down: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    after: tuple[tuple[str, ...], ...] = ()  # commands of fedpress, each on the folder that the one before it made
+    after: tuple[tuple[str, ...], ...] = ()  # commands of fedpress, each on the folder that the previous one made
 
     @property
     def config(self) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Suite:
-    """Candidates, and the runs that they are compared on."""
+    """Candidates, and the workloads, seeds and settings that they are compared on."""
 
     candidates: tuple[Candidate, ...]
     workloads: tuple[str, ...] = ("digits",)
@@ -60,7 +60,7 @@ class Suite:
 def read_candidate(text: str) -> Candidate:
     """Read `UP`, `UP > DOWN`, or `NAME: UP > DOWN`.
 
-    Without DOWN the model travels as it does by default; with `none` alone, float32 both ways.
+    Without DOWN the downlink has its default codec; `none` alone is float32 both ways.
 
     Raises
     ------
@@ -100,19 +100,19 @@ def read_suite(path: Path) -> Suite:
     DataError
         If the file cannot be read.
     SettingError
-        If it is not TOML, or anything in it cannot be used.
+        If it is not TOML, or holds an invalid value.
     SpecError
         If a codec cannot be parsed.
     """
     table = read_toml(path)
     try:
-        settings = simulation_schema().flatten(_take(table, "settings", dict))
+        settings = simulation_schema().flatten(_pop(table, "settings", dict))
         suite = Suite(
             candidates=tuple(_candidate(entry, settings) for entry in _list(table, "candidate", dict)),
             workloads=tuple(_list(table, "workloads", str)) or Suite.workloads,
             seeds=tuple(_list(table, "seeds", int)) or Suite.seeds,
             settings=settings,
-            title=_take(table, "title", str),
+            title=_pop(table, "title", str),
         )
         if table:
             known = ("candidate", "workloads", "seeds", "settings", "title")
@@ -124,7 +124,7 @@ def read_suite(path: Path) -> Suite:
 
 def _candidate(entry: dict[str, Any], base: Mapping[str, Any]) -> Candidate:
     entry = dict(entry)
-    name = _take(entry, "name", str)
+    name = _pop(entry, "name", str)
     if not name:
         raise SettingError("a candidate must have a name")
     try:
@@ -142,14 +142,14 @@ def _candidate(entry: dict[str, Any], base: Mapping[str, Any]) -> Candidate:
 
 
 def _list(table: dict[str, Any], key: str, kind: type) -> list[Any]:
-    found: list[Any] = _take(table, key, list)
-    if not all(type(one) is kind for one in found):
-        raise SettingError(f"{key} must be a list whose items are {kind.__name__}, got {found!r}")
-    return found
+    items: list[Any] = _pop(table, key, list)
+    if not all(type(item) is kind for item in items):
+        raise SettingError(f"{key} must be a list whose items are {kind.__name__}, got {items!r}")
+    return items
 
 
-def _take(table: dict[str, Any], key: str, kind: type) -> Any:
-    """Remove `key` from `table` and return its value, an empty one of this kind if it is not there."""
+def _pop(table: dict[str, Any], key: str, kind: type) -> Any:
+    """Remove `key` from `table` and return its value, an empty one of this kind if it is missing."""
     value = table.pop(key, kind())
     if type(value) is not kind:
         raise SettingError(f"{key} must be of the type {kind.__name__}, got {value!r}")

@@ -1,4 +1,4 @@
-"""Runs cells, several at once, each in its own process; keeps what is done, and resumes from there."""
+"""Runs cells, several at once, each in its own process; caches finished runs, and resumes interrupted ones."""
 
 import fcntl
 import hashlib
@@ -28,24 +28,24 @@ CELLS, SETTINGS, FINISHED, AFTER = "cells", "cell.toml", "finished", "after"
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell that was run, or could not be."""
+    """The result of a cell, or the reason why it failed."""
 
     cell: Cell
     folder: Path
-    result: dict[str, Any] | None  # what its result.json holds; None if it failed
+    result: dict[str, Any] | None  # the content of its result.json; None if it failed
     reason: str = ""  # why it failed
-    cached: bool = False  # run before
+    cached: bool = False  # whether it was run by an earlier comparison
     after: Path | None = None  # the folder of the model that its candidate's commands made; None without commands
 
 
 @dataclass(frozen=True)
 class ComparisonProgress:
-    """How far a comparison is."""
+    """The progress of a comparison."""
 
     done: int
     cells: int
     failed: int
-    left: float  # seconds, as far as one can tell
+    left: float  # estimated seconds
     last: CellResult
 
 
@@ -54,20 +54,20 @@ def run_cells(
 ) -> list[CellResult]:
     """Run all cells that `folder` does not hold yet, `jobs` at once (as many as cores if 0); return them all, in order.
 
-    A run that was stopped goes on where it was. One that fails is reported with its reason, others go on, and the next
-    comparison tries it again. At Ctrl-C the runs are stopped and KeyboardInterrupt goes on.
+    An interrupted run is resumed. One that fails is reported with its reason, does not stop the others, and is retried
+    by the next comparison. At Ctrl-C the runs are stopped and KeyboardInterrupt is raised.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
     make_folder(folder)
-    with _alone(folder) as held:
-        return _run_cells(cells, folder, jobs, note, held)
+    with _locked(folder) as lock:
+        return _run_cells(cells, folder, jobs, note, lock)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """Hold a lock on `folder`, and hand it out: a run keeps it too, and so outlives a comparison that is killed.
+def _locked(folder: Path) -> Iterator[int]:
+    """Lock `folder` and yield the lock's file descriptor, which runs inherit in case the comparison is killed.
 
-    Raises FedpressError if another has it: two runs in one folder would spoil each other's.
+    Raises FedpressError if another process has the lock: two comparisons in one folder would overwrite each other.
     """
     lock = os.open(folder, os.O_RDONLY)
     try:
@@ -84,20 +84,20 @@ def _alone(folder: Path) -> Iterator[int]:
 
 
 def _run_cells(
-    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[ComparisonProgress], None], held: int
+    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[ComparisonProgress], None], folder_lock: int
 ) -> list[CellResult]:
-    runs = {cell.key: cell for cell in cells}  # two names may stand for one run
+    runs = {cell.key: cell for cell in cells}  # candidates with different names may be the same run
     found: dict[str, CellResult] = {}
     for key, cell in runs.items():
-        at = folder / CELLS / key
-        if result := _finished(at):
-            found[key] = CellResult(cell, at, result, cached=True)
+        path = folder / CELLS / key
+        if result := _finished(path):
+            found[key] = CellResult(cell, path, result, cached=True)
     waiting = [key for key in runs if key not in found]
     began, ran, lock = time.monotonic(), 0, threading.Lock()
-    # Rounds of other workloads take other times: what is left is judged by the share of updates that are done.
+    # Workloads have rounds of different lengths: the time left is estimated from the share of updates that are done.
     updates = {key: _updates(runs[key]) for key in waiting}
 
-    with _Processes(jobs, held) as processes:
+    with _Processes(jobs, folder_lock) as processes:
 
         def work(key: str) -> None:
             nonlocal ran
@@ -120,12 +120,12 @@ def _run_cells(
 
 
 class _Processes:
-    """Subprocesses, `jobs` at once, that end with the comparison and keep its lock, `held`, while they run."""
+    """Subprocesses, `jobs` at once, that end with the comparison and inherit its lock."""
 
-    def __init__(self, jobs: int, held: int) -> None:
+    def __init__(self, jobs: int, lock: int) -> None:
         self._pool = ThreadPoolExecutor(jobs)
         self._running: set[subprocess.Popen[str]] = set()
-        self._held = held
+        self._lock = lock
 
     def __enter__(self) -> "_Processes":
         return self
@@ -142,15 +142,15 @@ class _Processes:
         return [future.result() for future in [self._pool.submit(function, item) for item in items]]
 
     def call(self, command: Sequence[str]) -> str:
-        """Run a command and return why it failed, its last line; empty if it did not."""
+        """Run a command; return the last line of its errors if it failed, else an empty string."""
         process = subprocess.Popen(
             command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core a run: two threads would only wait for each other
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core per run: more threads would contend for it
             start_new_session=True,  # Ctrl-C is for the comparison, which terminates its runs
-            pass_fds=(self._held,),
+            pass_fds=(self._lock,),
         )
         self._running.add(process)
         try:
@@ -184,7 +184,7 @@ def _run(cell: Cell, folder: Path, processes: _Processes) -> CellResult:
 
 
 def _make(done: CellResult, processes: _Processes) -> CellResult:
-    """Run the commands of a finished cell's candidate, each on the folder that the one before it left."""
+    """Run the commands of a finished cell's candidate, each on the folder that the previous one made."""
     if done.result is None or not done.cell.candidate.after:
         return done
     source = done.folder
@@ -201,9 +201,9 @@ def _make(done: CellResult, processes: _Processes) -> CellResult:
 
 
 def _command(cell: Cell, folder: Path) -> list[str]:
-    """Return the call that runs `cell` in `folder`, its settings written there."""
+    """Write the settings of `cell` to `folder`, and return the command that runs it there."""
     settings = folder / SETTINGS
-    if cell.is_app:  # somebody else's, which knows no checkpoints
+    if cell.is_app:  # a Flower app has no checkpoints to resume from
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         settings.write_text(json.dumps(dict(cell.config)))
@@ -211,6 +211,6 @@ def _command(cell: Cell, folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     kept = cell.settings.change("simulation", workers=1, engine="inprocess").change("run", out="", resume=False)
     lines = [f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in kept.to_config().items()]
-    settings.write_text("".join(lines))  # strings, numbers and booleans are written alike in JSON and TOML
+    settings.write_text("".join(lines))  # JSON's strings, numbers and booleans are valid TOML
     call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json"]
     return [*call, "--resume", "--out", str(folder)]

@@ -1,4 +1,4 @@
-"""A Flower app under comparison: its own strategy and training, our codecs around them."""
+"""A Flower app in a comparison: its own strategy and training, with the candidates' codecs."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from fedpress.server.run.recorder import RESULT
 from fedpress.simulations import simulate
 from fedpress.simulations.compare.opt_in import CLIENTS, DOWN, EVALUATED, FOLDER, SEED, UP
 
-OURS = {"clients": 10, "workers": 1}  # what belongs to the simulation, with defaults; all else is the app's
+OURS = {"clients": 10, "workers": 1}  # settings of the simulation, with defaults; all others are the app's
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class App:
 
     @property
     def digest(self) -> str:
-        """The hash of its modules: when they change its runs are others."""
+        """The hash of its modules: cached runs are invalid when they change."""
         state = hashlib.sha256()
         for file in sorted(self.path.rglob("*.py")):
             state.update(file.read_bytes())
@@ -48,7 +48,7 @@ class App:
         sys.path.insert(0, str(self.path))
         try:
             return resolve_name(self.server), resolve_name(self.client)
-        except Exception as error:  # whatever its modules do when they are imported
+        except Exception as error:  # its modules may raise anything when they are imported
             raise DataError(f"{self.path}: the app cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -61,16 +61,16 @@ def read_app(path: Path) -> App:
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path} holds no Flower app: {error}") from error
     except KeyError as error:
-        raise DataError(f"{path}/pyproject.toml describes no Flower app: it has no {error}") from error
+        raise DataError(f"{path}/pyproject.toml must describe a Flower app: {error} is missing") from error
 
 
 def resolve_app(app: App, given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the configuration of a run of `app`; raise SettingError for a key that neither it nor we know."""
+    """Return the configuration of a run of `app`; raise SettingError for an unknown key."""
     known = {**app.config, **OURS, "seed": 0, "up": "", "down": "", "app": str(app.path), "code": app.digest}
     for key in given:
         if key not in known:
             raise SettingError(
-                f"setting {key!r} is none of {', '.join(sorted(known.keys() - {'app', 'code', 'up', 'down'}))}"
+                f"setting {key!r} must be one of {', '.join(sorted(known.keys() - {'app', 'code', 'up', 'down'}))}"
             )
     return {**known, **given}
 
@@ -81,13 +81,13 @@ def run_app(config: Mapping[str, Value], folder: Path) -> None:
     Raises
     ------
     DataError
-        If the app does not take part in comparisons, or evaluates nothing.
+        If the app does not use `comparable`, or evaluates nothing.
     """
     app = read_app(Path(str(config["app"])))
     server, client = app.load()
     seed = int(config["seed"])
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  what apps use
+    np.random.seed(seed % 2**32)  # noqa: NPY002  apps may use the global generator
     torch.manual_seed(seed)
     mod = compress()
 
@@ -98,7 +98,7 @@ def run_app(config: Mapping[str, Value], folder: Path) -> None:
     if "seed" in app.config:
         run_config["seed"] = seed
     run_config |= {FOLDER: str(folder), UP: config["up"], DOWN: config["down"], SEED: seed, CLIENTS: config["clients"]}
-    os.chdir(folder)  # what the app writes belongs to this run
+    os.chdir(folder)  # files that the app writes go into this run's folder
     clients, workers = int(config["clients"]), int(config["workers"])
     simulate(server, compressed_client, clients, workers, run_config=run_config)  # type: ignore[arg-type]
     if not (folder / RESULT).exists():
@@ -111,11 +111,11 @@ def run_app(config: Mapping[str, Value], folder: Path) -> None:
 
 
 def main() -> None:
-    """Run the app that a file of settings, the first argument, describes, into the folder, the second."""
+    """Run the app as the file of settings, the first argument, describes; write to the folder, the second one."""
     config, folder = json.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
     try:
         run_app(config, folder)
-    except Exception as error:  # noqa: BLE001  the app's own, of which the comparison shows the last line
+    except Exception as error:  # noqa: BLE001  an error of the app, of which the comparison shows the last line
         sys.exit(f"{type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""The grid: every candidate on every workload with every seed, all else equal; found impossible before it runs."""
+"""The grid: every candidate on every workload with every seed; all are checked before the first run."""
 
 import hashlib
 import json
@@ -27,40 +27,40 @@ from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import task
 
 PACES = "paces.json"
-# Settings that all candidates share: with other data or another network a candidate could not be compared.
-# The model may differ, since what is compared is what a candidate reaches on the same data.
+# Settings that all candidates share: with other data or another network their results would not be comparable.
+# The model may differ, since candidates are compared by their accuracy on the same data.
 _SHARED = ("run.", "simulation.", "network.", "server.per-round")
 _NOT_SHARED = {"simulation.model"}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run."""
+    """One run of a comparison: a candidate on a workload with a seed."""
 
     workload: str
     candidate: Candidate
     seed: int
-    given: Mapping[str, Value]  # the settings that make it what it is
-    config: Mapping[str, Value]  # all settings, by their full keys; of an app of somebody else's, its own
+    given: Mapping[str, Value]  # settings that were given explicitly
+    config: Mapping[str, Value]  # all settings, by their full keys; those of the app for a Flower app
 
     @property
     def is_app(self) -> bool:
-        """Whether it is a run of somebody else's Flower app."""
+        """Whether it is a run of a user's Flower app."""
         return "app" in self.config
 
     @property
     def settings(self) -> RunSettings:
-        """The settings of a run of ours."""
+        """The settings of a run of fedpress's own apps."""
         return RunSettings.from_config(self.config)
 
     @cached_property
     def key(self) -> str:
-        """The name of the run in the cache: whatever changes its result changes this."""
+        """The key of the run in the cache: a hash of all that affects its result."""
         declared = RunSettings.schema().declared
         without = {key for key, setting in declared.items() if not setting.option.changes_result}
-        decides = {key: value for key, value in self.config.items() if key not in without | {"simulation.engine"}}
-        made_with = {name: version for name, version in versions().items() if name != "cores"}
-        text = json.dumps([decides, made_with], sort_keys=True)
+        config = {key: value for key, value in self.config.items() if key not in without | {"simulation.engine"}}
+        software = {name: version for name, version in versions().items() if name != "cores"}
+        text = json.dumps([config, software], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
@@ -70,9 +70,9 @@ class Cell:
 def plan(
     candidates: Sequence[Candidate], workloads: Sequence[str], seeds: Iterable[int], settings: Mapping[str, Value]
 ) -> list[Cell]:
-    """Return the cells, candidates of one workload and seed one after another.
+    """Return the cells, with candidates of one workload and seed in a row.
 
-    Raises SettingError, which names the candidate, if one of them cannot work.
+    Raises SettingError, which names the candidate, if its settings are invalid.
     """
     for candidate in candidates:
         flat = simulation_schema().flatten(candidate.settings)
@@ -97,12 +97,12 @@ def plan(
 def plan_app(
     candidates: Sequence[Candidate], path: Path, seeds: Iterable[int], settings: Mapping[str, Value]
 ) -> list[Cell]:
-    """Return the cells of somebody's Flower app; its name stands for the workload."""
+    """Return the cells of a user's Flower app; its name is that of the workload."""
     app = read_app(path)
-    app.load()  # that it can be imported is found out now
+    app.load()  # checks that it can be imported
     for candidate in candidates:
         if candidate.settings or candidate.after:
-            raise SettingError(f"candidate {candidate.name!r}: with an app it must be nothing but codecs")
+            raise SettingError(f"candidate {candidate.name!r}: with an app it must have codecs only")
         try:
             parse_stateless(candidate.down)
         except SettingError as error:
@@ -116,11 +116,11 @@ def plan_app(
 
 
 def check(cells: Iterable[Cell]) -> None:
-    """Try what no configuration shows: whether strategy, codecs and the model go together.
+    """Check that the strategy, codecs and model of each candidate work together, before the first run.
 
-    Raises SettingError, which names the candidate, before the first of many runs, and not in the tenth hour.
+    Raises SettingError, which names the candidate.
     """
-    for cell in _once(cells):
+    for cell in _distinct(cells):
         try:
             work = task(cell.settings)
             strategy = build(cell.settings, work)
@@ -128,24 +128,24 @@ def check(cells: Iterable[Cell]) -> None:
             layout = Layout.of(initial)
             left_out = strategy.excluded(layout)
             names = {tensor.name for tensor in layout.part(left_out).tensors} if left_out else set()
-            _code(cell.candidate, {name: array for name, array in initial.items() if name not in names})
+            _measure_coding(cell.candidate, {name: array for name, array in initial.items() if name not in names})
         except FedpressError as error:
             raise SettingError(f"candidate {cell.candidate.name!r} on {cell.workload}: {error}") from error
 
 
 def paced(cells: Sequence[Cell], folder: Path, network: Mapping[str, Value]) -> list[Cell]:
-    """Return `cells` on a simulated network, with the pace of this machine, by which replies are late or in time.
+    """Return `cells` on a simulated network, with the pace of this machine, which determines the replies that are late.
 
-    It is measured once and kept in `folder`: with another one the runs would be others, and none of them in the cache.
+    It is measured once and kept in `folder`, since another pace would make all cached runs invalid.
     """
     path = folder / PACES
     known: dict[str, list[float]] = json.loads(path.read_bytes()) if path.exists() else {}
-    for cell in _once(cells):
+    for cell in _distinct(cells):
         name = f"{cell.workload}: {cell.candidate.name}"
         if name not in known:
             trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
-            coding = _code(cell.candidate, task(cell.settings).initial())
-            known[name] = [trainings[0] if trainings else _train(cell), coding]
+            coding = _measure_coding(cell.candidate, task(cell.settings).initial())
+            known[name] = [trainings[0] if trainings else _measure_training(cell), coding]
     make_folder(folder)
     replace_file(path, json.dumps(known, indent=1).encode())
     result = []
@@ -156,14 +156,14 @@ def paced(cells: Sequence[Cell], folder: Path, network: Mapping[str, Value]) -> 
     return result
 
 
-def _once(cells: Iterable[Cell]) -> list[Cell]:
+def _distinct(cells: Iterable[Cell]) -> list[Cell]:
     """Return one cell of each candidate on each workload."""
     return list({(cell.workload, cell.candidate.name): cell for cell in reversed(list(cells))}.values())[::-1]
 
 
-def _train(cell: Cell) -> float:
-    """Return how many seconds this machine trains for an example, median over three nodes."""
-    work, took = task(cell.settings), []
+def _measure_training(cell: Cell) -> float:
+    """Return the seconds of training per example on this machine, median over three nodes."""
+    work, seconds = task(cell.settings), []
     model = work.model()
     for node in range(min(3, cell.settings.clients)):
         examples, began = work.examples(node), time.perf_counter()
@@ -177,12 +177,12 @@ def _train(cell: Cell) -> float:
             partition=node,
             device=cell.settings.run.device,
         )
-        took.append((time.perf_counter() - began) / len(examples))
-    return statistics.median(took)
+        seconds.append((time.perf_counter() - began) / len(examples))
+    return statistics.median(seconds)
 
 
-def _code(candidate: Candidate, initial: Update) -> float:
-    """Return how many seconds it takes to decode a model's delta and to encode an update, both of them noise."""
+def _measure_coding(candidate: Candidate, initial: Update) -> float:
+    """Return the seconds for decoding a model's delta and encoding an update, both random."""
     layout, rng = Layout.of(initial), derive(0, "trial")
     update = {t.name: _noise(t.shape, t.dtype, rng) if t.floating else initial[t.name] for t in layout.tensors}
     seconds = 0.0

@@ -1,4 +1,4 @@
-"""Further measures, which only some runs have: nodes' accuracies, groups, rounds taught, the model made afterwards."""
+"""Optional measures of a run: nodes' and groups' accuracies, rounds with distillation, the model made afterwards."""
 
 import json
 import statistics
@@ -10,21 +10,21 @@ from fedpress.server.run.recorder import MODEL, RESULT
 
 
 def measures(result: Mapping[str, Any], last: int, after: Path | None) -> dict[str, float]:
-    """Return the further measures of a run by name, with the unit in the name.
+    """Return the optional measures of a run by name, with the unit in the name.
 
     Parameters
     ----------
     result : mapping of str to Any
         The content of the run's result.json.
     last : int
-        How many of the last rounds a mean is taken over.
+        Number of the last rounds that means are taken over.
     after : Path | None
         The folder of the model that was made from the run's; None without one.
 
     Returns
     -------
     dict
-        Accuracies in percent, sizes in kB; empty for a run that has no further measure.
+        Accuracies in percent, sizes in kB; empty for a run without optional measures.
     """
     found: dict[str, float] = {}
     rows, final = result["rounds"], result["final"]

@@ -1,4 +1,4 @@
-"""How a Flower app takes part in a comparison: one line in its ServerApp."""
+"""The function that a Flower app calls in its ServerApp to take part in comparisons."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +16,7 @@ from fedpress.settings import RunSettings
 
 FOLDER, UP, DOWN = "compare.folder", "compare.up", "compare.down"  # in the app's run config
 SEED, CLIENTS = "compare.seed", "compare.clients"
-EVALUATED = "evaluated"  # in a row of result.json: 1 if the app evaluated its model by then
+EVALUATED = "evaluated"  # in a row of result.json: 1 if the app has evaluated its model
 
 
 def comparable(strategy: Strategy, context: Context) -> Strategy:
@@ -48,13 +48,13 @@ def comparable(strategy: Strategy, context: Context) -> Strategy:
     inner = strategy.strategy if isinstance(strategy, Compressed) else strategy
     up, down, seed = str(config[UP]), str(config[DOWN]), int(config[SEED])
     compressed = Compressed(inner, up=up, down=down, seed=seed)
-    record, judge = Recorder(Path(str(config[FOLDER])), _settings(config), compressed.ledger), _Judge()
-    compressed.on_round = lambda done: record(judge(done))
+    record, scorer = Recorder(Path(str(config[FOLDER])), _settings(config), compressed.ledger), _Scorer()
+    compressed.on_round = lambda done: record(scorer(done))
     return compressed
 
 
 def _settings(config: Mapping[str, Value]) -> RunSettings:
-    """Return the settings that the run's record has; the rounds are the app's own."""
+    """Return the settings for the run's record; the number of rounds is the app's and not known."""
     return RunSettings.read(
         {
             "server.up": config[UP],
@@ -67,22 +67,22 @@ def _settings(config: Mapping[str, Value]) -> RunSettings:
     )
 
 
-class _Judge:
-    """Finds a round's accuracy and loss, whatever the app calls them: those of the server, or else of the nodes.
+class _Scorer:
+    """Finds a round's accuracy and loss among the metrics of the server, or else of the nodes.
 
-    A round that is not evaluated has the values of the last one that was.
+    A round without an evaluation has the values of the last evaluated one.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
     def __call__(self, done: Round) -> Round:
-        """Return the round with both, and with `evaluated`, whether it or one before was evaluated at all.
+        """Return the round with both, and with `evaluated`: whether it or an earlier round was evaluated.
 
         Raises
         ------
         DataError
-            If it was evaluated, and there is no accuracy in [0, 1].
+            If it was evaluated, and has no accuracy in [0, 1].
         """
         found = done.evaluation or done.evaluated or MetricRecord()
         numbers = {name: float(value) for name, value in found.items() if isinstance(value, int | float)}

@@ -1,4 +1,4 @@
-"""The figures of a comparison, each as a PNG and as an SVG that takes on the colours of the page it stands in."""
+"""The figures of a comparison, each as a PNG and as an SVG in the colours of its page."""
 
 import io
 import re
@@ -16,12 +16,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from fedpress.common.units import amount, duration
 from fedpress.simulations.compare.scores import CandidateScore, CellHistory, front
 
-# Okabe and Ito: told apart by everyone; with markers and dashes, also in grey.
+# Okabe and Ito: distinct for colour-blind readers too; with markers and dashes, also in grey.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8F6BB3")
 _MARKERS, _DASHES = "osD^vPX*", ("-", "--", "-.", ":")
-_QUIET = "#8C8C8C"  # of candidates that are there for comparison; seen on white and on black
-_TOP = 25  # points below the target from which curves are shown: what matters is at the end
-_INK = "#010203"  # stands for the page's own colour
+_QUIET = "#8C8C8C"  # of candidates that are not highlighted; visible on white and on black
+_TOP = 25  # curves are shown from so many points below the target
+_INK = "#010203"  # placeholder for the page's text colour
 _SVG = "http://www.w3.org/2000/svg"
 
 
@@ -32,15 +32,15 @@ class FigureSpec:
     name: str
     title: str
     figure: Figure
-    said: dict[str, str]  # mark's id -> what it says when it is pointed at
+    tooltips: dict[str, str]  # by the id of the mark
 
     def png(self, path: Path) -> None:
-        """Write it as a picture on white."""
+        """Write it as a PNG on white."""
         self.figure.savefig(path, format="png", dpi=150, facecolor="white")
 
     @property
     def svg(self) -> str:
-        """The figure as SVG to stand inline in a page: text as text, ink in the page's colour, marks with titles."""
+        """The figure as SVG for embedding in a page: text as text, in the page's colour, marks with tooltips."""
         file = io.StringIO()
         with rc_context({"svg.fonttype": "none", "svg.hashsalt": self.name}):
             self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -48,16 +48,16 @@ class FigureSpec:
         ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
         root = ElementTree.fromstring(file.getvalue())  # noqa: S314  matplotlib's own
         for group in root.iter(f"{{{_SVG}}}g"):
-            if words := self.said.get(group.get("id", "")):
+            if tooltip := self.tooltips.get(group.get("id", "")):
                 title = ElementTree.Element(f"{{{_SVG}}}title")
-                title.text = words
+                title.text = tooltip
                 group.insert(0, title)
         for attribute in ("width", "height"):
             del root.attrib[attribute]
         root.set("role", "img")
         root.set("aria-label", self.title)
         text = ElementTree.tostring(root, encoding="unicode").replace(_INK, "currentColor")
-        # Names of matplotlib's own would be the same in every figure of a page.
+        # Matplotlib's own ids would repeat in the figures of a page.
         return re.sub(r' id="(?!fp-|[mpch][0-9a-f]{10})[^"]*"', "", text)
 
 
@@ -66,45 +66,45 @@ def draw(scores: Sequence[CandidateScore], *, link: str) -> list[FigureSpec]:
     ran = [score for score in scores if score.runs]
     if not ran:
         return []
-    looks = _looks(ran)
+    styles = _styles(ran)
     return [
-        _pareto(ran, looks, "up", "Accuracy against bytes sent by clients"),
-        _pareto(ran, looks, "down", "Accuracy against bytes sent to clients"),
-        _curves(ran, looks, "by-round", "Accuracy by round", "round", lambda run: list(range(len(run.accuracy)))),
+        _pareto(ran, styles, "up", "Accuracy against bytes sent by clients"),
+        _pareto(ran, styles, "down", "Accuracy against bytes sent to clients"),
+        _curves(ran, styles, "by-round", "Accuracy by round", "round", lambda run: list(range(len(run.accuracy)))),
         _curves(
-            ran, looks, "by-time", f"Accuracy by simulated time, {link}", "simulated time", lambda run: run.seconds
+            ran, styles, "by-time", f"Accuracy by simulated time, {link}", "simulated time", lambda run: run.seconds
         ),
-        _bars(ran, looks),
+        _bars(ran, styles),
     ]
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Style:
     colour: str
     marker: str
     dash: str
-    loud: bool  # named in the figure, and in a colour of its own
+    highlighted: bool  # with a label and a distinct colour
 
 
-def _looks(scores: Sequence[CandidateScore]) -> dict[str, _Look]:
-    """Return how each candidate looks in all figures: the Pareto fronts' stand out where there are many."""
+def _styles(scores: Sequence[CandidateScore]) -> dict[str, _Style]:
+    """Return the style of each candidate in all figures; those on Pareto fronts are highlighted first."""
     fronts = {score.name for way in ("up", "down") for score in front(scores, way)}
     ranked = sorted(scores, key=lambda s: (s.name not in fronts, -s.mean("final")))
-    loud = {score.name for score in ranked[: len(_COLOURS)]} | {scores[0].name}
-    looks: dict[str, _Look] = {}
+    highlighted = {score.name for score in ranked[: len(_COLOURS)]} | {scores[0].name}
+    styles: dict[str, _Style] = {}
     for score in scores:
-        at = len([1 for look in looks.values() if look.loud])
-        if score.name in loud:
-            look = _Look(_COLOURS[at % len(_COLOURS)], _MARKERS[at % len(_MARKERS)], _DASHES[at % len(_DASHES)], True)
+        at = len([1 for style in styles.values() if style.highlighted])
+        if score.name in highlighted:
+            style = _Style(_COLOURS[at % len(_COLOURS)], _MARKERS[at % len(_MARKERS)], _DASHES[at % len(_DASHES)], True)
         else:
-            look = _Look(_QUIET, ".", "-", False)
-        looks[score.name] = look
-    return looks
+            style = _Style(_QUIET, ".", "-", False)
+        styles[score.name] = style
+    return styles
 
 
-def _pareto(scores: Sequence[CandidateScore], looks: dict[str, _Look], way: str, title: str) -> FigureSpec:
+def _pareto(scores: Sequence[CandidateScore], styles: dict[str, _Style], way: str, title: str) -> FigureSpec:
     figure, axes = _axes(title)
-    name, said = f"{scores[0].workload}-accuracy-by-{way}", {}
+    name, tooltips = f"{scores[0].workload}-accuracy-by-{way}", {}
     best = front(scores, way)
     points = [(score.mean(way), 100 * score.mean("final")) for score in best]
     ring: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1}
@@ -112,32 +112,40 @@ def _pareto(scores: Sequence[CandidateScore], looks: dict[str, _Look], way: str,
         *zip(*points, strict=True), where="post", color=_INK, alpha=0.45, linewidth=1, label="Pareto front", **ring
     )
     for number, score in enumerate(scores):
-        look, x, y = looks[score.name], score.mean(way), 100 * score.mean("final")
+        style, x, y = styles[score.name], score.mean(way), 100 * score.mean("final")
         mark = f"fp-{name}-{number}"
-        bars = axes.errorbar(x, y, 100 * score.spread("final"), color=look.colour, elinewidth=0.8, fmt="none")
+        bars = axes.errorbar(x, y, 100 * score.spread("final"), color=style.colour, elinewidth=0.8, fmt="none")
         bars[2][0].set_gid(f"{mark}-spread")
-        axes.plot(x, y, look.marker, color=look.colour, markersize=7, label=score.name if look.loud else None, gid=mark)
+        axes.plot(
+            x,
+            y,
+            style.marker,
+            color=style.colour,
+            markersize=7,
+            label=score.name if style.highlighted else None,
+            gid=mark,
+        )
         on = ", on the Pareto front" if score in best else ""
-        said[mark] = f"{score.name}: {y:.2f} % ± {100 * score.spread('final'):.2f}, {amount(x)}{on}"
+        tooltips[mark] = f"{score.name}: {y:.2f} % ± {100 * score.spread('final'):.2f}, {amount(x)}{on}"
     axes.set_ylabel("test accuracy of the last rounds, %")
     axes.set_xlabel("bytes of all clients together")
     _log(axes, amount)
     _legend(figure)
-    return FigureSpec(name, title, figure, said)
+    return FigureSpec(name, title, figure, tooltips)
 
 
 def _curves(
     scores: Sequence[CandidateScore],
-    looks: dict[str, _Look],
+    styles: dict[str, _Style],
     what: str,
     title: str,
     label: str,
     along: Callable[[CellHistory], Sequence[float]],
 ) -> FigureSpec:
     figure, axes = _axes(title)
-    name, said = f"{scores[0].workload}-accuracy-{what}", {}
-    for number, score in enumerate(sorted(scores, key=lambda s: looks[s.name].loud)):
-        look = looks[score.name]
+    name, tooltips = f"{scores[0].workload}-accuracy-{what}", {}
+    for number, score in enumerate(sorted(scores, key=lambda s: styles[s.name].highlighted)):
+        style = styles[score.name]
         for run in score.runs:
             first = run is score.runs[0]
             gid = f"fp-{name}-{number}-{run.seed}"
@@ -145,16 +153,16 @@ def _curves(
             axes.plot(
                 along(run),
                 shown,
-                look.dash,
-                color=look.colour,
-                linewidth=1.7 if look.loud else 0.7,
-                alpha=(1.0 if first else 0.4) if look.loud else 0.5,
-                label=score.name if look.loud and first else None,
+                style.dash,
+                color=style.colour,
+                linewidth=1.7 if style.highlighted else 0.7,
+                alpha=(1.0 if first else 0.4) if style.highlighted else 0.5,
+                label=score.name if style.highlighted and first else None,
                 gid=gid,
             )
             end = along(run)[-1]
             reached = duration(end) if what == "by-time" else f"round {end:g}"
-            said[gid] = f"{score.name}, seed {run.seed}: {shown[-1]:.2f} % at {reached}"
+            tooltips[gid] = f"{score.name}, seed {run.seed}: {shown[-1]:.2f} % at {reached}"
     axes.axhline(100 * scores[0].target, color=_INK, linewidth=0.8, alpha=0.4, linestyle=(0, (1, 3)))
     axes.set_ylim(bottom=max(0.0, 100 * scores[0].target - _TOP))
     axes.set_ylabel("test accuracy, %")
@@ -164,12 +172,12 @@ def _curves(
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _legend(figure)
-    return FigureSpec(name, title, figure, said)
+    return FigureSpec(name, title, figure, tooltips)
 
 
-def _bars(scores: Sequence[CandidateScore], looks: dict[str, _Look]) -> FigureSpec:
+def _bars(scores: Sequence[CandidateScore], styles: dict[str, _Style]) -> FigureSpec:
     title = f"Bytes both ways until {100 * scores[0].target:.2f} %"
-    name, said = f"{scores[0].workload}-bytes-to-target", {}
+    name, tooltips = f"{scores[0].workload}-bytes-to-target", {}
     reached = sorted((s for s in scores if s.cost("both") is not None), key=lambda s: -(s.cost("both") or 0.0))
     missed = [score for score in scores if score.cost("both") is None]
     rows = [*missed, *reached]
@@ -179,16 +187,16 @@ def _bars(scores: Sequence[CandidateScore], looks: dict[str, _Look]) -> FigureSp
         cost, gid = score.cost("both"), f"fp-{name}-{at}"
         if cost is None:
             axes.text(least / 2, at, "not reached", va="center", fontsize=8, color=_INK, alpha=0.7, gid=gid)
-            said[gid] = f"{score.name}: not reached"
+            tooltips[gid] = f"{score.name}: not reached"
             continue
-        axes.barh(at, cost - least / 2, left=least / 2, height=0.62, color=looks[score.name].colour, gid=gid)
+        axes.barh(at, cost - least / 2, left=least / 2, height=0.62, color=styles[score.name].colour, gid=gid)
         axes.text(cost * 1.08, at, amount(cost), va="center", fontsize=8, color=_INK)
-        said[gid] = f"{score.name}: {amount(cost)}"
+        tooltips[gid] = f"{score.name}: {amount(cost)}"
     axes.set_yticks(range(len(rows)), [score.name for score in rows], fontsize=8)
     axes.set_xlim(least / 2, 4 * max((score.cost("both") or 1.0 for score in reached), default=1.0))
     axes.set_xlabel("bytes of all clients together, both ways")
     _log(axes, amount)
-    return FigureSpec(name, title, figure, said)
+    return FigureSpec(name, title, figure, tooltips)
 
 
 def _axes(title: str, height: float = 4.2) -> tuple[Figure, Axes]:
@@ -208,9 +216,9 @@ def _legend(figure: Figure) -> None:
     figure.legend(frameon=False, fontsize=8.5, loc="outside lower left", labelcolor=_INK, ncols=1, handlelength=3)
 
 
-def _log(axes: Axes, say: Callable[[float], str]) -> None:
+def _log(axes: Axes, unit: Callable[[float], str]) -> None:
     axes.set_xscale("log")
     few, many = sorted(axes.get_xlim())
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if many < 50 * few else (1.0,)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: unit(value)))

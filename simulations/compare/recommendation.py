@@ -1,4 +1,4 @@
-"""The recommendation: which codec for this model, link and loss of accuracy, why, and how sure that is."""
+"""The recommended codec for a model, link and allowed loss of accuracy, with its reason and confidence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from fedpress.simulations.compare.scores import CandidateScore
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to take on one workload."""
+    """The recommended candidate on one workload."""
 
     workload: str
-    choice: CandidateScore | None  # None if nothing loses little enough
+    choice: CandidateScore | None  # None if all candidates lose more than allowed
     second: CandidateScore | None
-    wins: int  # seeds in which the choice is faster than the second
-    seeds: int  # in which both were run
+    wins: int  # number of seeds in which the choice is faster than the second
+    seeds: int  # number of seeds in which both were run
     allowed: float  # points of accuracy that may be lost
-    best: float  # the accuracy from which they are counted
+    best: float  # the accuracy that losses are relative to
     reason: str
 
     @property
@@ -28,10 +28,10 @@ class Recommendation:
 
 
 def advise(scores: Sequence[CandidateScore], *, allowed: float) -> list[Recommendation]:
-    """Return the advice for each workload.
+    """Return the recommendation for each workload.
 
-    Of the candidates that lose at most `allowed` points against float32 (or the best, where float32 was not run) and
-    reach the target in every seed, the one that reaches it soonest on the link; bytes both ways break a tie.
+    Of the candidates that lose at most `allowed` points against float32 (or the best, if float32 was not run) and
+    reach the target in every seed, it is the one that reaches it first on the link; ties are broken by total bytes.
     """
     return [_advise([s for s in scores if s.workload == w], allowed) for w in dict.fromkeys(s.workload for s in scores)]
 
@@ -54,7 +54,7 @@ def _advise(scores: Sequence[CandidateScore], allowed: float) -> Recommendation:
     wins, seeds = _wins(choice, second) if second else (0, 0)
     lost = 100 * (best - choice.mean("final"))
     reason = (
-        f"of {len(good)} candidates that lose at most {_points(allowed)} it is the soonest at "
+        f"of {len(good)} candidates that lose at most {_points(allowed)} it is the first to reach "
         f"{100 * choice.target:.2f} %, after {duration(choice.cost('seconds') or 0)} of simulated time and "
         f"{amount(choice.cost('both') or 0)} both ways; "
         + (f"it loses {lost:.2f} points" if lost >= 0 else f"it gains {-lost:.2f} points")
@@ -67,11 +67,11 @@ def _points(count: float) -> str:
 
 
 def _wins(choice: CandidateScore, second: CandidateScore) -> tuple[int, int]:
-    """Return in how many seeds `choice` reaches the target sooner than `second`, and of how many."""
-    theirs = dict(zip((run.seed for run in second.runs), second.to_target("seconds"), strict=True))
+    """Return the number of seeds in which `choice` reaches the target before `second`, and of all common seeds."""
+    times = dict(zip((run.seed for run in second.runs), second.to_target("seconds"), strict=True))
     pairs = [
-        (mine, theirs[run.seed])
-        for run, mine in zip(choice.runs, choice.to_target("seconds"), strict=True)
-        if run.seed in theirs
+        (time, times[run.seed])
+        for run, time in zip(choice.runs, choice.to_target("seconds"), strict=True)
+        if run.seed in times
     ]
     return sum(a is not None and (b is None or a < b) for a, b in pairs), len(pairs)

@@ -1,4 +1,4 @@
-"""What a comparison leaves: report.html, that opens offline, PNGs, results.csv and results.json."""
+"""The output of a comparison: report.html, which opens offline, PNGs, results.csv and results.json."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report is made from."""
+    """The content of a report."""
 
     done: Sequence[CellResult]
     scores: Sequence[CandidateScore]
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
-    """Write everything into `folder`; return what results.json holds."""
+    """Write all files into `folder`; return the content of results.json."""
     result = results(comparison)
     replace(folder / RESULTS, json.dumps(result, indent=1).encode())
     replace(folder / TABLE, _csv(result["cells"]).encode())
@@ -56,15 +56,15 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
         drawings = draw(scores, link=comparison.link.name)
         for drawing in drawings:
             drawing.png(folder / f"{drawing.name}.png")
-        further = list(dict.fromkeys(name for score in scores if score.runs for name in score.measures))
+        optional = list(dict.fromkeys(name for score in scores if score.runs for name in score.measures))
         workloads.append(
             {
                 "name": advice.workload,
-                "columns": [*_COLUMNS, *further],
+                "columns": [*_COLUMNS, *optional],
                 "about": _about(comparison.done, advice.workload),
                 "advice": _advice(advice),
                 "drawings": drawings,
-                "rows": [_row(score, further) for score in scores],
+                "rows": [_row(score, optional) for score in scores],
                 "target": f"{100 * scores[0].target:.2f} %",
             }
         )
@@ -90,7 +90,7 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
 
 
 def results(comparison: Comparison) -> dict[str, Any]:
-    """Return what results.json holds."""
+    """Return the content of results.json."""
     link = {key: value for key, value in asdict(comparison.link).items() if key not in ("trace", "power")}
     return {
         "schema": SCHEMA,
@@ -127,11 +127,11 @@ def _summary(score: CandidateScore) -> dict[str, Any]:
         what: {"mean": score.mean(what), "spread": score.spread(what)} for what in ("final", "up", "down", "seconds")
     }
     ratios = {f"{way}_ratio": score.ratio(way) for way in ("up", "down")}
-    further = {
+    optional = {
         name: {"mean": statistics.fmean(values), "spread": spread(values)} for name, values in score.measures.items()
     }
     costs = {what: score.cost(what) for what in COSTS}
-    return {**about, **means, **ratios, "to_target": costs, "measures": further}
+    return {**about, **means, **ratios, "to_target": costs, "measures": optional}
 
 
 def _cells(score: CandidateScore) -> list[dict[str, Any]]:
@@ -153,27 +153,27 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _row(score: CandidateScore, further: Sequence[str]) -> list[dict[str, Any]]:
+def _row(score: CandidateScore, optional: Sequence[str]) -> list[dict[str, Any]]:
     row = [{"value": score.name, "text": score.name}]
     if not score.runs:
-        columns = len(_COLUMNS) - 1 + len(further)
+        columns = len(_COLUMNS) - 1 + len(optional)
         return row + [{"value": "", "text": "failed" if at == 0 else ""} for at in range(columns)]
     final, spread = 100 * score.mean("final"), 100 * score.spread("final")
     row.append({"value": f"{final:.6f}", "text": f"{final:.2f} ± {spread:.2f}"})
     row += [_cell(score.mean(way), amount) for way in ("up", "down")]
     row += [_cell(score.ratio(way), lambda ratio: f"{ratio:.1f}") for way in ("up", "down")]
     row.append(_cell(score.mean("seconds"), duration))
-    for what, say in (("both", amount), ("seconds", duration), ("rounds", lambda n: f"{n:.0f}"), ("joules", _joules)):
+    for what, unit in (("both", amount), ("seconds", duration), ("rounds", lambda n: f"{n:.0f}"), ("joules", _joules)):
         missed = "not known" if what == "joules" and score.cost("rounds") is not None else "not reached"
-        row.append(_cell(score.cost(what), say, missed))
-    for name in further:
+        row.append(_cell(score.cost(what), unit, missed))
+    for name in optional:
         values = score.measures.get(name)
         row.append(_cell(statistics.fmean(values) if values else None, lambda value: f"{value:.4g}"))
     return row
 
 
-def _cell(value: float | None, say: Any, missed: str = "") -> dict[str, Any]:
-    return {"value": "" if value is None else f"{value:.9g}", "text": missed if value is None else say(value)}
+def _cell(value: float | None, unit: Any, missed: str = "") -> dict[str, Any]:
+    return {"value": "" if value is None else f"{value:.9g}", "text": missed if value is None else unit(value)}
 
 
 def _joules(value: float) -> str:
@@ -184,7 +184,7 @@ def _advice(advice: Recommendation) -> dict[str, Any]:
     choice, second = advice.choice, advice.second
     if choice is None:
         return {"choice": None, "reason": advice.reason}
-    confidence = "There was no other to choose from."
+    confidence = "No other candidate qualifies."
     if second is not None:
         confidence = (
             f"It is faster than the second, {second.name}, in {advice.wins} of {advice.seeds} seeds: "

@@ -21,14 +21,14 @@ from fedpress.simulations.network.links import Link, find_link
 
 @dataclass(frozen=True)
 class ComparisonPlan:
-    """What is to be compared, on what, and by what it is judged."""
+    """The candidates of a comparison, their conditions, and the criteria of the recommendation."""
 
     candidates: Sequence[Candidate]
     workloads: Sequence[str]
     seeds: Sequence[int]
     settings: Mapping[str, Value] = field(default_factory=dict)  # of every run
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    app: Path | None = None  # folder of a Flower app in place of our workloads
+    app: Path | None = None  # folder of a Flower app that replaces the workloads
     judgement: JudgementSettings = field(default_factory=JudgementSettings)
     title: str = ""  # of the report
 
@@ -37,7 +37,7 @@ class ComparisonPlan:
         for name in ("seeds", "workloads"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
-                raise SettingError(f"{name} differ, got {', '.join(map(str, given))}")
+                raise SettingError(f"{name} must differ, got {', '.join(map(str, given))}")
 
     @property
     def link(self) -> Link:
@@ -50,21 +50,21 @@ class ComparisonPlan:
         return find_devices(self.network.devices)
 
 
-def cells_of(question: ComparisonPlan, folder: Path) -> list[Cell]:
-    """Return the runs that `question` takes; raise SettingError if one of them cannot work."""
-    if question.app is not None:
-        if question.network.deadline or question.devices.dropouts:
-            raise SettingError("deadlines and dropouts are for our own workloads, and app is another's")
-        return plan_app(question.candidates, question.app, question.seeds, question.settings)
-    cells = plan(question.candidates, question.workloads, question.seeds, question.settings)
+def cells_of(comparison: ComparisonPlan, folder: Path) -> list[Cell]:
+    """Return the runs of `comparison`; raise SettingError if one of them is invalid."""
+    if comparison.app is not None:
+        if comparison.network.deadline or comparison.devices.dropouts:
+            raise SettingError("deadlines and dropouts must not be given with app")
+        return plan_app(comparison.candidates, comparison.app, comparison.seeds, comparison.settings)
+    cells = plan(comparison.candidates, comparison.workloads, comparison.seeds, comparison.settings)
     check(cells)
-    if not question.network.deadline and not question.devices.dropouts:
-        return cells  # runs are the same whatever the link: what they would take on it is computed afterwards
-    return paced(cells, folder, values(question.network, "network."))
+    if not comparison.network.deadline and not comparison.devices.dropouts:
+        return cells  # runs do not depend on the link: times on it are computed afterwards
+    return paced(cells, folder, values(comparison.network, "network."))
 
 
 def compare(
-    question: ComparisonPlan,
+    comparison: ComparisonPlan,
     cells: Sequence[Cell],
     folder: Path,
     *,
@@ -72,19 +72,19 @@ def compare(
     command: str = "",
     note: Callable[[ComparisonProgress], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run what `folder` does not hold yet, write the report there, and return what its results.json holds."""
+    """Run the cells that `folder` does not hold yet, write the report, and return the content of results.json."""
     done = run_cells(cells, folder, jobs=jobs, note=note)
-    judgement, deadline = question.judgement, question.network.deadline
-    scores = score(done, question.link, question.devices, target=judgement.target, deadline=deadline)
+    judgement, deadline = comparison.judgement, comparison.network.deadline
+    scores = score(done, comparison.link, comparison.devices, target=judgement.target, deadline=deadline)
     advice = advise(scores, allowed=judgement.allowed)
-    made = Comparison(
+    content = Comparison(
         done=done,
         scores=scores,
         advice=advice,
-        link=question.link,
-        devices=question.devices,
-        deadline=question.network.deadline,
+        link=comparison.link,
+        devices=comparison.devices,
+        deadline=comparison.network.deadline,
         command=command,
-        title=question.title or Comparison.title,
+        title=comparison.title or Comparison.title,
     )
-    return write(made, folder)
+    return write(content, folder)

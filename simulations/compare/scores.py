@@ -1,4 +1,4 @@
-"""What runs come to: accuracy, bytes, seconds and joules, each until a target; means and spreads over seeds."""
+"""Scores of runs: accuracy, bytes, seconds and joules until a target, with means and spreads over seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from fedpress.simulations.network.links import Link
 
 @dataclass(frozen=True)
 class CellHistory:
-    """One finished cell, round by round; round 0 is before the first, and has cost nothing."""
+    """One finished cell, round by round; round 0 is the initial model, without a cost."""
 
     seed: int
     accuracy: tuple[float, ...]
-    up: tuple[int, ...]  # bytes of frames by then
+    up: tuple[int, ...]  # cumulative bytes of frames
     down: tuple[int, ...]
-    seconds: tuple[float, ...]  # on the link, by then
-    joules: tuple[float, ...] | None  # of all radios together, by then
+    seconds: tuple[float, ...]  # cumulative, on the link
+    joules: tuple[float, ...] | None  # cumulative, of all radios together
     plain_up: float  # bytes of the same tensors as float32
     plain_down: float
     folder: Path
@@ -34,7 +34,7 @@ class CellHistory:
 
     @property
     def last(self) -> int:
-        """How many rounds a mean over the last ones is of."""
+        """The number of last rounds that accuracy is averaged over."""
         return last_rounds(len(self.accuracy) - 1)
 
     @cached_property
@@ -50,7 +50,7 @@ class CellHistory:
         return self.smooth[-1]
 
     def reaches(self, target: float) -> int | None:
-        """Return the round from which on the mean over the last rounds has reached `target`; None if it never has."""
+        """Return the first round in which the mean over the last rounds is at least `target`; None if there is none."""
         return next((number for number, value in enumerate(self.smooth) if number and value >= target), None)
 
 
@@ -67,7 +67,7 @@ class CandidateScore:
 
     @property
     def name(self) -> str:
-        """The candidate's."""
+        """The candidate's name."""
         return self.candidate.name
 
     def mean(self, what: str) -> float:
@@ -80,19 +80,19 @@ class CandidateScore:
 
     @property
     def measures(self) -> dict[str, tuple[float, ...]]:
-        """The values of each further measure that all runs have."""
+        """The values of each optional measure that all runs have."""
         names = [name for name in self.runs[0].measures if all(name in run.measures for run in self.runs)]
         return {name: tuple(run.measures[name] for run in self.runs) for name in names}
 
     def ratio(self, way: str) -> float:
-        """Return how many times fewer bytes than float32 went that way."""
+        """Return the compression ratio against float32 in one direction."""
         plain = sum(run.plain_up if way == "up" else run.plain_down for run in self.runs)
         return plain / max(1, sum((run.up if way == "up" else run.down)[-1] for run in self.runs))
 
     def to_target(self, what: str) -> list[float | None]:
-        """Return for each seed how many bytes (up, down, both), seconds, joules or rounds reach the target.
+        """Return for each seed the bytes (up, down, both), seconds, joules or rounds until the target.
 
-        None where the target was not reached: nothing is extrapolated.
+        None if the target was not reached: nothing is extrapolated.
         """
         return [_until(run, run.reaches(self.target), what) for run in self.runs]
 
@@ -107,26 +107,26 @@ def score(
 ) -> list[CandidateScore]:
     """Return a score for each candidate on each workload.
 
-    `target` is an accuracy; without one it is 99 % of what the reference reaches, or else the best candidate.
+    `target` is an accuracy; None for 99 % of that of the reference, or else of the best candidate.
     """
     scores: list[CandidateScore] = []
     for workload in dict.fromkeys(one.cell.workload for one in done):
         here = [one for one in done if one.cell.workload == workload]
         visits = {one.cell.key: read_visits(one.folder / TRAFFIC) for one in here if one.result}
-        # Training takes as long with one codec as with another: one pace for all, so that noise decides nothing.
+        # The codec does not affect training time: one pace for all, so that noise does not affect the ranking.
         training = measure(visit for rows in visits.values() for visit in rows).training
         rows: dict[str, list[CellResult]] = {}
         for one in here:
             rows.setdefault(one.cell.candidate.name, []).append(one)
         found: list[tuple[Candidate, tuple[CellHistory, ...], tuple[str, ...], Pace]] = []
         for group in rows.values():
-            mine = [visit for one in group if one.result for visit in visits[one.cell.key]]
-            pace = Pace(training, measure(mine).coding)
+            measured = [visit for one in group if one.result for visit in visits[one.cell.key]]
+            pace = Pace(training, measure(measured).coding)
             runs = []
             for one in group:
                 if one.result:
                     network = None if one.cell.is_app else one.cell.settings.network
-                    if network and network.training_pace:  # by which its replies were late or in time
+                    if network and network.training_pace:  # the pace that determined its late replies
                         pace = Pace(network.training_pace, network.coding_pace)
                     rounds, seed = len(one.result["rounds"]), one.cell.seed
                     spent = clock(visits[one.cell.key], link, fleet, pace, seed=seed, deadline=deadline, rounds=rounds)
@@ -142,7 +142,7 @@ def score(
 
 
 def front(scores: Sequence[CandidateScore], way: str) -> list[CandidateScore]:
-    """Return the Pareto front: those that no other beats in bytes without losing accuracy; fewest bytes first."""
+    """Return the Pareto front of accuracy and bytes, fewest bytes first."""
     ranked = sorted((score for score in scores if score.runs), key=lambda s: (s.mean(way), -s.mean("final")))
     best, kept = -1.0, []
     for one in ranked:
@@ -165,8 +165,8 @@ def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) ->
     return CellHistory(
         done.cell.seed,
         tuple(float(row["accuracy"]) for row in (result["initial"], *rows)),
-        _by_then([row["uplink_bytes"] for row in rows]),
-        _by_then([row["downlink_bytes"] for row in rows]),
+        _cumulative([row["uplink_bytes"] for row in rows]),
+        _cumulative([row["downlink_bytes"] for row in rows]),
         tuple(map(float, np.concatenate([[0.0], np.cumsum(seconds)]))),
         tuple(map(float, np.concatenate([[0.0], np.cumsum(joules)]))) if len(joules) == len(rows) else None,
         totals["uplink_ratio"] * totals["uplink_bytes"],
@@ -182,11 +182,11 @@ def spread(values: Sequence[float]) -> float:
 
 
 def last_rounds(rounds: int) -> int:
-    """Return over how many of the last rounds accuracy is averaged: a tenth, since single rounds swing by points."""
+    """Return the number of last rounds that accuracy is averaged over: a tenth, since single rounds are noisy."""
     return max(1, rounds // 10)
 
 
-def _by_then(each: Sequence[int]) -> tuple[int, ...]:
+def _cumulative(each: Sequence[int]) -> tuple[int, ...]:
     return (0, *map(int, np.cumsum(each)))
 
 

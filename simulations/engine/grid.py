@@ -16,7 +16,7 @@ from fedpress.simulations.engine.pool import Pool
 from fedpress.simulations.engine.state_store import StateLedger
 from fedpress.simulations.engine.worker import Job, JobResult
 
-Arrives = Callable[[int, Message, Message], bool]  # whether a partition's reply to a message is in time
+Arrives = Callable[[int, Message, Message], bool]  # returns whether a partition's reply to a message is in time
 
 _log = logging.getLogger(LOGGER)
 
@@ -24,8 +24,8 @@ _log = logging.getLogger(LOGGER)
 class InProcessGrid(EngineGrid):
     """The grid of an in-process ServerApp.
 
-    Replies come in the order of the messages. A node whose app raises, or whose worker dies, gives an error reply and
-    keeps its state; one that exceeds the timeout gives none. Messages' times to live are ignored.
+    Replies come in the order of the messages. A node whose app raises, or whose worker dies, yields an error reply and
+    keeps its state; one that exceeds the timeout yields none. Messages' times to live are ignored.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ class InProcessGrid(EngineGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         # Nothing runs in the background: pushed messages are processed when their replies are pulled.
-        asked = [self._pushed.pop(name) for name in message_ids if name in self._pushed]
-        return self._deliver(asked, None)
+        pulled = [self._pushed.pop(name) for name in message_ids if name in self._pushed]
+        return self._deliver(pulled, None)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         # Lazily: the caller makes further messages while workers process the first ones.
@@ -126,7 +126,7 @@ class InProcessGrid(EngineGrid):
             replies = {}
             for place, done in self._pool.run(jobs(), timeout):
                 used |= done.mail
-                replies[place] = self._take(sent[place], done)
+                replies[place] = self._read_result(sent[place], done)
             self.failures += len(sent) - sum(not reply.has_error() for reply in replies.values())
             self._mail.forget(used)
             self._states.collect()
@@ -136,7 +136,7 @@ class InProcessGrid(EngineGrid):
         partition = self.partition_of.get(message.metadata.dst_node_id)
         return self._arrives is None or partition is None or self._arrives(partition, message, reply)
 
-    def _take(self, message: Message, done: JobResult) -> Message:
+    def _read_result(self, message: Message, done: JobResult) -> Message:
         node = message.metadata.dst_node_id
         partition = self.partition_of.get(node)
         if not done.reply:

@@ -43,7 +43,7 @@ class Pool:
     def __init__(self, site: WorkerContext, workers: int) -> None:
         from threadpoolctl import threadpool_limits  # an optional dependency, not needed to read a run's folder
 
-        self._control, theirs = socket.socketpair()
+        self._control, far = socket.socketpair()
         os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that workers load later
         # For libraries already loaded: many BLAS threads in many processes contend for the cores. This process encodes
         # while its workers train, so its own BLAS is limited too, until `close`.
@@ -57,12 +57,12 @@ class Pool:
             code = 1
             try:
                 self._control.close()
-                fork_workers(theirs.detach(), site)
+                fork_workers(far.detach(), site)
                 code = 0
             finally:
                 os._exit(code)
         gc.unfreeze()
-        theirs.close()
+        far.close()
         self._idle = [self._start() for _ in range(workers)]
         self._busy: dict[Connection, tuple[_Worker, int]] = {}
 
@@ -144,13 +144,13 @@ class Pool:
         self._idle.append(self._start())
 
     def _start(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        socket.send_fds(self._control, [b"w"], [theirs.fileno()])
-        theirs.close()
+        near, far = socket.socketpair()
+        socket.send_fds(self._control, [b"w"], [far.fileno()])
+        far.close()
         pid = self._control.recv(8, socket.MSG_WAITALL)
         if len(pid) < 8:
             raise RuntimeError("the process that starts workers has exited")
-        return _Worker(int.from_bytes(pid, "little"), Connection(ours.detach()))
+        return _Worker(int.from_bytes(pid, "little"), Connection(near.detach()))
 
 
 def _kill(worker: _Worker) -> None:

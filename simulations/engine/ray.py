@@ -1,6 +1,6 @@
 """`run_ray`: any Flower apps under Flower's own simulation runtime, which runs clients on Ray.
 
-It runs `flwr run` on a SuperLink of its own, on a free port and with a Flower home of its own: `run_simulation` is
+It runs `flwr run` on a separate SuperLink, on a free port and with a separate Flower home: `run_simulation` is
 deprecated, and takes no run configuration. All processes and files are removed at the end of the call.
 """
 
@@ -167,17 +167,17 @@ def _lines(stream: IO[bytes], done: Callable[[], bool]) -> Iterator[str]:
 
 
 def _forward(lines: Iterator[str]) -> str:
-    """Forward Flower's log to ours; return the line of the first error, or the last line."""
-    level, error, words = "INFO", "", "its log is empty"
+    """Forward Flower's log to fedpress's logger; return the line of the first error, or the last line."""
+    level, error, text = "INFO", "", "its log is empty"
     for coloured in lines:
         line = _COLOURS.sub("", coloured).rstrip()
         if head := _LEVEL.match(line):
             level, line = head[1], line[head.end() :]
         if not line:
             continue
-        words = line.strip()
+        text = line.strip()
         if head and level == "ERROR":
-            error = error or words
-        # Its warnings are about commands and flags that the user does not see.
+            error = error or text
+        # Flower's warnings are about commands and flags that the user does not see.
         _log.log(logging.ERROR if level == "ERROR" else logging.INFO, "%s", line)
-    return error or words
+    return error or text

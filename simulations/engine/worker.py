@@ -90,7 +90,7 @@ def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> Job
         )
         reply = site.app(message, context)
         return JobResult(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
-    except Exception:  # noqa: BLE001  whatever a client raises, only its own reply fails
+    except Exception:  # noqa: BLE001  an error of a client fails only its reply
         return JobResult(b"", failure=traceback.format_exc())
 
 

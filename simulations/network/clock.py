@@ -17,35 +17,35 @@ from fedpress.simulations.network.links import Link
 
 @dataclass(frozen=True)
 class NodeRound:
-    """What one node did in one round, as clients.csv has it."""
+    """The work of one node in one round, a row of clients.csv."""
 
     round: int
     node: str
     down: int  # bytes of the messages to it
     up: int  # bytes of the messages from it
-    examples: float | None  # that it trained on; None if its reply did not count
-    training: float  # seconds that its app took, where it ran
-    coding: float  # seconds that decoding and encoding took, where it ran
+    examples: float | None  # number of training examples; None if its reply was not aggregated
+    training: float  # seconds of its app, on the machine that ran it
+    coding: float  # seconds of decoding and encoding, on the machine that ran it
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast the machine that ran the comparison is: medians over what it measured."""
+    """The speed of the machine that ran the comparison, as medians of its measurements."""
 
-    training: float  # seconds an example, local epochs included
-    coding: float  # seconds a visit
+    training: float  # seconds per example, local epochs included
+    coding: float  # seconds per node and round
 
 
 @dataclass(frozen=True)
 class RoundTime:
-    """What a round took on a link."""
+    """The time and energy of a round on a link."""
 
     seconds: float  # until the last reply, or the deadline
-    joules: float | None  # of all radios together; None if the link does not say
+    joules: float | None  # of all radios together; None if unknown for the link
 
 
 def read_visits(path: Path) -> list[NodeRound]:
-    """Return the visits of a run, from its clients.csv, in order of rounds."""
+    """Return the rows of a run's clients.csv, in order of rounds."""
     with path.open(encoding="utf-8", newline="") as file:
         return [
             NodeRound(
@@ -62,7 +62,7 @@ def read_visits(path: Path) -> list[NodeRound]:
 
 
 def measure(visits: Iterable[NodeRound]) -> Pace:
-    """Return the pace at which the visits were made; medians, since machines are noisy."""
+    """Return the pace of these measurements; medians, since machines are noisy."""
     done = [visit for visit in visits if visit.examples]
     if not done:
         return Pace(0.0, 0.0)
@@ -79,31 +79,30 @@ def clock(
     deadline: float = 0.0,
     rounds: int = 0,
 ) -> list[RoundTime]:
-    """Return what each round took, if all nodes are on `link` and of `fleet`; at least `rounds` of them.
+    """Return the time of each round if all nodes are on `link` and of `fleet`; of at least `rounds` rounds.
 
-    A node gets its model, trains, and sends its update; the round is over with the last reply. One whose reply did
-    not come or did not count is waited for until the deadline, where there is one, and not at all where there is none.
-    A round in which nobody was asked took nothing.
+    A node receives its model, trains, and sends its update; the round ends with the last reply. For a reply that is
+    missing or was not aggregated the server waits until the deadline; without a deadline it is ignored. A round
+    without requests takes no time.
     """
     spent: list[RoundTime] = []
     now = 0.0
     found = {number: list(group) for number, group in groupby(visits, key=lambda visit: visit.round)}
     for number in range(1, max([rounds, *found]) + 1):
         nodes = found.get(number, [])
-        took = [visit_seconds(visit, link, fleet, pace, seed=seed, now=now) for visit in nodes if visit.examples]
-        if deadline and (len(took) < len(nodes) or max(took, default=0.0) > deadline):
-            took = [deadline]
-        ways = ((visit.down, visit.up) for visit in nodes)
-        joules = [energy(link, down, up) for down, up in ways]
+        times = [visit_seconds(visit, link, fleet, pace, seed=seed, now=now) for visit in nodes if visit.examples]
+        if deadline and (len(times) < len(nodes) or max(times, default=0.0) > deadline):
+            times = [deadline]
+        joules = [energy(link, visit.down, visit.up) for visit in nodes]
         known = [joule for joule in joules if joule is not None]
-        spent.append(RoundTime(max(took, default=0.0), sum(known) if len(known) == len(joules) else None))
+        spent.append(RoundTime(max(times, default=0.0), sum(known) if len(known) == len(joules) else None))
         now += spent[-1].seconds
     return spent
 
 
 def visit_seconds(visit: NodeRound, link: Link, fleet: DeviceClass, pace: Pace, *, seed: int, now: float) -> float:
-    """Return how long a node takes for a round that begins at second `now` of the run."""
-    # On a measured link every node is at a place of its own in the trace.
+    """Return the seconds of a node for a round that begins at second `now` of the run."""
+    # On a measured link every node starts at a different position in the trace.
     start = now + (float(derive(seed, "trace", visit.node).random()) * link.trace.seconds[-1] if link.trace else 0.0)
     received = link.seconds("down", visit.down, start)
     work = fleet.slowness(visit.node, seed) * (pace.training * (visit.examples or 0) + pace.coding)
@@ -111,6 +110,6 @@ def visit_seconds(visit: NodeRound, link: Link, fleet: DeviceClass, pace: Pace, 
 
 
 def energy(link: Link, down: int, up: int) -> float | None:
-    """Return what a node's radio spends on a round, joules; None if the link does not say."""
+    """Return the energy of a node's radio for a round, joules; None if unknown for the link."""
     received, sent = link.joules("down", down), link.joules("up", up)
     return None if received is None or sent is None else received + sent

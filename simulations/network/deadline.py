@@ -1,4 +1,4 @@
-"""Deadlines and dropouts: replies that would come too late on the simulated link, or not at all, do not arrive."""
+"""Deadlines and dropouts: drops replies that would be late on the simulated link, or would not be sent."""
 
 import logging
 from pathlib import Path
@@ -18,7 +18,7 @@ _log = logging.getLogger(LOGGER)
 
 
 class DeadlineFilter:
-    """Says whether a training reply arrives. Its node has trained, and knows nothing of it: as on a real link."""
+    """Decides whether a training reply arrives. The node is not notified, as on a real link."""
 
     def __init__(self, settings: RunSettings, traffic: Path) -> None:
         network = settings.network
@@ -31,7 +31,7 @@ class DeadlineFilter:
 
     @property
     def idle(self) -> bool:
-        """Whether all replies arrive anyway."""
+        """Whether all replies arrive, whatever their time."""
         return not self._deadline and not self._fleet.dropouts
 
     def __call__(self, partition: int, message: Message, reply: Message) -> bool:
@@ -46,26 +46,28 @@ class DeadlineFilter:
         if not content.metric_records:
             return True
         number, node = request.round, str(partition)
-        if number > self._round:  # simulated time goes on by what the last round took
+        if number > self._round:  # simulated time advances by the duration of the last round
             now = self._now + self._latest if number == self._round + 1 else self._before(number)
             self._round, self._now, self._latest = number, now, 0.0
         (metrics,) = content.metric_records.values()
         examples = float(metrics.get("num-examples", 0))  # type: ignore[arg-type]
         visit = NodeRound(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
-        took = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)
+        seconds = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)
         if self._fleet.drops(node, number, self._seed):
-            self._latest = self._deadline or self._latest  # one that does not come is waited for until then
+            self._latest = self._deadline or self._latest  # the server waits until the deadline
             _log.warning("round %d: node %s leaves the round", number, node)
             return False
-        if self._deadline and took > self._deadline:
+        if self._deadline and seconds > self._deadline:
             self._latest = self._deadline
-            _log.warning("round %d: node %s is late: %.1f seconds, %.1f are left", number, node, took, self._deadline)
+            _log.warning(
+                "round %d: node %s is late: %.1f seconds, the deadline is %.1f", number, node, seconds, self._deadline
+            )
             return False
-        self._latest = max(self._latest, took)
+        self._latest = max(self._latest, seconds)
         return True
 
     def _before(self, number: int) -> float:
-        """Return what all rounds before `number` took, where this process, as of a run that goes on, has not seen."""
+        """Return the seconds of all rounds before `number`, for a resumed run, from its clients.csv."""
         visits = [visit for visit in read_visits(self._traffic) if visit.round < number]
         spent = clock(visits, self._link, self._fleet, self._pace, seed=self._seed, deadline=self._deadline)
         return sum(step.seconds for step in spent)

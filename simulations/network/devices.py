@@ -1,4 +1,4 @@
-"""Devices: how many times slower than this machine each trains, and how often one does not answer."""
+"""Classes of devices: how much slower than this machine they train, and how often they drop out."""
 
 from dataclasses import dataclass, replace
 
@@ -10,14 +10,14 @@ from fedpress.settings.network import DeviceClassSettings
 
 @dataclass(frozen=True)
 class DeviceClass:
-    """Log-normal: most devices are near the median, a few are far from it; stragglers come on top."""
+    """A class of devices, with log-normal slowness and, in addition, stragglers."""
 
     name: str = "this"
-    slower: float = 1.0  # the median device trains and codes so many times slower than the machine that measured
-    spread: float = 0.0  # standard deviation of the logarithm of that
-    stragglers: float = 0.0  # share of devices that are slower still
-    straggling: float = 1.0  # by so many times
-    dropouts: float = 0.0  # share of rounds that a device begins and does not finish
+    slower: float = 1.0  # training and coding time of the median device, relative to the machine that measured
+    spread: float = 0.0  # standard deviation of the logarithm of `slower`
+    stragglers: float = 0.0  # share of devices that are stragglers
+    straggling: float = 1.0  # factor by which stragglers are slower still
+    dropouts: float = 0.0  # share of its rounds that a device starts and does not finish
 
     def __post_init__(self) -> None:
         for name in ("slower", "straggling"):
@@ -27,17 +27,17 @@ class DeviceClass:
         require(0 <= self.dropouts < 1, "dropouts", "in [0, 1)", self.dropouts)
 
     def slowness(self, node: str, seed: int) -> float:
-        """Return how many times slower device `node` is; the same for the whole run."""
+        """Return the slowness of device `node`, which is constant during a run."""
         rng = derive(seed, "fleet", node)
         times = self.slower * float(rng.lognormal(0.0, self.spread))
         return times * (self.straggling if rng.random() < self.stragglers else 1.0)
 
     def drops(self, node: str, round: int, seed: int) -> bool:
-        """Return whether device `node` leaves round `round` before it is done."""
+        """Return whether device `node` drops out of round `round`."""
         return bool(derive(seed, "dropout", round, node).random() < self.dropouts)
 
 
-# Nobody has measured these for this machine: they are plain assumptions, to be changed.
+# Assumptions, not measurements: change them for your devices.
 FLEETS = {
     fleet.name: fleet
     for fleet in (
@@ -49,7 +49,7 @@ FLEETS = {
 
 
 def find_devices(settings: DeviceClassSettings) -> DeviceClass:
-    """Return the devices that `settings` name, changed as they say; raise SettingError if there are none."""
+    """Return the class of devices that `settings` name, with their changes; raise SettingError if unknown."""
     changes = {key: value for key, value in vars(settings).items() if key != "name" and value is not None}
     if settings.name not in FLEETS:
         raise SettingError(unknown("devices", settings.name, FLEETS))

@@ -1,4 +1,4 @@
-"""Links by name, each with its source: what bytes cost in seconds and joules.
+"""Links by name, each with its source: the time and energy of bytes.
 
 docs/explanation/links.md has the model.
 """
@@ -32,45 +32,49 @@ class Power:
 
 @dataclass(frozen=True)
 class Trace:
-    """Measured bandwidths: from second `seconds[i]` on `up[i]` and `down[i]` bit/s; after the last it begins again."""
+    """Measured bandwidths: from second `seconds[i]` on `up[i]` and `down[i]` bit/s; repeated after the end."""
 
-    seconds: tuple[float, ...]  # rising from 0; the last is where the trace ends, and has no bandwidth of its own
+    seconds: tuple[float, ...]  # rising from 0; the last is the end of the trace, without a bandwidth
     up: tuple[float, ...]
     down: tuple[float, ...]
 
     @cached_property
-    def _passed(self) -> dict[Way, np.ndarray]:
-        """Bits that have passed by each of `seconds`, for each way."""
+    def _transferred(self) -> dict[Way, np.ndarray]:
+        """Bits transferred by each of `seconds`, for each direction."""
         spans = np.diff(self.seconds)
         return {way: np.concatenate([[0.0], np.cumsum(spans * getattr(self, way))]) for way in ("up", "down")}
 
     def finish(self, way: Way, start: float, bits: float) -> float:
-        """Return when `bits` that begin at `start` have passed, seconds on the clock of `start`."""
-        passed, period = self._passed[way], self.seconds[-1]
+        """Return the second at which a transfer of `bits` that begins at second `start` ends."""
+        transferred, period = self._transferred[way], self.seconds[-1]
         laps, within = divmod(start, period)
-        wanted = float(np.interp(within, self.seconds, passed)) + bits
-        more, rest = divmod(wanted, float(passed[-1]))
-        if rest == 0 and more > 0:  # it ends with a lap, not with the pause that the next may begin with
-            more, rest = more - 1, float(passed[-1])
-        at = int(np.searchsorted(passed, rest))
+        wanted = float(np.interp(within, self.seconds, transferred)) + bits
+        more, rest = divmod(wanted, float(transferred[-1]))
+        if rest == 0 and more > 0:  # it ends with this lap, not after a pause at the start of the next
+            more, rest = more - 1, float(transferred[-1])
+        at = int(np.searchsorted(transferred, rest))
         rate = getattr(self, way)[max(at - 1, 0)]
-        last = self.seconds[at] if rest == passed[at] else self.seconds[at - 1] + (rest - float(passed[at - 1])) / rate
+        last = (
+            self.seconds[at]
+            if rest == transferred[at]
+            else self.seconds[at - 1] + (rest - float(transferred[at - 1])) / rate
+        )
         return (laps + more) * period + last
 
 
 @dataclass(frozen=True)
 class Link:
-    """What lies between a device and the server."""
+    """A link between a device and the server."""
 
     name: str
-    down: float  # bit/s to the device, while it may send
+    down: float  # bit/s to the device, while sending is allowed
     up: float  # bit/s from it
     latency: float  # seconds, one way
     source: str
-    loss: float = 0.0  # share of packets that are lost, and sent again
+    loss: float = 0.0  # share of packets that are lost and retransmitted
     payload: int = 1460  # bytes of a message that fit into a packet
-    overhead: int = 40  # bytes of headers around them
-    duty: float = 1.0  # share of the time in which it may send
+    overhead: int = 40  # bytes of headers per packet
+    duty: float = 1.0  # share of the time in which sending is allowed
     power: Power | None = None
     trace: Trace | None = field(default=None, repr=False)
 
@@ -82,11 +86,11 @@ class Link:
         require(0 < self.duty <= 1, "duty", "in (0, 1]", self.duty)
 
     def bits(self, nbytes: int) -> float:
-        """Return how many bits `nbytes` are on the air, headers and what is sent again included, in expectation."""
+        """Return the expected number of bits sent for `nbytes`, with headers and retransmissions."""
         return 8 * (nbytes + math.ceil(nbytes / self.payload) * self.overhead) / (1 - self.loss)
 
     def seconds(self, way: Way, nbytes: int, start: float = 0.0) -> float:
-        """Return how long `nbytes` take that are sent at second `start`; nothing takes no time."""
+        """Return the seconds of a transfer of `nbytes` that begins at second `start`; 0 for no bytes."""
         if not nbytes:
             return 0.0
         bits = self.bits(nbytes)
@@ -95,7 +99,7 @@ class Link:
         return self.latency + bits / (self._rate(way) * self.duty)
 
     def joules(self, way: Way, nbytes: int) -> float | None:
-        """Return what the device's radio spends on `nbytes`, joules; None if that is not known of this link."""
+        """Return the energy of the device's radio for `nbytes`, joules; None if unknown for this link."""
         if self.power is None:
             return None
         rate = self._rate(way)
@@ -143,7 +147,7 @@ LINKS = {
 
 
 def find_link(settings: LinkSettings) -> Link:
-    """Return the link that `settings` name, changed as they say; raise SettingError or DataError if there is none."""
+    """Return the link that `settings` name, with their changes; raise SettingError or DataError if unknown."""
     changes = {key: value for key, value in vars(settings).items() if key != "name" and value is not None}
     if settings.name.startswith(TRACE):
         path = settings.name.removeprefix(TRACE)
@@ -161,9 +165,9 @@ def find_link(settings: LinkSettings) -> Link:
 
 
 def read_trace(path: Path) -> Link:
-    """Return the link that a file has measured: CSV with columns seconds, down and up, bit/s; optionally latency.
+    """Return the link of a measured trace: CSV with columns seconds, down and up, bit/s; optionally latency.
 
-    Raises DataError if it is not that, in one line.
+    Raises DataError if the file is no such table.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
@@ -172,18 +176,18 @@ def read_trace(path: Path) -> Link:
         raise DataError(f"{path} is no trace of a link: {error}") from error
     if len(rows) < 2 or not {"seconds", "down", "up"} <= rows[0].keys():
         raise DataError(
-            f"{path} is no trace of a link: it has columns seconds, down, up (bit/s), and two rows at least"
+            f"{path} is no trace of a link: it must have columns seconds, down, up (bit/s), and at least two rows"
         )
     columns = {key: tuple(row[key] for row in rows) for key in rows[0]}
     if not np.isfinite(list(columns.values())).all():
-        raise DataError(f"{path} is no trace of a link: it holds what is no finite number")
+        raise DataError(f"{path} is no trace of a link: its numbers must be finite")
     if columns["seconds"][0] != 0 or any(
         a >= b for a, b in zip(columns["seconds"], columns["seconds"][1:], strict=False)
     ):
-        raise DataError(f"{path} is no trace of a link: its seconds rise from 0")
+        raise DataError(f"{path} is no trace of a link: its seconds must rise from 0")
     trace = Trace(columns["seconds"], columns["up"][:-1], columns["down"][:-1])
     means = {way: float(np.average(columns[way][:-1], weights=np.diff(columns["seconds"]))) for way in ("up", "down")}
     if min(*columns["up"], *columns["down"]) < 0 or min(means.values()) <= 0:
-        raise DataError(f"{path} is no trace of a link: bandwidths are at least 0, and not all of them 0")
+        raise DataError(f"{path} is no trace of a link: bandwidths must be at least 0, and not all 0")
     latency = float(np.mean(columns["latency"])) if "latency" in columns else 0.0
     return Link(f"{TRACE}{path.resolve()}", means["down"], means["up"], latency, f"measured: {path}", trace=trace)

@@ -44,7 +44,7 @@ def distil_run(
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Distil a run's model into another of the workload's models, and write that to a folder of its own.
+    """Distil a run's model into another of the workload's models, and write that to a separate folder.
 
     Parameters
     ----------
@@ -93,16 +93,16 @@ def distil_run(
     # The student starts from new weights, whatever its teacher started from.
     settings = folder.settings.change("simulation", model=model, start="")
     settings = settings.change("run", seed=seed, out=str(out), resume=False)
-    train, judge = _split(folder, holdout)
-    x, y = _lessons(folder, train, on, seed)
+    train, held_out = _split(folder, holdout)
+    x, y = _inputs(folder, train, on, seed)
     student = task_replace(folder.task, seed=seed).model(model)
-    progress(f"{source} teaches {model}, on {len(x):,} examples{'' if y is not None else ' without targets'}")
+    progress(f"distilling {source} into {model} on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
     train_student(student, folder.model, x, y, student_settings, derive(seed, "student"), device, progress)
     seconds = time.monotonic() - began
     student.cpu(), folder.model.cpu()
     final = evaluate(student, folder.task.data.test, "cpu")
-    taught: dict[str, Any] = {
+    report: dict[str, Any] = {
         "settings": asdict(student_settings),
         "on": on,
         "examples": len(x),
@@ -115,10 +115,10 @@ def distil_run(
             "accuracy": evaluate(folder.model, folder.task.data.test, "cpu")["accuracy"],
         },
     }
-    if len(judge):
-        taught["held_out"] = {
-            who: evaluate(one, judge, "cpu")["accuracy"]
-            for who, one in (("student", student), ("teacher", folder.model))
+    if len(held_out):
+        report["held_out"] = {
+            role: evaluate(network, held_out, "cpu")["accuracy"]
+            for role, network in (("student", student), ("teacher", folder.model))
         }
     result = {
         "schema": SCHEMA,
@@ -126,7 +126,7 @@ def distil_run(
         "versions": versions(),
         "rounds": [],
         "final": {name: final[name] for name in ("accuracy", "loss")},
-        "student": taught,
+        "student": report,
     }
     weights = {name: tensor.contiguous() for name, tensor in student.state_dict().items()}
     make_folder(out)
@@ -145,14 +145,14 @@ def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:
     return data.pick(np.sort(order[kept:])), data.pick(np.sort(order[:kept]))
 
 
-def _lessons(folder: RunFolder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
+def _inputs(folder: RunFolder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
     """Return the inputs of distillation, and their targets if they have any."""
     if on == TRAIN:
         return train.x, train.y
     if on == PROXY:
         if not len(folder.task.proxy):
             raise SettingError(
-                f"{folder.path} held no examples back to teach on: --on must be {TRAIN}, mnist or folder:PATH"
+                f"{folder.path} held no examples back for distillation: --on must be {TRAIN}, mnist or folder:PATH"
             )
         return folder.task.proxy.x, None
     if on != "mnist" and not on.startswith("folder:"):

@@ -25,7 +25,7 @@ from fedpress.simulations.run_files import EXPORT, EXPORTED, own_files
 from fedpress.simulations.workloads import find
 
 SCHEMA = 1
-_CALIBRATION = 200  # training inputs by which int8 finds the ranges of activations
+_CALIBRATION = 200  # training inputs from which int8 takes the ranges of activations
 
 
 def export_run(
@@ -40,7 +40,7 @@ def export_run(
 ) -> dict[str, Any]:
     """Export the model of a run's folder, and compare each file with torch.
 
-    Files are written whole or not at all, and only if their outputs are those of torch.
+    Files are written atomically, and only if their outputs agree with torch.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def export_run(
                 row["file"] = str(path)
                 files[path] = data
                 if name == "safetensors":
-                    files[_beside(path)] = work.configuration(small)
+                    files[_description_path(path)] = work.configuration(small)
             rows.append(row)
     for path, data in files.items():
         make_folder(path.parent)
@@ -135,8 +135,8 @@ class _ExportJob:
             found = self.in_torch(read, len(data)) or compare(scores_of(read, self.x), self._y, self._scores, len(data))
         else:
             found = measure(data, format, self.x, self._y, self._scores)
-        if not found.difference <= (math.inf if int8 else _near(self._scores)):  # also if it is NaN
-            raise DataError(f"{format} is not torch's model: scores differ by up to {found.difference:.3g}")
+        if not found.difference <= (math.inf if int8 else _tolerance(self._scores)):  # also if it is NaN
+            raise DataError(f"{format} differs from torch: scores differ by up to {found.difference:.3g}")
         return data, {"format": format, "int8": int8, **asdict(found)}
 
     def in_torch(self, model: nn.Module, nbytes: int | None = None) -> ExportMeasurement | None:
@@ -151,7 +151,7 @@ class _ExportJob:
     def configuration(self, int8: bool) -> bytes:
         """Return the description of the weights' file, as JSON."""
         simulation, model = self._folder.settings.simulation, self._folder.model
-        told = {
+        description = {
             "schema": SCHEMA,
             "workload": simulation.workload,
             "model": simulation.model or next(iter(find(simulation.workload).models)),
@@ -165,7 +165,7 @@ class _ExportJob:
             },
             "versions": versions(),
         }
-        return json.dumps(told, indent=1).encode()
+        return json.dumps(description, indent=1).encode()
 
     def _read(self, data: bytes) -> nn.Module:
         """Return the model with the weights of a file."""
@@ -179,28 +179,28 @@ class _ExportJob:
 def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bool) -> Path:
     """Return the file to write; raise SettingError if it is invalid, or would replace another file."""
     path = out or source / EXPORT / f"{EXPORTED}{'.int8' if int8 else ''}{FORMATS[format].suffix}"
-    paths = [path, _beside(path)] if format == "safetensors" else [path]
+    paths = [path, _description_path(path)] if format == "safetensors" else [path]
     own = {file.resolve() for file in own_files(source)}
     check_folder(path.parent)
     for each in paths:
         if each.resolve() in own:
-            raise SettingError(f"{each} is the run's own: name another file than {path}")
+            raise SettingError(f"{each} is a file of the run: name another file than {path}")
         if each.is_dir():
             raise SettingError(f"{each} is a folder: --out names a file")
         if each.exists() and not force:
             raise SettingError(f"{each} exists: name another file, or overwrite it with --force")
     if path in paths[1:]:
-        raise SettingError(f"{path} is the name of the configuration, beside the weights: name another file for these")
+        raise SettingError(f"{path} is the name of the description of the weights: name another file for the weights")
     return path
 
 
-def _beside(path: Path) -> Path:
-    """Return the file of the description of the weights in `path`."""
+def _description_path(path: Path) -> Path:
+    """Return the path of the file that describes the weights in `path`."""
     return path.with_suffix(".json")
 
 
-def _near(scores: Tensor) -> float:
-    """Return the largest difference of scores between float32 runtimes, which add in other orders."""
+def _tolerance(scores: Tensor) -> float:
+    """Return the largest difference of scores between float32 runtimes, which add in different orders."""
     return 1e-3 * max(1.0, float(scores.abs().max()))
 
 
@@ -208,8 +208,8 @@ def slower(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return a line for each format that int8 makes slower; safetensors are not run in int8."""
     lines = []
     for row in rows:
-        beside = next((other for other in rows if other["format"] == row["format"] and not other["int8"]), None)
-        if row["int8"] and beside and row["format"] != "safetensors" and row["seconds"] > beside["seconds"]:
-            times = row["seconds"] / beside["seconds"]
+        plain = next((other for other in rows if other["format"] == row["format"] and not other["int8"]), None)
+        if row["int8"] and plain and row["format"] != "safetensors" and row["seconds"] > plain["seconds"]:
+            times = row["seconds"] / plain["seconds"]
             lines.append(f"{row['format']}: int8 is {times:.2f} times slower than float32 here")
     return lines

@@ -1,4 +1,4 @@
-"""A folder that holds a model: a run's own, or one made of it, which has a plan beside it."""
+"""A folder that holds a model: that of a run, or one made from it, with its plan."""
 
 import json
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from fedpress.simulations.workloads.initial_model import begun
 
 @dataclass(frozen=True)
 class RunFolder:
-    """What there is in it."""
+    """The content of a folder with a model."""
 
     path: Path
     result: Mapping[str, Any]  # of result.json
     task: WorkloadTask
-    plan: Plan  # how the model is made from the workload's; without steps if it is that
+    plan: Plan  # the steps from the workload's model to this one; none if they are the same
     model: nn.Module  # with its weights, on the CPU
 
     @property
@@ -33,14 +33,14 @@ class RunFolder:
 
 
 def read_folder(path: Path) -> RunFolder:
-    """Return what the folder `path` holds.
+    """Return the content of the folder `path`.
 
     Raises
     ------
     SettingError
         If it holds no run.
     DataError
-        If what it holds cannot be read, or does not fit together, or the workload's data is not there.
+        If its files cannot be read or do not fit together, or the workload's data is missing.
     """
     missing = [name for name in (RESULT, MODEL) if not (path / name).is_file()]
     if missing:
@@ -53,12 +53,12 @@ def read_folder(path: Path) -> RunFolder:
         raise DataError(f"{path} cannot be read: {error}") from error
     config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
     if not isinstance(config, dict) or "simulation.workload" not in config:
-        raise DataError(f"{path / RESULT} is no run's result of schema {SCHEMA} with the workload that it was of")
+        raise DataError(f"{path / RESULT} must be a run's result of schema {SCHEMA}, with its workload")
     try:
         settings = RunSettings.from_config(config)
     except SettingError as error:
-        raise DataError(f"{path / RESULT} has settings that no run has: {error}") from error
-    # The plan beside the weights begins with the workload's own model, whatever the run began with.
+        raise DataError(f"{path / RESULT} has invalid settings: {error}") from error
+    # The plan starts from the workload's model, even if the run started from another one.
     work = task(settings.change("simulation", start="").change("run", device="cpu"))
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
     model = begun(path, work.model, work.data.train.x[:1])()

@@ -33,7 +33,7 @@ from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import REPORT, check_made, clear
 from fedpress.simulations.settings import check_device
 
-_SEEN = 2000  # training examples by which channels and layers are chosen
+_SCORING = 2000  # training examples by which channels and layers are chosen
 _LEVEL = 19  # of zstd
 _BATCHES = (1, 100)  # examples in a call whose time is measured
 
@@ -47,7 +47,7 @@ def shrink(
     force: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Make a smaller model from the one in a run's folder, and write it to a folder of its own.
+    """Make a smaller model from the one in a run's folder, and write it to a separate folder.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def shrink(
     SettingError
         If `source` holds no run, `out` holds one and `force` is False, or a step does not fit the model.
     DataError
-        If a file cannot be read, or the workload's data is not there.
+        If a file cannot be read, or the workload's data is missing.
     """
     check_device(device)
     check_made(out, source, force=force)
@@ -85,7 +85,7 @@ def shrink(
     model, plan = work.model, work.plan
     final = evaluate(model, folder.task.data.test, "cpu")
     data = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
-    told = {
+    summary = {
         "schema": SCHEMA,
         "settings": asdict(wanted),
         "steps": done,
@@ -101,7 +101,7 @@ def shrink(
         clear(out)
     replace(out / MODEL, data)
     plan.write(out / PLAN)
-    replace(out / REPORT, json.dumps(told, indent=1).encode())
+    replace(out / REPORT, json.dumps(summary, indent=1).encode())
     result = {
         "schema": SCHEMA,
         "config": folder.settings.change("run", out=str(out)).to_result(),
@@ -111,7 +111,7 @@ def shrink(
         "shrunk": asdict(wanted),
     }
     replace(out / RESULT, json.dumps(result, indent=1).encode())
-    return told
+    return summary
 
 
 class _ShrinkJob:
@@ -122,11 +122,11 @@ class _ShrinkJob:
         self._folder, self._wanted, self._device, self._progress = folder, wanted, device, progress
         self._seed = folder.settings.run.seed
         self._data = folder.task.data
-        some = self._pick("scores", _SEEN)
+        some = self._pick("scores", _SCORING)
         self._seen = batches_of(self._data.train.x[some], self._data.train.y[some])
         self._test = batches_of(self._data.test.x, self._data.test.y)
         self._names = _names(folder)
-        self.score = self._score()  # of the present model
+        self.score = self._score()  # of the current model
 
     @property
     def x(self) -> Tensor:
@@ -142,12 +142,12 @@ class _ShrinkJob:
             self.model = Plan((choice.step,)).apply(self.model)
             self.score = self._score()
             scores = {"before": before, "untuned": self.score}
-            self._progress(f"{kind}: {len(choice.parts)} layers, accuracy {_told(scores)}")
+            self._progress(f"{kind}: {len(choice.parts)} layers, accuracy {_accuracies(scores)}")
             if self._wanted.tune:
                 self._progress(f"{kind}: tuning for {self._wanted.tune} steps")
                 self._tune(kind)
                 scores["tuned"] = self.score = self._score()
-                self._progress(f"{kind}: tuned, accuracy {_told(scores)}")
+                self._progress(f"{kind}: tuned, accuracy {_accuracies(scores)}")
             yield {"step": kind, "alone": effects, "left": dict(choice.left), "test": scores}
 
     def sizes(self, model: nn.Module, data: bytes) -> dict[str, int]:
@@ -224,6 +224,6 @@ def _names(folder: RunFolder) -> list[str]:
     return list(known) if len(known) == count else [str(number) for number in range(count)]
 
 
-def _told(scores: Mapping[str, Mapping[str, Any]]) -> str:
+def _accuracies(scores: Mapping[str, Mapping[str, Any]]) -> str:
     """Return accuracies as text, from the first to the last."""
     return " to ".join(f"{score['accuracy']:.4f}" for score in scores.values())

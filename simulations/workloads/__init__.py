@@ -1,7 +1,8 @@
-"""The workloads: real data, how it is dealt out to nodes, and the models that suit it.
+"""The workloads: real data, its partition among nodes, and models for it.
 
-`task(settings)` is what our Flower apps work on; it is made once a process. A workload is an object with `models`,
-`defaults` and `load`; ours are in the table below, one file each, anybody's is named `package.module:object`.
+`task(settings)` is the task of fedpress's Flower apps; it is made once per process. A workload is an object with
+`models`, `defaults` and `load`; built-in ones are in the table below, one file each, others are named
+`package.module:object`.
 """
 
 import pkgutil
@@ -26,7 +27,7 @@ WORKLOADS: dict[str, Workload] = {
 
 
 def find(name: str) -> Workload:
-    """Return the workload `name`, ours or `package.module:object`; raise SettingError if there is none."""
+    """Return the workload `name`, built-in or `package.module:object`; raise SettingError if it does not exist."""
     if name in WORKLOADS:
         return WORKLOADS[name]
     if ":" not in name:

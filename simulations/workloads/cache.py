@@ -1,4 +1,4 @@
-"""Where data is looked for: in the folder that the run names, else in the user's cache."""
+"""The folders of data: the one that the run names, else the user's cache."""
 
 import os
 from pathlib import Path
@@ -12,5 +12,5 @@ def cache() -> Path:
 
 
 def named(settings: SimulationSettings) -> Path | None:
-    """Return the folder that the setting `data` names, in which alone is looked; None if it names none."""
+    """Return the folder that the setting `data` names, the only one to search then; None if it is empty."""
     return Path(settings.data).expanduser() if settings.data else None

@@ -18,7 +18,7 @@ from fedpress.simulations.workloads.task import Data, Examples
 
 @dataclass(frozen=True)
 class Digits:
-    """`digits`: 1,797 images of ten digits; a fifth, the same whatever the run's seed, is the test set."""
+    """`digits`: 1,797 images of ten digits; a fifth is the test set, independent of the run's seed."""
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {"mlp": models.mlp}
     defaults: ClassVar[Mapping[str, Value]] = {

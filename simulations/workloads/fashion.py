@@ -25,7 +25,7 @@ from fedpress.simulations.workloads.task import Data, Examples
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 SOURCE = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
-# SHA-256 of each file as it is unpacked: packers differ, images do not.
+# SHA-256 of each unpacked file: compressed files differ between sources.
 FILES = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -71,7 +71,7 @@ def _examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
     shaped = images.shape[1:] == (28, 28) and labels.shape == images.shape[:1] and len(images) > 0
     if not shaped or labels.max() >= len(NAMES):
         raise DataError(
-            "Fashion-MNIST is n images of 28 x 28 and n labels from 0 to 9, got arrays of shape "
+            "Fashion-MNIST must be n images of 28 x 28 and n labels from 0 to 9, got arrays of shape "
             f"{images.shape} and {labels.shape}"
         )
     x = torch.from_numpy(images).unsqueeze(1).float().div_(255)
@@ -86,24 +86,24 @@ def _folder(settings: SimulationSettings) -> Path:
         if all(find_idx(folder, name) for name in FILES):
             return folder
     if given:
-        raise DataError(f"Fashion-MNIST is not in {given}: its four idx files, gzipped or not, are due there")
+        raise DataError(f"Fashion-MNIST is not in {given}: its four idx files, gzipped or not, must be there")
     _fetch(kept)
     return kept
 
 
 def _fetch(folder: Path) -> None:
-    """Download the four files, check them, keep them."""
+    """Download the four files, check and store them."""
     for name, digest in FILES.items():
         try:
-            with urllib.request.urlopen(f"{SOURCE}{name}.gz", timeout=30) as answer:  # noqa: S310  a fixed https address
-                raw = gzip.decompress(answer.read())
+            with urllib.request.urlopen(f"{SOURCE}{name}.gz", timeout=30) as response:  # noqa: S310  a fixed https address
+                raw = gzip.decompress(response.read())
         except (OSError, URLError, EOFError, zlib.error) as error:
             raise DataError(
-                "Fashion-MNIST is not here: install Debian's dataset-fashion-mnist, or name its folder "
+                "Fashion-MNIST is missing: install Debian's dataset-fashion-mnist, or name its folder "
                 f"with --data, or connect to a network for the download ({error})"
             ) from error
         if hashlib.sha256(raw).hexdigest() != digest:
-            raise DataError(f"{name}, downloaded from {SOURCE}, is not what it should be: its SHA-256 differs")
+            raise DataError(f"{name}, downloaded from {SOURCE}, has a wrong SHA-256")
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f"{name}.part"
         part.write_bytes(raw)

@@ -11,7 +11,7 @@ from fedpress.common.errors import DataError
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Return the file `name` of a folder, gzipped or not, None if it is not there."""
+    """Return the file `name` of a folder, gzipped or not; None if it is missing."""
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 

@@ -1,4 +1,4 @@
-"""The models of the workloads; each is a function of its dropout rate, where it has one."""
+"""The models of the workloads; each is a function of a dropout rate, which some ignore."""
 
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ def cnn(dropout: float) -> nn.Module:
 
 
 def cnnbn(dropout: float) -> nn.Module:
-    """Return `cnn` with batch norm behind its convolutions, 32,852 parameters."""
+    """Return `cnn` with batch norm after its convolutions, 32,852 parameters."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 5),
         nn.BatchNorm2d(8),
@@ -85,14 +85,14 @@ def lenet(dropout: float) -> nn.Module:
 def pocket(dropout: float) -> nn.Module:
     """Return a network for 28 x 28 images that is under 25 kB as an int8 ExecuTorch file, 15,786 parameters.
 
-    Such a file costs about 2 kB, and 1.5 kB a layer, beside its weights: so three layers and a head, and strides in
-    place of poolings.
+    Such a file has about 2 kB, and 1.5 kB per layer, in addition to its weights: hence three layers and a head, and
+    strides in place of pooling.
     """
     return _strided((16, 24, 32), dropout)
 
 
 def strided(dropout: float) -> nn.Module:
-    """Return the same network, wide enough to teach that one, 89,770 parameters."""
+    """Return a wider `pocket` to distil that from, 89,770 parameters."""
     return _strided((32, 64, 96), dropout)
 
 
@@ -139,7 +139,7 @@ class CharacterGRU(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions with a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

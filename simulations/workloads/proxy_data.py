@@ -1,4 +1,4 @@
-"""Inputs that no node has, for the server to teach on: another dataset of the same shape, or a folder's."""
+"""Unlabelled inputs of the server for distillation: another dataset of the same shape, or a folder's."""
 
 from pathlib import Path
 
@@ -20,35 +20,35 @@ _IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 
 
 def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
-    """Return at most `proxy_examples` inputs from elsewhere, of the shape of the examples `like` (n, ...).
+    """Return at most `proxy_examples` inputs from another source, of the shape of the examples `like` (n, ...).
 
     Raises
     ------
     DataError
-        If they are not there, or have another shape.
+        If they are missing, or have another shape.
     """
     kind, _, path = settings.source.partition(":")
     if kind == FOLDER:
         where = Path(path).expanduser()
         if not where.is_dir():
             raise DataError(f"source must name a folder: {where} is no folder")
-        x = _pictures(where) if any(find_idx(where, name) for name in _IMAGES) else read_unlabelled(path).x
+        x = _images(where) if any(find_idx(where, name) for name in _IMAGES) else read_unlabelled(path).x
     else:
         where = _mnist(may_fetch=may_fetch)
-        x = _pictures(where)
+        x = _images(where)
     wanted = tuple(like.shape[1:])
-    if x.dim() == like.dim() - 1 and (1, *x.shape[1:]) == wanted:  # grey pictures, with no axis of channels
+    if x.dim() == like.dim() - 1 and (1, *x.shape[1:]) == wanted:  # grey images, with no axis of channels
         x = x.unsqueeze(1)
     if tuple(x.shape[1:]) != wanted or x.dtype != like.dtype:
         raise DataError(
-            f"{where}: examples to teach on are like the workload's, {like.dtype} of shape {wanted}, got {x.dtype} of "
-            f"shape {tuple(x.shape[1:])}"
+            f"{where}: examples for distillation must be like the workload's, {like.dtype} of shape {wanted}, "
+            f"got {x.dtype} of shape {tuple(x.shape[1:])}"
         )
     order = derive(seed, "proxy").permutation(len(x))[: settings.proxy_examples]
     return x[torch.from_numpy(np.sort(order))]
 
 
-def _pictures(folder: Path) -> Tensor:
+def _images(folder: Path) -> Tensor:
     name = next(name for name in _IMAGES if find_idx(folder, name))
     return torch.from_numpy(read_idx(folder, name)).float().div_(255)
 

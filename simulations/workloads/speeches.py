@@ -29,9 +29,9 @@ _TEST = 10  # every tenth passage of a speaker is for the test
 
 @dataclass(frozen=True)
 class Speeches:
-    """`speeches`: 10.8 million characters in passages of 80, one client a speaker; a tenth of each is the test set.
+    """`speeches`: 10.8 million characters in passages of 80, one client per speaker; a tenth of each is the test set.
 
-    The label that a partition other than the natural one goes by is the speaker. Characters beyond ASCII count as one.
+    The label for partitions other than the natural one is the speaker. All characters beyond ASCII are one class.
     """
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {
@@ -55,7 +55,7 @@ class Speeches:
         for speaker, name in enumerate(names):
             numbers = _numbers(texts[name])
             count = (numbers.size - 1) // STEPS
-            # One character more than the passage is long: the target of its last one.
+            # One character more than the passage: the target of its last one.
             rows = np.lib.stride_tricks.sliding_window_view(numbers, STEPS + 1)[::STEPS][:count]
             passages.append(rows)
             owners.append(np.full(count, speaker, np.int64))
@@ -70,14 +70,14 @@ class Speeches:
 
 
 def _numbers(text: str) -> NDArray[np.uint8]:
-    known = np.full(128, len(CHARACTERS), np.uint8)
-    known[[ord(c) for c in CHARACTERS]] = np.arange(len(CHARACTERS))
-    numbers: NDArray[np.uint8] = known[np.minimum(np.frombuffer(text.encode("utf-32-le"), "<u4"), 127)]
+    codes = np.full(128, len(CHARACTERS), np.uint8)
+    codes[[ord(c) for c in CHARACTERS]] = np.arange(len(CHARACTERS))
+    numbers: NDArray[np.uint8] = codes[np.minimum(np.frombuffer(text.encode("utf-32-le"), "<u4"), 127)]
     return numbers
 
 
 def _folder(settings: SimulationSettings) -> Path:
-    """Return the folder of the speeches: in the one that the run names, else in the cache, fetched there if asked."""
+    """Return the folder of the speeches: the run's, else in the cache; with `fetch` they are downloaded if missing."""
     place = named(settings) or cache() / "sotu"
     found = next((folder for folder in (place, place / "data") if any(folder.glob(_FILES))), None)
     if found is None and settings.fetch:
@@ -95,7 +95,7 @@ def _texts(folder: Path) -> dict[str, str]:
     """Return each speaker's speeches, in order of years, as one text."""
     paths = sorted(folder.glob(_FILES))
     if len(paths) != SPEECHES:
-        raise DataError(f"{folder} holds {len(paths)} speeches, {SPEECHES} are due: delete it and use --fetch")
+        raise DataError(f"{folder} must hold {SPEECHES} speeches, got {len(paths)}: delete it and use --fetch")
     texts: dict[str, list[str]] = {}
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""A task: a workload's data dealt out to nodes, and its model; what our two Flower apps work on."""
+"""A task: a workload's data, partitioned among nodes, and its model; fedpress's two Flower apps work on it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -40,18 +40,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class Data:
-    """What a workload loads."""
+    """The data of a workload."""
 
     train: Examples
-    test: Examples  # that no client ever sees
-    labels: Indices  # (n,) what dirichlet and shards go by; the target itself where there is one an example
+    test: Examples  # not on any client
+    labels: Indices  # (n,) for dirichlet and shards; the target itself if there is one per example
     names: tuple[str, ...]  # of the labels
-    owners: Indices | None = None  # (n,) whose each training example is; None if nobody's
-    groups: Indices | None = None  # (n,) which recording or passage it belongs to
+    owners: Indices | None = None  # (n,) the owner of each training example; None without owners
+    groups: Indices | None = None  # (n,) the recording or passage of each training example
 
 
 class Workload(Protocol):
-    """A dataset and the models that suit it; docs/how-to/workloads.md says how to bring your own."""
+    """A dataset and its models; docs/how-to/workloads.md shows how to write one."""
 
     @property
     def models(self) -> Mapping[str, Callable[[float], nn.Module]]:
@@ -59,10 +59,10 @@ class Workload(Protocol):
 
     @property
     def defaults(self) -> Mapping[str, Any]:
-        """Settings that suit it, by their keys, where they differ from the declared defaults."""
+        """The workload's defaults of settings by their keys, where they differ from the declared ones."""
 
     def load(self, settings: SimulationSettings) -> Data:
-        """Return the data; raise DataError, in one line, if it is not there or not what it should be."""
+        """Return the data; raise DataError if it is missing or invalid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +71,13 @@ class WorkloadTask:
 
     data: Data
     parts: list[Indices]
-    makes: Mapping[str, Callable[[], nn.Module]]  # the workload's models by name, the run's own first
+    makes: Mapping[str, Callable[[], nn.Module]]  # constructors of the workload's models by name, the run's first
     seed: int
     device: str
     holdout_share: float
-    proxy: Examples  # that no client has, for the server to teach on; empty without distillation
-    guard: Examples  # and to tell whether that helped
-    _dealt: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
+    proxy: Examples  # on the server only, for distillation; empty without it
+    guard: Examples  # on the server only, to evaluate whether distillation helped
+    _assigned: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
 
     def model(self, name: str = "") -> nn.Module:
         """Return a fresh model, the run's or another of the workload's; its weights derive from the seed alone.
@@ -94,41 +94,41 @@ class WorkloadTask:
             return self.makes[name]() if name else next(iter(self.makes.values()))()
 
     def initial(self) -> Update:
-        """Return the weights that a run begins with."""
+        """Return the initial weights of a run."""
         return {name: tensor.numpy() for name, tensor in self.model().state_dict().items()}
 
     def examples(self, node: int) -> Examples:
-        """Return what node `node` trains on."""
-        return self._deal(node)[0]
+        """Return the training examples of node `node`."""
+        return self._assign(node)[0]
 
     def holdout(self, node: int) -> Examples:
-        """Return what node `node` keeps for evaluation."""
-        return self._deal(node)[1]
+        """Return the held-out examples of node `node`."""
+        return self._assign(node)[1]
 
     def evaluate(self, weights: Update, model: nn.Module | None = None) -> Metrics:
         """Return accuracy and loss of the run's model, or of `model`, with these weights on the test set."""
-        model = model or self._judge
+        model = model or self._evaluated_model
         model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
         scores = evaluate(model, self.data.test, self.device)
         return {name: scores[name] for name in ("accuracy", "loss")}
 
     @cached_property
-    def _judge(self) -> nn.Module:
+    def _evaluated_model(self) -> nn.Module:
         return self.model().to(self.device)
 
-    def _deal(self, node: int) -> tuple[Examples, Examples]:
-        if node not in self._dealt:
-            if len(self._dealt) >= 256:  # a process of a large federation sees thousands of nodes
-                self._dealt.clear()
-            mine = derive(self.seed, "holdout", node).permutation(self.parts[node])
-            kept = int(len(mine) * self.holdout_share)
-            self._dealt[node] = tuple(self.data.train.pick(np.sort(part)) for part in (mine[kept:], mine[:kept]))  # type: ignore[assignment]
-        return self._dealt[node]
+    def _assign(self, node: int) -> tuple[Examples, Examples]:
+        if node not in self._assigned:
+            if len(self._assigned) >= 256:  # a process of a large federation sees thousands of nodes
+                self._assigned.clear()
+            order = derive(self.seed, "holdout", node).permutation(self.parts[node])
+            kept = int(len(order) * self.holdout_share)
+            self._assigned[node] = tuple(self.data.train.pick(np.sort(part)) for part in (order[kept:], order[:kept]))  # type: ignore[assignment]
+        return self._assigned[node]
 
 
 @dataclass(frozen=True)
 class TaskTerms:
-    """The settings of a run that decide what its task is: runs that share them share the task."""
+    """The settings of a run that its task depends on: runs with equal terms share the task."""
 
     simulation: SimulationSettings
     seed: int
@@ -176,7 +176,7 @@ def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
 
 
 def _hold_back(data: Data, terms: TaskTerms) -> tuple[Data, Examples, Examples]:
-    """Return the data for the nodes, and what the server has for distillation: to teach on, and to guard with."""
+    """Return the data for the nodes, and the server's examples for distillation and for the guard."""
     settings, count, seed = terms.distillation, len(data.train), terms.seed
     nothing = data.train.pick(np.arange(0))
     if not settings.active:
@@ -189,10 +189,10 @@ def _hold_back(data: Data, terms: TaskTerms) -> tuple[Data, Examples, Examples]:
         )
     order = derive(seed, "proxy").permutation(count)
     proxy, guard, rest = (np.sort(part) for part in np.split(order, np.cumsum(sizes)))
-    owners, groups = (None if known is None else known[rest] for known in (data.owners, data.groups))
+    owners, groups = (None if array is None else array[rest] for array in (data.owners, data.groups))
     left = replace(data, train=data.train.pick(rest), labels=data.labels[rest], owners=owners, groups=groups)
-    taught_on = data.train.pick(proxy)
+    proxy_examples = data.train.pick(proxy)
     if settings.source not in SOURCES or settings.source == MNIST:
         x = foreign(settings, data.train.x, seed, may_fetch=terms.simulation.fetch)
-        taught_on = Examples(x, torch.zeros(len(x), dtype=torch.int64))  # targets of no meaning
-    return left, taught_on, data.train.pick(guard)
+        proxy_examples = Examples(x, torch.zeros(len(x), dtype=torch.int64))  # the targets are not used
+    return left, proxy_examples, data.train.pick(guard)

@@ -23,9 +23,9 @@ UNSEEN = (9, 10)  # the people of the test set
 
 @dataclass(frozen=True)
 class Watch:
-    """`watch`: 10 people, 7 exercises, 140 recordings of 6 axes at 50 Hz; tested on two people whom no client knows.
+    """`watch`: 10 people, 7 exercises, 140 recordings of 6 axes at 50 Hz; two people are the test set.
 
-    Eight people train, each a client; with more clients a person's recordings are shared out among several.
+    Each of the other eight is a client; with more clients a person's recordings are divided among several.
     """
 
     models: ClassVar[Mapping[str, Callable[[float], nn.Module]]] = {"cnn1d": models.cnn1d}
@@ -53,7 +53,7 @@ class Watch:
                 groups.append(number)
         x, owner = np.stack(windows), np.array(people)
         seen = ~np.isin(owner, UNSEEN)
-        # Scaled by what the people who train have, so that the test set stays unseen.
+        # Scaled by statistics of the training set only.
         mean = x[seen].mean((0, 2), keepdims=True, dtype=np.float64)
         spread = x[seen].std((0, 2), keepdims=True, dtype=np.float64)
         scaled = torch.from_numpy(((x - mean) / spread).astype(np.float32))
@@ -78,7 +78,7 @@ def _recordings() -> dict[str, list[np.ndarray]]:
     if folder is None or not path.is_file():
         raise DataError("the smart watch's recordings come with seglearn: pip install 'fedpress[sim]'")
     try:
-        # A pickle, but one that was installed as code is.
+        # A pickle, but from an installed package, which is trusted as its code is.
         recordings: dict[str, list[np.ndarray]] = np.load(path, allow_pickle=True).item()
     except (OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise DataError(f"{path} is cut short, install seglearn again: {error}") from error

@@ -137,41 +137,44 @@ def test_the_model_says_whether_it_fits() -> None:
     assert model.training
     with pytest.raises(DataError, match=r"here: the model takes no x of shape \(3, 3\)"):
         examples("here", X[:, :, :3], Y).fits(model, "cpu")
-    with pytest.raises(DataError, match="the model tells 5 classes apart, from 0 on: y is 7"):
+    with pytest.raises(DataError, match=r"y must be in 0\.\.4, the model's classes, got 7"):
         examples("here", X, Y + (Y.max() == Y) * (7 - Y.max())).fits(model, "cpu")
-    with pytest.raises(DataError, match="y is -1"):
+    with pytest.raises(DataError, match="got -1"):
         examples("here", X, Y - 1 - Y.min()).fits(model, "cpu")
 
 
 @pytest.mark.parametrize(
     ("spec", "line"),
     [
-        ("photos", "data is folder:PATH"),
-        ("folder:", "data is folder:PATH"),
+        ("photos", "data must be folder:PATH"),
+        ("folder:", "data must be folder:PATH"),
         ("floder:/x", "did you mean 'folder'"),
-        ("sqlite:FILE", "names its table"),
+        ("sqlite:FILE", "must name its table"),
         ("sqlite:FILE?table=t&colour=red", "unknown option of sqlite data 'colour'"),
         (f"sqlite:FILE?{TABLE}&dtype=f4", "unknown dtype"),
-        (f"sqlite:FILE?{TABLE}&shape=a", "whole number, got 'a'"),
-        (f"sqlite:FILE?{TABLE}&newest=-1", "whole number, got '-1'"),
+        (f"sqlite:FILE?{TABLE}&shape=a", "must be an integer of at least 0, got 'a'"),
+        (f"sqlite:FILE?{TABLE}&newest=-1", "must be an integer of at least 0, got '-1'"),
         ("sqlite:FILE?table=none", "there is no such table"),
         (f"sqlite:FILE?{TABLE}&x=imagee", "did you mean 'image'"),
-        (f"sqlite:FILE?{TABLE}&x=image&y=text", "row 1: text is a whole number, the class, got 'a'"),
-        (f"sqlite:FILE?{TABLE}&x=text&y=label", "row 1: x is not like the rows before it: 1 numbers are right"),
-        (f"sqlite:FILE?{TABLE}&x=image&y=label", "row 2: x is not like the rows before it: a BLOB of 4 bytes"),
+        (f"sqlite:FILE?{TABLE}&x=image&y=text", "row 1: text must be an integer, the class, got 'a'"),
+        (f"sqlite:FILE?{TABLE}&x=text&y=label", "row 1: x must be like the rows before it: it must be 1 numbers"),
+        (
+            f"sqlite:FILE?{TABLE}&x=image&y=label",
+            "row 2: x must be like the rows before it: it must be a BLOB of 4 bytes",
+        ),
         (f"sqlite:FILE?{TABLE}&x=image,text&y=label", "one column of BLOBs or several of numbers"),
         ("sqlite:NONE?table=t", "is no file"),
         ("sqlite:TEXT?table=t", "file is not a database"),
         ("folder:NONE", "is no folder"),
-        ("folder:EMPTY", "a sub-folder a class: got 0 files"),
-        ("folder:WORDS", "classes.txt lists every class"),
+        ("folder:EMPTY", "a sub-folder for each class, got 0 files"),
+        ("folder:WORDS", "classes.txt must list all classes"),
         ("folder:BROKEN", "is no .npz file"),
         ("folder:LACKS", "y is missing"),
         ("folder:PICKLE", "is no array"),
-        ("folder:MIXED", "holds float64 of shape (3,), the files before it float32 of shape (2,)"),
-        ("folder:FLOATS", "y is whole numbers, the classes, got float64"),
+        ("folder:MIXED", "must hold float32 of shape (2,), as the files before it, got float64 of shape (3,)"),
+        ("folder:FLOATS", "y must be integers, the classes, got float64"),
         ("folder:COUNT", "x has 3 examples and y 2"),
-        ("folder:NAN", "x holds what is no finite number"),
+        ("folder:NAN", "x must be finite"),
     ],
 )
 def test_each_way_to_be_wrong_has_its_line(spec: str, line: str, tmp_path: Path) -> None:

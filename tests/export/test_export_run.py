@@ -206,8 +206,8 @@ def test_a_model_that_is_no_graph_is_one_line(
 @pytest.mark.parametrize(
     ("out", "said"),
     [
-        ("model.safetensors", "is the run's own"),
-        ("result.onnx", "result.json is the run's own"),
+        ("model.safetensors", "is a file of the run"),
+        ("result.onnx", "result.json is a file of the run"),
         ("weights.json", "is the name of the configuration"),
         ("there", "there exists: name another file, or overwrite it with --force"),
         ("checkpoint", "is a folder"),
@@ -229,5 +229,5 @@ def test_scores_that_are_no_numbers_are_not_torch_s(
     found = ExportMeasurement(1, 1.0, 1.0, float("nan"), 1.0, 2, 1)
     monkeypatch.setattr(module, "measure", lambda *_: found)
     for int8 in (False, True):
-        with pytest.raises(DataError, match="is not torch's model"):
+        with pytest.raises(DataError, match="differs from torch"):
             export_run(trained, ["safetensors"], int8=int8, out=tmp_path / "model.safetensors")

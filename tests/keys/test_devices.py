@@ -117,7 +117,7 @@ def test_an_address_that_the_certificate_is_not_for_is_refused(keys: Path, tmp_p
 @pytest.mark.parametrize("name", ["", ".", "..", "-x", "a/b", "a b", "ü", "a\n", "a" * 65, "../ca", "a\0"])
 def test_a_name_that_is_none_is_refused(keys: Path, tmp_path: Path, name: str) -> None:
     for call in (lambda: issue(keys, name, tmp_path / "a"), lambda: revoke(keys, name)):
-        with pytest.raises(SettingError, match="a device's name is"):
+        with pytest.raises(SettingError, match="a device's name must be"):
             call()
     assert not (tmp_path / "a").exists()
 

@@ -246,7 +246,7 @@ def test_stateless_nodes_keep_nothing(shared: bool, make_grid, model) -> None:
     assert all(done.failures == 0 for done in seen)
     down = strategy.ledger.totals(direction="down")
     assert down.ratio > (4 if shared else 2)
-    with pytest.raises(SettingError, match="codecs without memory: got 'ef"):
+    with pytest.raises(SettingError, match="codecs without state, got 'ef"):
         Compressed(some(), up=UP, stateless=True)
 
 

@@ -115,5 +115,5 @@ def test_other_checkpoints_are_not_written_over(make_grid, model, tmp_path: Path
     federation().start(make_grid(3), model_record(model), num_rounds=1)
     with pytest.raises(SettingError, match="resume"):
         federation().start(make_grid(3), model_record(model), num_rounds=1)
-    with pytest.raises(SettingError, match="of a run with seed 0: resumed with 1"):
+    with pytest.raises(SettingError, match="seed must be that of the checkpoint's run, 0, got 1"):
         federation(resume=True, seed=1).start(make_grid(3), model_record(model), num_rounds=1)

@@ -246,7 +246,7 @@ def test_a_wrong_speech_is_one_line(
 
 def test_a_missing_speech_is_one_line(make: Callable[..., WorkloadTask], talks: Path) -> None:
     next(talks.iterdir()).unlink()
-    assert "holds 3 speeches, 4 are due" in complaint(make, workload="speeches", data=str(talks))
+    assert "must hold 4 speeches, got 3" in complaint(make, workload="speeches", data=str(talks))
 
 
 @pytest.fixture

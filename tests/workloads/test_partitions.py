@@ -99,18 +99,18 @@ def test_with_more_nodes_an_owners_recordings_stay_whole(clients: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "arguments", "line"),
     [
-        ("iid", {"clients": 1501}, "1500 examples cannot be shared out among 1501 clients"),
-        ("iid", {"clients": 0}, "1500 examples cannot be shared out among 0 clients"),
+        ("iid", {"clients": 1501}, "1500 examples cannot be divided among 1501 clients"),
+        ("iid", {"clients": 0}, "1500 examples cannot be divided among 0 clients"),
         ("iidd", {}, "unknown partition 'iidd': did you mean 'iid'?"),
-        ("dirichlet", {"alpha": 0.0}, "alpha is above 0, got 0.0"),
-        ("dirichlet", {"alpha": float("nan")}, "alpha is above 0, got nan"),
+        ("dirichlet", {"alpha": 0.0}, "alpha must be above 0, got 0.0"),
+        ("dirichlet", {"alpha": float("nan")}, "alpha must be above 0, got nan"),
         (
             "dirichlet",
             {"clients": 700, "alpha": 0.001},
             "clients without data in 100 draws: fewer clients, or a larger",
         ),
-        ("shards", {"clients": 100, "shards_each": 16}, "shards-per-client is from 1 to 15 with 100 clients, got 16"),
-        ("shards", {"shards_each": 0}, "shards-per-client is from 1 to 75 with 20 clients, got 0"),
+        ("shards", {"clients": 100, "shards_each": 16}, "shards-per-client must be in 1..15 with 100 clients, got 16"),
+        ("shards", {"shards_each": 0}, "shards-per-client must be in 1..75 with 20 clients, got 0"),
         ("natural", {"clients": 61}, "'natural' leaves 1 of 61 clients without data: fewer clients"),
     ],
 )

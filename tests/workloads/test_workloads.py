@@ -203,8 +203,8 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., WorkloadTask]) -> N
         ({"model": "mpl"}, "unknown model 'mpl': did you mean 'mlp'?"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"holdout": -0.5}, "holdout must be at least 0 and below 1, got -0.5"),
-        ({"clients": 1439}, "1438 examples cannot be shared out among 1439 clients"),
-        ({"partition": "natural"}, "this workload has no natural partition: its examples belong to nobody"),
+        ({"clients": 1439}, "1438 examples cannot be divided among 1439 clients"),
+        ({"partition": "natural"}, "this workload has no natural partition: its examples have no owners"),
         ({"workload": "nowhere.at:all"}, "workload 'nowhere.at:all' cannot be imported: No module named 'nowhere'"),
         ({"workload": "math:pi"}, "workload 'math:pi' lacks models, defaults, load: see docs/how-to/workloads.md"),
         (

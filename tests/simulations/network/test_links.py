@@ -68,14 +68,14 @@ def test_a_constant_trace_is_a_link_of_that_bandwidth(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("seconds,up\n0,1\n1,1\n", "columns seconds, down, up"),
-        ("seconds,up,down\n0,1,1\n", "two rows"),
+        ("seconds,up,down\n0,1,1\n", "at least two rows"),
         ("seconds,up,down\n1,1,1\n2,1,1\n", "rise from 0"),
         ("seconds,up,down\n0,1,1\n0,1,1\n", "rise from 0"),
-        ("seconds,up,down\n0,0,1\n1,0,1\n", "not all of them 0"),
+        ("seconds,up,down\n0,0,1\n1,0,1\n", "not all 0"),
         ("seconds,up,down\n0,-1,1\n1,4,1\n", "at least 0"),
         ("seconds,up,down\n0,fast,1\n1,1,1\n", "fast"),
-        ("seconds,up,down\n0,1,1\n1,inf,1\n2,1,1\n", "no finite number"),
-        ("seconds,up,down\n0,1,1\nnan,1,1\n", "no finite number"),
+        ("seconds,up,down\n0,1,1\n1,inf,1\n2,1,1\n", "must be finite"),
+        ("seconds,up,down\n0,1,1\nnan,1,1\n", "must be finite"),
     ],
 )
 def test_a_file_that_is_no_trace_is_said_to_be_none(tmp_path: Path, text: str, says: str) -> None:
