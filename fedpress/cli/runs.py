@@ -21,8 +21,11 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
+    from fedpress.common.errors import DataError
     from fedpress.simulations.completed_run import list_runs
 
+    if not folder.is_dir():
+        raise DataError(f"{folder} must be a folder of runs: there is no such folder")
     found = list_runs(folder)
     if json:
         typer.echo(json_module.dumps([vars(row) for row in found]))

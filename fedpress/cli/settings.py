@@ -19,7 +19,7 @@ def settings(
     Example: `fedpress settings distillation`
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from fedpress.common.errors import SettingError
     from fedpress.settings import RunSettings
@@ -33,7 +33,7 @@ def settings(
         listed: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]
         typer.echo(json_module.dumps(listed))
         return
-    table = Table("setting", "default", "range", "help", box=None, padding=(0, 2, 0, 0))
+    table = Table(Column("setting", no_wrap=True), "default", "range", "help", box=None, padding=(0, 2, 0, 0))
     for key, _, default, bounds, description in found:
         table.add_row(key, default, bounds, description)
     Console(highlight=False, markup=False).print(table)
@@ -54,7 +54,7 @@ def init(
     from fedpress.simulations.settings import resolve, simulation_schema
 
     if out.exists() and not force:
-        raise SettingError(f"{out} is there already: name another file, or overwrite it with --force")
+        raise SettingError(f"{out} exists: name another file, or overwrite it with --force")
     settings = resolve({"workload": workload})
     out.write_text(commented(settings, simulation_schema()), encoding="utf-8")
     typer.echo(f"in {out}")
