@@ -23,6 +23,11 @@ class ServerSettings(Settings):
     exclude: tuple[str, ...] = option((), help="patterns of names of tensors whose changes are not sent")
     max_norm: float = option(0.0, minimum=0, help="largest L2 norm of an update that is accepted; 0 for no bound")
     max_examples: float = option(1e9, above=0, help="largest weight of a reply that is accepted")
+    stored_bytes: int = option(
+        1 << 34,
+        minimum=0,
+        help="bytes of clients' models that the server stores; a client without one gets a key frame",
+    )
     fraction_evaluate: float = option(
         0.0, minimum=0, maximum=1, help="share of the clients that evaluate the model after each round"
     )

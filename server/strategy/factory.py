@@ -52,6 +52,7 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
             min_replies=server.min_replies,
             max_norm=server.max_norm or math.inf,
             max_examples=server.max_examples,
+            stored_bytes=server.stored_bytes,
         ),
         checkpoint=CheckpointSettings(folder / CHECKPOINT, resume=run.resume) if folder else None,
         extensions=build_extensions(settings, context),

@@ -47,6 +47,7 @@ OTHERS: dict[str, Any] = {
     "nbytes": 9000,
     "max-norm": 3.5,
     "max-examples": 500.0,
+    "stored-bytes": 1000,
     "fraction-evaluate": 0.5,
     "min-replies": 2,
     "timeout": 60.0,
