@@ -93,7 +93,7 @@ def find_suite(name: str) -> Suite:
 
 
 def read_suite(path: Path) -> Suite:
-    """Read a suite from a TOML file; docs/compare.md has the format.
+    """Read a suite from a TOML file; docs/how-to/compare.md has the format.
 
     Raises
     ------
