@@ -47,12 +47,17 @@ class ClientState(StateRecord):
 
     @classmethod
     def load(cls, state: RecordDict) -> Self:
-        """Return the node's state in `state`, empty by default."""
+        """Return the node's state in `state`; empty if there is none, or none that this version reads."""
         if RECORD_NAME not in state.config_records:
+            return cls()
+        try:
+            stored = StateRecord.from_record(state.config_records[RECORD_NAME])
+        except FrameError as error:
+            _log.warning("the node's state is of another version of fedpress, and is dropped: %s", error)
             return cls()
         records = {name: record for key, record in state.array_records.items() if (name := extension_name(key))}
         return cls(
-            **vars(StateRecord.from_record(state.config_records[RECORD_NAME])),
+            **vars(stored),
             base=records.pop(_BASE, None),
             after=arrays_of(records.pop(_AFTER, None)),
             lost=arrays_of(records.pop(_LOST, None)),

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from flwr.app import RecordDict
 
 from fedpress.client.mod.node_state import ClientState, adapt_state
 from fedpress.compression import Layout, parse
+from fedpress.protocol.messages import RECORD_NAME
 
 CODEC = parse("ef | topk(0.5) | ans")
 
@@ -32,3 +34,12 @@ def test_a_memory_knows_what_its_states_are_of() -> None:
     assert ClientState(layout=whole.text, tensors=whole.mask({"b"})).part == layout(b=(3,))
     assert ClientState().part == ClientState(layout="[", tensors=b"").part == Layout(())
     assert ClientState(layout=whole.text, tensors=b"\xff").part == Layout(())  # a mask of other tensors
+
+
+@pytest.mark.parametrize("field", ["version", "turn"])
+def test_a_state_of_another_version_begins_anew(field: str) -> None:
+    state = RecordDict()
+    ClientState(version=bytes(8), sent=bytes(8)).save(state)
+    assert ClientState.load(state).version == bytes(8)
+    del state.config_records[RECORD_NAME][field]
+    assert ClientState.load(state) == ClientState()
