@@ -29,12 +29,12 @@ from torch import nn
 
 from fedpress.client import app as ours
 from fedpress.client import compress
-from fedpress.client.mod.mod import node_name
 from fedpress.client.training.loop import evaluate
 from fedpress.compression.frame import put_head, read_frame, write_frame
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of
 from fedpress.settings import RunSettings
+from fedpress.settings.node import NodeConfig
 
 WANTED = "wanted"  # sums of all that training asked for, kept with the node's own state
 MEET = "FEDPRESS_PROOF"
@@ -112,7 +112,7 @@ def train(message: Message, context: Context) -> Message:
     ((_, record),) = message.content.array_records.items()
     before = {name: array.numpy() for name, array in record.items()}
     reply = ours.train(message, context)
-    pause(f"train-{node_name(context)}")
+    pause(f"train-{NodeConfig.read(context.node_config, context.node_id).name}")
     ((_, record),) = reply.content.array_records.items()
     known = context.state.array_records.get(WANTED)
     sums = {name: array.numpy() for name, array in known.items()} if known else {}
@@ -173,7 +173,7 @@ def _overhear(message: Message, context: Context, call_next: Callable[[Message, 
     global _asked  # noqa: PLW0603
     order = message.content.config_records.get(RECORD_NAME)
     if order is not None and "nonce" in order:
-        _asked = (order["nonce"], order["round"], node_name(context))
+        _asked = (order["nonce"], order["round"], NodeConfig.read(context.node_config, context.node_id).name)
     return call_next(message, context)
 
 
