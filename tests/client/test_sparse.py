@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedpress.client.training.frozen_weights import dead
+from fedpress.client.training.frozen_weights import pruned
 from fedpress.client.training.loop import train
 from fedpress.settings.training import OPTIMIZERS, TrainingSettings
 from fedpress.simulations.workloads import Examples
@@ -36,9 +36,9 @@ def test_dead_weights_stay_dead(optimizer: str) -> None:
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     run(model, optimizer=optimizer, lr=0.01, weight_decay=0.1, proximal_mu=0.1, l1=0.01)
     for name, parameter in model.named_parameters():
-        assert torch.equal(dead(parameter), dead(before[name])), name
+        assert torch.equal(pruned(parameter), pruned(before[name])), name
         assert not torch.equal(parameter, before[name])
-    assert dead(model[0].weight).sum() == 16
+    assert pruned(model[0].weight).sum() == 16
     assert (model[2].bias != 0).any()
 
 

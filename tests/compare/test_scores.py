@@ -105,4 +105,4 @@ def test_any_number_of_candidates_can_be_drawn(count: int) -> None:
     drawings = draw(scores, link="4g")
     assert len(drawings) == 5
     assert "codec 0 &lt;&amp;&gt;" in drawings[0].svg
-    assert "late: not reached" in drawings[-1].said.values()
+    assert "late: not reached" in drawings[-1].tooltips.values()

@@ -10,10 +10,11 @@ import pytest
 from fedpress.cli import main
 from fedpress.common.errors import SettingError
 from fedpress.compression.model.distill.settings import StudentSettings
+from fedpress.compression.model.settings import ShrinkSettings
 from fedpress.simulations.postprocess.distill import distil_run
 from fedpress.simulations.postprocess.export import export_run
 from fedpress.simulations.postprocess.run_folder import read_folder
-from fedpress.simulations.postprocess.shrink import ShrinkSettings, shrink
+from fedpress.simulations.postprocess.shrink import shrink
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 

@@ -190,7 +190,7 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., WorkloadTask]) -> N
     work = make(workload="fashion", clients=10_000, partition="iid")
     for node in range(0, 10_000, 7):
         assert len(work.examples(node)) == 6
-    assert len(work._dealt) <= 256
+    assert len(work._assigned) <= 256
 
 
 @pytest.mark.parametrize(
