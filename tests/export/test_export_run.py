@@ -208,7 +208,7 @@ def test_a_model_that_is_no_graph_is_one_line(
     [
         ("model.safetensors", "is a file of the run"),
         ("result.onnx", "result.json is a file of the run"),
-        ("weights.json", "is the name of the configuration"),
+        ("weights.json", "is the name of the description"),
         ("there", "there exists: name another file, or overwrite it with --force"),
         ("checkpoint", "is a folder"),
         ("there/deeper/model", "there is a file"),
