@@ -110,7 +110,7 @@ def test_a_download_is_checked_and_kept(make: Callable[..., WorkloadTask], netwo
 
 def test_a_download_of_something_else_is_refused(make: Callable[..., WorkloadTask], network: Path) -> None:
     (network / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(20))))
-    assert "SHA-256 differs" in complaint(make, workload="fashion")
+    assert "SHA-256" in complaint(make, workload="fashion")
     assert not (cache() / "fashion-mnist" / "t10k-labels-idx1-ubyte").exists()
 
 
