@@ -73,7 +73,7 @@ class BuildContext:
     10
     """
 
-    task: Task
+    task: Task  # the model, the test set and the data of the run
     seed: int  # of the run
     clients: int  # number of virtual nodes; unused with real devices
     device: str  # torch's name of the server's device

@@ -89,7 +89,7 @@ class DataError(FedpressError):
     Examples
     --------
     >>> from pathlib import Path
-    >>> from fedpress.compression.model import Plan
+    >>> from fedpress.compression.model.plan import Plan
     >>> try:
     ...     Plan.read(Path("missing.json"))
     ... except DataError as error:
@@ -103,7 +103,7 @@ class PlanError(DataError):
 
     Examples
     --------
-    >>> from fedpress.compression.model import Plan
+    >>> from fedpress.compression.model.plan import Plan
     >>> Plan.of({})  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     PlanError: a plan must be a JSON object of schema 1
