@@ -34,6 +34,7 @@ class ComparisonPlan:
 
     def __post_init__(self) -> None:
         require(bool(self.seeds), "seeds", "at least one", self.seeds)
+        find_link(self.network.link), find_devices(self.network.devices)  # unknown ones are refused before the runs
         for name in ("seeds", "workloads"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
