@@ -106,7 +106,7 @@ def _node(context: Context) -> NodeConfig:
 
 
 def _examples(context: Context, task: Task, model: torch.nn.Module) -> tuple[ExamplesLike, ExamplesLike]:
-    """Return the node's training and held-out examples: of its own data if it has some, else of the task."""
+    """Return the node's training and held-out examples: from the device if it has data, otherwise from the task."""
     node = _node(context)
     if node.data:
         return _local_examples(node.data, _settings(context), node.number, model)

@@ -47,7 +47,7 @@ class ClientState(StateRecord):
 
     @classmethod
     def load(cls, state: RecordDict) -> Self:
-        """Return the node's state in `state`; empty if there is none, or none that this version reads."""
+        """Return the node's state in `state`; empty if nothing is stored, or if this version cannot read it."""
         if RECORD_NAME not in state.config_records:
             return cls()
         try:

@@ -8,7 +8,7 @@ from fedpress.common.settings import Settings, option
 
 @dataclass(frozen=True)
 class ShrinkSettings(Settings):
-    """What is done to a model, in this order: drop, prune, factorise, share values; each is then tuned."""
+    """The steps that make a model smaller, in this order: drop, prune, factorise, share values; each is then tuned."""
 
     drop: int = option(0, minimum=0, help="layers to leave out, those whose loss costs least")
     prune: float = option(0.0, minimum=0, below=1, help="share of every layer's channels to remove")

@@ -19,7 +19,7 @@ class DeviceSettings(Settings):
 
     app: str = option("fedpress.client.app:app", help="the ClientApp, module:object; the server cannot change it")
     tasks: tuple[str, ...] = option(
-        (), help="tasks and workloads, module:object, that a run may name besides those of fedpress"
+        (), help="tasks and workloads, module:object, that a run may name in addition to those of fedpress"
     )
     data: str = option(
         "", help="the device's data, if not the task's: folder:PATH, sqlite:PATH?table=NAME or python:MODULE:OBJECT"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """What a node is told of itself: by the engine in a simulation, by client.toml and its enrolment on a device.
+    """The configuration of one node: the engine's in a simulation, that of client.toml and the enrolment on a device.
 
     Examples
     --------

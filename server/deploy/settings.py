@@ -59,7 +59,7 @@ def _check_given(chosen: Mapping[str, Any]) -> None:
         if section == "task" and any(name == known.rpartition(".")[2] for known in RunSettings.schema().declared):
             raise SettingError(f"{name} must be given without task: it is a setting of every run")
         if section == "task" and chosen.get("deployment.task") == WORKLOADS_TASK:
-            raise SettingError(f"{key} must be left out: the task {WORKLOADS_TASK} has no settings of its own")
+            raise SettingError(f"{key} must be left out: the task {WORKLOADS_TASK} takes no settings")
 
 
 def _resolve(chosen: Mapping[str, Any]) -> RunSettings:
