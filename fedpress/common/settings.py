@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fedpress.common.errors import DataError, SettingError, near_misses, unknown
@@ -156,6 +156,8 @@ class Schema:
     ----------
     sections : mapping
         The class of each section, by the section's name.
+    included : mapping, optional
+        Names of sections whose settings may also be given in another section, by that section's name.
 
     Attributes
     ----------
@@ -163,8 +165,11 @@ class Schema:
         Every setting by its full key, `section.key`.
     """
 
-    def __init__(self, sections: Mapping[str, type[Settings]]) -> None:
+    def __init__(
+        self, sections: Mapping[str, type[Settings]], included: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ) -> None:
         self.sections = dict(sections)
+        self.included = included
         self.declared = {d.key: d for name, cls in sections.items() for d in _walk(cls, f"{name}.")}
 
     @cached_property
@@ -193,7 +198,10 @@ class Schema:
             If there is no such setting, or there are several.
         """
         section, _, rest = name.partition(".")
-        if name in self.declared or (rest and section in self.open):
+        for key in (name, *(f"{other}.{rest}" for other in self.included.get(section, ()))):
+            if key in self.declared:
+                return key
+        if rest and section in self.open:
             return name
         found = [key for key in self.declared if f".{key}".endswith((f".{name}", f".{name}.name"))]
         depth = min((key.count(".") for key in found), default=0)

@@ -20,11 +20,15 @@ _DEFAULTS = {"deployment.nodes": 1, "run.out": "fedpress-server"}
 _NOT_DEPLOYED = ("simulation.clients", "simulation.engine", "simulation.workers", "simulation.start")
 
 
+# A deployed run's file may have the settings of these sections in the table that its operator thinks of.
+_INCLUDED = {"server": ("deployment", "run"), "task": ("simulation",)}
+
+
 @cache
 def deployment_schema() -> Schema:
     """Return the sections of a deployed run's settings."""
     sections = RunSettings.schema().sections
-    return Schema({name: cls for name, cls in sections.items() if name not in ONLY_SIMULATED})
+    return Schema({name: cls for name, cls in sections.items() if name not in ONLY_SIMULATED}, _INCLUDED)
 
 
 def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:

@@ -34,6 +34,14 @@ def test_the_file_in_the_documentation_is_a_right_one(tmp_path: Path) -> None:
     assert (settings.clients, settings.simulation.clients, settings.deployed) == (40, 40, True)
 
 
+def test_server_and_task_tables_include_other_sections(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('[server]\ntask = "a:b"\nnodes = 3\nrounds = 2\nseed = 7\n[task]\nworkload = "watch"\ndepth = 4\n')
+    settings = resolve(file)
+    assert (settings.deployment.task, settings.clients, settings.run.seed) == ("a:b", 3, 7)
+    assert (settings.simulation.workload, dict(settings.task.arguments)) == ("watch", {"depth": 4})
+
+
 def test_nodes_of_a_round_are_all_unless_it_is_said() -> None:
     assert resolve(**LEAST).server.per_round == 4
     assert resolve(**LEAST, per_round=2).server.per_round == 2
