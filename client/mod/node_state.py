@@ -21,7 +21,7 @@ _log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
-class StateRecord(TypedRecord):
+class StateFields:
     """The fields of a node's state that are not arrays."""
 
     version: bytes = b""  # of the model that the node holds, 8 bytes; empty if it holds none
@@ -33,7 +33,12 @@ class StateRecord(TypedRecord):
 
 
 @dataclass(frozen=True)
-class ClientState(StateRecord):
+class StateRecord(StateFields, TypedRecord):
+    """These fields as they are stored."""
+
+
+@dataclass(frozen=True)
+class ClientState(StateFields):
     """A node's base model, its codec's states, and the states of extensions.
 
     Whether a frame was accepted is in the next request, so there are two states until then: `after` if it was, `lost`

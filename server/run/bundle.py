@@ -19,6 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedpress.common import errors
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import LOGGER, send_logs
+from fedpress.common.settings import Value, toml
 
 HELLO = b"\n"  # the first byte that a hosted ServerApp writes; its failure as JSON follows when it ends
 _log = logging.getLogger(LOGGER)
@@ -59,7 +60,7 @@ def write_bundle(
     client_app: str,
     *,
     num_clients: int,
-    run_config: Mapping[str, str | int | float | bool],
+    run_config: Mapping[str, Value],
     report: Path,
     log: Path | None = None,
 ) -> None:
@@ -72,7 +73,12 @@ def write_bundle(
     SettingError
         If a value of the run's configuration is not a string, integer, float or boolean.
     """
-    config = "".join(f"{_text(key)} = {_value(key, value)}\n" for key, value in run_config.items())
+    for key, value in run_config.items():
+        if not isinstance(value, str | int | float):
+            raise SettingError(
+                f"{key} must be a string, a number or a boolean in the run's configuration, got {value!r}"
+            )
+    config = "".join(f"{toml(key)} = {toml(value)}\n" for key, value in run_config.items())
     names = {"server_app": server_app, "client_app": client_app}
     folder.mkdir()
     (folder / "pyproject.toml").write_text(_PROJECT + config, encoding="utf-8")
@@ -164,20 +170,3 @@ class Report:
         self.is_over()
         os.close(self._handle)
         self.pipe.unlink(missing_ok=True)
-
-
-def _value(key: str, value: object) -> str:
-    """Return a value of the run's configuration as TOML."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return repr(value)
-        case str():
-            return _text(value)
-    raise SettingError(f"{key} must be a string, a number or a boolean in the run's configuration, got {value!r}")
-
-
-def _text(text: str) -> str:
-    # A JSON string is a TOML string, except for the one control character that JSON does not escape.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -13,10 +13,13 @@ from fedpress.server.strategy.round_record import Round
 
 
 class ExtensionChain:
-    """The extensions of a federation, with different names, run in the order in which they are listed."""
+    """The extensions of a federation, with different names, run in the order in which they are listed.
+
+    Those that prune weights are last: another one could replace the mark of a pruned weight by another value.
+    """
 
     def __init__(self, extensions: Sequence[Extension]) -> None:
-        self.extensions = tuple(extensions)
+        self.extensions = tuple(sorted(extensions, key=lambda extension: extension.prunes))
 
     @property
     def prunes(self) -> bool:

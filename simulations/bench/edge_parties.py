@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 
 from fedpress.client.edge.enrolment import read_enrolment
 from fedpress.common.errors import FedpressError
-from fedpress.common.settings import Value
+from fedpress.common.settings import Value, toml
 from fedpress.server import keys
 from fedpress.server.deploy.superlink import SuperLink
 from fedpress.server.run import launcher
@@ -68,7 +68,7 @@ class FedpressContender:
             name = f"device-{number}"
             keys.issue(folder, name, path, server=f"{HOST}:{port}", node={"partition-id": number})
         given = {"per-round": nodes, "nodes": nodes, **settings}
-        words = [word for key, value in given.items() for word in ("--set", f"{key}={_toml(value)}")]
+        words = [word for key, value in given.items() for word in ("--set", f"{key}={toml(value)}")]
         where = ["--keys", folder, "--listen", f"{HOST}:{port}", "--out", place / "run"]
         self._server = _start(place / "server.log", "server", *where, *words)
         self._stack.callback(lambda: end(self._server))
@@ -214,7 +214,3 @@ def end(process: psutil.Popen | None) -> None:
 
 def _last(log: Path) -> str:
     return " ".join(log.read_text(errors="replace").strip().splitlines()[-1:])
-
-
-def _toml(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

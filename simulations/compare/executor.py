@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from fedpress.common.errors import FedpressError
 from fedpress.common.files import make_folder
+from fedpress.common.settings import toml
 from fedpress.server.run.recorder import CHECKPOINT, RESULT
 from fedpress.simulations.compare.grid import Cell
 
@@ -210,7 +211,7 @@ def _command(cell: Cell, folder: Path) -> list[str]:
         return [sys.executable, "-m", "fedpress.simulations.compare.flower_app", str(settings), str(folder)]
     folder.mkdir(parents=True, exist_ok=True)
     kept = cell.settings.change("simulation", workers=1, engine="inprocess").change("run", out="", resume=False)
-    lines = [f"{json.dumps(key)} = {json.dumps(value)}\n" for key, value in kept.to_config().items()]
-    settings.write_text("".join(lines))  # JSON's strings, numbers and booleans are valid TOML
+    lines = [f"{toml(key)} = {toml(value)}\n" for key, value in kept.to_config().items()]
+    settings.write_text("".join(lines), encoding="utf-8")
     call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json"]
     return [*call, "--resume", "--out", str(folder)]

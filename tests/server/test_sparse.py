@@ -14,6 +14,8 @@ from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import Layout, parse
 from fedpress.compression.weight_masks import WeightMasks, prunable
+from fedpress.extensions.clipping.server import Clipping
+from fedpress.extensions.clipping.settings import ClippingSettings
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.personal_layers.server import PersonalLayers
@@ -171,6 +173,18 @@ def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
     strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 2, 1), on_round=seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=4)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[2].model))
+
+
+@pytest.mark.parametrize("clipping_first", [True, False])
+def test_clipping_keeps_pruned_weights_pruned_whatever_the_order(clipping_first: bool, make_grid, floats) -> None:
+    extensions = [Clipping(ClippingSettings(norm=0.01)), *gradual(1, 3, 1)]
+    seen = []
+    strategy = Compressed(
+        fedavg(), up=UP, down=DOWN, extensions=extensions[:: 1 if clipping_first else -1], on_round=seen.append
+    )
+    strategy.start(make_grid(NODES), model_record(floats), num_rounds=5)
+    np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[3].model))
+    assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
 
 
 def test_layers_keep_shares_by_their_axes() -> None:
