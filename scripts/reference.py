@@ -20,7 +20,6 @@ from fedpress.compression.registry import STAGES, WRAPPERS
 from fedpress.extensions import EXTENSIONS, load
 from fedpress.protocol.messages import ProtocolMessage
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.deploy.settings import deployment_schema
 from fedpress.server.downlink.downlink import DeltaContext
 from fedpress.server.extension import Extension, FinalContext, Property, RoundContext
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 PACKAGES = ("fedpress", "fedpress.compression", "fedpress.client", "fedpress.server", "fedpress.simulations")
 ARGUMENTS: Mapping[str, tuple[type, ...]] = {  # what the public names of a package are given and return
     "fedpress": (Run,),
-    "fedpress.server": (FederationLimits, CheckpointSettings, Budget, Ledger),
+    "fedpress.server": (FederationLimits, Budget, Ledger),
 }
 INTERFACES = (Extension, RequestContext, RoundContext, DeltaContext, FinalContext, Property, ClientExtension)
 KINDS_OF_STAGES = {  # package -> heading

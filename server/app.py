@@ -32,7 +32,7 @@ def main(grid: Grid, context: Context) -> None:
         names, signals = settings.deployment.node_names, settings.deployment.signals
         grid = PollingGrid(grid, Path(names) if names else None, largest, Path(signals) if signals else None)  # type: ignore[arg-type]
     recorder = Recorder(folder, settings, strategy.ledger)
-    strategy.on_round = recorder
+    strategy.observe(recorder)
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         return MetricRecord(dict(task.evaluate({name: array.numpy() for name, array in arrays.items()})))

@@ -1,6 +1,7 @@
 """flwr's Grid with optional features of engines, and a wrapper of another Grid."""
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
 from typing import Any, ClassVar
 
 from flwr.app import Message, RecordDict
@@ -8,7 +9,15 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
-__all__ = ["EngineGrid", "GridWrapper", "NodeInfo", "Run", "engine_grid"]
+__all__ = ["EngineGrid", "GridWrapper", "NodeInfo", "RestoredStates", "Run", "engine_grid"]
+
+
+class RestoredStates(Enum):
+    """What became of the nodes' states when a federation is resumed."""
+
+    RESTORED = "the engine restored them"
+    KEPT = "the nodes keep them, and have those of their last message"
+    LOST = "they are gone: the nodes start anew"
 
 
 class EngineGrid(Grid):
@@ -30,9 +39,9 @@ class EngineGrid(Grid):
         """Return, as JSON, a reference to the nodes' current states; None if the engine does not keep them."""
         return None
 
-    def restore(self, snapshot: Any) -> bool:
-        """Restore the nodes' states of a snapshot; return whether the engine could."""
-        return False
+    def restore(self, snapshot: Any) -> RestoredStates:
+        """Restore the nodes' states of a snapshot; return what became of them."""
+        return RestoredStates.KEPT
 
 
 class GridWrapper(EngineGrid):

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
+from fedpress.flower.grid import RestoredStates
 from fedpress.server.checkpointing.files import KEPT, CheckpointContent, Checkpoints
 from fedpress.server.checkpointing.object_state import Arrays, put_back, take_apart
 from fedpress.server.messaging.exchange import Exchange
@@ -17,20 +17,6 @@ from fedpress.server.messaging.node_state import NodeRecords
 
 _log = logging.getLogger(LOGGER)
 _HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
-
-
-@dataclass(frozen=True)
-class CheckpointSettings:
-    """Where the checkpoints of a federation are, and whether it is resumed.
-
-    Examples
-    --------
-    >>> CheckpointSettings(Path("runs/first/checkpoint"), resume=True).resume
-    True
-    """
-
-    folder: Path  # of the checkpoints
-    resume: bool = False  # whether to continue from the newest checkpoint in the folder, if there is one
 
 
 class Stateful(Protocol):
@@ -48,12 +34,14 @@ class Recovery:
 
     Parameters
     ----------
-    settings : CheckpointSettings
-        Where they are, and whether to continue from them.
+    folder : Path
+        Their folder.
     strategy : Strategy
         The inner strategy.
     terms : mapping of str to Any
         Values that must be equal for a run to be resumed, by name; JSON.
+    resume : bool
+        Whether to continue from the newest checkpoint in the folder, if there is one.
 
     Raises
     ------
@@ -61,14 +49,12 @@ class Recovery:
         If a checkpoint cannot hold `strategy`'s state, or the folder holds checkpoints and `resume` is False.
     """
 
-    def __init__(self, settings: CheckpointSettings, strategy: Strategy, terms: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, strategy: Strategy, terms: Mapping[str, Any], *, resume: bool) -> None:
         take_apart(strategy, {}, type(strategy).__name__)
-        self._checkpoints = Checkpoints(settings.folder)
-        if not settings.resume and not self._checkpoints.empty:
-            raise SettingError(
-                f"{settings.folder} holds checkpoints: continue from them with resume, or name another folder"
-            )
-        self._resumes = settings.resume
+        self._checkpoints = Checkpoints(folder)
+        if not resume and not self._checkpoints.empty:
+            raise SettingError(f"{folder} holds checkpoints: continue from them with resume, or name another folder")
+        self._resumes = resume
         self._strategy = strategy
         self._terms = dict(terms)
         self._held: list[set[bytes]] = []  # versions of the models that the checkpoints on the disk refer to
@@ -108,7 +94,7 @@ class Recovery:
         Raises
         ------
         SettingError
-            If it is of a run with different `terms`.
+            If it is of a run with different `terms`, or of a model with another layout.
         DataError
             If it cannot be read.
         """
@@ -120,18 +106,32 @@ class Recovery:
             was, now = facts["terms"].get(name), self._terms.get(name)
             if was != now:
                 raise SettingError(f"{name} must be that of the checkpoint's run, {was!r}, got {now!r}")
+        models = put_back(facts["models"], arrays)
+        exchange.models.check(models)
         extensions.load_state(put_back(facts["extensions"], arrays))
-        exchange.models.resume(put_back(facts["models"], arrays), saved.round)
+        exchange.models.resume(models, saved.round)
         exchange.server = bytes.fromhex(facts["server"])
         exchange.nodes = NodeRecords.from_json(facts["peers"])
         exchange.ledger.refill(facts["nodes"], arrays["ledger"])
         for name, history in zip(_HISTORY, facts["history"], strict=True):
             setattr(result, name, put_back(history, arrays))
         put_back(facts["strategy"], arrays, self._strategy)
-        if not exchange.grid.restore(facts["clients"]):
-            _log.warning(
-                "this engine does not restore its nodes' states: round %d continues with their present ones",
-                saved.round,
-            )
         self._held = [exchange.nodes.versions | exchange.models.lasting]
+        self._restore_nodes(exchange, facts["clients"], saved.round)
         return saved.round
+
+    @staticmethod
+    def _restore_nodes(exchange: Exchange, snapshot: Any, round: int) -> None:
+        """Restore the nodes' states, or take into account that the engine cannot."""
+        match exchange.grid.restore(snapshot):
+            case RestoredStates.KEPT:
+                _log.warning("the nodes' states are not restored: after round %d nodes continue with theirs", round)
+            case RestoredStates.LOST:
+                exchange.nodes.clear()
+                _log.warning(
+                    "the nodes' states of round %d are gone: nodes are sent whole models, and codecs with memory start "
+                    "anew; simulate(..., states=FOLDER) keeps them",
+                    round,
+                )
+            case RestoredStates.RESTORED:
+                pass

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.compression import Codec, Layout, Update, UpdateError, parse
 from fedpress.compression.updates import changed, representable, version_of
@@ -158,6 +159,13 @@ class Downlink:
         newest = None if self._newest is None else [self._newest[0], *astuple(self._newest[1])]
         saved = {"w": self.exact, "v": self.model, "pinned": str(self._pinned), "newest": newest}
         return saved if self._aim is None else {**saved, "aim": self._aim}
+
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise SettingError if the state that `save` returned is of a model with another layout."""
+        try:
+            self.layout.check(saved["w"])
+        except UpdateError as error:
+            raise SettingError(f"the checkpoint is of another model: {error}; name another folder") from error
 
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
         """Restore the state that `save` returned after `round`."""

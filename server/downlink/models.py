@@ -85,6 +85,11 @@ class Models(ABC):
         """Return the state for `resume`."""
         return {"groups": {name: downlink.save() for name, downlink in self.downlinks.items()}}
 
+    def check(self, saved: Mapping[str, Any]) -> None:
+        """Raise SettingError if the state that `save` returned is of a model with another layout."""
+        for name, downlink in self.downlinks.items():
+            downlink.check(saved["groups"][name])
+
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
         """Restore the state that `save` returned after `round`."""
         for name, downlink in self.downlinks.items():

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from fedpress.common.errors import FedpressError, FrameError
 from fedpress.common.logs import LOGGER
 from fedpress.common.rng import derive
-from fedpress.flower.grid import GridWrapper, NodeInfo, engine_grid
+from fedpress.flower.grid import GridWrapper, NodeInfo, RestoredStates, engine_grid
 from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.messages import RECORD_NAME, NodeDescription, NodeQuery, read_reply
 from fedpress.server.messaging.ledger import Direction, Ledger, LedgerEntry
@@ -114,8 +114,8 @@ class NamedGrid(GridWrapper):
     def snapshot(self) -> Any:
         return self._engine.snapshot()
 
-    def restore(self, snapshot: Any) -> bool:
-        return snapshot is not None and self._engine.restore(snapshot)
+    def restore(self, snapshot: Any) -> RestoredStates:
+        return self._engine.restore(snapshot)
 
     def order(self, node: int) -> tuple[bool, int, str]:
         """Return the key to sort nodes by: partitions by number, then other names, then nodes without a name."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -18,7 +18,7 @@ from fedpress.compression import Layout, Update, parse, parse_stateless
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.checkpointing.recovery import CheckpointSettings, Recovery
+from fedpress.server.checkpointing.recovery import Recovery
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
 from fedpress.server.downlink.models import GroupedModels, Models, SingleModel
@@ -37,6 +37,8 @@ from fedpress.server.strategy.round_record import Round
 
 _log = logging.getLogger(LOGGER)
 _LIMITS = FederationLimits()
+
+Observer = Callable[[Round], None]
 
 
 class Compressed(Strategy):
@@ -68,12 +70,12 @@ class Compressed(Strategy):
         Patterns (`fnmatch`) of the names of tensors whose changes nodes do not send.
     limits : FederationLimits
         Limits of replies, and of the storage for nodes.
-    checkpoint : CheckpointSettings | None
-        Where every round is saved, so that an interrupted run can be resumed; None not to save.
+    checkpoint : str | Path | None
+        Folder in which every round is saved, so that an interrupted run can be resumed; None not to save.
+    resume : bool
+        Whether to continue from the newest checkpoint in that folder, if there is one.
     extensions : sequence of Extension
         Features that join the rounds, in the order in which they run.
-    on_round : callable | None
-        Called with each finished Round, and with round 0 before the first.
 
     Attributes
     ----------
@@ -107,12 +109,14 @@ class Compressed(Strategy):
         stateless: bool = False,
         exclude: Sequence[str] = (),
         limits: FederationLimits = _LIMITS,
-        checkpoint: CheckpointSettings | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
         extensions: Sequence[Extension] = (),
-        on_round: Callable[[Round], None] | None = None,
     ) -> None:
         if isinstance(strategy, Compressed):
             raise SettingError("strategy must not be Compressed itself")
+        if resume and checkpoint is None:
+            raise SettingError("resume must go with checkpoint, the folder to continue from")
         if isinstance(exclude, str):
             raise SettingError(
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
@@ -124,13 +128,14 @@ class Compressed(Strategy):
         self.seed = seed
         self.limits = limits
         self.ledger = Ledger()
-        self.on_round = on_round
         self.final_facts: Mapping[str, Any] = {}
         self.extensions = ExtensionChain(extensions)
         self._shared_initial = shared_initial
         self._stateless = stateless
         self._exclude = tuple(exclude)
-        self._checkpoint = checkpoint
+        self._checkpoint = None if checkpoint is None else Path(checkpoint)
+        self._resume = resume
+        self._observers: list[Observer] = []
         self._rate = RateController(self.up, strategy, stateless=stateless)
         self._running = False
         self._terms = {
@@ -171,7 +176,9 @@ class Compressed(Strategy):
         settings = RoundSettings(num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
         result = Result(arrays=initial_arrays)
         with self._outermost(), TemporaryDirectory(prefix="fedpress-models-") as folder:
-            recovery = Recovery(self._checkpoint, self.strategy, self._terms) if self._checkpoint else None
+            recovery = None
+            if self._checkpoint is not None:
+                recovery = Recovery(self._checkpoint, self.strategy, self._terms, resume=self._resume)
             loop = RoundLoop(
                 outer=self,
                 strategy=self.strategy,
@@ -182,11 +189,40 @@ class Compressed(Strategy):
                 seed=self.seed,
                 settings=settings,
                 recovery=recovery,
-                on_round=self.on_round,
+                observers=self._observers,
             )
             loop.run(result)
             self.final_facts = loop.finish(result)
         return result
+
+    def observe(self, observer: Observer) -> Self:
+        """Call `observer` with each finished round, and with round 0 before the first.
+
+        Parameters
+        ----------
+        observer : callable
+            Is given a `Round`. What it raises ends the run.
+
+        Returns
+        -------
+        Compressed
+            The strategy itself.
+
+        Raises
+        ------
+        SettingError
+            If the models of the strategy are trees, whose rounds are Flower's own.
+
+        Examples
+        --------
+        >>> from flwr.serverapp.strategy import FedAvg
+        >>> seen = []
+        >>> strategy = Compressed(FedAvg()).observe(seen.append)
+        """
+        self._observers.append(observer)
+        if has_trees(self.strategy):
+            self._check_trees()
+        return self
 
     def excluded(self, layout: Layout) -> bytes:
         """Return the mask of the tensors whose changes nodes do not send.
@@ -304,8 +340,8 @@ class Compressed(Strategy):
 
     def _check_trees(self) -> None:
         lossless = self.up == Fixed(LOSSLESS) and str(self.down) == LOSSLESS
-        if not lossless or self._checkpoint or self.on_round or self.extensions.extensions:
+        if not lossless or self._checkpoint or self._observers or self.extensions.extensions:
             raise SettingError(
                 f"the models of {type(self.strategy).__name__} are trees, which are passed through: "
-                f"up and down must be {LOSSLESS!r}, with no checkpoint, no on_round and no extensions"
+                f"up and down must be {LOSSLESS!r}, with no checkpoint, no observers and no extensions"
             )

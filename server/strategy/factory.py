@@ -6,7 +6,6 @@ from pathlib import Path
 from fedpress.common.task import Task
 from fedpress.extensions import load
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.extension import BuildContext, Extension
 from fedpress.server.rate_control.policies import build_policy
 from fedpress.server.run.recorder import CHECKPOINT
@@ -54,7 +53,8 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
             max_examples=server.max_examples,
             stored_bytes=server.stored_bytes,
         ),
-        checkpoint=CheckpointSettings(folder / CHECKPOINT, resume=run.resume) if folder else None,
+        checkpoint=folder / CHECKPOINT if folder else None,
+        resume=bool(folder) and run.resume,
         extensions=build_extensions(settings, context),
     )
 

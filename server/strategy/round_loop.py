@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,7 +74,7 @@ class RoundLoop:
     seed: int
     settings: RoundSettings
     recovery: Recovery | None
-    on_round: Callable[[Round], None] | None
+    observers: Sequence[Callable[[Round], None]]  # are called with each finished round
 
     def run(self, result: Result) -> None:
         """Run all rounds, or those after the newest checkpoint; round 0 evaluates the initial model."""
@@ -184,14 +184,14 @@ class RoundLoop:
     def _record(
         self, number: int, trained: TrainingResult, evaluated: EvaluationResult, began: float, result: Result
     ) -> None:
-        """Add a round to Flower's result, and call `on_round`."""
+        """Add a round to Flower's result, and call the observers."""
         model = self.extensions.complete(self.exchange.models.model)
         evaluate, outcome = self.settings.evaluate, trained.outcome
         central = evaluate(number, model_record(model)) if evaluate else None
         _note(result.train_metrics_clientapp, number, outcome.metrics)
         _note(result.evaluate_metrics_clientapp, number, evaluated.metrics)
         _note(result.evaluate_metrics_serverapp, number, central)
-        if self.on_round is None:
+        if not self.observers:
             return
         done = Round(
             number=number,
@@ -205,7 +205,9 @@ class RoundLoop:
             seconds=time.monotonic() - began,
         )
         facts = {**self.rate.round_facts(done), **self.extensions.round_facts(done)}
-        self.on_round(replace(done, facts=facts, scores=self.extensions.model_scores(done)))
+        done = replace(done, facts=facts, scores=self.extensions.model_scores(done))
+        for observer in self.observers:
+            observer(done)
 
     def _save(self, number: int, result: Result) -> None:
         if self.recovery is not None:

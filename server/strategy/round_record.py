@@ -1,4 +1,4 @@
-"""The record of a round, for `Compressed(on_round=...)`."""
+"""The record of a round, for `Compressed.observe`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

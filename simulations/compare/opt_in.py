@@ -49,8 +49,7 @@ def comparable(strategy: Strategy, context: Context) -> Strategy:
     up, down, seed = str(config[UP]), str(config[DOWN]), int(config[SEED])
     compressed = Compressed(inner, up=up, down=down, seed=seed)
     record, scorer = Recorder(Path(str(config[FOLDER])), _settings(config), compressed.ledger), _Scorer()
-    compressed.on_round = lambda done: record(scorer(done))
-    return compressed
+    return compressed.observe(lambda done: record(scorer(done)))
 
 
 def _settings(config: Mapping[str, Value]) -> RunSettings:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from flwr.app import Message, RecordDict
 
 from fedpress.common.logs import LOGGER
-from fedpress.flower.grid import EngineGrid, Run
+from fedpress.flower.grid import EngineGrid, RestoredStates, Run
 from fedpress.flower.runtime import CRASHED, RAISED, empty_run, error_reply, message_of, parts_of, stamp
 from fedpress.simulations.engine.blob_store import Blobs
 from fedpress.simulations.engine.pool import Pool
@@ -104,10 +104,10 @@ class InProcessGrid(EngineGrid):
         """Return the nodes' present states as JSON; it can be restored until two more snapshots are taken."""
         return self._states.snapshot()
 
-    def restore(self, snapshot: Mapping[str, list[str]]) -> bool:
+    def restore(self, snapshot: Mapping[str, list[str]] | None) -> RestoredStates:
         """Restore the nodes' states of a snapshot, taken in this process or in an earlier one."""
-        self._states.restore(snapshot)
-        return True
+        restored = snapshot is not None and self._states.restore(snapshot)
+        return RestoredStates.RESTORED if restored else RestoredStates.LOST
 
     def _deliver(self, messages: Iterable[Message], timeout: float | None) -> list[Message]:
         sent: list[Message] = []

@@ -81,7 +81,10 @@ class StateLedger:
         self._snapshots.append(dict(self._heads))
         return {str(node): [head, *sorted(names - {head})] for node, (head, names) in self._heads.items()}
 
-    def restore(self, snapshot: Mapping[str, list[str]]) -> None:
-        """Restore the nodes' states of a snapshot."""
+    def restore(self, snapshot: Mapping[str, list[str]]) -> bool:
+        """Restore the nodes' states of a snapshot; return False, and restore none, if any is not in the folder."""
+        if any(not (self._folder / name).is_file() for names in snapshot.values() for name in names):
+            return False
         self._heads = {int(node): (names[0], frozenset(names)) for node, names in snapshot.items()}
         self._snapshots.append(dict(self._heads))
+        return True

@@ -273,7 +273,7 @@ def test_on_a_disk_that_is_full_the_round_fails_and_the_next_ones_do_not(
     grid = DeadlyGrid(tmp_path, lambda *_: False)
     inner = FedAvg(fraction_evaluate=0.0, min_available_nodes=NODES, min_train_nodes=NODES)
     seen: list[Any] = []
-    strategy = Compressed(inner, up=UP, down="none", on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down="none").observe(seen.append)
     result = strategy.start(grid, model_record({"w": np.zeros(300, np.float32)}), num_rounds=ROUNDS)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(2, 0), (1, 1), (2, 0)]
     assert result.arrays is not None

@@ -66,7 +66,7 @@ class Asks(Extension):
 def run(make_grid: Any, floats: Any, *asks: Asks, app: ClientApp | None = None) -> tuple[list[Any], Compressed]:
     seen: list[Any] = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
-    strategy = Compressed(inner, **CODECS, extensions=asks, on_round=seen.append, seed=3)
+    strategy = Compressed(inner, **CODECS, extensions=asks, seed=3).observe(seen.append)
     strategy.start(make_grid(NODES, app=app or make_app()), model_record(floats), num_rounds=3)
     return seen, strategy
 

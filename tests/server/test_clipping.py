@@ -21,8 +21,7 @@ def steps(make_grid, model, *extensions: Clipping) -> list[dict[str, np.ndarray]
     strategy = Compressed(
         FedAvg(fraction_train=1.0, fraction_evaluate=0.0),
         extensions=extensions,
-        on_round=lambda done: models.append(done.model),
-    )
+    ).observe(lambda done: models.append(done.model))
     strategy.start(make_grid(4), model_record(model), num_rounds=3)
     layout = Layout.of(model)
     return [difference(new, old, layout) for old, new in pairwise(models)]

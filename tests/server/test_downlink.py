@@ -162,7 +162,7 @@ def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:
 def test_nodes_that_take_part_in_every_round_share_one_version(make_grid, model) -> None:
     grid = make_grid(NODES)
     seen = []
-    strategy = Compressed(everyone(), up=UP, down=DOWN, key=KEY_CODEC, on_round=seen.append)
+    strategy = Compressed(everyone(), up=UP, down=DOWN, key=KEY_CODEC).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=4)
     held = {ClientState.load(context.state).version for context in grid.contexts.values()}
     assert held == {version_of(seen[3].model, Layout.of(model))}  # what was evaluated before the last training
@@ -204,7 +204,7 @@ def test_another_initial_model_is_noticed_and_replaced(other: str, make_grid, mo
     mine = {k: v + 1 for k, v in model.items()} if other == "values" else {"x": np.ones(3, np.float32)}
     grid = make_grid(NODES, app=make_app(compress(initial=lambda _: mine)))
     seen = []
-    strategy = Compressed(everyone(), up=UP, down=DOWN, shared_initial=True, on_round=seen.append)
+    strategy = Compressed(everyone(), up=UP, down=DOWN, shared_initial=True).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES, 0)] * 2
 
@@ -221,7 +221,7 @@ def test_a_node_with_an_old_base_gets_a_delta_from_there(make_grid, model) -> No
         if done.number == 3:
             grid.context(1).state = kept[0]
 
-    strategy = Compressed(everyone(), up="topk(0.1) | ans", down=DOWN, on_round=on_round)
+    strategy = Compressed(everyone(), up="topk(0.1) | ans", down=DOWN).observe(on_round)
     strategy.start(grid, model_record(model), num_rounds=4)
     frames = [e.frame for e in strategy.ledger if e.round == 4 and e.node == "1" and e.direction == "down"]
     assert len(frames) == 2  # what did not fit, then what did
@@ -239,8 +239,7 @@ def test_stateless_nodes_keep_nothing(shared: bool, make_grid, model) -> None:
         key=KEY_CODEC,
         stateless=True,
         shared_initial=shared,
-        on_round=seen.append,
-    )
+    ).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=5)
     assert all(not context.state for context in grid.contexts.values())
     assert all(done.failures == 0 for done in seen)
@@ -253,8 +252,8 @@ def test_stateless_nodes_keep_nothing(shared: bool, make_grid, model) -> None:
 def test_models_that_do_not_fit_are_forgotten_and_replaced_by_key_frames(make_grid, model) -> None:
     layout = Layout.of(model)
     seen = []
-    strategy = Compressed(
-        some(), up=UP, down=DOWN, limits=FederationLimits(stored_bytes=2 * layout.nbytes), on_round=seen.append
+    strategy = Compressed(some(), up=UP, down=DOWN, limits=FederationLimits(stored_bytes=2 * layout.nbytes)).observe(
+        seen.append
     )
     strategy.start(make_grid(NODES), model_record(model), num_rounds=8)
     assert all(done.failures == 0 for done in seen)

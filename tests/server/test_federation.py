@@ -172,7 +172,7 @@ def test_a_node_that_lost_its_state_gets_a_key_frame_in_the_same_round(
         if done.number == 2:
             grid.context(1).state = RecordDict()
 
-    strategy = Compressed(everyone, up=LOSSY, down=DOWN, on_round=on_round)
+    strategy = Compressed(everyone, up=LOSSY, down=DOWN).observe(on_round)
     run(strategy, grid, model, rounds=4)
     assert rounds[1:] == [(NODES, 0)] * 4
     asked = [e for e in strategy.ledger if e.round == 3 and e.node == "1" and e.direction == "down"]
@@ -237,7 +237,7 @@ def test_a_bad_reply_is_refused_and_the_round_goes_on(evil: str, mean: bool, mak
     grid.after = spoil
     seen = []
     inner = FedAvg if mean else flower.FedMedian
-    strategy = Compressed(inner(fraction_train=1.0, fraction_evaluate=0.0), up=LOSSY, down=DOWN, on_round=seen.append)
+    strategy = Compressed(inner(fraction_train=1.0, fraction_evaluate=0.0), up=LOSSY, down=DOWN).observe(seen.append)
     run(strategy, grid, model, rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
 
@@ -257,7 +257,7 @@ def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model
 
     grid.send_and_receive = counting
     seen = []
-    run(Compressed(fedavg(), up=LOSSY, down=DOWN, on_round=seen.append), grid, model, rounds=1)
+    run(Compressed(fedavg(), up=LOSSY, down=DOWN).observe(seen.append), grid, model, rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (4, 8)
 
     grid.after = lambda reply: bool(reply.content.config_records[RECORD_NAME].get("name"))
@@ -268,7 +268,7 @@ def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model
 def test_nodes_evaluate_the_model_that_they_were_sent(make_grid, floats) -> None:
     seen = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=1.0)
-    strategy = Compressed(inner, up=LOSSY, down=DOWN, on_round=seen.append)
+    strategy = Compressed(inner, up=LOSSY, down=DOWN).observe(seen.append)
     result = run(strategy, make_grid(NODES), floats, rounds=3)
     for number in (1, 2, 3):
         total = sum(array.astype(np.float64).sum() for array in seen[number].model.values())
@@ -305,7 +305,7 @@ def test_an_update_with_nan_fails_its_node_alone(make_grid, floats) -> None:
         return Message(RecordDict({**content, "m": MetricRecord({"num-examples": 1})}), reply_to=message)
 
     seen = []
-    strategy = Compressed(FedAvg(fraction_evaluate=0.0), up=LOSSY, down=DOWN, on_round=seen.append)
+    strategy = Compressed(FedAvg(fraction_evaluate=0.0), up=LOSSY, down=DOWN).observe(seen.append)
     run(strategy, make_grid(NODES, app=app), floats, rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (NODES - 1, 1)
 

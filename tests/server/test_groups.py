@@ -40,7 +40,7 @@ def federate(grid, model, sizes: dict[int, Any], rounds: int = 3) -> tuple[Compr
     nodes = {"min_train_nodes": 2, "min_available_nodes": 2}
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, **nodes)
     done: list[Any] = []
-    strategy = Compressed(inner, up="none", down="none", extensions=two_sizes(model), on_round=done.append)
+    strategy = Compressed(inner, up="none", down="none", extensions=two_sizes(model)).observe(done.append)
     result = strategy.start(grid, model_record(model), num_rounds=rounds)
     strategy.done = done  # type: ignore[attr-defined]
     return strategy, {name: array.numpy() for name, array in result.arrays.items()}
@@ -107,8 +107,8 @@ def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -
 
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
     strategy = Compressed(
-        inner, up="ef | topk(0.1) | ans", down="topk(0.1) | ans", extensions=two_sizes(model), on_round=done
-    )
+        inner, up="ef | topk(0.1) | ans", down="topk(0.1) | ans", extensions=two_sizes(model)
+    ).observe(done)
     strategy.start(grid, model_record(model), num_rounds=4)
     assert counted[1:] == [{"0", "1"}] * 4
 

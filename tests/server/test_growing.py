@@ -14,7 +14,6 @@ from fedpress.client import compress
 from fedpress.common.errors import SettingError
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 
 xgboost = pytest.importorskip("xgboost")
 NODES, ROUNDS = 4, 3
@@ -93,6 +92,8 @@ def test_the_mod_leaves_a_message_without_its_record_as_it_is() -> None:
 
 
 def test_what_cannot_be_with_trees_is_said_at_once(tmp_path) -> None:
-    for given in ({"up": "fp16"}, {"down": "fp16"}, {"checkpoint": CheckpointSettings(tmp_path)}, {"on_round": print}):
+    for given in ({"up": "fp16"}, {"down": "fp16"}, {"checkpoint": tmp_path}):
         with pytest.raises(SettingError, match="are trees"):
             Compressed(make_strategy(FedXgbBagging), **given)
+    with pytest.raises(SettingError, match="are trees"):
+        Compressed(make_strategy(FedXgbBagging)).observe(print)

@@ -15,7 +15,6 @@ from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.rate_control.policies import Policy
 
 from .conftest import DirectGrid, make_app
@@ -70,7 +69,7 @@ def test_statistics_beyond_float32_are_refused(make_grid) -> None:
 
     model, seen = {"w": np.ones((3, 2)), "1.running_var": np.ones(3)}, []
     grid = make_grid(NODES, app=make_app(mods=[compress(), grow]))
-    result = Compressed(everyone(), on_round=seen.append).start(grid, model_record(model), num_rounds=2)
+    result = Compressed(everyone()).observe(seen.append).start(grid, model_record(model), num_rounds=2)
     assert [set(done.counted) for done in seen[1:]] == [{"0", "1", "3", "4"}] * 2
     assert all(np.isfinite(array.numpy()).all() for array in result.arrays.values())
 
@@ -81,7 +80,7 @@ def test_an_odd_reply_is_left_out_and_the_round_goes_on(oddity: str, kind: type[
     grid = make_grid(NODES)
     spoil(grid, ODDITIES[oddity])
     seen = []
-    strategy = Compressed(everyone(kind), up=UP, down=DOWN, on_round=seen.append)
+    strategy = Compressed(everyone(kind), up=UP, down=DOWN).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
 
@@ -97,7 +96,7 @@ def test_a_node_whose_description_is_odd_is_left_out(make_grid, model, caplog) -
 
     grid.after = after
     seen = []
-    Compressed(everyone(), up=UP, down=DOWN, on_round=seen.append).start(grid, model_record(model), num_rounds=1)
+    Compressed(everyone(), up=UP, down=DOWN).observe(seen.append).start(grid, model_record(model), num_rounds=1)
     assert set(seen[1].counted) == {"0", "1", "3", "4"}
     assert "version must be bytes" in caplog.text
 
@@ -149,7 +148,7 @@ def test_a_private_strategy_weighs_by_its_own_metric_and_survives_an_update_of_n
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, weighted_by_key="n")
     private = DifferentialPrivacyServerSideFixedClipping(inner, 0.0, 1.0, NODES)
     seen = []
-    strategy = Compressed(private, up="none", on_round=seen.append)
+    strategy = Compressed(private, up="none").observe(seen.append)
     strategy.start(make_grid(NODES, app=app), model_record(floats), num_rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (NODES - 1, 1)
 
@@ -167,7 +166,7 @@ def test_a_base_that_went_bad_is_noticed_and_replaced_in_the_same_round(make_gri
             bad["weight"] += np.float32(1)
             state[f"{RECORD_NAME}.base"] = ArrayRecord({name: Array(np.asarray(array)) for name, array in bad.items()})
 
-    strategy = Compressed(everyone(), up=UP, down=DOWN, on_round=on_round)
+    strategy = Compressed(everyone(), up=UP, down=DOWN).observe(on_round)
     strategy.start(grid, model_record(model), num_rounds=4)
     assert seen[1:] == [(NODES, 0)] * 4
     assert len([e for e in strategy.ledger if (e.round, e.node, e.direction) == (3, "1", "down")]) == 2
@@ -210,7 +209,7 @@ def test_a_policy_without_a_text_of_its_own_can_be_resumed(make_grid, model, tmp
             return parse(UP)
 
     for rounds, resume in ((1, False), (2, True)):
-        strategy = Compressed(everyone(), up=Own(), down=DOWN, checkpoint=CheckpointSettings(tmp_path, resume=resume))
+        strategy = Compressed(everyone(), up=Own(), down=DOWN, checkpoint=tmp_path, resume=resume)
         strategy.start(make_grid(NODES), model_record(model), num_rounds=rounds)
 
 
@@ -234,7 +233,7 @@ def test_a_node_that_went_away_is_left_out_though_superlink_answers_in_its_own_n
 
     grid.send_and_receive = send_and_receive
     seen = []
-    strategy = Compressed(everyone(kind), up=UP, down=DOWN, on_round=seen.append)
+    strategy = Compressed(everyone(kind), up=UP, down=DOWN).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
     assert f"node {ODD} failed" in caplog.text

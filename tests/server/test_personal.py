@@ -25,7 +25,6 @@ from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME, extension_record
 from fedpress.server import Compressed
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.workloads.models import CharacterGRU, cnnbn, mlp, resnet18
 
 from .conftest import DirectGrid, make_app
@@ -177,7 +176,7 @@ def test_a_node_that_lost_its_state_begins_anew(make_grid, model, *, shared: boo
             grid.context(1).state = RecordDict()
 
     inner = fedavg(1.0)
-    Compressed(inner, up=LOSSY, down=DOWN, extensions=stays(*OWN), shared_initial=shared, on_round=forget).start(
+    Compressed(inner, up=LOSSY, down=DOWN, extensions=stays(*OWN), shared_initial=shared).observe(forget).start(
         grid, model_record(model), num_rounds=4
     )
     assert [done.failures for done in seen] == [0] * 5
@@ -190,8 +189,8 @@ def test_an_initial_model_that_is_not_the_server_s_is_replaced(make_grid, model)
     other = {f"{number}": np.ones(3, np.float32) for number in range(9)}
     grid = make_grid(NODES, app=make_app(compress(initial=lambda _: other)))
     seen = []
-    strategy = Compressed(
-        fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN), shared_initial=True, on_round=seen.append
+    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN), shared_initial=True).observe(
+        seen.append
     )
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [len(done.counted) for done in seen[1:]] == [NODES] * 2
@@ -205,7 +204,7 @@ def test_personal_values_alone_lost_are_asked_for(make_grid, model) -> None:
         if done.number == 1:
             del grid.context(2).state[PERSONAL]
 
-    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN), on_round=forget)
+    strategy = Compressed(fedavg(1.0), up=LOSSY, down=DOWN, extensions=stays(*OWN)).observe(forget)
     strategy.start(grid, model_record(model), num_rounds=3)
     assert own(grid, 2)["steps"] == model["steps"] + 2
 
@@ -235,7 +234,7 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
                 raise Stop
 
         terms = {"up": LOSSY, "down": DOWN, "extensions": stays(*OWN), "seed": 5}
-        return Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round)
+        return Compressed(fedavg(), **terms, checkpoint=folder, resume=resume).observe(on_round)
 
     def saved(grid: DirectGrid) -> DirectGrid:
         kept: list[dict[int, RecordDict]] = []

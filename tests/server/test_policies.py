@@ -47,8 +47,8 @@ def test_a_policy_is_built_from_its_settings() -> None:
 
 def test_a_federation_keeps_a_budget_and_its_residuals(make_grid, model) -> None:
     seen = []
-    strategy = Compressed(
-        FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up=Budget(EF, 3000), down=EF[5:], on_round=seen.append
+    strategy = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up=Budget(EF, 3000), down=EF[5:]).observe(
+        seen.append
     )
     strategy.start(make_grid(5), model_record(model), num_rounds=4)
     for done in seen[1:]:
@@ -63,7 +63,7 @@ def test_no_target_is_below_what_travels_exactly(make_grid, model) -> None:
     model |= {"norm.running_mean": np.ones(500, np.float32), "norm.running_var": np.ones(500, np.float32)}
     seen = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
-    Compressed(inner, up=Budget(EF, 1), on_round=seen.append).start(make_grid(3), model_record(model), num_rounds=3)
+    Compressed(inner, up=Budget(EF, 1)).observe(seen.append).start(make_grid(3), model_record(model), num_rounds=3)
     assert [len(done.counted) for done in seen[1:]] == [3] * 3
     exact = Layout.of(model).exact_nbytes
     assert {counted.codec for counted in seen[-1].counted.values()} == {f"ef | lowrank(bytes={exact + 256}) | ans"}

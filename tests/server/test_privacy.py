@@ -55,7 +55,7 @@ def test_with_none_both_ways_and_no_noise_every_wrapper_is_itself(name: str, mak
 def test_every_wrapper_runs_compressed_and_moves_no_further_than_its_bound(name: str, make_grid, model) -> None:
     seen = []
     up = "lowrank(nmse=0.3) | ans" if name.startswith("Client") else "ef | lowrank(nmse=0.3) | ans"
-    strategy = Compressed(private(name), up=up, down="lowrank(nmse=0.1) | ans", on_round=seen.append)
+    strategy = Compressed(private(name), up=up, down="lowrank(nmse=0.1) | ans").observe(seen.append)
     strategy.start(make_grid(NODES, app=app_of(name)), model_record(model), num_rounds=3)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES, 0)] * 3
     if "Fixed" in name:
@@ -84,9 +84,7 @@ def test_local_noise_goes_through(make_grid, floats) -> None:
     grid = make_grid(NODES, app=make_app(mods=[compress(), noisy]))
     seen = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
-    Compressed(inner, up="lowrank(nmse=0.3) | ans", on_round=seen.append).start(
-        grid, model_record(floats), num_rounds=2
-    )
+    Compressed(inner, up="lowrank(nmse=0.3) | ans").observe(seen.append).start(grid, model_record(floats), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES, 0)] * 2
 
 
@@ -101,7 +99,7 @@ def test_one_failed_node_does_not_cost_the_round(make_grid, floats) -> None:
 
     grid.after = spoil
     seen = []
-    Compressed(private("ServerSideFixedClipping"), on_round=seen.append).start(grid, model_record(floats), num_rounds=1)
+    Compressed(private("ServerSideFixedClipping")).observe(seen.append).start(grid, model_record(floats), num_rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (NODES, 1)
     assert not np.array_equal(seen[0].model["weight"], seen[1].model["weight"])
 

@@ -9,10 +9,10 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.compression import SettingError
+from fedpress.flower.grid import RestoredStates
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
 from fedpress.server.checkpointing.object_state import put_back, take_apart
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 
 from .conftest import DirectGrid
 
@@ -63,9 +63,7 @@ def test_a_federation_goes_on_as_if_nothing_had_been(name: str, crash: int, make
             if done.number == stop + 1:
                 raise Stop
 
-        return Compressed(
-            inner, up=UP, down=DOWN, seed=5, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round
-        )
+        return Compressed(inner, up=UP, down=DOWN, seed=5, checkpoint=folder, resume=resume).observe(on_round)
 
     def saved(grid: DirectGrid) -> DirectGrid:
         """Give the grid the two methods of an engine that keeps its nodes' states."""
@@ -73,9 +71,13 @@ def test_a_federation_goes_on_as_if_nothing_had_been(name: str, crash: int, make
         grid.snapshot = lambda: (
             kept.append({n: RecordDict(dict(c.state)) for n, c in grid.contexts.items()}) or len(kept)
         )
-        grid.restore = lambda number: [
-            setattr(grid.contexts[n], "state", state) for n, state in kept[number - 1].items()
-        ]
+
+        def restore(number: int) -> RestoredStates:
+            for node, state in kept[number - 1].items():
+                grid.contexts[node].state = state
+            return RestoredStates.RESTORED
+
+        grid.restore = restore
         return grid
 
     whole = federation(tmp_path / "whole", stop=-9)
@@ -102,18 +104,20 @@ def test_what_cannot_be_saved_is_refused_before_round_one(make_grid, model, tmp_
             self.socket = object()
 
     with pytest.raises(SettingError, match=r"Secretive\.socket is a object"):
-        Compressed(Secretive(), checkpoint=CheckpointSettings(tmp_path)).start(
-            make_grid(3), model_record(model), num_rounds=1
-        )
+        Compressed(Secretive(), checkpoint=tmp_path).start(make_grid(3), model_record(model), num_rounds=1)
 
 
 def test_other_checkpoints_are_not_written_over(make_grid, model, tmp_path: Path) -> None:
     def federation(*, resume: bool = False, **more: object) -> Compressed:
-        checkpoint = CheckpointSettings(tmp_path, resume=resume)
-        return Compressed(FedAvg(fraction_evaluate=0.0), checkpoint=checkpoint, **more)
+        return Compressed(FedAvg(fraction_evaluate=0.0), checkpoint=tmp_path, resume=resume, **more)
 
     federation().start(make_grid(3), model_record(model), num_rounds=1)
     with pytest.raises(SettingError, match="resume"):
         federation().start(make_grid(3), model_record(model), num_rounds=1)
     with pytest.raises(SettingError, match="seed must be that of the checkpoint's run, 0, got 1"):
         federation(resume=True, seed=1).start(make_grid(3), model_record(model), num_rounds=1)
+    other = {**model, "bias": model["bias"][:-1]}
+    with pytest.raises(SettingError, match="'bias'"):
+        federation(resume=True).start(make_grid(3), model_record(other), num_rounds=2)
+    with pytest.raises(SettingError, match="checkpoint"):
+        Compressed(FedAvg(), resume=True)

@@ -67,8 +67,8 @@ def test_what_cannot_be_is_refused_and_named(
 
     grid.after = spoil
     seen = []
-    strategy = Compressed(
-        everyone(kind), up=UP, down=DOWN, limits=FederationLimits(max_norm=100.0), on_round=seen.append
+    strategy = Compressed(everyone(kind), up=UP, down=DOWN, limits=FederationLimits(max_norm=100.0)).observe(
+        seen.append
     )
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
@@ -97,7 +97,7 @@ def test_an_old_reply_is_not_an_answer(make_grid, model, caplog: pytest.LogCaptu
 
     grid.send_and_receive = twice
     seen = []
-    Compressed(everyone(), up=UP, down=DOWN, on_round=seen.append).start(grid, model_record(model), num_rounds=2)
+    Compressed(everyone(), up=UP, down=DOWN).observe(seen.append).start(grid, model_record(model), num_rounds=2)
     assert [len(done.counted) for done in seen[1:]] == [NODES, NODES - 1]
     assert f"node {EVIL}: its reply is refused" in caplog.text
 
@@ -115,7 +115,7 @@ def test_the_sum_is_never_applied_half(make_grid, model) -> None:
 
     grid.after = spoil
     seen = []
-    strategy = Compressed(everyone(), up=UP, down=DOWN, limits=FederationLimits(min_replies=4), on_round=seen.append)
+    strategy = Compressed(everyone(), up=UP, down=DOWN, limits=FederationLimits(min_replies=4)).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=1)
     assert (len(seen[1].counted), seen[1].failures) == (4, 2 * NODES - 4)
 
@@ -145,7 +145,7 @@ def test_a_node_that_comes_back_with_an_old_state_counts_nothing_twice(make_grid
             state.update({key: record for key, record in kept[0].items() if key.startswith(RECORD_NAME)})
 
     grid.after = after
-    Compressed(everyone(), up=UP, down=DOWN, on_round=on_round).start(grid, model_record(model), num_rounds=6)
+    Compressed(everyone(), up=UP, down=DOWN).observe(on_round).start(grid, model_record(model), num_rounds=6)
     memory = ClientState.load(grid.context(0).state)
     total = np.sum(wanted(grid, 0, layout), axis=0, dtype=np.float64)
     # What the device had held back by round 4 went with it, and what its backup held back is in the sum already.
@@ -157,7 +157,7 @@ def test_another_server_starts_its_nodes_anew(make_grid, model) -> None:
     grid = make_grid(NODES)
     for _ in range(2):
         seen = []
-        strategy = Compressed(everyone(), up=UP, down=DOWN, on_round=seen.append)
+        strategy = Compressed(everyone(), up=UP, down=DOWN).observe(seen.append)
         strategy.start(grid, model_record(model), num_rounds=2)
         assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES, 0)] * 2
         assert all(ClientState.load(context.state).turn == 2 for context in grid.contexts.values())

@@ -26,7 +26,6 @@ from fedpress.extensions.sparsity.settings import SparsitySettings
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.simulations.settings import resolve
 
 from .conftest import DirectGrid, make_app
@@ -77,8 +76,7 @@ def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
         key="uniform(8) | ans",
         shared_initial=shared,
         extensions=gradual(),
-        on_round=seen.append,
-    )
+    ).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=10)
     assert [done.failures for done in seen] == [0] * 11
     shares = [dead(done.model).mean() for done in seen]
@@ -110,7 +108,7 @@ def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
         return True
 
     grid.after = after
-    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, extensions=gradual(1, 12, 2), on_round=seen.append)
+    strategy = Compressed(fedavg(), up=UP, down=DOWN, seed=2, extensions=gradual(1, 12, 2)).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=25)
     masks = WeightMasks.of(seen[-1].model, layout)
     always = np.concatenate([masks.mask(tensor) for tensor in layout.lossy])  # what dies stays dead
@@ -141,8 +139,7 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
         up=UP,
         down=DOWN,
         extensions=gradual(2, 6, 1),
-        on_round=seen.append,
-    )
+    ).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=8)
     (order,) = [order for number, order in orders if number == 8]
     assert order["weight_mask_length"] > 0
@@ -161,7 +158,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
     arguments = {"FedAvgM": {"server_momentum": 0.9}, "QFedAvg": {"client_learning_rate": 0.1}}.get(name, {})
     inner = getattr(flower, name)(fraction_train=1.0, fraction_evaluate=0.0, **arguments)
     seen = []
-    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 3, 1), on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 3, 1)).observe(seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=6)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[3].model))
     assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
@@ -170,7 +167,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
 def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
     inner = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(1.0), 0.5, 1.0, NODES)
     seen = []
-    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 2, 1), on_round=seen.append)
+    strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 2, 1)).observe(seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=4)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[2].model))
 
@@ -253,7 +250,7 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
                 raise Stop
 
         terms = {"up": UP, "down": DOWN, "extensions": [*gradual(1, 4, 1), bias_stays()], "seed": 5}
-        return Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(folder, resume=resume), on_round=on_round)
+        return Compressed(fedavg(), **terms, checkpoint=folder, resume=resume).observe(on_round)
 
     def saved(grid: DirectGrid) -> DirectGrid:
         kept: list[dict[int, RecordDict]] = []
@@ -273,6 +270,6 @@ def test_a_federation_goes_on_as_if_nothing_had_been(crash: int, make_grid, mode
     for name in model:
         assert result.arrays[name].numpy().tobytes() == expected.arrays[name].numpy().tobytes()
     terms = {"up": UP, "down": DOWN, "extensions": [bias_stays()], "seed": 5}
-    other = Compressed(fedavg(), **terms, checkpoint=CheckpointSettings(tmp_path / "killed", resume=True))
+    other = Compressed(fedavg(), **terms, checkpoint=tmp_path / "killed", resume=True)
     with pytest.raises(SettingError, match="sparsity"):
         other.start(grids[1], model_record(model), num_rounds=6)

@@ -19,7 +19,6 @@ from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.checkpointing.recovery import CheckpointSettings
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
 
@@ -106,9 +105,9 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
             stateless=stateless,
             shared_initial=stateless,
             extensions=[Distillation(DistillationSettings(), tuning=DeltaTuning(make, PROXY, 3))],
-            checkpoint=CheckpointSettings(folder, resume=resume),
-            on_round=on_round,
-        )
+            checkpoint=folder,
+            resume=resume,
+        ).observe(on_round)
 
     def start(strategy: Compressed) -> dict[str, bytes]:
         result = strategy.start(
