@@ -11,13 +11,15 @@ from fedpress.client.edge import server_probe
 from fedpress.client.edge.enrolment import Enrolment, load, parse_enrolment
 from fedpress.client.edge.service import state_folder
 from fedpress.common.diagnostics import FAILURE, OK, WARNING, Finding, date, disk, memory, software
-from fedpress.common.errors import EnrolmentError
+from fedpress.common.errors import EnrolmentError, SettingError
+from fedpress.common.proxy import Proxy, find_proxy, named_proxy
 from fedpress.common.version import VERSION
 
 ISSUE = "at the server: `fedpress keys revoke {name}`, `fedpress keys issue {name}`, and bring the new file here"
 CLOCK = "set the clock: `timedatectl set-ntp true`; a board without a battery has the wrong time after each start"
 # What flwr's node authentication lets in: signatures up to so many seconds from the future, and from the past.
 AHEAD, BEHIND = 5, 300
+_DIRECT = "have the proxy let it through, or set no_proxy={host} for the client, so that it connects directly"
 _DISK = (100e6, 1e9)  # bytes: a few copies of the model
 _MEMORY = (250e6, 500e6)  # bytes: torch takes 200 MB before it trains anything
 
@@ -54,27 +56,43 @@ def _way(enrolment: Enrolment) -> Iterator[Finding]:
     """Yield what is found on the way to the server, as far as it can be gone."""
     host, port = enrolment.address
     try:
-        addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
-    except OSError as error:
-        advice = "check the name's spelling, and this device's network and DNS: `getent hosts " + host + "`"
-        yield Finding("address", FAILURE, f"{host} is not resolved: {error.strerror}", advice)
+        proxy = find_proxy(host, port, tls=True)
+    except SettingError as error:
+        yield Finding("proxy", FAILURE, str(error), _DIRECT.format(host=host))
         return
-    yield Finding("address", OK, f"{host} is {', '.join(addresses)}")
+    if proxy:
+        yield Finding("proxy", OK, f"{proxy} is used")
+    else:
+        if named := named_proxy(tls=True):
+            yield Finding("proxy", OK, f"{named} is not used for {host}")
+        try:
+            addresses = sorted({str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)})
+        except OSError as error:
+            advice = "check the name's spelling, and this device's network and DNS: `getent hosts " + host + "`"
+            yield Finding("address", FAILURE, f"{host} is not resolved: {error.strerror}", advice)
+            return
+        yield Finding("address", OK, f"{host} is {', '.join(addresses)}")
     try:
-        connection = server_probe.connect(host, port)
+        connection = server_probe.connect(host, port, proxy)
     except OSError as error:
-        yield _unreachable(error, enrolment.server)
+        yield _blocked(error, enrolment, proxy) if proxy else _unreachable(error, enrolment.server)
         return
-    yield Finding("reachable", OK, f"{enrolment.server} takes connections")
+    through = f" through {proxy}" if proxy else ""
+    yield Finding("reachable", OK, f"{enrolment.server} takes connections{through}")
     shake = server_probe.handshake(connection, host, enrolment.ca)
     yield _trusted(shake, host)
     if shake.until is not None:
         yield date("certificate's date", shake.until, "at the server: `fedpress keys init --renew`, and start it again")
     if shake.fault in {"", *server_probe.OF_DATES}:
-        hello = server_probe.hello(enrolment.server, enrolment.ca, trusted=not shake.fault)
+        hello = server_probe.hello(enrolment.server, enrolment.ca, trusted=not shake.fault, proxy=proxy)
         yield from _greeting(hello)
     if not shake.fault:
         yield _accepted(server_probe.ask(enrolment), enrolment.name)
+
+
+def _blocked(error: OSError, enrolment: Enrolment, proxy: Proxy) -> Finding:
+    seen = f"{enrolment.server} is not reached through the proxy {proxy}: {error.strerror or error}"
+    return Finding("reachable", FAILURE, seen, _DIRECT.format(host=enrolment.address[0]))
 
 
 def _unreachable(error: OSError, server: str) -> Finding:

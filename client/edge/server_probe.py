@@ -3,19 +3,24 @@
 import socket
 import ssl
 import time
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from fedpress.client.edge.enrolment import Enrolment
+from fedpress.common.address import join_address
 from fedpress.common.errors import RefusedError, ServerError, ServerUnavailableError, VersionError
+from fedpress.common.proxy import Proxy
 from fedpress.flower.fleet_api import FleetApi
 
 PATH = "/v1/fedpress"  # the gate answers this with its versions and the time, whoever asks
 OF_DATES = ("early", "expired")
 _WAIT = 10.0  # seconds
+_LONGEST = 16 << 10  # bytes of a proxy's answer
 _KNOWN, _UNREGISTERED = 2003, 2004  # flwr's codes: an interval that cannot be, a key that SuperLink does not have
 
 # OpenSSL's reasons to refuse a certificate (X509_V_ERR_*).
@@ -52,9 +57,36 @@ class SignedResponse:
     said: str
 
 
-def connect(host: str, port: int) -> socket.socket:
+def connect(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
     """Return a connection, or raise OSError."""
-    return socket.create_connection((host, port), _WAIT)
+    if proxy is None:
+        return socket.create_connection((host, port), _WAIT)
+    return _tunnel(proxy, join_address(host, port))
+
+
+def _tunnel(proxy: Proxy, server: str) -> socket.socket:
+    """Return a connection to `server` through a proxy, or raise OSError."""
+    parts = urlsplit(proxy.url)
+    lines = [f"CONNECT {server} HTTP/1.1", f"Host: {server}"]
+    if parts.username:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        lines.append(f"Proxy-Authorization: Basic {b64encode(login.encode()).decode()}")
+    connection = socket.create_connection((str(parts.hostname), parts.port or 80), _WAIT)
+    try:
+        connection.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode())
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):  # byte by byte: what follows belongs to TLS
+            byte = connection.recv(1)
+            if not byte or len(answer) > _LONGEST:
+                raise OSError("the proxy's answer to CONNECT is not HTTP")
+            answer += byte
+        status = answer.partition(b"\r\n")[0].decode(errors="replace").split(" ", 1)[-1]
+        if not status.startswith("200"):
+            raise OSError(f"the proxy answers {status}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def handshake(connection: socket.socket, host: str, ca: bytes) -> Handshake:
@@ -73,7 +105,7 @@ def handshake(connection: socket.socket, host: str, ca: bytes) -> Handshake:
         return Handshake("other", str(error.strerror or error or type(error).__name__))
 
 
-def hello(server: str, ca: bytes, *, trusted: bool) -> ServerInfo:
+def hello(server: str, ca: bytes, *, trusted: bool, proxy: Proxy | None = None) -> ServerInfo:
     """Ask a server for its versions and time; no key is shown, so its dates need not be `trusted`."""
     context = _context(ca)
     if not trusted:
@@ -81,7 +113,8 @@ def hello(server: str, ca: bytes, *, trusted: bool) -> ServerInfo:
         context.verify_mode = ssl.CERT_NONE
     asked = time.time()
     try:
-        with httpx.Client(verify=context, timeout=_WAIT, trust_env=False) as client:
+        address = proxy.url if proxy else None
+        with httpx.Client(verify=context, timeout=_WAIT, proxy=address, trust_env=False) as client:
             response = client.get(f"https://{server}{PATH}")
     except httpx.HTTPError:
         return ServerInfo()

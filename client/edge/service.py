@@ -19,6 +19,7 @@ from fedpress.client.edge.status import Status
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
+from fedpress.common.proxy import named_proxy
 from fedpress.common.settings import Value
 from fedpress.flower.byte_counter import ByteCounter
 from fedpress.settings.device import ClientSettings
@@ -101,6 +102,10 @@ def serve(
 
     on_stop(goodbye)
     _log.info("%s runs %s for %s", name, settings.device.app, server)
+    if fleet.proxy:
+        _log.info("%s is reached through the proxy %s", server, fleet.proxy)
+    elif named := named_proxy(tls=ca is not None):
+        _log.info("%s is reached directly, not through the proxy %s", server, named)
     runner.run()
     while True:  # the thread that was told to stop ends the process; to take torch down would last seconds
         signal.pause()

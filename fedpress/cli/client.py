@@ -1,6 +1,5 @@
 """`fedpress client`."""
 
-import ipaddress
 import logging
 import sys
 from collections.abc import Mapping
@@ -85,13 +84,8 @@ def client(
 
 
 def _require_loopback(server: str) -> None:
-    from fedpress.common.address import parse_address
+    from fedpress.common.address import is_loopback, parse_address
     from fedpress.common.errors import SettingError
 
-    host, _ = parse_address(server)
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not is_loopback(parse_address(server)[0]):
         raise SettingError(f"--insecure is for loopback alone, got {server!r}: elsewhere a device needs an enrolment")

@@ -1,5 +1,7 @@
 """Addresses of servers, written as HOST:PORT."""
 
+from ipaddress import ip_address
+
 from fedpress.common.errors import SettingError
 
 
@@ -17,3 +19,11 @@ def parse_address(text: str) -> tuple[str, int]:
 def join_address(host: str, port: int) -> str:
     """Return `HOST:PORT`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` is `localhost` or an address of this machine alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

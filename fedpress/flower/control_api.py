@@ -1,6 +1,7 @@
 """SuperLink's control API, used as by `flwr run`, `flwr supernode` and `flwr stop`, through flwr's client."""
 
 import hashlib
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,7 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from fedpress.common.errors import FedpressError
 from fedpress.common.settings import Value
+from fedpress.flower.connection import use_connection
 
 __all__ = [
     "EARLIEST",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_TIMEOUT = 30.0  # seconds
 
 
 class SuperLinkUnavailableError(FedpressError):
@@ -78,9 +81,10 @@ class ControlApi:
     """A connection to the control API at `address`, by TLS with the certificate authority `root` (PEM)."""
 
     def __init__(self, address: str, root: bytes) -> None:
-        self._client = ControlHttpClient.from_server_address(
-            address, False, root, [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
-        )
+        context = ssl.create_default_context(cadata=root.decode("ascii"))
+        client = httpx.Client(verify=context, timeout=_TIMEOUT, trust_env=False)
+        interceptor = RuntimeVersionHttpInterceptor(component_name="flwr CLI")
+        self._client = use_connection(ControlHttpClient, f"https://{address}", client, interceptor)
 
     def __enter__(self) -> Self:
         return self

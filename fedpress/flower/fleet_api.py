@@ -58,9 +58,12 @@ from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.version import package_name, package_version
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
+from fedpress.common.address import parse_address
 from fedpress.common.errors import RefusedError, RunFinishedError, ServerError, ServerUnavailableError, VersionError
+from fedpress.common.proxy import Proxy, find_proxy
 from fedpress.common.settings import Value
 from fedpress.flower.byte_counter import ByteCounter
+from fedpress.flower.connection import use_connection
 from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.flower.metadata import set_metadata
 
@@ -105,20 +108,23 @@ class FleetApi:
         self._self_registered = ca is None
         self._node = Node()
         self._templates: dict[bytes, bytes] = {}
-        self._client = FleetHttpClient.from_server_address(
-            server, insecure=ca is None, root_certificates=ca, interceptors=[_Headers(key, self._public), _Meter(self)]
-        )
-        # FleetHttpClient's own httpx client closes connections that are idle for 5 s, and sends needless headers.
-        self._client._client.close()
+        self.proxy = find_proxy(*parse_address(server), tls=ca is not None)
         context: ssl.SSLContext | bool = True
         if ca is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.load_verify_locations(cadata=ca.decode("ascii"))
-        self._client._client = httpx.Client(
+        # FleetHttpClient's own httpx client closes connections that are idle for 5 s, and sends needless headers.
+        client = httpx.Client(
             verify=context,
             timeout=_TIMEOUT,
             limits=httpx.Limits(max_keepalive_connections=1, keepalive_expiry=None),
+            proxy=self.proxy.url if self.proxy else None,
+            trust_env=False,
+        )
+        scheme = "http" if ca is None else "https"
+        self._client = use_connection(
+            FleetHttpClient, f"{scheme}://{server}", client, _Headers(key, self._public), _Meter(self)
         )
 
     @property
@@ -140,7 +146,7 @@ class FleetApi:
                 self._node = Node()
             else:
                 return known
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             if self._self_registered:
                 try:
                     self._client.RegisterNode(RegisterNodeFleetRequest(public_key=self._public))
@@ -155,13 +161,13 @@ class FleetApi:
     def heartbeat(self) -> None:
         """Send a heartbeat, which alone keeps this device online at the server."""
         request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=self._interval)
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             if not self._client.SendNodeHeartbeat(request).success:
                 raise RefusedError("the server does not know this device any more")
 
     def pull(self) -> IncomingMessage | None:
         """Return the next message, without its content; None if no message waits."""
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             response = self._client.PullMessages(PullMessagesRequest(node=self._node))
         if not response.messages_list:
             return None
@@ -187,12 +193,12 @@ class FleetApi:
     def confirm(self, work: IncomingMessage) -> None:
         """Confirm a message, so that the server deletes its objects."""
         request = ConfirmMessageReceivedRequest(node=self._node, run_id=work.run, message_object_id=work.id)
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             self._client.ConfirmMessageReceived(request)
 
     def run(self, run: int) -> RunInfo:
         """Return the series of a run and the overrides of its configuration, without the bundle's own configuration."""
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             found = run_from_proto(self._client.GetRun(GetRunRequest(node=self._node, run_id=run)).run)
         config = cast("dict[str, Value]", dict(found.override_config))
         return RunInfo(found.series_id or run, config)
@@ -201,7 +207,7 @@ class FleetApi:
         """Send a reply; return whether the server requested its objects."""
         request = PushMessagesRequest.FromString(letter.head)
         request.node.CopyFrom(self._node)
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             response = self._client.PushMessages(request)
             wanted = set(response.objects_to_push)
             for name, content in letter.objects.items():
@@ -221,7 +227,7 @@ class FleetApi:
     def leave(self) -> None:
         """Deactivate this device, so that the server sends it no messages."""
         if self.node:
-            with _translated_errors():
+            with _translated_errors(self.proxy):
                 self._client.DeactivateNode(DeactivateNodeRequest(node_id=self.node))
 
     def close(self) -> None:
@@ -229,7 +235,7 @@ class FleetApi:
         self._client.close()
 
     def _pull(self, run: int, id: str) -> bytes:
-        with _translated_errors():
+        with _translated_errors(self.proxy):
             response = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=id))
         if not response.object_found:
             raise RunFinishedError(f"the server has no object {id[:12]} any more")
@@ -351,8 +357,9 @@ def _size(headers: httpx.Headers) -> int:
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translated_errors(proxy: Proxy | None) -> Iterator[None]:
     """Raise the ServerError that an HTTP failure means."""
+    through = f" through the proxy {proxy}" if proxy else ""
     try:
         yield
     except httpx.HTTPStatusError as error:
@@ -360,9 +367,11 @@ def _translated_errors() -> Iterator[None]:
     except httpx.ConnectError as error:
         if "CERTIFICATE_VERIFY_FAILED" in str(error) or "Hostname" in str(error):
             raise RefusedError(f"the server's certificate is not one that this device trusts: {error}") from error
-        raise ServerUnavailableError(f"the server cannot be reached: {error}") from error
-    except (httpx.TransportError, OSError) as error:
-        raise ServerUnavailableError(f"the server does not answer: {str(error) or type(error).__name__}") from error
+        raise ServerUnavailableError(f"the server cannot be reached{through}: {error}") from error
+    except (httpx.TransportError, OSError) as error:  # a proxy's refusal among them
+        raise ServerUnavailableError(
+            f"the server does not answer{through}: {str(error) or type(error).__name__}"
+        ) from error
     except ValueError as error:  # the body is not a protobuf message
         raise ServerUnavailableError(f"the server's response is not valid: {error}") from error
 

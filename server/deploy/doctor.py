@@ -6,14 +6,13 @@ import ssl
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from fedpress.common.address import join_address
+from fedpress.common.address import is_loopback, join_address
 from fedpress.common.diagnostics import FAILURE, OK, SOON, WARNING, Finding, date, disk, memory, software
 from fedpress.common.errors import DataError
 from fedpress.server.keys import authority
@@ -95,9 +94,9 @@ def _certificates(keys: Path, host: str) -> Iterator[Finding]:
 def _hosts(hosts: list[str], listens: str) -> Finding:
     seen = f"the certificate is for {', '.join(hosts)}"
     renew = "`fedpress keys init --renew --host NAME --host ...`, with all names and addresses that devices use"
-    if all(name == "localhost" or _is_loopback(name) for name in hosts):
+    if all(is_loopback(name) for name in hosts):
         return Finding("hosts", WARNING, f"{seen}: no other machine can use it", renew)
-    if listens not in hosts and listens not in _ANY and not _is_loopback(listens):
+    if listens not in hosts and listens not in _ANY and not is_loopback(listens):
         return Finding("hosts", WARNING, f"{seen}, and not for {listens}, where the server listens", renew)
     return Finding("hosts", OK, seen)
 
@@ -161,10 +160,3 @@ def _devices(keys: Path) -> Iterator[Finding]:
         yield Finding("devices", WARNING, count, "`fedpress keys issue NAME` makes one")
     else:
         yield Finding("devices", OK, count)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

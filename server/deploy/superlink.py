@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from fedpress.common.errors import FedpressError
+from fedpress.common.proxy import direct_to_loopback
 from fedpress.flower.control_api import ControlApi
 from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, KEY, init
 from fedpress.server.run import launcher
@@ -108,7 +109,6 @@ class SuperLink:
 
 def _environment(home: Path) -> dict[str, str]:
     inherited = os.environ
-    direct = ",".join(filter(None, [inherited.get("no_proxy") or inherited.get("NO_PROXY"), "127.0.0.1"]))
     return {
         **inherited,
         "FLWR_HOME": str(home),
@@ -116,9 +116,8 @@ def _environment(home: Path) -> dict[str, str]:
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_LOG_LEVEL": "WARNING",  # else a line for every request of every node
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "1",  # seconds until the run is noticed, a request each
-        "no_proxy": direct,
-        "NO_PROXY": direct,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), inherited.get("PATH", os.defpath)]),
+        **direct_to_loopback(inherited),
     }

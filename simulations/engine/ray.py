@@ -19,6 +19,7 @@ from typing import IO, cast
 
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import LOGGER
+from fedpress.common.proxy import direct_to_loopback
 from fedpress.server.run import launcher
 from fedpress.server.run.bundle import Report, check, write_bundle
 from fedpress.simulations.engine.base import EngineRun
@@ -131,7 +132,6 @@ def _launched(folder: Path, federation: str) -> Iterator[IO[bytes]]:
 
 def _environment(folder: Path) -> dict[str, str]:
     inherited = os.environ
-    direct = ",".join(filter(None, [inherited.get("no_proxy") or inherited.get("NO_PROXY"), "127.0.0.1"]))
     return {
         **inherited,
         "FLWR_HOME": str(folder),
@@ -142,11 +142,10 @@ def _environment(folder: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray would hide GPUs from actors that do not request them
         "OMP_NUM_THREADS": "1",
-        "no_proxy": direct,
-        "NO_PROXY": direct,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), inherited.get("PATH", os.defpath)]),
+        **direct_to_loopback(inherited),
     }
 
 

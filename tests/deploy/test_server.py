@@ -199,6 +199,19 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_no_proxy_comes_between_processes_on_loopback(site: Field, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.setenv("no_proxy", "fd00::/8,example.org")
+    server = site.serve(rounds=1)
+    for name in ("node0", "node1"):
+        site.join(name)
+    site.finish(server)
+    assert site.rounds() == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["flower-superlink", "flwr-serverapp", "server"])
 def test_what_is_killed_comes_back_and_the_run_is_whole(site: Field, victim: str) -> None:
     server = site.serve("--resume", rounds=5)
