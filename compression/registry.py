@@ -11,7 +11,6 @@ from fedpress.compression.stages.lossless.ans import Ans
 from fedpress.compression.stages.lossless.pack import Pack
 from fedpress.compression.stages.lossless.quad import Quad
 from fedpress.compression.stages.lossless.zstd import Zstd
-from fedpress.compression.stages.quantize.affine import Affine
 from fedpress.compression.stages.quantize.bf16 import Bf16
 from fedpress.compression.stages.quantize.deadzone import DeadZone
 from fedpress.compression.stages.quantize.fp16 import Fp16
@@ -20,11 +19,8 @@ from fedpress.compression.stages.quantize.qsgd import Qsgd
 from fedpress.compression.stages.quantize.sign import Sign
 from fedpress.compression.stages.quantize.ternarise import Ternarise
 from fedpress.compression.stages.quantize.ternary import Ternary
-from fedpress.compression.stages.quantize.trellis import Trellis
 from fedpress.compression.stages.quantize.uniform import Uniform
-from fedpress.compression.stages.sparsify.gate import TensorGate
 from fedpress.compression.stages.sparsify.randk import RandK
-from fedpress.compression.stages.sparsify.rows import Rows
 from fedpress.compression.stages.sparsify.threshold import Threshold
 from fedpress.compression.stages.sparsify.topk import TopK
 from fedpress.compression.stages.transform.drive import Drive
@@ -99,8 +95,6 @@ STAGES: dict[str, CodecEntry] = {
     "bf16": CodecEntry(Bf16, ("bf16", "bf16 | zstd(3)")),
     "threshold": CodecEntry(Threshold, ("threshold(0.01) | ans",)),
     "randk": CodecEntry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
-    "rows": CodecEntry(Rows, ("rows(0.25) | uniform(4) | ans",)),
-    "gate": CodecEntry(TensorGate, ("gate(0.5) | fp16",)),
     "topk": CodecEntry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
     "uniform": CodecEntry(
         Uniform,
@@ -112,7 +106,6 @@ STAGES: dict[str, CodecEntry] = {
             "topk(0.2) | uniform(16) | zstd(19)",
         ),
     ),
-    "affine": CodecEntry(Affine, ("affine(4) | ans", "affine(12)")),
     "qsgd": CodecEntry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
     "ternary": CodecEntry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
     "sign": CodecEntry(Sign, ("sign | pack", "topk(0.1) | sign | ans")),
@@ -133,7 +126,6 @@ STAGES: dict[str, CodecEntry] = {
     "drive": CodecEntry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
     "eden": CodecEntry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
     "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
-    "trellis": CodecEntry(Trellis, ("trellis(nmse=0.1) | ans", "topk(0.2) | trellis(step=0.01) | ans")),
     "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": CodecEntry(Pack, ("uniform(4) | pack",)),
     "quad": CodecEntry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "uniform(4) | quad")),

@@ -2,8 +2,6 @@
 
 values   float32 (k,)   the update's floats, all of them or those that a sparsifier kept
 gap      uint32 (k,)    number of floats that a sparsifier dropped before each kept one
-rows     uint8 (m,)     1 for each row of the layout's matrices that was kept, 0 for the others
-gate     uint8 (t,)     1 for each float tensor that was kept, 0 for the others
 coin     uint64 (2,)    a seed, and a limit: a float is kept if the word drawn for it from the seed is below
 symbols  int (k,)       the quantised values, in the narrowest dtype that holds the stage's
 scale    float32 (t,)   a quantiser's scale for each float tensor
@@ -23,7 +21,7 @@ from fedpress.common.rng import words
 from fedpress.compression.layout import Layout
 
 SIDE = "side"
-POSITION_STREAMS = ("gap", "rows", "gate", "coin")  # give the positions of kept values; a frame has at most one of them
+POSITION_STREAMS = ("gap", "coin")  # give the positions of kept values; a frame has at most one of them
 _BLOCK = 1 << 16
 FLOAT32_MAX = np.finfo(np.float32).max
 
@@ -78,15 +76,9 @@ def positions(streams: Mapping[str, NDArray[Any]], layout: Layout) -> Iterator[N
     if found == ["gap"]:
         yield from _by_gap(take(streams, "gap", np.uint32), layout.size)
         return
-    if found == ["coin"]:
-        seed, limit = take(streams, "coin", np.uint64, 2)
-        for first in range(0, layout.size, _BLOCK):
-            yield np.flatnonzero(words(int(seed), first, min(_BLOCK, layout.size - first)) < limit) + first
-        return
-    sizes = [n for m, n in layout.matrices for _ in range(m)] if found == ["rows"] else [t.size for t in layout.lossy]
-    keep = np.repeat(take(streams, found[0], np.uint8, len(sizes)) != 0, sizes)
+    seed, limit = take(streams, "coin", np.uint64, 2)
     for first in range(0, layout.size, _BLOCK):
-        yield np.flatnonzero(keep[first : first + _BLOCK]) + first
+        yield np.flatnonzero(words(int(seed), first, min(_BLOCK, layout.size - first)) < limit) + first
 
 
 def _by_gap(gap: NDArray[np.uint32], size: int) -> Iterator[NDArray[np.int64]]:

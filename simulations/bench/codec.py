@@ -25,10 +25,7 @@ from fedpress.compression.stages.transform.lowrank import LowRank
 from fedpress.compression.wrappers.named import Preset
 
 ERRORS = (0.3, 0.1, 0.03, 0.01)  # nmse
-PLAIN = (
-    *("none", "fp16", "bf16", "topk(0.01) | ans", "deadzone(nmse=0.1) | pack", "deadzone(nmse=0.1) | ans"),
-    "trellis(nmse=0.1) | ans",
-)
+PLAIN = ("none", "fp16", "bf16", "topk(0.01) | ans", "deadzone(nmse=0.1) | pack", "deadzone(nmse=0.1) | ans")
 BEST = tuple(f"{name}(nmse={nmse})" for name in ("best", "fast") for nmse in ERRORS)
 
 

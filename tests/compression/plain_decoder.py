@@ -135,11 +135,6 @@ def places(streams: dict, model: Model) -> list[int] | None:
             at += gap + 1
             out.append(at)
         return out
-    if "rows" in streams:
-        sizes = [n for m, n in model.matrices for _ in range(m)]
-        return np.flatnonzero(np.repeat(streams["rows"] != 0, sizes)).tolist()
-    if "gate" in streams:
-        return np.flatnonzero(np.repeat(streams["gate"] != 0, model.sizes)).tolist()
     if "coin" in streams:
         seed, limit = streams["coin"].tolist()
         return np.flatnonzero(words(seed, model.n) < np.uint64(limit)).tolist()
@@ -151,7 +146,7 @@ def spread(streams: dict, model: Model, args: list) -> dict:
     values[places(streams, model)] = streams["values"]
     return {
         "values": values,
-        **{k: v for k, v in streams.items() if k not in ("values", "gap", "rows", "gate", "coin")},
+        **{k: v for k, v in streams.items() if k not in ("values", "gap", "coin")},
     }
 
 
@@ -179,13 +174,6 @@ def uniform(streams: dict, model: Model, args: list) -> dict:
     return (sign if args == [1] else scaled)(streams, model, args)
 
 
-def affine(streams: dict, model: Model, args: list) -> dict:
-    owner = of_tensor(streams, model)
-    scale, offset = (streams[name].astype(np.float64)[owner] for name in ("scale", "offset"))
-    values = np.clip(streams["symbols"] * scale + offset, -MOST, MOST).astype(np.float32)
-    return replace(streams, values, "symbols", "scale", "offset")
-
-
 def kmeans(streams: dict, model: Model, args: list) -> dict:
     begin = np.concatenate([[0], np.cumsum(streams["sizes"])]).astype(int)
     values = streams["codebook"][begin[of_tensor(streams, model)] + streams["symbols"]] if model.n else np.zeros(0)
@@ -205,17 +193,6 @@ def dead(symbols: list[int], streams: dict) -> np.ndarray:
 
 def deadzone(streams: dict, model: Model, args: list) -> dict:
     return replace(streams, dead(streams["symbols"].tolist(), streams), "symbols", "step", "point")
-
-
-def trellis(streams: dict, model: Model, args: list) -> dict:
-    symbols = streams["symbols"].tolist()
-    lanes = max(1, -(-len(symbols) // 256))
-    state, levels = [0] * lanes, []
-    for i, s in enumerate(symbols):
-        now = state[i % lanes]
-        levels.append(2 * s - ((s > 0) - (s < 0)) * (now > 1))
-        state[i % lanes] = ((2, 0, 3, 1) if s % 2 else (0, 2, 1, 3))[now]
-    return replace(streams, dead(levels, streams), "symbols", "step", "point")
 
 
 def ternarise(streams: dict, model: Model, args: list) -> dict:
@@ -623,10 +600,10 @@ STAGES = {
         **streams,
         "values": (streams["values"].astype(np.uint32) << 16).view(np.float32),
     },
-    **dict.fromkeys(("topk", "threshold", "rows", "gate", "randk"), spread),
+    **dict.fromkeys(("topk", "threshold", "randk"), spread),
     **dict.fromkeys(("qsgd", "ternary"), scaled),
-    **{"uniform": uniform, "sign": sign, "affine": affine, "kmeans": kmeans},
-    **{"deadzone": deadzone, "trellis": trellis, "ternarise": ternarise, "lowrank": lowrank},
+    **{"uniform": uniform, "sign": sign, "kmeans": kmeans},
+    **{"deadzone": deadzone, "ternarise": ternarise, "lowrank": lowrank},
     **{"hadamard": hadamard, "drive": drive, "eden": eden, "powersgd": powersgd},
     **{"zstd": zstd, "pack": pack, "quad": quad, "ans": ans},
 }

@@ -123,7 +123,7 @@ def test_powersgd_at_both_ends_of_float32(scale: float) -> None:
 
 def test_powersgd_stands_where_tensors_are_whole() -> None:
     with pytest.raises(SpecError, match="cannot follow another sparsifier"):
-        parse("rows(0.1) | powersgd(1)")
+        parse("threshold(0.1) | powersgd(1)")
     with pytest.raises(SpecError, match="leaves none"):
         parse("powersgd(1) | uniform(8)")
     with pytest.raises(SpecError, match="rank must be at least 1, got 0"):

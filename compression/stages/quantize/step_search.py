@@ -50,7 +50,6 @@ class StepQuantizer(Stage):
     """
 
     targets: ClassVar[tuple[str, ...]] = ("step", "nmse", "bits", "bytes")
-    largest: ClassVar[int] = scalar_quantizer.LARGEST  # of a value, in steps
 
     step: float | None = field(default=None, kw_only=True)
     nmse: float | None = field(default=None, kw_only=True)
@@ -97,7 +96,7 @@ class StepQuantizer(Stage):
         values, others = values_of(streams, self._name), without(streams, "values")
         trials = self.trials(values, others, layout, rng)
         peak = scalar_quantizer.peak_of(values)
-        finest = max(peak / self.largest, float(np.finfo(np.float32).smallest_subnormal))
+        finest = max(peak / scalar_quantizer.LARGEST, float(np.finfo(np.float32).smallest_subnormal))
         if peak == 0:
             return {**others, **trials(1.0).streams}
         if self.step is not None:
