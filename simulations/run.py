@@ -78,7 +78,8 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
         As `resolve` does; and if a given setting differs from the run's.
     """
     schema = simulation_schema()
-    return continue_run(schema.flatten(given), resolve, read_file(schema, file) if file else {})
+    chosen = {**(read_file(schema, file) if file else {}), **schema.flatten(given)}
+    return continue_run(chosen, lambda saved, chosen: resolve({**saved, **chosen}))
 
 
 def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:

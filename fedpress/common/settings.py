@@ -36,6 +36,7 @@ class Option:
     below: float | None = None  # the value must be less
     choices: tuple[str, ...] = ()
     changes_result: bool = True  # False: a run has the same result whatever the value
+    adjustable: bool = False  # whether a deployed run may be resumed with another value
     flag: str = ""  # name of its option of `fedpress simulate`, if that differs from the key
     open: bool = False  # takes all keys of its section that are not declared
 
@@ -69,7 +70,8 @@ def option(default: Any = MISSING, *, help: str, **rules: Any) -> Any:
     help : str
         Description of the setting for the command line and the docs.
     **rules
-        The other fields of `Option`: `minimum`, `maximum`, `above`, `below`, `choices`, `changes_result`.
+        The other fields of `Option`: `minimum`, `maximum`, `above`, `below`, `choices`, `changes_result`,
+        `adjustable`.
 
     Examples
     --------

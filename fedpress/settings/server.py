@@ -14,25 +14,28 @@ class ServerSettings(Settings):
     """Rounds, and how models and updates are coded."""
 
     rounds: int = option(minimum=1, help="rounds of training")
-    per_round: int = option(minimum=1, help="clients that train in a round")
+    per_round: int = option(minimum=1, adjustable=True, help="clients that train in a round")
     up: str = option("ef | lowrank(nmse=0.1) | ans", help="codec of the clients' updates")
     down: str = option("lowrank(nmse=0.3) | ans", help="codec of the model's deltas")
     key: str = option("uniform(8) | ans", help="codec of whole models, for clients without an earlier one")
     shared_initial: bool = option(True, help="clients compute the initial model themselves from the seed")
     stateless: bool = option(False, help="clients keep no state between rounds")
     exclude: tuple[str, ...] = option((), help="patterns of names of tensors whose changes are not sent")
-    max_norm: float = option(0.0, minimum=0, help="largest L2 norm of an update that is accepted; 0 for no bound")
-    max_examples: float = option(1e9, above=0, help="largest weight of a reply that is accepted")
+    max_norm: float = option(
+        0.0, minimum=0, adjustable=True, help="largest L2 norm of an update that is accepted; 0 for no bound"
+    )
+    max_examples: float = option(1e9, above=0, adjustable=True, help="largest weight of a reply that is accepted")
     stored_bytes: int = option(
         1 << 34,
         minimum=0,
+        adjustable=True,
         help="bytes of clients' models that the server stores; a client without one gets a key frame",
     )
     fraction_evaluate: float = option(
         0.0, minimum=0, maximum=1, help="share of the clients that evaluate the model after each round"
     )
-    min_replies: int = option(1, minimum=1, help="a round with fewer accepted replies is repeated")
-    timeout: float = option(3600.0, above=0, help="seconds to wait for a round's replies")
+    min_replies: int = option(1, minimum=1, adjustable=True, help="a round with fewer accepted replies is repeated")
+    timeout: float = option(3600.0, above=0, adjustable=True, help="seconds to wait for a round's replies")
 
     def check(self) -> None:
         if self.min_replies > self.per_round:

@@ -42,6 +42,11 @@ class Devices:
         self._read: dict[Path, tuple[tuple[int, int, int], Admitted | None]] = {}
         self.by_key: dict[str, Admitted] = {}  # by its public key as requests carry it: PEM in base64
 
+    @property
+    def valid(self) -> list[Admitted]:
+        """The devices whose keys are neither revoked nor expired."""
+        return [one for one in self.by_key.values() if not one.refused]
+
     def refresh(self) -> None:
         """Look at the folder."""
         read: dict[Path, tuple[tuple[int, int, int], Admitted | None]] = {}
@@ -73,7 +78,7 @@ class NodeRegistrar:
     @property
     def behind(self) -> bool:
         """Whether SuperLink is not in step with what the devices' folder said last."""
-        valid = {one.device.name: one.pem for one in self._devices.by_key.values() if not one.refused}
+        valid = {one.device.name: one.pem for one in self._devices.valid}
         return valid != self._stepped
 
     def step(self, control: ControlApi) -> list[RegisteredNode]:
@@ -81,7 +86,7 @@ class NodeRegistrar:
         self._devices.refresh()
         nodes = control.nodes()
         registered = {node.public_key: node.id for node in nodes}
-        wanted = {one.pem: one.device for one in self._devices.by_key.values() if not one.refused}
+        wanted = {one.pem: one.device for one in self._devices.valid}
         for pem in registered.keys() - wanted.keys():
             control.unregister(registered.pop(pem))
             _log.info("a key is shut out: revoked, expired or no longer in %s", self._path.name)

@@ -14,8 +14,6 @@ from fedpress.settings import RunSettings
 from fedpress.settings.deployment import WORKLOADS_TASK, DeploymentSettings
 from fedpress.settings.run import ONLY_SIMULATED
 
-# Settings that may change when a run continues: devices come and go.
-_FREE = {"server.timeout", "server.per-round", "server.min-replies"}
 _DEFAULTS = {"deployment.nodes": 1, "run.out": "fedpress-server"}
 _NOT_DEPLOYED = ("simulation.clients", "simulation.engine", "simulation.workers", "simulation.start")
 
@@ -51,7 +49,7 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
     schema = deployment_schema()
     base, given = read_file(schema, file) if file else {}, schema.flatten(given)
     _check_given({**base, **given})
-    return continue_run(given, _resolve, base, _FREE)
+    return continue_run({**base, **given}, _resolve, adjustable=True)
 
 
 def _check_given(chosen: Mapping[str, Any]) -> None:
@@ -66,10 +64,12 @@ def _check_given(chosen: Mapping[str, Any]) -> None:
             raise SettingError(f"{key} must be left out: the task {WORKLOADS_TASK} takes no settings")
 
 
-def _resolve(chosen: Mapping[str, Any]) -> RunSettings:
-    if "deployment.task" not in chosen:
+def _resolve(saved: Mapping[str, Any], chosen: Mapping[str, Any]) -> RunSettings:
+    values = {**_DEFAULTS, **saved, **chosen}
+    if "deployment.task" not in values:
         raise SettingError("task must be given: it has no default")
-    values = {**_DEFAULTS, **chosen}
+    if "server.per-round" not in chosen and values.get("server.per-round") == saved.get("deployment.nodes"):
+        values.pop("server.per-round", None)  # it followed from nodes, which may have changed
     nodes = read(DeploymentSettings, values, "deployment.").nodes
     if nodes == 0:
         raise SettingError("nodes must be at least 1, got 0")

@@ -32,11 +32,12 @@ class State:
 
     phase: str = "starting"
     nodes: list[NodeState] = field(default_factory=list)
-    wanted: int = 0  # nodes that round 1 waits for
+    wanted: int = 0  # nodes that the next round waits for
     rounds: int = 0  # that there will be
     result: dict[str, Any] = field(default_factory=dict)  # as result.json has it
     refusals: Mapping[str, int] = field(default_factory=dict)  # by cause
     restarts: int = 0
+    advice: str = ""  # what to do about a federation that cannot go on
 
 
 class Records:

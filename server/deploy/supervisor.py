@@ -31,7 +31,7 @@ from fedpress.server.deploy.superlink import DATABASE, HOME, LOG, SuperLink
 from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, load_certificate, load_key, read
 from fedpress.server.keys.authority import KEY as SECRET
 from fedpress.server.run.bundle import Report, check, write_bundle
-from fedpress.server.run.configuration import CONFIG
+from fedpress.server.run.configuration import CONFIG, differences
 from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.settings import RunSettings
 
@@ -78,9 +78,11 @@ def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
         )
     if place.keys is not None:
         _check_keys(place.keys)
-    folder = _make_folder(settings)
+    folder, changes = _make_folder(settings)
     with ExitStack() as stack:
         stack.enter_context(log_to_file(folder / LOG, {LOGGER: logging.INFO}))
+        for key, (before, after) in changes.items():
+            _log.info("%s is %r from now on; it was %r", key, after, before)
         server = _Server(settings, place, folder, watch, stack)
         try:
             return server.run()
@@ -218,11 +220,22 @@ class _Server:
         self._nodes = self._enrolment.step(control) if self._enrolment else control.nodes()
         self._refresh()
         self._state.nodes = self._describe(self._nodes)
-        phase = "running"
-        if not self._records.result.get("rounds"):
-            online = sum(node.online for node in self._state.nodes)
-            phase = "waiting for nodes" if online < self._state.wanted else "running"
-        self._show(phase)
+        begun = bool(self._records.result.get("rounds"))
+        wanted = self._settings.server.per_round if begun else self._settings.deployment.nodes
+        online = sum(node.online for node in self._state.nodes)
+        self._state.wanted = wanted
+        self._state.advice = self._advise(wanted)
+        self._show("waiting for nodes" if online < wanted else "running")
+
+    def _advise(self, wanted: int) -> str:
+        """Return what to do if more nodes are wanted than can come."""
+        enrolled = len(self._devices.valid) if self._devices else wanted
+        if enrolled >= wanted:
+            return ""
+        return (
+            f"a round needs {wanted} nodes, and {enrolled} have a valid key: `fedpress keys issue NAME` adds one, "
+            f"or stop this server and continue with --resume --set nodes={max(enrolled, 1)}"
+        )
 
     def _keys_changed(self) -> bool:
         """Read the keys' folder; return whether there is something for SuperLink in it."""
@@ -277,7 +290,8 @@ def _check_keys(keys: Path) -> None:
         raise DataError(f"{keys / CERTIFICATE} has expired: `fedpress keys init --renew` makes a new one")
 
 
-def _make_folder(settings: RunSettings) -> Path:
+def _make_folder(settings: RunSettings) -> tuple[Path, dict[str, tuple[Any, Any]]]:
+    """Make the run's folder; return it, and the settings that differ from those it was left with."""
     folder = Path(settings.run.out).expanduser().resolve()
     begun = any((folder / name).exists() for name in (RESULT, MODEL, TRAFFIC, CHECKPOINT, DATABASE))
     if begun and not settings.run.resume:
@@ -285,8 +299,10 @@ def _make_folder(settings: RunSettings) -> Path:
             f"{settings.run.out} holds a run already: go on with it with --resume, or name another folder"
         )
     make_folder(folder / CHECKPOINT)
-    replace(folder / CHECKPOINT / CONFIG, json.dumps(settings.to_config()).encode(), durable=True)
-    return folder
+    config = folder / CHECKPOINT / CONFIG
+    changes = differences(json.loads(config.read_bytes()), settings) if config.exists() else {}
+    replace(config, json.dumps(settings.to_config()).encode(), durable=True)
+    return folder, changes
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The settings of a resumed run: those in its folder, and which of them may be changed."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,47 +14,47 @@ CONFIG = "config.json"  # in the folder of checkpoints
 
 def continue_run(
     given: Mapping[str, Any],
-    resolve: Callable[[Mapping[str, Any]], RunSettings],
-    file: Mapping[str, Any],
-    free: Collection[str] = (),
+    resolve: Callable[[Mapping[str, Any], Mapping[str, Any]], RunSettings],
+    *,
+    adjustable: bool = False,
 ) -> RunSettings:
     """Return the settings of a new run, or with `resume` those of the run that its folder holds.
 
     Parameters
     ----------
     given : mapping
-        The settings that were given, by their full keys.
+        The settings that were given, by their full keys; a file's among them.
     resolve : callable
-        Returns all settings of a run from those that were given.
-    file : mapping
-        Settings of a file, by their full keys: those given and those of a resumed run take precedence.
-    free : collection of str
-        Settings that may differ from the run's, in addition to those that do not change a result.
+        Returns all settings of a run from those of the folder, if any, and those that were given, which win.
+    adjustable : bool
+        Whether settings that are declared adjustable may differ from the run's, in addition to those that do not
+        change a result.
 
     Raises
     ------
     SettingError
         As `resolve` does; and if a given setting differs from the run's.
     """
-    chosen = {**file, **given}
-    if not chosen.get("run.resume"):
-        return resolve(chosen)
-    out = str(chosen.get("run.out", ""))
+    if not given.get("run.resume"):
+        return resolve({}, given)
+    out = str(given.get("run.out", ""))
     if not out:
         raise SettingError("out must be given with resume: it is the folder of the run")
     path = Path(out).expanduser() / CHECKPOINT / CONFIG
     if not path.exists():  # killed before it started, or the first of several attempts
-        return resolve(chosen)
+        return resolve({}, given)
     saved = json.loads(path.read_bytes())
-    settings = resolve({**file, **saved, **given})
-    _require_same(settings, RunSettings.from_config(saved), out, free)
+    settings = resolve(saved, given)
+    declared = RunSettings.schema().declared
+    for key, (before, after) in differences(saved, settings).items():
+        rule = declared[key].option if key in declared else None
+        if rule is None or (rule.changes_result and not (adjustable and rule.adjustable)):
+            name = key.rpartition(".")[2]
+            raise SettingError(f"{name} must be that of the run in {out}, {before!r}, got {after!r}")
     return settings
 
 
-def _require_same(wanted: RunSettings, saved: RunSettings, out: str, free: Collection[str]) -> None:
-    declared, before = RunSettings.schema().declared, saved.to_config()
-    for key, value in wanted.to_config().items():
-        may_differ = key in free or (key in declared and not declared[key].option.changes_result)
-        if not may_differ and value != before.get(key):
-            name = key.rpartition(".")[2]
-            raise SettingError(f"{name} must be that of the run in {out}, {before.get(key)!r}, got {value!r}")
+def differences(saved: Mapping[str, Any], settings: RunSettings) -> dict[str, tuple[Any, Any]]:
+    """Return the values that differ between a stored configuration and `settings`, before and after, by full key."""
+    before, after = RunSettings.from_config(saved).to_config(), settings.to_config()
+    return {key: (before.get(key), value) for key, value in after.items() if value != before.get(key)}

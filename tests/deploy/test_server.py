@@ -234,6 +234,28 @@ def test_what_is_killed_comes_back_and_the_run_is_whole(site: Field, victim: str
 
 
 @pytest.mark.slow
+def test_a_federation_continues_without_a_revoked_device(site: Field) -> None:
+    server = site.serve(rounds=4)
+    for name in ("node0", "node1"):
+        site.join(name)
+    wait_until(lambda: site.rounds() >= 1)
+    server.send_signal(signal.SIGTERM)
+    server.wait(PATIENCE)
+    done = site.rounds()
+    assert 1 <= done < 4
+    revoke(site.folder / "keys", "node1")
+    waiting = site.serve("--resume", "--json", rounds=4)
+    wait_until(lambda: any('"advice"' in path.read_text() for path in site.folder.glob("*-server.log")))
+    waiting.send_signal(signal.SIGTERM)
+    waiting.wait(PATIENCE)
+    assert site.rounds() == done
+    site.finish(site.serve("--resume", "--set", "nodes=1", rounds=4))
+    rounds = json.loads((site.out / "result.json").read_bytes())["rounds"]
+    assert [row["clients"] for row in rounds] == [2] * done + [1] * (4 - done)
+    assert "deployment.nodes" in (site.out / "server.log").read_text()
+
+
+@pytest.mark.slow
 def test_sigterm_leaves_nothing(site: Field) -> None:
     server = site.serve(rounds=1000)
     for name in ("node0", "node1"):

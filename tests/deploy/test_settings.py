@@ -12,7 +12,7 @@ from fedpress.common.settings import Value
 from fedpress.server.deploy.settings import resolve as resolve_all
 from fedpress.server.deploy.supervisor import Place, serve
 from fedpress.server.keys import init
-from fedpress.server.run.configuration import CONFIG
+from fedpress.server.run.configuration import CONFIG, differences
 from fedpress.server.run.recorder import CHECKPOINT
 from fedpress.settings import RunSettings
 from fedpress.settings.deployment import MIN_BODY
@@ -88,6 +88,61 @@ def test_a_run_goes_on_with_its_own_settings(tmp_path: Path) -> None:
     assert resolve(out=str(tmp_path), resume=True, timeout=5.0).server.timeout == 5.0
     with pytest.raises(SettingError, match=r"rounds must be that of the run in .*, 3, got 9"):
         resolve(out=str(tmp_path), resume=True, rounds=9)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """A run's folder, of four nodes, and the file that it was configured by."""
+    (tmp_path / "server.toml").write_text('task = "a.b:c"\nrounds = 3\nnodes = 4\n')
+    config = resolve(tmp_path / "server.toml", out=str(tmp_path))
+    (tmp_path / CHECKPOINT).mkdir()
+    (tmp_path / CHECKPOINT / CONFIG).write_text(json.dumps(config.to_config()))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        *(("deployment", "nodes", 2), ("deployment", "nodes", 9), ("deployment", "max-body", MIN_BODY + 1)),
+        *(("server", "per-round", 2), ("server", "min-replies", 2), ("server", "timeout", 5.0)),
+        *(("server", "max-norm", 7.0), ("server", "max-examples", 50.0), ("server", "stored-bytes", 1)),
+    ],
+)
+@pytest.mark.parametrize("in_file", [False, True])
+def test_an_operator_changes_a_federation_that_lives(
+    begun: Path, section: str, name: str, value: float, in_file: bool
+) -> None:
+    file = begun / "server.toml"
+    given: dict[str, Any] = {} if in_file else {name: value}
+    if in_file:
+        lines = [line for line in file.read_text().splitlines() if not line.startswith(name)]
+        file.write_text("\n".join([f"{name} = {value}", *lines]))
+    settings = resolve(file if in_file else None, out=str(begun), resume=True, **given)
+    assert getattr(settings.sections[section], name.replace("-", "_")) == value
+    assert (
+        differences(json.loads((begun / CHECKPOINT / CONFIG).read_bytes()), settings)[f"{section}.{name}"][1] == value
+    )
+
+
+def test_nodes_of_a_round_follow_the_nodes_that_are_left_unless_it_was_said(begun: Path) -> None:
+    assert resolve(out=str(begun), resume=True, nodes=2).server.per_round == 2
+    smaller = resolve(out=str(begun), resume=True, per_round=3)
+    (begun / CHECKPOINT / CONFIG).write_text(json.dumps(smaller.to_config()))
+    assert resolve(out=str(begun), resume=True, nodes=9).server.per_round == 3
+    with pytest.raises(SettingError, match="per-round must be at most nodes, 2, got 3"):
+        resolve(out=str(begun), resume=True, nodes=2)
+
+
+@pytest.mark.parametrize(("name", "value"), [("up", "none"), ("seed", 5), ("lr", 0.5), ("strategy", "FedAdam")])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_other_settings_are_refused_by_name(begun: Path, name: str, value: Any, in_file: bool) -> None:
+    file = begun / "server.toml"
+    if in_file:
+        key = "strategy.name" if name == "strategy" else name
+        file.write_text(f"{key} = {json.dumps(value)}\n{file.read_text()}")
+    given = {} if in_file else {"strategy.name" if name == "strategy" else name: value}
+    with pytest.raises(SettingError, match="name" if name == "strategy" else name):
+        resolve_all({"out": str(begun), "resume": True, **given}, file)
 
 
 def test_nothing_is_written_before_all_is_right(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class Fleet:
         self._console = Console(stderr=True, quiet=as_json)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._phase = ""
+        self._advice = ""
         self._rounds = -1
         self._nodes: dict[str, bool] = {}
 
@@ -48,6 +49,10 @@ class Fleet:
         if state.phase != self._phase:
             self._phase = state.phase
             self._report(state.phase, {"event": "phase", "phase": state.phase})
+        if state.advice != self._advice:
+            self._advice = state.advice
+            if state.advice:
+                self._report(state.advice, {"event": "advice", "advice": state.advice})
         for node in state.nodes:
             if node.online != self._nodes.get(node.name, False):
                 self._report(
@@ -84,8 +89,9 @@ def _render(state: State) -> Group:
     for node in state.nodes:
         nodes.add_row(*_cells(node))
     rounds = state.result.get("rounds", [])[-_ROUNDS:]
+    advice = [Text(state.advice)] if state.advice else []
     lines = [Text(f"round {row['round']}/{state.rounds}  {row_line(row)}") for row in rounds]
-    return Group(Text(head), nodes, *lines)
+    return Group(Text(head), *advice, nodes, *lines)
 
 
 def _cells(node: NodeState) -> tuple[str, ...]:

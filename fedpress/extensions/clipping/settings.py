@@ -11,7 +11,10 @@ class ClippingSettings(ExtensionSettings):
     """A bound on the norm of a round's aggregated update."""
 
     norm: float = option(
-        0.0, minimum=0, help="largest L2 norm of a round's aggregated update; a larger one is scaled down; 0 for none"
+        0.0,
+        minimum=0,
+        adjustable=True,
+        help="largest L2 norm of a round's aggregated update; a larger one is scaled down; 0 for none",
     )
 
     @property
