@@ -6,9 +6,10 @@ from pathlib import Path
 from flwr.app import ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
+from fedpress.common.logs import limit_logs
 from fedpress.common.task import Task
 from fedpress.protocol.arrays import model_record
-from fedpress.server.run.recorder import Recorder
+from fedpress.server.run.recorder import RECORDER, Recorder
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings
 
@@ -22,6 +23,7 @@ def main(grid: Grid, context: Context) -> None:
     """Run it."""
     settings = RunSettings.from_config(context.run_config)
     folder = Path(settings.run.out)
+    limit_logs(settings.run.log_bytes, settings.run.log_files)
     task: Task = pkgutil.resolve_name(settings.deployment.task)(settings)
     strategy, initial = build(settings, task, folder), task.initial()
     if settings.deployed:
@@ -33,15 +35,16 @@ def main(grid: Grid, context: Context) -> None:
         grid = PollingGrid(grid, Path(names) if names else None, largest, Path(signals) if signals else None)  # type: ignore[arg-type]
     recorder = Recorder(folder, settings, strategy.ledger)
     strategy.observe(recorder)
+    strategy.parts[RECORDER] = recorder
 
     def evaluate(_: int, arrays: ArrayRecord) -> MetricRecord:
         return MetricRecord(dict(task.evaluate({name: array.numpy() for name, array in arrays.items()})))
 
-    strategy.start(
+    result = strategy.start(
         grid,
         model_record(initial),
         num_rounds=settings.server.rounds,
         timeout=settings.server.timeout,
         evaluate_fn=evaluate,
     )
-    recorder.finish(strategy.final_facts)
+    recorder.finish(strategy.final_facts, {name: array.numpy() for name, array in result.arrays.items()})

@@ -1,7 +1,6 @@
 """Finished runs: the one that `fedpress.simulate` returns, and those that `fedpress runs` lists."""
 
 import csv
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from fedpress.common.checked_files import read_json
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.server.run.recorder import RESULT, TRAFFIC
@@ -168,7 +168,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
 def _summary(path: Path) -> RunSummary:
     try:
-        result = json.loads(path.read_bytes())
+        result = read_json(path)
         settings = RunSettings.from_config(result["config"])
         return RunSummary(
             path.parent.name,

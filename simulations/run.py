@@ -1,19 +1,19 @@
 """One run of `fedpress simulate`: from a configuration to a folder with its result."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from fedpress.common.errors import SettingError
-from fedpress.common.files import make_folder, replace
+from fedpress.common.checked_files import read_json
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import locked, make_folder
 from fedpress.common.logs import log_to_file
 from fedpress.common.settings import read_file
 from fedpress.server.checkpointing.files import VERSIONS
-from fedpress.server.run.configuration import CONFIG, continue_run
+from fedpress.server.run.configuration import continue_run, save_config
 from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
 from fedpress.settings import RunSettings
 from fedpress.simulations.engine import EngineRun, find_engine
@@ -50,23 +50,27 @@ def run(
         settings conflict; then no folder is made.
     DataError
         If the workload's data is missing or invalid.
+    FolderInUseError
+        If another process uses the folder.
     KeyboardInterrupt
         At Ctrl-C: the folder then holds the result of the rounds done.
     """
     work = task(settings)  # loaded before anything is written, and before workers are forked, which share it
     check(settings, work)
-    folder = _make_folder(settings, force)
-    if picture:
-        draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
-    settings = settings.change("run", out=str(folder))
-    replace(folder / CHECKPOINT / CONFIG, json.dumps(settings.to_config()).encode(), durable=True)
-    with nullcontext() if debug else log_to_file(folder / LOG, mode="w"):
-        find_engine(settings.simulation.engine).run(_engine_run(settings, folder, watch))
-    result = _read(folder) or {}
-    plot(result, folder)
-    for left in (CLIENTS, VERSIONS):  # a finished run does not need the nodes' states and models
-        shutil.rmtree(folder / CHECKPOINT / left, ignore_errors=True)
-    return result
+    folder = _make_folder(settings)
+    with locked(folder, "run"):
+        _empty(folder, settings, force)
+        if picture:
+            draw(work.parts, work.data.labels, list(work.data.names), folder / PARTITION)
+        settings = settings.change("run", out=str(folder))
+        save_config(folder, settings)
+        with nullcontext() if debug else log_to_file(folder / LOG, mode="a" if settings.run.resume else "w"):
+            find_engine(settings.simulation.engine).run(_engine_run(settings, folder, watch))
+        result = read_json(folder / RESULT)
+        plot(result, folder)
+        for left in (CLIENTS, VERSIONS):  # a finished run does not need the nodes' states and models
+            shutil.rmtree(folder / CHECKPOINT / left, ignore_errors=True)
+        return result
 
 
 def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
@@ -96,7 +100,7 @@ def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> Eng
     )
 
 
-def _make_folder(settings: RunSettings, force: bool) -> Path:
+def _make_folder(settings: RunSettings) -> Path:
     if not settings.run.out:
         root = Path("runs")
         root.mkdir(exist_ok=True)
@@ -106,9 +110,14 @@ def _make_folder(settings: RunSettings, force: bool) -> Path:
                 folder.mkdir()
             except FileExistsError:
                 continue
-            (folder / CHECKPOINT).mkdir()
             return folder.resolve()
     folder = Path(settings.run.out).expanduser().resolve()
+    make_folder(folder)
+    return folder
+
+
+def _empty(folder: Path, settings: RunSettings, force: bool) -> None:
+    """Remove an earlier run from `folder` with `force`, unless it is resumed."""
     if not settings.run.resume and holds(folder):
         if not force:
             raise SettingError(
@@ -119,7 +128,6 @@ def _make_folder(settings: RunSettings, force: bool) -> Path:
             raise SettingError(f"out must not be {folder}, which holds the run's initial model: name another folder")
         clear(folder)
     make_folder(folder / CHECKPOINT)
-    return folder
 
 
 @contextmanager
@@ -131,13 +139,15 @@ def _watching(folder: Path, watch: Watch | None) -> Iterator[None]:
     done = Event()
 
     def follow() -> None:
-        seen = -1
+        seen, written = -1, 0
         while True:
             last = done.wait(_POLL)
-            result = _read(folder)
-            if result is not None and len(result["rounds"]) > seen:
-                seen = len(result["rounds"])
-                watch(result)
+            with suppress(FileNotFoundError, DataError):  # not there yet, or a broken one from before a resumed run
+                if written != (written := (folder / RESULT).stat().st_mtime_ns):
+                    result = read_json(folder / RESULT)
+                    if len(result.get("rounds", ())) > seen:
+                        seen = len(result["rounds"])
+                        watch(result)
             if last:
                 return
 
@@ -148,11 +158,3 @@ def _watching(folder: Path, watch: Watch | None) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
-    try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
-    except FileNotFoundError:
-        return None
-    return result

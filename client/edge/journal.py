@@ -27,19 +27,18 @@ Left open where there is no gate, as with --insecure on loopback: a message whos
 ends such a round.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from flwr.app import RecordDict
 
-from fedpress.common.errors import DataError, SettingError
-from fedpress.common.files import open_with, sync_folder
+from fedpress.common.errors import DataError, FolderInUseError, SettingError
+from fedpress.common.files import locked, replace
 from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.protocol.records import from_rows, to_rows
 
@@ -64,17 +63,14 @@ class Journal:
         self.folder = folder
         self._taken = ""  # the message in the inbox
         self._committed = ""  # the message whose reply stands beside the newest state
+        self._lock = ExitStack()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            # The lock belongs to the open file: it goes with the process, however that ends.
-            self._lock = (folder / "lock").open("ab")
+            self._lock.enter_context(locked(folder, "client"))
         except OSError as error:
             raise DataError(f"the state folder {folder} cannot be used: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise SettingError(f"the state folder {folder} is in use by another client: name another") from error
+        except FolderInUseError as error:
+            raise SettingError(f"the state folder {error}") from error
         for path in folder.glob("*.part"):
             path.unlink(missing_ok=True)
 
@@ -188,18 +184,9 @@ class Journal:
         return self.folder / f"state-{series}"
 
     def _write(self, path: Path, header: dict[str, Any], blobs: list[bytes]) -> None:
-        part = path.with_name(path.name + ".part")
-        try:
-            with open_with(part, 0o600) as file:
-                _pour(file, header, blobs)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
-        sync_folder(self.folder)
+        replace(
+            path, _parts(header, blobs), durable=True, mode=0o600, wait=False
+        )  # a full disk is the server's to know
 
     @contextmanager
     def _guarded(self, path: Path) -> Iterator[BinaryIO | None]:
@@ -217,14 +204,14 @@ class Journal:
                 raise DataError(f"{path} is not what was written, and is set aside: {error}") from error
 
 
-def _pour(file: BinaryIO, header: dict[str, Any], blobs: list[bytes]) -> None:
-    """Write magic, checksum of all that follows, header, lengths, blobs; none of them is copied."""
+def _parts(header: dict[str, Any], blobs: list[bytes]) -> list[bytes]:
+    """Return magic, checksum of all that follows, header, lengths, blobs; none of them is copied."""
     text = json.dumps({**header, "lengths": [len(blob) for blob in blobs]}).encode()
     parts = [len(text).to_bytes(_LENGTH, "little"), text, *blobs]
     digest = blake2b(digest_size=_DIGEST)
     for part in parts:
         digest.update(part)
-    file.writelines([MAGIC, digest.digest(), *parts])
+    return [MAGIC, digest.digest(), *parts]
 
 
 def _read(file: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:

@@ -1,7 +1,6 @@
 """A plan: the steps from the workload's model to a smaller one, as JSON, stored with the weights."""
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,8 @@ from typing import Self
 
 from torch import nn
 
-from fedpress.common.errors import PlanError, unknown
-from fedpress.common.files import replace
+from fedpress.common.checked_files import read_json, write_json
+from fedpress.common.errors import DataError, PlanError, unknown
 from fedpress.compression.model.factor_layers import Factorise
 from fedpress.compression.model.layer_dropping import DropLayers
 from fedpress.compression.model.prune_channels import Prune
@@ -45,15 +44,15 @@ class Plan:
         try:
             if path.stat().st_size > _MOST:
                 raise PlanError(f"a plan must have at most {_MOST} bytes, got {path.stat().st_size}")
-            return cls.of(json.loads(path.read_bytes()))
+            return cls.of(read_json(path))
         except OSError as error:
             raise PlanError(f"{path} cannot be read: {error.strerror}") from error
-        except (PlanError, ValueError, RecursionError) as error:  # the latter two of json
+        except DataError as error:
             raise PlanError(f"{path} must hold a plan: {error}") from error
 
     def write(self, path: Path) -> None:
         """Write the plan to the file `path`."""
-        replace(path, (json.dumps(self.json()) + "\n").encode())
+        write_json(path, self.json(), indent=None, durable=True)
 
     def json(self) -> dict[str, Json]:
         """Return the plan as a JSON object for `of`."""

@@ -9,6 +9,7 @@ FedpressError
 |   +-- PlanError         a plan of a smaller model that is invalid, or does not fit the model
 |   +-- EnrolmentError    an enrolment that a device cannot use
 |       +-- PassphraseError         its key is encrypted, and the passphrase is missing or wrong
++-- FolderInUseError      a folder that another process uses
 +-- ServerError           a server that a device cannot use
     +-- ServerUnavailableError      it does not answer at present: retry later
     +-- RefusedError                it does not accept the device's key
@@ -127,6 +128,24 @@ class PassphraseError(EnrolmentError):
     --------
     >>> issubclass(PassphraseError, EnrolmentError)
     True
+    """
+
+
+class FolderInUseError(FedpressError):
+    """A folder is in use by another process, and only one may use it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fedpress.common.files import locked
+    >>> with tempfile.TemporaryDirectory() as folder, locked(Path(folder)):
+    ...     try:
+    ...         with locked(Path(folder), "run"):
+    ...             pass
+    ...     except FolderInUseError as error:
+    ...         print(str(error).replace(folder, "FOLDER"))
+    FOLDER is in use by another run: wait until it ends, or name another
     """
 
 

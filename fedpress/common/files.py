@@ -1,31 +1,156 @@
-"""Atomic and durable writing of files."""
+"""Files that survive crashes, power cuts and full disks, and folders that only one process uses."""
 
+import errno
+import fcntl
+import logging
 import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from fedpress.common.errors import SettingError
+from fedpress.common.errors import FolderInUseError, SettingError
+from fedpress.common.logs import LOGGER, alert
+
+T = TypeVar("T")
+_log = logging.getLogger(LOGGER)
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two attempts to write to a full disk
+_locks: set[int] = set()  # file descriptors of the locks that this process holds
 
 
-def replace(path: Path, data: bytes, *, durable: bool = False, mode: int | None = None) -> None:
+def replace(
+    path: Path,
+    data: bytes | Iterable[bytes | memoryview],
+    *,
+    durable: bool = False,
+    mode: int | None = None,
+    wait: bool = True,
+) -> None:
     """Write `data` to `path` atomically: a reader finds the old file or the new one, never a part.
 
-    If `durable`, the data is on the disk when this returns, and survives a power cut. A `mode` is set before data is
-    written.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    data : bytes or iterable of bytes
+        Its content; an iterable must be one that can be iterated over again.
+    durable : bool
+        Whether the data is on the disk when this returns, and survives a power cut.
+    mode : int, optional
+        The file's mode, set before data is written; that of the umask if None.
+    wait : bool
+        Whether to wait while the disk is full, until somebody makes room.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the old one is kept.
     """
+    if wait:
+        return when_there_is_room(path.parent, lambda: replace(path, data, durable=durable, mode=mode, wait=False))
     part = path.with_name(path.name + ".part")
     try:
         with open_with(part, mode) as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         part.replace(path)
     except BaseException:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
         raise
     if durable:
         sync_folder(path.parent)
+    return None
+
+
+def write_from(path: Path, start: int, data: bytes) -> None:
+    """Make the file `path` end with `data` after its first `start` bytes; what stood there is replaced."""
+
+    def write() -> None:
+        with path.open("r+b" if path.exists() else "wb") as file:
+            file.truncate(start)
+            file.seek(start)
+            file.write(data)
+
+    when_there_is_room(path.parent, write)
+
+
+def when_there_is_room(folder: Path, write: Callable[[], T]) -> T:
+    """Return what `write` returns; while the disk of `folder` is full, call it again, with longer and longer pauses."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            written = write()
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            if pause == _FIRST_PAUSE:
+                alert(f"{folder} is on a full disk ({error.strerror}): waiting until there is room")
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            continue
+        if pause > _FIRST_PAUSE:
+            alert(f"{folder} has room again")
+        return written
+
+
+def set_aside(path: Path, reason: object) -> None:
+    """Rename a file that is not what was written to `broken-NAME`, and log why."""
+    with suppress(FileNotFoundError):
+        path.replace(path.with_name(f"broken-{path.name}"))
+    _log.warning("%s is not what was written, and is set aside as broken-%s: %s", path, path.name, reason)
+
+
+@contextmanager
+def locked(folder: Path, user: str = "", *, wait: bool = False) -> Iterator[int]:
+    """Hold the lock of `folder`, which is released when the process ends, however it ends.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it must exist.
+    user : str
+        What uses it, for the message.
+    wait : bool
+        Whether to wait while another process has the lock.
+
+    Yields
+    ------
+    int
+        The file descriptor of the lock. A process that inherits it shares the lock; a forked one does not.
+
+    Raises
+    ------
+    FolderInUseError
+        If another process has the lock, and not `wait`.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise FolderInUseError(f"{folder} is in use by another {user}: wait until it ends, or name another") from error
+    except OSError as error:  # a file system without locks, such as some network file systems
+        _log.warning("%s cannot be locked, so that nothing else may use it: %s", folder, error.strerror)
+    _locks.add(handle)
+    try:
+        yield handle
+    finally:
+        if handle in _locks:
+            _locks.remove(handle)
+            os.close(handle)
+
+
+def _release_in_child() -> None:
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 def create(path: Path, data: bytes, mode: int) -> None:
@@ -50,9 +175,23 @@ def open_with(path: Path, mode: int | None, *, fresh: bool = False) -> BinaryIO:
     return os.fdopen(handle, "wb")
 
 
+def sync(paths: Iterable[Path]) -> None:
+    """Write files to the disk, and the directory entries of their folders."""
+    folders = set()
+    for path in paths:
+        _fsync(path)
+        folders.add(path.parent)
+    for folder in folders:
+        sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """Write the directory entries of `folder` to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    _fsync(folder)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

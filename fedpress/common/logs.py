@@ -1,14 +1,124 @@
 """Logging: the loggers of fedpress and of flwr, and their handlers."""
 
+import fcntl
 import logging
+import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import MappingProxyType
 
 LOGGER, FLOWER = "fedpress", "flwr"  # names of loggers
 LEVELS: Mapping[str, int] = MappingProxyType({LOGGER: logging.INFO, FLOWER: logging.INFO})
+LOG_BYTES, LOG_FILES = 10 << 20, 3  # the size at which a log is renamed, and the number of renamed ones that are kept
+ALERT = "fedpress: warning: "  # what an alert on standard error begins with
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
+_LONGEST = 200  # characters of a text from a node
+
+
+def clean(text: object, longest: int = _LONGEST) -> str:
+    r"""Return a text from another party as one line that is safe to log or to print.
+
+    Parameters
+    ----------
+    text : object
+        The text, or what has one.
+    longest : int
+        Number of characters after which it is cut.
+
+    Returns
+    -------
+    str
+        The text with its control characters as escapes, cut to `longest` characters.
+
+    Examples
+    --------
+    >>> clean("failed\n2026-11-30 INFO all is well\x1b[2J")
+    'failed\\n2026-11-30 INFO all is well\\x1b[2J'
+    >>> clean("x" * 1_000_000, longest=6)
+    'xxx...'
+    """
+    line = _escaped(str(text)[: longest + 1])
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record so that no text in it can pass for another record, or steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n  ".join(map(_escaped, super().format(record).expandtabs(4).split("\n")))
+
+
+class LogFile(RotatingFileHandler):
+    """A log file that is renamed when it is full, also where several processes write to it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    mode : {"a", "w"}
+        Whether to append to the file or to overwrite it.
+    """
+
+    def __init__(self, path: Path, mode: str = "a") -> None:
+        if mode == "w":
+            path.unlink(missing_ok=True)
+        super().__init__(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  logging's name
+        self._follow()
+        return bool(super().shouldRollover(record))
+
+    def doRollover(self) -> None:  # noqa: N802
+        if self.stream is not None:
+            fcntl.lockf(self.stream, fcntl.LOCK_EX)  # released when the stream is closed
+        if not self._follow():
+            super().doRollover()
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exception(), OSError):
+            return super().handleError(record)
+        with suppress(OSError, ValueError):  # as on a full disk: the line is not lost
+            sys.stderr.write(self.format(record) + "\n")
+        return None
+
+    def close(self) -> None:
+        with suppress(OSError):  # the disk is still full
+            super().close()
+
+    def _follow(self) -> bool:
+        """Reopen the file if another process has renamed it; return whether that was so."""
+        if self.stream is None:
+            return False
+        ours, path = os.fstat(self.stream.fileno()), Path(self.baseFilename)
+        if path.exists() and os.path.samestat(path.stat(), ours):
+            return False
+        self.stream.close()
+        self.stream = self._open()
+        return True
+
+
+def limit_logs(size: int, files: int) -> None:
+    """Set the size in bytes at which log files are renamed, and the number of renamed ones that are kept."""
+    for handler in logging.getLogger(LOGGER).handlers:
+        if isinstance(handler, LogFile):
+            handler.maxBytes, handler.backupCount = size, files
+
+
+def alert(line: str) -> None:
+    """Log a warning that needs a person, on standard error too if the log is a file."""
+    logger = logging.getLogger(LOGGER)
+    logger.warning("%s", line)
+    if any(isinstance(handler, LogFile) for handler in logger.handlers):
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{ALERT}{line}\n")
+            sys.stderr.flush()
 
 
 def send_logs(handler: logging.Handler, levels: Mapping[str, int] = LEVELS, *, times: str | None = None) -> None:
@@ -23,7 +133,7 @@ def send_logs(handler: logging.Handler, levels: Mapping[str, int] = LEVELS, *, t
     times : str, optional
         Format of the time of a record, as `time.strftime` takes it; by default that of `logging`.
     """
-    handler.setFormatter(logging.Formatter(_FORMAT, times))
+    handler.setFormatter(LineFormatter(_FORMAT, times))
     for name, level in levels.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
@@ -43,7 +153,7 @@ def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "
     mode : {"a", "w"}
         Whether to append to the file or to overwrite it.
     """
-    handler = logging.FileHandler(path, mode=mode, encoding="utf-8")
+    handler = LogFile(path, mode)
     loggers = [logging.getLogger(name) for name in levels]
     before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     send_logs(handler, levels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import Message
 
-from fedpress.common.logs import LOGGER
+from fedpress.common.logs import LOGGER, clean
 from fedpress.common.settings import require
 from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.submodels import Slice
@@ -155,6 +155,7 @@ def read_frame_of(reply: Message) -> bytes:
     return arrays[0].data
 
 
-def log_refusal(number: int, node: str, error: Exception) -> None:
-    """Log that a node's reply does not count."""
-    _log.warning("round %d: node %s: its reply is refused: %s", number, node, error)
+def log_refusal(number: int, node: str, error: Exception) -> str:
+    """Log that a node's reply does not count; return the node and the reason, as safe to print."""
+    _log.warning("round %d: node %s: its reply is refused: %s", number, clean(node), clean(error))
+    return f"node {clean(node)}: {clean(error)}"

@@ -5,25 +5,19 @@ FOLDER/versions/                  the models that nodes hold, each under the has
 """
 
 import json
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
+from fedpress.common.checked_files import read_tensors, write_tensors
 from fedpress.common.errors import DataError
-from fedpress.common.files import replace
-from fedpress.common.logs import LOGGER
+from fedpress.common.files import set_aside
 from fedpress.server.checkpointing.object_state import Arrays
-
-_log = logging.getLogger(LOGGER)
 
 KEPT = 2
 VERSIONS = "versions"
-FORMAT = "3"
+FORMAT = "4"
 
 
 @dataclass(frozen=True)
@@ -51,31 +45,31 @@ class Checkpoints:
     def save(self, saved: CheckpointContent) -> None:
         """Write a checkpoint durably: it is on the disk when this returns."""
         header = {"format": FORMAT, "round": str(saved.round), "facts": json.dumps(saved.facts)}
-        replace(self._path(saved.round), save(saved.arrays, header), durable=True)
+        write_tensors(self._path(saved.round), saved.arrays, header, durable=True)
         for path in list(self._newest())[KEPT:]:
             path.unlink(missing_ok=True)
 
     def load(self) -> CheckpointContent | None:
-        """Return the newest checkpoint that can be read; None if there is none.
+        """Return the newest checkpoint that is as it was written; newer ones are set aside. None if there is none.
 
         Raises
         ------
         DataError
-            If there are checkpoints and none can be read.
+            If there are checkpoints and none is as it was written, or it is of another format.
         """
-        paths = list(self._newest())
-        for path in paths:
+        broken: dict[Path, DataError] = {}
+        for path in self._newest():
             try:
-                with safe_open(path, "numpy") as file:
-                    header = file.metadata() or {}
-                    if header.get("format") != FORMAT:
-                        raise DataError(f"{path} is of format {header.get('format')}, this reads {FORMAT}")
-                    arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-                return CheckpointContent(int(header["round"]), json.loads(header["facts"]), arrays)
-            except (SafetensorError, OSError, KeyError, ValueError) as error:
-                _log.warning("the checkpoint %s cannot be read, an older one is used: %s", path.name, error)
-        if paths:
-            raise DataError(f"no checkpoint in {self._folder} can be read: start again without resuming")
+                saved = _read(path)
+            except DataError as error:
+                broken[path] = error
+                continue
+            for other, reason in broken.items():
+                set_aside(other, f"{reason}; {path.name} is used")
+            return saved
+        if broken:
+            reason = next(iter(broken.values()))
+            raise DataError(f"no checkpoint in {self._folder} can be read, start again without resuming: {reason}")
         return None
 
     def _newest(self) -> Iterator[Path]:
@@ -83,3 +77,11 @@ class Checkpoints:
 
     def _path(self, round: int) -> Path:
         return self._folder / f"round-{round:06}.safetensors"
+
+
+def _read(path: Path) -> CheckpointContent:
+    file = read_tensors(path)
+    found = file.metadata.get("format")
+    if found != FORMAT:
+        raise DataError(f"{path} is of format {found}, this reads {FORMAT}")
+    return CheckpointContent(int(file.metadata["round"]), json.loads(file.metadata["facts"]), file.arrays)

@@ -1,14 +1,17 @@
 """Saves a federation's state as a checkpoint, and restores it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
+from fedpress.common.files import locked
 from fedpress.common.logs import LOGGER
+from fedpress.common.version import versions
 from fedpress.flower.grid import RestoredStates
 from fedpress.server.checkpointing.files import KEPT, CheckpointContent, Checkpoints
 from fedpress.server.checkpointing.object_state import Arrays, put_back, take_apart
@@ -30,7 +33,7 @@ class Stateful(Protocol):
 
 
 class Recovery:
-    """Keeps the checkpoints of one federation.
+    """Keeps the checkpoints of one federation; `open` locks their folder.
 
     Parameters
     ----------
@@ -40,6 +43,8 @@ class Recovery:
         The inner strategy.
     terms : mapping of str to Any
         Values that must be equal for a run to be resumed, by name; JSON.
+    parts : mapping of str to Stateful
+        Further parts whose state checkpoints include, by name.
     resume : bool
         Whether to continue from the newest checkpoint in the folder, if there is one.
 
@@ -49,7 +54,15 @@ class Recovery:
         If a checkpoint cannot hold `strategy`'s state, or the folder holds checkpoints and `resume` is False.
     """
 
-    def __init__(self, folder: Path, strategy: Strategy, terms: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        strategy: Strategy,
+        terms: Mapping[str, Any],
+        parts: Mapping[str, Stateful],
+        *,
+        resume: bool,
+    ) -> None:
         take_apart(strategy, {}, type(strategy).__name__)
         self._checkpoints = Checkpoints(folder)
         if not resume and not self._checkpoints.empty:
@@ -57,7 +70,24 @@ class Recovery:
         self._resumes = resume
         self._strategy = strategy
         self._terms = dict(terms)
+        self._parts = parts
         self._held: list[set[bytes]] = []  # versions of the models that the checkpoints on the disk refer to
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        folder: Path,
+        strategy: Strategy,
+        terms: Mapping[str, Any],
+        parts: Mapping[str, Stateful],
+        *,
+        resume: bool,
+    ) -> Iterator["Recovery"]:
+        """Yield the checkpoints in a folder that nothing else uses meanwhile; raise FolderInUseError if it is used."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, "run"):
+            yield cls(folder, strategy, terms, parts, resume=resume)
 
     @property
     def models(self) -> Path:
@@ -84,7 +114,10 @@ class Recovery:
             "history": [take_apart(getattr(result, name), arrays, name) for name in _HISTORY],
             "strategy": take_apart(self._strategy, arrays, "strategy"),
             "clients": exchange.grid.snapshot(),
+            "versions": versions(),
+            "parts": {name: take_apart(part.dump_state(), arrays, name) for name, part in self._parts.items()},
         }
+        models.sync()  # before the checkpoint that refers to them
         self._checkpoints.save(CheckpointContent(round, facts, arrays))
         self._held = [*self._held, records.versions | models.lasting][-KEPT:]
 
@@ -108,6 +141,7 @@ class Recovery:
                 raise SettingError(f"{name} must be that of the checkpoint's run, {was!r}, got {now!r}")
         models = put_back(facts["models"], arrays)
         exchange.models.check(models)
+        _log_versions(facts["versions"])
         extensions.load_state(put_back(facts["extensions"], arrays))
         exchange.models.resume(models, saved.round)
         exchange.server = bytes.fromhex(facts["server"])
@@ -116,6 +150,9 @@ class Recovery:
         for name, history in zip(_HISTORY, facts["history"], strict=True):
             setattr(result, name, put_back(history, arrays))
         put_back(facts["strategy"], arrays, self._strategy)
+        for name, part in self._parts.items():
+            if name in facts["parts"]:
+                part.load_state(part_of(saved, name))
         self._held = [exchange.nodes.versions | exchange.models.lasting]
         self._restore_nodes(exchange, facts["clients"], saved.round)
         return saved.round
@@ -135,3 +172,16 @@ class Recovery:
                 )
             case RestoredStates.RESTORED:
                 pass
+
+
+def part_of(saved: CheckpointContent, name: str) -> Any:
+    """Return the state of the part `name` in a checkpoint, as `dump_state` returned it."""
+    return put_back(saved.facts["parts"][name], saved.arrays)
+
+
+def _log_versions(saved: Mapping[str, str]) -> None:
+    now = versions()
+    names = [name for name in {**saved, **now} if name != "cores" and saved.get(name) != now.get(name)]
+    changes = [f"{name} {saved.get(name)}, now {now.get(name)}" for name in names]
+    if changes:
+        _log.warning("the run is resumed under other versions, its results may differ: %s", "; ".join(changes))

@@ -1,7 +1,7 @@
 """`fedpress server`: SuperLink, the gate before it, the keys that pass, and one run; what falls is brought back up."""
 
-import json
 import logging
+import os
 import shutil
 import ssl
 import time
@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-
 from fedpress.common.address import join_address
 from fedpress.common.errors import DataError, FedpressError, SettingError
-from fedpress.common.files import make_folder, replace
-from fedpress.common.logs import LOGGER, log_to_file
+from fedpress.common.files import locked, make_folder
+from fedpress.common.logs import LOGGER, limit_logs, log_to_file
 from fedpress.flower.control_api import ControlApi, RegisteredNode, SuperLinkUnavailableError
 from fedpress.flower.polling_grid import ARRIVED, SENT
 from fedpress.flower.signal_file import SignalFile
@@ -28,10 +26,10 @@ from fedpress.server.deploy.listener import Listener, is_loopback
 from fedpress.server.deploy.metrics import Metrics
 from fedpress.server.deploy.state import NodeState, Records, State
 from fedpress.server.deploy.superlink import DATABASE, HOME, LOG, SuperLink
-from fedpress.server.keys.authority import CA_CERTIFICATE, CERTIFICATE, load_certificate, load_key, read
+from fedpress.server.keys.authority import CERTIFICATE, load_pair
 from fedpress.server.keys.authority import KEY as SECRET
 from fedpress.server.run.bundle import Report, check, write_bundle
-from fedpress.server.run.configuration import CONFIG, differences
+from fedpress.server.run.configuration import save_config
 from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.settings import RunSettings
 
@@ -68,7 +66,9 @@ def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
     SettingError
         If the folder holds a run already and `resume` is not set, or an address cannot be listened on.
     DataError
-        If the keys are not there.
+        If the keys are not there, or not what was written.
+    FolderInUseError
+        If another process uses the run's folder.
     FedpressError
         If the ServerApp raises, or SuperLink or the ServerApp falls again and again. All processes are gone by then.
     """
@@ -78,17 +78,18 @@ def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
         )
     if place.keys is not None:
         _check_keys(place.keys)
-    folder, changes = _make_folder(settings)
+    folder = Path(settings.run.out).expanduser().resolve()
     with ExitStack() as stack:
+        stack.callback(os.umask, os.umask(0o077))  # the folder holds the devices' updates: nobody else reads it
+        make_folder(folder)
+        stack.enter_context(locked(folder, "server"))
+        changes = _prepare(folder, settings)
         stack.enter_context(log_to_file(folder / LOG, {LOGGER: logging.INFO}))
         for key, (before, after) in changes.items():
             _log.info("%s is %r from now on; it was %r", key, after, before)
-        server = _Server(settings, place, folder, watch, stack)
-        try:
-            return server.run()
-        finally:
-            stack.close()
-            shutil.rmtree(folder / HOME, ignore_errors=True)
+        limit_logs(settings.run.log_bytes, settings.run.log_files)
+        stack.callback(shutil.rmtree, folder / HOME, ignore_errors=True)
+        return _Server(settings, place, folder, watch, stack).run()
 
 
 class _Server:
@@ -282,27 +283,22 @@ class _Server:
 
 def _check_keys(keys: Path) -> None:
     """Raise DataError if a server's keys are not there, or its certificate is over."""
-    read(keys / CA_CERTIFICATE)
-    load_key(keys / SECRET)
-    certificate: x509.Certificate = load_certificate(keys / CERTIFICATE)
+    certificate, _ = load_pair(keys, CERTIFICATE, SECRET)
     left = certificate.not_valid_after_utc.timestamp() - time.time()
     if left <= 0:
         raise DataError(f"{keys / CERTIFICATE} has expired: `fedpress keys init --renew` makes a new one")
 
 
-def _make_folder(settings: RunSettings) -> tuple[Path, dict[str, tuple[Any, Any]]]:
-    """Make the run's folder; return it, and the settings that differ from those it was left with."""
-    folder = Path(settings.run.out).expanduser().resolve()
+def _prepare(folder: Path, settings: RunSettings) -> dict[str, tuple[Any, Any]]:
+    """Make the run's folder ready; return the settings that differ from those it was left with."""
     begun = any((folder / name).exists() for name in (RESULT, MODEL, TRAFFIC, CHECKPOINT, DATABASE))
     if begun and not settings.run.resume:
         raise SettingError(
             f"{settings.run.out} holds a run already: go on with it with --resume, or name another folder"
         )
+    folder.chmod(0o700)
     make_folder(folder / CHECKPOINT)
-    config = folder / CHECKPOINT / CONFIG
-    changes = differences(json.loads(config.read_bytes()), settings) if config.exists() else {}
-    replace(config, json.dumps(settings.to_config()).encode(), durable=True)
-    return folder, changes
+    return save_config(folder, settings)
 
 
 @contextmanager

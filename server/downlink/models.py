@@ -81,6 +81,11 @@ class Models(ABC):
         for downlink in self.downlinks.values():
             downlink.versions.retain(held, lasting={downlink.version, downlink.initial, *needed} - {b""})
 
+    def sync(self) -> None:
+        """Write the stored models to the disk."""
+        for downlink in self.downlinks.values():
+            downlink.versions.sync()
+
     def save(self) -> dict[str, Any]:
         """Return the state for `resume`."""
         return {"groups": {name: downlink.save() for name, downlink in self.downlinks.items()}}

@@ -4,8 +4,6 @@ A device trusts this authority and no other. Both certificates have the extensio
 verification (RFC 5280) requires: key usages, basic constraints, and key identifiers.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +12,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fedpress.common import files
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import create, replace
 
@@ -70,8 +70,7 @@ def renew(folder: Path, hosts: Sequence[str] = (), *, days: int = SERVER_DAYS) -
     A server reads it when it starts.
     """
     with locked(folder):
-        ca = load_certificate(folder / CA_CERTIFICATE)
-        authority = load_key(folder / CA_KEY)
+        ca, authority = load_pair(folder, CA_CERTIFICATE, CA_KEY)
         now = _now()
         _require_days(days, (ca.not_valid_after_utc - now).days)
         names = _general_names(hosts or hosts_of(load_certificate(folder / CERTIFICATE)))
@@ -109,11 +108,24 @@ def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Return the private key in a file, or raise DataError."""
     try:
         key = serialization.load_pem_private_key(read(path), None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise DataError(f"{path} holds no unencrypted private key in PEM") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise DataError(f"{path} holds a key of another kind than fedpress makes")
     return key
+
+
+def load_pair(folder: Path, certificate: str, key: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """Return a certificate in `folder` and its private key; raise DataError if they do not belong together."""
+    signed, private = load_certificate(folder / certificate), load_key(folder / key)
+    try:
+        signed.verify_directly_issued_by(load_certificate(folder / CA_CERTIFICATE))
+        fits = private.public_key() == signed.public_key()
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise DataError(f"{folder / certificate} is not signed by the authority in {CA_CERTIFICATE}") from error
+    if not fits:
+        raise DataError(f"{folder / certificate} is not for the key in {key}")
+    return signed, private
 
 
 def read(path: Path) -> bytes:
@@ -128,16 +140,11 @@ def read(path: Path) -> bytes:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the folder of keys; it is released when the process ends at the latest."""
-    try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise DataError(f"{folder} is no folder of keys: `fedpress keys init` makes one") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    """Hold an exclusive lock on the folder of keys; another process waits, as changes are quick."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is no folder of keys: `fedpress keys init` makes one")
+    with files.locked(folder, wait=True):
         yield
-    finally:
-        os.close(handle)
 
 
 def _authority_certificate(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:

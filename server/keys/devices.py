@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.common import files
 from fedpress.common.address import join_address, parse_address
+from fedpress.common.checked_files import FIELD, read_json, stamped
 from fedpress.common.errors import DataError, SettingError, unknown
 from fedpress.common.settings import Value
 from fedpress.server.keys import authority
@@ -137,9 +138,10 @@ def load_devices(folder: Path) -> dict[str, Device]:
 def read_device(path: Path) -> Device:
     """Return the device of a record file, or raise DataError with the file's name and the reason."""
     try:
-        record = json.loads(authority.read(path))
+        authority.read(path)  # for its message if there are no keys
+        record = {name: value for name, value in read_json(path).items() if name not in FIELD}
         return _device(record, path.stem)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is no record of a device: {error}") from error
 
 
@@ -188,7 +190,8 @@ def _write(path: Path, device: Device) -> None:
         "expires": device.expires.isoformat(),
         "revoked": device.revoked and device.revoked.isoformat(),
     }
-    files.replace(path, json.dumps(record, indent=1).encode() + b"\n", durable=True, mode=MODE)
+    data = stamped(json.dumps({**record, **FIELD}, indent=1).encode())
+    files.replace(path, data, durable=True, mode=MODE, wait=False)
 
 
 def _paths(folder: Path) -> list[Path]:

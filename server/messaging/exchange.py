@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
-from fedpress.common.logs import LOGGER
+from fedpress.common.logs import LOGGER, clean
 from fedpress.compression import Codec, FrameError, Layout
 from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.arrays import frame_record
@@ -201,8 +201,8 @@ class Exchange:
             node = message.metadata.src_node_id
             name = self.grid.name(node)
             if message.has_error():
-                _log.warning("round %d: node %s failed: %s", round, name, message.error.reason)
-                delivery.refusal = f"node {name} failed: {' '.join(str(message.error.reason).split())}"
+                delivery.refusal = f"node {clean(name)} failed: {clean(message.error.reason)}"
+                _log.warning("round %d: %s", round, delivery.refusal)
                 continue
             nbytes = message_nbytes(message)
             try:
@@ -214,13 +214,12 @@ class Exchange:
             self._count(round, message, name, nbytes)
             record = message.content.config_records.get(RECORD_NAME)
             if record is None:
-                _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
+                _log.warning("round %d: node %s: its app has no compress() among its mods", round, clean(name))
                 continue
             try:
                 needs_key = self._read(round, node, message, record, delivery)
             except FrameError as error:
-                log_refusal(round, name, error)
-                delivery.refusal = f"node {name}: {error}"
+                delivery.refusal = log_refusal(round, name, error)
                 continue
             if needs_key is not None:
                 retry[node] = needs_key
@@ -248,7 +247,7 @@ class Exchange:
         record = self.nodes[name]
         failed = reply.version == record.held != b""  # the node holds the base, but could not decode the frames
         if record.held and reply.version != record.held:
-            _log.warning("round %d: node %s lost the model that it held: it is sent a new one", round, name)
+            _log.warning("round %d: node %s lost the model that it held: it is sent a new one", round, clean(name))
         self._record_version(name, reply.version, reply.turn)
         return failed or reply.version not in self.models.of(name).versions
 

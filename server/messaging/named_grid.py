@@ -10,7 +10,7 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedpress.common.errors import FedpressError, FrameError
-from fedpress.common.logs import LOGGER
+from fedpress.common.logs import LOGGER, clean
 from fedpress.common.rng import derive
 from fedpress.flower.grid import GridWrapper, NodeInfo, RestoredStates, engine_grid
 from fedpress.flower.message_size import message_nbytes
@@ -127,7 +127,7 @@ class NamedGrid(GridWrapper):
     def _check_enough(self, nodes: list[int]) -> None:
         left_out = sorted((node for node in nodes if node in self._left_out), key=self.order)
         if left_out and len(self._joined) < self._needed <= len(nodes):
-            reasons = "; ".join(f"node {self._names[node]}: {self._left_out[node]}" for node in left_out)
+            reasons = "; ".join(f"node {clean(self._names[node])}: {clean(self._left_out[node])}" for node in left_out)
             raise FedpressError(
                 f"the run needs {self._needed} nodes, and of {len(nodes)} that are connected {len(self._joined)} can "
                 f"take part. Left out: {reasons}"
@@ -143,16 +143,16 @@ class NamedGrid(GridWrapper):
             try:
                 description = _description(reply)
             except FrameError as error:
-                _log.warning("node %d did not answer with its name: %s", node, error)
+                _log.warning("node %d did not answer with its name: %s", node, clean(error))
                 continue
             name = self._names.get(node) or description.name
             if node not in self._names and name in self._names.values():
-                _log.warning("node %d has the name %r of another node: left out", node, name)
+                _log.warning("node %d has the name %s of another node: left out", node, clean(name))
                 continue
             self._names[node] = name
             self._queried.add(node)
             if self._join and (reason := self._join(name, description)):
-                _log.warning("node %s is left out: %s", name, reason)
+                _log.warning("node %s is left out: %s", clean(name), clean(reason))
                 self._left_out[node] = reason
             else:
                 self._joined.add(node)

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common import errors
 from fedpress.common.errors import FedpressError, SettingError
-from fedpress.common.logs import LOGGER, send_logs
+from fedpress.common.logs import LOGGER, LogFile, send_logs
 from fedpress.common.settings import Value, toml
 
 HELLO = b"\n"  # the first byte that a hosted ServerApp writes; its failure as JSON follows when it ends
@@ -95,7 +95,7 @@ def host(server_app: str, client_app: str, num_clients: int, report: str, *, log
     def main(grid: Grid, context: Context) -> None:
         failure: dict[str, str] = {}
         if log:
-            send_logs(logging.FileHandler(log, encoding="utf-8"))
+            send_logs(LogFile(Path(log)))
         with Path(report).open("wb", buffering=0) as pipe:
             pipe.write(HELLO)
             try:

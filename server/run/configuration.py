@@ -1,12 +1,15 @@
 """The settings of a resumed run: those in its folder, and which of them may be changed."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedpress.common.errors import SettingError
-from fedpress.server.run.recorder import CHECKPOINT
+from fedpress.common.checked_files import read_json, write_json
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import set_aside
+from fedpress.server.checkpointing.files import Checkpoints
+from fedpress.server.checkpointing.recovery import part_of
+from fedpress.server.run.recorder import CHECKPOINT, RECORDER, recorded
 from fedpress.settings import RunSettings
 
 CONFIG = "config.json"  # in the folder of checkpoints
@@ -40,10 +43,9 @@ def continue_run(
     out = str(given.get("run.out", ""))
     if not out:
         raise SettingError("out must be given with resume: it is the folder of the run")
-    path = Path(out).expanduser() / CHECKPOINT / CONFIG
-    if not path.exists():  # killed before it started, or the first of several attempts
+    saved = _saved_config(Path(out).expanduser() / CHECKPOINT)
+    if not saved:  # killed before it started, or the first of several attempts
         return resolve({}, given)
-    saved = json.loads(path.read_bytes())
     settings = resolve(saved, given)
     declared = RunSettings.schema().declared
     for key, (before, after) in differences(saved, settings).items():
@@ -54,7 +56,27 @@ def continue_run(
     return settings
 
 
+def save_config(folder: Path, settings: RunSettings) -> dict[str, tuple[Any, Any]]:
+    """Write the settings of the run in `folder`, for `continue_run`; return those that differ from the stored ones."""
+    saved = _saved_config(folder / CHECKPOINT)
+    write_json(folder / CHECKPOINT / CONFIG, settings.to_config(), durable=True)
+    return differences(saved, settings) if saved else {}
+
+
 def differences(saved: Mapping[str, Any], settings: RunSettings) -> dict[str, tuple[Any, Any]]:
     """Return the values that differ between a stored configuration and `settings`, before and after, by full key."""
     before, after = RunSettings.from_config(saved).to_config(), settings.to_config()
     return {key: (before.get(key), value) for key, value in after.items() if value != before.get(key)}
+
+
+def _saved_config(folder: Path) -> dict[str, Any]:
+    """Return the settings of the run with checkpoints in `folder`; empty if there is none."""
+    path = folder / CONFIG
+    try:
+        if path.exists():
+            return {key: value for key, value in read_json(path).items() if "." in key}  # without the checksum
+    except DataError as error:
+        set_aside(path, error)
+    saved = Checkpoints(folder).load() if folder.exists() else None
+    config = recorded(part_of(saved, RECORDER))["config"] if saved else {}
+    return {key: value for key, value in config.items() if "." in key}

@@ -1,19 +1,22 @@
-"""The run's folder: result.json and the model, replaced atomically after each round, so that a killed run has both."""
+"""The run's folder: result.json and the model, replaced atomically after each round, so that a killed run has both.
+
+Nothing reads them to resume a run: the recorder's state is part of the checkpoint, from which they are written anew.
+"""
 
 import csv
+import io
 import json
-import os
-import platform
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
-from fedpress.common.files import replace
-from fedpress.common.version import VERSION
+from fedpress.common.checked_files import read_checked, read_json, write_json, write_tensors
+from fedpress.common.errors import DataError
+from fedpress.common.files import replace, set_aside, write_from
+from fedpress.common.version import versions
+from fedpress.compression import Update
 from fedpress.compression.model.plan import PLAN
 from fedpress.server.messaging.ledger import Ledger, Totals
 from fedpress.server.run.accuracy_summary import spread
@@ -21,6 +24,7 @@ from fedpress.server.strategy.round_record import Round
 from fedpress.settings import RunSettings
 
 SCHEMA = 1
+RECORDER = "recorder"  # its state's name in checkpoints
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
 _COLUMNS = (
     *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
@@ -44,10 +48,9 @@ class Recorder:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)  # that of a Flower run may not exist yet
         self._folder = folder
-        resumed = settings.run.resume and (folder / RESULT).exists()
         start = settings.simulation.start
-        if start and not resumed and (plan := Path(start) / PLAN).is_file():
-            replace(folder / PLAN, plan.read_bytes())
+        if start and (plan := Path(start) / PLAN).is_file() and not (folder / PLAN).exists():
+            replace(folder / PLAN, plan.read_bytes(), durable=True)
         self._ledger = ledger
         self._result: dict[str, Any] = {
             "schema": SCHEMA,
@@ -55,18 +58,12 @@ class Recorder:
             "versions": versions(),
             "rounds": [],
         }
-        self._seconds = 0.0
-        if resumed:
-            self._result = json.loads((folder / RESULT).read_bytes())
-        self._entries = 0  # number of the ledger's entries that are in clients.csv already
+        self._clients = bytearray(_row(_COLUMNS))  # the content of clients.csv
+        self._entries = 0  # number of the ledger's entries that are in it
 
     def __call__(self, done: Round) -> None:
         """Record a finished round; round 0, the initial model, has no row."""
         self._write_clients(done)
-        # A run that was killed after this and before its checkpoint repeats the round.
-        self._result["rounds"] = [row for row in self._result["rounds"] if row["round"] < done.number]
-        self._seconds = sum(row["seconds"] for row in self._result["rounds"])
-        self._seconds += done.seconds
         scores = {
             name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
         }
@@ -100,49 +97,72 @@ class Recorder:
             "uplink_ratio": round(up.ratio, 4),
             "downlink_ratio": round(down.ratio, 4),
             "ratio": round(both.ratio, 4),
-            "seconds": round(self._seconds, 6),
+            "seconds": round(sum(row["seconds"] for row in self._result["rounds"]), 6),
         }
         self._result["final"] = {**scores, **done.scores}
-        self._write(done)
+        models = {MODEL: done.model} | {MODEL.replace(".", f"-{name}."): model for name, model in done.groups.items()}
+        for name, model in models.items():
+            write_tensors(self._folder / name, model)
+        write_json(self._folder / RESULT, self._result)
 
-    def finish(self, scores: Mapping[str, Any]) -> None:
-        """Add the extensions' scores, measured after the last round, to the final scores."""
-        if scores:
-            self._result["final"] |= scores
-            replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
+    def finish(self, scores: Mapping[str, Any], model: Update) -> None:
+        """Write the final model, and the result with the scores that extensions measured after the last round."""
+        self._result["final"] |= scores
+        write_tensors(self._folder / MODEL, model, durable=True)
+        write_json(self._folder / RESULT, self._result, durable=True)
+
+    def dump_state(self) -> dict[str, Any]:
+        """Return the content of result.json and clients.csv, for checkpoints."""
+        texts = {RESULT: json.dumps(self._result).encode(), TRAFFIC: self._clients}
+        return {name: np.frombuffer(bytes(text), np.uint8) for name, text in texts.items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Write the two files as they were when `dump_state` was called, and continue from there."""
+        self._result |= {name: value for name, value in recorded(state).items() if name not in ("config", "versions")}
+        self._clients = bytearray(state[TRAFFIC].tobytes())
+        self._entries = len(self._ledger)
+        self._set_broken_aside()
+        replace(self._folder / TRAFFIC, bytes(self._clients))
+        write_json(self._folder / RESULT, self._result)
+
+    def _set_broken_aside(self) -> None:
+        """Set files aside that are not what was written; those of an unfinished round are written over."""
+        for path in (self._folder / RESULT, *self._folder.glob(MODEL.replace(".", "*."))):
+            if path.exists():
+                try:
+                    read_checked(path) if path.suffix == ".safetensors" else read_json(path)
+                except DataError as error:
+                    set_aside(path, error)
+        traffic = self._folder / TRAFFIC
+        if traffic.exists() and not traffic.read_bytes().startswith(self._clients):
+            set_aside(traffic, "its rows are not those of the checkpoint")
 
     def _write_clients(self, done: Round) -> None:
-        """Add the round's row for each node; the first time keep those of earlier rounds, if a run is resumed."""
-        path, lines = self._folder / TRAFFIC, [",".join(_COLUMNS)]
-        if not self._entries:
-            if done.number > 0 and path.exists():
-                old = path.read_text(encoding="utf-8").splitlines()[1:]
-                lines += [line for line in old if int(line.split(",", 1)[0]) < done.number]
-            replace(path, "".join(line + "\n" for line in lines).encode())
+        """Add the round's row for each node to clients.csv."""
         nodes: dict[str, dict[str, Totals]] = {}
         for entry in self._ledger.since(self._entries):
             if entry.purpose == "train" and entry.round == done.number:
                 by_direction = nodes.setdefault(entry.node, {"down": Totals(), "up": Totals()})
                 by_direction[entry.direction] = by_direction[entry.direction].plus(entry)
-        self._entries = len(self._ledger)
-        with path.open("a", encoding="utf-8", newline="") as file:
-            for node, by_direction in nodes.items():
-                row = [done.number, node, *(n for total in by_direction.values() for n in (total.frame, total.message))]
-                counted = done.counted.get(node)
-                work = (counted.weight, counted.time.training, counted.time.coding) if counted else ("", "", "")
-                csv.writer(file, lineterminator="\n").writerow([*row, *work])
-
-    def _write(self, done: Round) -> None:
-        files = {MODEL: done.model} | {MODEL.replace(".", f"-{name}."): model for name, model in done.groups.items()}
-        for name, model in files.items():
-            replace(self._folder / name, save({tensor: np.asarray(a, order="C") for tensor, a in model.items()}))
-        replace(self._folder / RESULT, json.dumps(self._result, indent=1).encode())
+        written, self._entries = len(self._clients) if self._entries else 0, len(self._ledger)
+        for node, by_direction in nodes.items():
+            row = [done.number, node, *(n for total in by_direction.values() for n in (total.frame, total.message))]
+            counted = done.counted.get(node)
+            work = (counted.weight, counted.time.training, counted.time.coding) if counted else ("", "", "")
+            self._clients += _row([*row, *work])
+        write_from(self._folder / TRAFFIC, written, bytes(self._clients[written:]))
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the software, and the number of cores, that the run uses."""
-    software = {"python": platform.python_version(), "cores": str(os.cpu_count()), "fedpress": VERSION}
-    return software | {package: version(package) for package in ("flwr", "torch", "numpy")}
+def recorded(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of result.json in a state that `Recorder.dump_state` returned."""
+    result: dict[str, Any] = json.loads(state[RESULT].tobytes())
+    return result
+
+
+def _row(cells: Iterable[object]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()
 
 
 def _bytes(up: Totals, down: Totals) -> dict[str, int]:

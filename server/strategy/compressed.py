@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +18,7 @@ from fedpress.compression import Layout, Update, parse, parse_stateless
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.checkpointing.recovery import Recovery
+from fedpress.server.checkpointing.recovery import Recovery, Stateful
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
 from fedpress.server.downlink.models import GroupedModels, Models, SingleModel
@@ -81,6 +81,8 @@ class Compressed(Strategy):
     ----------
     ledger : Ledger
         Bytes by round, node and direction.
+    parts : dict of str to Stateful
+        Further parts of the program whose state checkpoints include, by name; set before `start`.
     final_facts : Mapping[str, Any]
         Entries that extensions add to the final scores, once `start` has returned.
 
@@ -129,6 +131,7 @@ class Compressed(Strategy):
         self.limits = limits
         self.ledger = Ledger()
         self.final_facts: Mapping[str, Any] = {}
+        self.parts: dict[str, Stateful] = {}
         self.extensions = ExtensionChain(extensions)
         self._shared_initial = shared_initial
         self._stateless = stateless
@@ -175,10 +178,10 @@ class Compressed(Strategy):
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         settings = RoundSettings(num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
         result = Result(arrays=initial_arrays)
-        with self._outermost(), TemporaryDirectory(prefix="fedpress-models-") as folder:
-            recovery = None
-            if self._checkpoint is not None:
-                recovery = Recovery(self._checkpoint, self.strategy, self._terms, resume=self._resume)
+        opened: AbstractContextManager[Recovery | None] = nullcontext()
+        if self._checkpoint is not None:
+            opened = Recovery.open(self._checkpoint, self.strategy, self._terms, self.parts, resume=self._resume)
+        with self._outermost(), TemporaryDirectory(prefix="fedpress-models-") as folder, opened as recovery:
             loop = RoundLoop(
                 outer=self,
                 strategy=self.strategy,

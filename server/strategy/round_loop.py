@@ -139,8 +139,7 @@ class RoundLoop:
             try:
                 updates.append(reply.update(self.exchange.models, rules))
             except FrameError as error:
-                log_refusal(number, reply.node, error)
-                delivery.refusal = f"node {reply.node}: {error}"
+                delivery.refusal = log_refusal(number, reply.node, error)
         return consistent_updates(number, self.strategy, updates)
 
     def _advance(self, number: int, outcome: AggregationResult) -> None:

@@ -1,6 +1,5 @@
 """Runs cells, several at once, each in its own process; caches finished runs, and resumes interrupted ones."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -9,17 +8,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedpress.common.errors import FedpressError
-from fedpress.common.files import make_folder
+from fedpress.common.checked_files import digests, read_json, write_json
+from fedpress.common.errors import DataError
+from fedpress.common.files import replace as replace_file
+from fedpress.common.files import set_aside
+from fedpress.common.logs import ALERT
 from fedpress.common.settings import toml
-from fedpress.server.run.recorder import CHECKPOINT, RESULT
+from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.compare.grid import Cell
 
 T = TypeVar("T")
@@ -51,42 +52,20 @@ class ComparisonProgress:
 
 
 def run_cells(
-    cells: Sequence[Cell], folder: Path, *, jobs: int = 0, note: Callable[[ComparisonProgress], None] = lambda _: None
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    lock: int,
+    jobs: int = 0,
+    note: Callable[[ComparisonProgress], None] = lambda _: None,
 ) -> list[CellResult]:
     """Run all cells that `folder` does not hold yet, `jobs` at once (as many as cores if 0); return them all, in order.
 
     An interrupted run is resumed. One that fails is reported with its reason, does not stop the others, and is retried
-    by the next comparison. At Ctrl-C the runs are stopped and KeyboardInterrupt is raised.
+    by the next comparison. At Ctrl-C the runs are stopped and KeyboardInterrupt is raised. `lock` is the descriptor of
+    the folder's lock, which runs inherit in case the comparison is killed.
     """
     jobs = jobs or len(os.sched_getaffinity(0))
-    make_folder(folder)
-    with _locked(folder) as lock:
-        return _run_cells(cells, folder, jobs, note, lock)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Lock `folder` and yield the lock's file descriptor, which runs inherit in case the comparison is killed.
-
-    Raises FedpressError if another process has the lock: two comparisons in one folder would overwrite each other.
-    """
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
-        raise FedpressError(
-            f"{folder} is in use by another comparison, or by a run of one that was killed: wait, or name another"
-        ) from error
-    try:
-        yield lock
-    finally:
-        os.close(lock)
-
-
-def _run_cells(
-    cells: Sequence[Cell], folder: Path, jobs: int, note: Callable[[ComparisonProgress], None], folder_lock: int
-) -> list[CellResult]:
     runs = {cell.key: cell for cell in cells}  # candidates with different names may be the same run
     found: dict[str, CellResult] = {}
     for key, cell in runs.items():
@@ -94,16 +73,16 @@ def _run_cells(
         if result := _finished(path):
             found[key] = CellResult(cell, path, result, cached=True)
     waiting = [key for key in runs if key not in found]
-    began, ran, lock = time.monotonic(), 0, threading.Lock()
+    began, ran, noting = time.monotonic(), 0, threading.Lock()
     # Workloads have rounds of different lengths: the time left is estimated from the share of updates that are done.
     updates = {key: _updates(runs[key]) for key in waiting}
 
-    with _Processes(jobs, folder_lock) as processes:
+    with _Processes(jobs, lock) as processes:
 
         def work(key: str) -> None:
             nonlocal ran
             done = _run(runs[key], folder / CELLS / key, processes)
-            with lock:
+            with noting:
                 found[key] = done
                 ran += updates[key]
                 left = (time.monotonic() - began) * (sum(updates.values()) / ran - 1)
@@ -154,14 +133,18 @@ class _Processes:
             pass_fds=(self._lock,),
         )
         self._running.add(process)
+        last = ""
         try:
-            _, errors = process.communicate()
+            with process:
+                for line in process.stderr or ():
+                    last = line.strip() or last
+                    if line.startswith(ALERT):  # such as a full disk: it waits for a person
+                        sys.stderr.write(line)
         finally:
             self._running.discard(process)
         if not process.returncode:
             return ""
-        last = (errors.strip().splitlines() or [f"ended with {process.returncode}"])[-1]
-        return last.removeprefix("fedpress: ")
+        return (last or f"ended with {process.returncode}").removeprefix("fedpress: ")
 
 
 def _updates(cell: Cell) -> int:
@@ -169,10 +152,25 @@ def _updates(cell: Cell) -> int:
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
+    """Return the result of a finished run; None if it has not finished, or its files are not what was written."""
     if not (folder / FINISHED).exists():
         return None
-    result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    try:
+        written = read_json(folder / FINISHED)["files"] if (folder / FINISHED).stat().st_size else {}
+        result = read_json(folder / RESULT)
+        for name, digest in digests(folder, *written).items():
+            if digest != written[name]:
+                raise DataError(f"{folder / name} is not what was written")
+    except (DataError, KeyError, TypeError) as error:
+        set_aside(folder / FINISHED, f"{error}; it is run again")
+        return None
     return result
+
+
+def _finish(folder: Path) -> None:
+    """Note that a run has finished, with the digests of its files."""
+    names = [name for name in (RESULT, TRAFFIC, MODEL) if (folder / name).exists()]
+    write_json(folder / FINISHED, {"files": digests(folder, *names)}, durable=True)
 
 
 def _run(cell: Cell, folder: Path, processes: _Processes) -> CellResult:
@@ -180,7 +178,7 @@ def _run(cell: Cell, folder: Path, processes: _Processes) -> CellResult:
         return CellResult(cell, folder, None, reason)
     # The checkpoint is as large as the model, and a finished run is not resumed.
     shutil.rmtree(folder / CHECKPOINT, ignore_errors=True)
-    (folder / FINISHED).touch()
+    _finish(folder)
     return CellResult(cell, folder, _finished(folder))
 
 
@@ -191,12 +189,12 @@ def _make(done: CellResult, processes: _Processes) -> CellResult:
     source = done.folder
     for words in done.cell.candidate.after:
         made = source / AFTER / hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
-        if not (made / FINISHED).exists():
+        if _finished(made) is None:
             name, *options = words
             call = [sys.executable, "-m", "fedpress", name, str(source), *options, "--out", str(made), "--force"]
             if reason := processes.call([*call, "--json"]):
                 return replace(done, result=None, reason=f"{name}: {reason}")
-            (made / FINISHED).touch()
+            _finish(made)
         source = made
     return replace(done, after=source)
 
@@ -207,11 +205,11 @@ def _command(cell: Cell, folder: Path) -> list[str]:
     if cell.is_app:  # a Flower app has no checkpoints to resume from
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        settings.write_text(json.dumps(dict(cell.config)))
+        replace_file(settings, json.dumps(dict(cell.config)).encode())
         return [sys.executable, "-m", "fedpress.simulations.compare.flower_app", str(settings), str(folder)]
     folder.mkdir(parents=True, exist_ok=True)
     kept = cell.settings.change("simulation", workers=1, engine="inprocess").change("run", out="", resume=False)
     lines = [f"{toml(key)} = {toml(value)}\n" for key, value in kept.to_config().items()]
-    settings.write_text("".join(lines), encoding="utf-8")
+    replace_file(settings, "".join(lines).encode())
     call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json"]
     return [*call, "--resume", "--out", str(folder)]

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from fedpress.client.training.loop import train
-from fedpress.common.errors import FedpressError, SettingError
-from fedpress.common.files import make_folder
-from fedpress.common.files import replace as replace_file
+from fedpress.common.checked_files import read_json, write_json
+from fedpress.common.errors import DataError, FedpressError, SettingError
+from fedpress.common.files import locked, make_folder, set_aside
 from fedpress.common.rng import derive
 from fedpress.common.settings import Value
+from fedpress.common.version import versions
 from fedpress.compression import Layout, Update, parse, parse_stateless
-from fedpress.server.run.recorder import versions
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings
 from fedpress.simulations.compare.candidates import Candidate
@@ -139,21 +139,35 @@ def paced(cells: Sequence[Cell], folder: Path, network: Mapping[str, Value]) -> 
     It is measured once and kept in `folder`, since another pace would make all cached runs invalid.
     """
     path = folder / PACES
-    known: dict[str, list[float]] = json.loads(path.read_bytes()) if path.exists() else {}
-    for cell in _distinct(cells):
-        name = f"{cell.workload}: {cell.candidate.name}"
-        if name not in known:
-            trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
-            coding = _measure_coding(cell.candidate, task(cell.settings).initial())
-            known[name] = [trainings[0] if trainings else _measure_training(cell), coding]
     make_folder(folder)
-    replace_file(path, json.dumps(known, indent=1).encode())
+    with locked(folder, "comparison"):
+        known = _known_paces(path)
+        _measure_paces(cells, known)
+        write_json(path, known, durable=True)
     result = []
     for cell in cells:
         training, coding = known[f"{cell.workload}: {cell.candidate.name}"]
         pace = {"network.training-pace": training, "network.coding-pace": coding}
         result.append(replace(cell, config=resolve({**cell.given, **network, **pace}).to_config()))
     return result
+
+
+def _known_paces(path: Path) -> dict[str, list[float]]:
+    try:
+        return {name: pace for name, pace in read_json(path).items() if ": " in name} if path.exists() else {}
+    except DataError as error:
+        set_aside(path, f"{error}; paces are measured again")
+        return {}
+
+
+def _measure_paces(cells: Sequence[Cell], known: dict[str, list[float]]) -> None:
+    """Add the paces to `known` that it lacks."""
+    for cell in _distinct(cells):
+        name = f"{cell.workload}: {cell.candidate.name}"
+        if name not in known:
+            trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
+            coding = _measure_coding(cell.candidate, task(cell.settings).initial())
+            known[name] = [trainings[0] if trainings else _measure_training(cell), coding]
 
 
 def _distinct(cells: Iterable[Cell]) -> list[Cell]:

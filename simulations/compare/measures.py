@@ -1,11 +1,11 @@
 """Optional measures of a run: nodes' and groups' accuracies, rounds with distillation, the model made afterwards."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedpress.common.checked_files import read_json
 from fedpress.server.run.recorder import MODEL, RESULT
 
 
@@ -36,7 +36,7 @@ def measures(result: Mapping[str, Any], last: int, after: Path | None) -> dict[s
     if any("distilled" in row for row in rows):
         found["rounds taught"] = sum(row["distilled"] for row in rows)
     if after is not None:
-        made = json.loads((after / RESULT).read_bytes())
+        made = read_json(after / RESULT)
         found["made model, %"] = 100 * made["final"]["accuracy"]
         found["made model, kB"] = (after / MODEL).stat().st_size / 1000
     return found

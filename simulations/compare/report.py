@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fedpress.common.files import replace
 from fedpress.common.settings import Value
 from fedpress.common.units import amount, duration
-from fedpress.server.run.recorder import versions
+from fedpress.common.version import versions
 from fedpress.simulations.compare.executor import CellResult
 from fedpress.simulations.compare.plots import draw
 from fedpress.simulations.compare.recommendation import Recommendation

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from fedpress.common.errors import SettingError
+from fedpress.common.files import locked, make_folder
 from fedpress.common.settings import Value, require, values
 from fedpress.settings.judgement import JudgementSettings
 from fedpress.settings.network import NetworkSettings
 from fedpress.simulations.compare.candidates import Candidate
-from fedpress.simulations.compare.executor import ComparisonProgress, run_cells
+from fedpress.simulations.compare.executor import CellResult, ComparisonProgress, run_cells
 from fedpress.simulations.compare.grid import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.recommendation import advise
 from fedpress.simulations.compare.report import Comparison, write
@@ -73,8 +74,16 @@ def compare(
     command: str = "",
     note: Callable[[ComparisonProgress], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Run the cells that `folder` does not hold yet, write the report, and return the content of results.json."""
-    done = run_cells(cells, folder, jobs=jobs, note=note)
+    """Run the cells that `folder` does not hold yet, write the report, and return the content of results.json.
+
+    Raises FolderInUseError if another process uses the folder.
+    """
+    make_folder(folder)
+    with locked(folder, "comparison") as lock:
+        return _report(comparison, run_cells(cells, folder, lock=lock, jobs=jobs, note=note), folder, command)
+
+
+def _report(comparison: ComparisonPlan, done: Sequence[CellResult], folder: Path, command: str) -> dict[str, Any]:
     judgement, deadline = comparison.judgement, comparison.network.deadline
     scores = score(done, comparison.link, comparison.devices, target=judgement.target, deadline=deadline)
     advice = advise(scores, allowed=judgement.allowed)

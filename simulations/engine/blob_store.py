@@ -9,9 +9,11 @@ import os
 import pickle
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fedpress.common.files import sync, when_there_is_room
 from fedpress.protocol.records import LARGE
 
 _KEPT = 4  # blobs that a process keeps in memory
@@ -61,14 +63,17 @@ class Blobs:
             if known is data:
                 return name
         if self._lasting:
-            name = hashlib.blake2b(data, digest_size=16).hexdigest()
+            name = _hash(data)
         else:
             self._count += 1
             name = f"{self._series}{self._count:016x}"
         path = self._folder / name
         if not path.exists():
             part = self._folder / f"{name}.{os.getpid()}"
-            part.write_bytes(data)
+            if self._lasting:
+                when_there_is_room(self._folder, lambda: part.write_bytes(data))
+            else:
+                part.write_bytes(data)
             part.replace(path)
         self._remember(name, data)
         return name
@@ -81,11 +86,26 @@ class Blobs:
         self._remember(name, data)
         return data
 
+    def sync(self, names: Iterable[str]) -> None:
+        """Write blobs to the disk."""
+        sync(self._folder / name for name in names)
+
+    def is_intact(self, name: str) -> bool:
+        """Return whether the lasting blob `name` is there and is what was written."""
+        try:
+            return _hash((self._folder / name).read_bytes()) == name
+        except OSError:
+            return False
+
     def _remember(self, name: str, data: bytes) -> None:
         self._recent[name] = data
         self._recent.move_to_end(name)
         while len(self._recent) > _KEPT:
             self._recent.popitem(last=False)
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 class _Pickler(pickle.Pickler):

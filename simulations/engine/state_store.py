@@ -1,14 +1,18 @@
 """The states of nodes between messages: on disk, named by their hashes, large arrays once for all nodes."""
 
 import json
+import logging
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
 from flwr.app import RecordDict
 
+from fedpress.common.logs import LOGGER
 from fedpress.protocol.records import from_rows, to_rows
 from fedpress.simulations.engine.blob_store import Blobs
+
+_log = logging.getLogger(LOGGER)
 
 _SNAPSHOTS = 2  # that can be restored
 
@@ -60,6 +64,7 @@ class StateLedger:
         self._blobs = Blobs(folder, lasting=True)
         self._heads: dict[int, tuple[str, frozenset[str]]] = {}
         self._snapshots: deque[dict[int, tuple[str, frozenset[str]]]] = deque(maxlen=_SNAPSHOTS)
+        self._synced: set[str] = set()  # blobs that the last snapshot referred to, which are on the disk
 
     def head(self, node: int) -> str:
         """Return the name of a node's state; empty if it has none yet."""
@@ -77,14 +82,35 @@ class StateLedger:
         self._blobs.forget({path.name for path in self._folder.iterdir()} - alive)
 
     def snapshot(self) -> dict[str, list[str]]:
-        """Return the names of all nodes' states as JSON; it can be restored until two more snapshots are taken."""
+        """Return the names of all nodes' states as JSON; it can be restored until two more snapshots are taken.
+
+        The states are on the disk when this returns.
+        """
         self._snapshots.append(dict(self._heads))
+        alive = set().union(*(names for _, names in self._heads.values()))
+        self._blobs.sync(alive - self._synced)
+        self._synced = alive
         return {str(node): [head, *sorted(names - {head})] for node, (head, names) in self._heads.items()}
 
     def restore(self, snapshot: Mapping[str, list[str]]) -> bool:
-        """Restore the nodes' states of a snapshot; return False, and restore none, if any is not in the folder."""
-        if any(not (self._folder / name).is_file() for names in snapshot.values() for name in names):
-            return False
-        self._heads = {int(node): (names[0], frozenset(names)) for node, names in snapshot.items()}
+        """Restore the nodes' states of a snapshot; return False if none is there.
+
+        A node whose state is missing or not what was written has none.
+        """
+        heads = {int(node): (names[0], frozenset(names)) for node, names in snapshot.items()}
+        alive = set().union(*(names for _, names in heads.values()))
+        broken = {name for name in alive if not self._blobs.is_intact(name)}
+        self._heads = {node: (head, names) for node, (head, names) in heads.items() if not names & broken}
         self._snapshots.append(dict(self._heads))
+        self._synced = alive - broken
+        self.collect()  # also of blobs of an unfinished round: one of the same name would be taken as it is
+        if heads and not self._heads:
+            return False
+        if broken:
+            _log.warning(
+                "the states of %d of %d nodes in %s are missing or not what was written: these nodes start anew",
+                len(heads) - len(self._heads),
+                len(heads),
+                self._folder,
+            )
         return True

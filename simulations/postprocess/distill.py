@@ -1,6 +1,5 @@
 """`fedpress distil`: another of the workload's models, trained by distillation from a run's model."""
 
-import json
 import time
 from dataclasses import asdict
 from dataclasses import replace as task_replace
@@ -12,14 +11,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedpress.client.training.loop import evaluate
+from fedpress.common.checked_files import FIELD, stamped, write_json
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
+from fedpress.common.version import versions
 from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.training import train_student
 from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
+from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import check_made, clear
@@ -132,8 +133,8 @@ def distil_run(
     make_folder(out)
     if force:
         clear(out)
-    replace(out / MODEL, save(weights))
-    replace(out / RESULT, json.dumps(result, indent=1).encode())
+    replace(out / MODEL, stamped(save(weights, FIELD)), durable=True)
+    write_json(out / RESULT, result, durable=True)
     return result
 
 

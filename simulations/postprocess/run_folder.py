@@ -1,6 +1,5 @@
 """A folder that holds a model: that of a run, or one made from it, with its plan."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fedpress.common.checked_files import read_json
 from fedpress.common.errors import DataError, SettingError
 from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
@@ -47,11 +47,8 @@ def read_folder(path: Path) -> RunFolder:
         raise SettingError(
             f"{path} holds no run: {' and '.join(missing)} missing; make one with fedpress simulate --out"
         )
-    try:
-        result = json.loads((path / RESULT).read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    config = result.get("config") if isinstance(result, dict) and result.get("schema") == SCHEMA else None
+    result = read_json(path / RESULT)
+    config = result.get("config") if result.get("schema") == SCHEMA else None
     if not isinstance(config, dict) or "simulation.workload" not in config:
         raise DataError(f"{path / RESULT} must be a run's result of schema {SCHEMA}, with its workload")
     try:

@@ -16,9 +16,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedpress.client.training.loop import evaluate
+from fedpress.common.checked_files import FIELD, stamped, write_json
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
+from fedpress.common.version import versions
 from fedpress.compression.model import factor_layers, layer_dropping, prune_choice, report, weight_sharing
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
 from fedpress.compression.model.plan import PLAN, Plan
@@ -27,7 +29,7 @@ from fedpress.compression.model.step import Choice
 from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.student_training import teach
-from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA, versions
+from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import REPORT, check_made, clear
@@ -84,7 +86,8 @@ def shrink(
     done = list(work.steps())
     model, plan = work.model, work.plan
     final = evaluate(model, folder.task.data.test, "cpu")
-    data = save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    parts = stamped(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, FIELD))
+    data = b"".join(parts)
     summary = {
         "schema": SCHEMA,
         "settings": asdict(wanted),
@@ -99,7 +102,7 @@ def shrink(
     make_folder(out)
     if force:
         clear(out)
-    replace(out / MODEL, data)
+    replace(out / MODEL, data, durable=True)
     plan.write(out / PLAN)
     replace(out / REPORT, json.dumps(summary, indent=1).encode())
     result = {
@@ -110,7 +113,7 @@ def shrink(
         "final": {name: final[name] for name in ("accuracy", "loss")},
         "shrunk": asdict(wanted),
     }
-    replace(out / RESULT, json.dumps(result, indent=1).encode())
+    write_json(out / RESULT, result, durable=True)
     return summary
 
 

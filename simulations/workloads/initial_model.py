@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
+from fedpress.common.checked_files import read_checked
 from fedpress.common.errors import DataError, PlanError
 from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.compression.model.weight_sharing import check_places
@@ -26,8 +27,8 @@ def begun(folder: Path, make: Callable[[], nn.Module], x: Tensor) -> Callable[[]
     """
     plan = Plan.read(folder / PLAN) if (folder / PLAN).is_file() else Plan()
     try:
-        weights = load_file(folder / MODEL)
-    except (OSError, SafetensorError) as error:
+        weights = load(read_checked(folder / MODEL))
+    except SafetensorError as error:
         raise DataError(f"{folder / MODEL} cannot be read: {error}") from error
     invalid = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if invalid:

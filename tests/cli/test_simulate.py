@@ -49,6 +49,7 @@ def check_schema(result: dict[str, Any]) -> None:
     """It is what docs/how-to/simulate.md says of result.json."""
     kinds = {
         "schema": int,
+        "checksum": str,
         "config": dict,
         "versions": dict,
         "initial": dict,

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from fedpress.common.files import locked
+
 PNG = b"\x89PNG"
 CODECS = "none; qsgd(4) | ans; small: ef | lowrank(nmse=0.1) | ans"
 SMALL = ["--workload", "digits", "--rounds", "6", "--seeds", "0,1", "--set", "clients=10", "--set", "per-round=4"]
@@ -77,6 +79,29 @@ def test_what_is_done_is_not_run_again_and_a_new_codec_costs_its_own_runs(
     assert len(list(folder.glob("cells/*"))) == 8
     assert [row["candidate"] for row in result["candidates"]] == ["none", "qsgd(4) | ans", "tiny", "fp16"]
     assert result["candidates"][0]["seconds"]["mean"] > 1000 * done[1]["candidates"][0]["seconds"]["mean"]
+
+
+def test_a_run_whose_files_are_broken_is_run_again(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(done[0], folder)
+    stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
+    first, second = sorted(stamps)[:2]
+    text = first.read_text()
+    at = text.rindex('"accuracy": 0.') + len('"accuracy": 0.')
+    first.write_text(f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}")
+    rows = second.with_name("clients.csv").read_bytes()
+    second.with_name("clients.csv").write_bytes(rows[:-20] + bytes([rows[-20] ^ 1]) + rows[-19:])
+    said = compare(folder, "--codecs", CODECS, "--json")
+    assert said.returncode == 0, said.stderr
+    assert {path for path in stamps if path.stat().st_mtime_ns != stamps[path]} == {first, second}
+    assert json.loads(said.stdout)["candidates"][0]["final"] == done[1]["candidates"][0]["final"]
+
+
+def test_a_folder_has_one_comparison(done: tuple[Path, dict[str, Any]]) -> None:
+    with locked(done[0]):
+        said = compare(done[0], "--codecs", CODECS)
+    assert said.returncode == 1
+    assert str(done[0]) in said.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.client.edge import journal as journal_module
 from fedpress.client.edge.journal import Journal
+from fedpress.common import files
 from fedpress.common.errors import DataError, SettingError
 from fedpress.flower.mail import IncomingMessage, OutgoingReply
 
@@ -83,8 +83,7 @@ def test_nobody_else_can_read_it(journal: Journal) -> None:
     journal.commit(SERIES, a_state(3), LETTER)
     journal.take(WORK)
     for path in journal.folder.iterdir():
-        if path.name != "lock":
-            assert path.stat().st_mode & 0o077 == 0
+        assert path.stat().st_mode & 0o077 == 0
 
 
 @settings(deadline=None, max_examples=50)
@@ -134,11 +133,11 @@ def test_on_a_full_disk_the_old_state_stays(step: str, journal: Journal, monkeyp
 
     with monkeypatch.context() as patch:
         if step == "open":
-            patch.setattr(journal_module, "open_with", full)
+            patch.setattr(os, "open", full)
         elif step == "write":
-            patch.setattr(journal_module, "_pour", full)
+            patch.setattr(files, "open_with", lambda *_, **__: Path("/dev/full").open("wb"))  # noqa: SIM115
         elif step == "fsync":
-            patch.setattr(journal_module.os, "fsync", full)
+            patch.setattr(os, "fsync", full)
         else:
             patch.setattr(Path, "replace", full)
         with pytest.raises(OSError, match="No space"):

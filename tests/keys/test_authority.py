@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import ssl
 import stat
 import threading
@@ -14,7 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from fedpress.common.errors import DataError, SettingError
-from fedpress.server.keys import authority, init, renew
+from fedpress.server.keys import authority, init, issue, load_devices, renew
+from fedpress.server.keys.authority import load_pair
 
 
 def context(folder: Path) -> ssl.SSLContext:
@@ -184,3 +186,22 @@ def test_keys_on_disk_are_of_the_certificates(made: Path) -> None:
         certificate = authority.load_certificate(made / f"{name}.pem").public_key()
         form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         assert key.public_bytes(*form) == certificate.public_bytes(*form)
+
+
+def test_no_changed_bit_is_believed(keys: Path, tmp_path: Path) -> None:
+    """Each file of the folder is as it was written, or it is refused."""
+
+    def read() -> list[object]:
+        pairs = [load_pair(keys, *names) for names in (("ca.pem", "ca.key"), ("server.pem", "server.key"))]
+        numbers = [(certificate, key.private_numbers()) for certificate, key in pairs]
+        return [*numbers, load_devices(keys)]
+
+    issue(keys, "pi-1", tmp_path / "a")
+    right, dice = read(), random.Random(0)
+    for path in (*keys.glob("*.*"), keys / "devices" / "pi-1.json"):
+        data = path.read_bytes()
+        for at in (dice.randrange(8 * len(data)) for _ in range(40)):
+            path.write_bytes(data[: at // 8] + bytes([data[at // 8] ^ 1 << at % 8]) + data[at // 8 + 1 :])
+            with contextlib.suppress(DataError):
+                assert read() == right
+        path.write_bytes(data)

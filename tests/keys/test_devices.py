@@ -32,7 +32,7 @@ def test_record_and_enrolment_agree(keys: Path, tmp_path: Path) -> None:
     assert load_devices(keys) == {"pi-1": device}
     for path in (tmp_path / "pi-1.enrol", keys / "devices" / "pi-1.json"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    fields = {"schema", "name", "public_key", "issued", "expires", "revoked"}
+    fields = {"schema", "name", "public_key", "issued", "expires", "revoked", "checksum"}
     assert set(json.loads((keys / "devices" / "pi-1.json").read_bytes())) == fields
 
 

@@ -34,6 +34,8 @@ OTHERS: dict[str, Any] = {
     "workers": 3,
     "out": "here",
     "resume": True,
+    "log-bytes": 5000,
+    "log-files": 2,
     "strategy.name": "FedAvgM",
     "up": "deadzone(nmse=0.1) | ans",
     "down": "fp16",
