@@ -18,7 +18,7 @@ Update = dict[str, NDArray[Any]]  # a model's change, or a model: tensor by name
 
 # The same on every machine; numpy's longdouble is not.
 _DTYPES = {
-    *("float16", "float32", "float64", "bool"),
+    *("float16", "float32", "float64", "complex64", "complex128", "bool"),
     *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
 }
 
@@ -60,7 +60,7 @@ class TensorSpec:
 
     @property
     def floating(self) -> bool:
-        """Whether its elements are floats: only of such a tensor is the change sent, of all others the values."""
+        """Whether its elements are real floats: only of such a tensor is the change sent, of all others the values."""
         return np.dtype(self.dtype).kind == "f"
 
     @property
@@ -321,7 +321,7 @@ class Layout:
         for tensor in self.tensors:
             array = update[tensor.name]
             if not tensor.lossy:
-                if tensor.floating:
+                if array.dtype.kind in "fc":
                     _finite(tensor, array)
                 exact += np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
                 continue
@@ -375,7 +375,7 @@ class Layout:
                 if dtype.kind == "b" and max(raw, default=0) > 1:
                     raise FrameError(f"elements of tensor {tensor.name!r} must be 0 or 1, got {max(raw)}")
                 array = np.frombuffer(raw, dtype.newbyteorder("<")).astype(dtype)
-                if tensor.floating and not np.isfinite(array).all():
+                if dtype.kind in "fc" and not np.isfinite(array).all():
                     raise FrameError(f"tensor {tensor.name!r} must be finite")
                 byte += tensor.nbytes
             update[tensor.name] = array.reshape(tensor.shape)

@@ -23,7 +23,7 @@ from fedpress.compression.layout import Layout
 SIDE = "side"
 POSITION_STREAMS = ("gap", "coin")  # give the positions of kept values; a frame has at most one of them
 _BLOCK = 1 << 16
-FLOAT32_MAX = np.finfo(np.float32).max
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def values_of(streams: Mapping[str, NDArray[Any]], stage: object) -> NDArray[np.float32]:

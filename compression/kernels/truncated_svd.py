@@ -1,11 +1,16 @@
 """The largest singular pairs of a matrix by subspace iteration, Halko et al. 2011, https://arxiv.org/abs/0909.4061."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedpress.compression.kernels.scalar_quantizer import peak_of
+
 _PASSES = 2  # power iterations
+_RANGE = 40  # matrices whose largest magnitude is beyond 2**40 or below 2**-40 are scaled, so that squares are finite
+_MOST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,12 @@ def truncated_svd(matrix: NDArray[np.float32], k: int, rng: np.random.Generator)
     if m > n:
         turned = truncated_svd(matrix.T, k, rng)
         return SingularPairs(turned.right, turned.value, turned.left)
+    exponent = math.frexp(peak_of(matrix))[1]
+    if abs(exponent) > _RANGE:
+        pairs = truncated_svd(np.ldexp(matrix, -exponent), k, rng)
+        with np.errstate(over="ignore"):
+            value = np.minimum(np.ldexp(pairs.value, exponent), _MOST)
+        return SingularPairs(pairs.left, value, pairs.right)
     k = min(k, m)
     basis = np.eye(m, dtype=np.float32)
     if 2 * k < m:
@@ -56,5 +67,6 @@ def truncated_svd(matrix: NDArray[np.float32], k: int, rng: np.random.Generator)
     order = np.argsort(square)[::-1][:k]
     value = np.sqrt(np.maximum(square[order], 0)).astype(np.float32)
     turn = turn[:, order].astype(np.float32)
-    right = (turn.T @ part).T / np.maximum(value, np.finfo(np.float32).tiny)
+    least = max(float(value.max(initial=0)) * 2**-60, float(np.finfo(np.float32).tiny))  # less is rounding
+    right = (turn.T @ part).T / np.maximum(value, np.float32(least))
     return SingularPairs(basis @ turn, value, right)

@@ -30,7 +30,10 @@ class DeadZone(StepQuantizer):
         energy = float(np.square(sample, dtype=np.float64).sum())
         rough = (12 * nmse * energy / sample.size) ** 0.5
         # The step for a sample is the first trial of the search with all values.
-        return find(lambda step: _try(sample, step).error / energy, nmse, rough, slope=1.5) or rough
+        return (
+            find(lambda step: _try(sample, scalar_quantizer.float32_step(step)).error / energy, nmse, rough, slope=1.5)
+            or rough
+        )
 
     def decode(self, streams: Streams, layout: Layout) -> Streams:
         return {**without(streams, "symbols", "step", "point"), "values": decode_scalar(streams)}

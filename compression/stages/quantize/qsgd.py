@@ -47,9 +47,8 @@ class Qsgd(Stage):
         for t, (part, out) in enumerate(zip(tensor_parts(values, edges), tensor_parts(symbols, edges), strict=True)):
             norm = sum(float(np.square(part[block], dtype=np.float64).sum()) for block in blocks(part.size)) ** 0.5
             # Rounded up, so that no value lies beyond the last level; decoding uses the rounded one, so it is unbiased.
-            scale[t] = min(
-                np.nextafter(np.float32(min(norm / self.levels, FLOAT32_MAX)), np.float32(np.inf)), FLOAT32_MAX
-            )
+            nearest = np.float32(min(norm / self.levels, FLOAT32_MAX))
+            scale[t] = np.nextafter(nearest, np.float32(FLOAT32_MAX))
             for block in blocks(part.size if norm else 0):
                 level = np.abs(part[block].astype(np.float64)) / float(scale[t]) + rng.random(part[block].size)
                 out[block] = np.copysign(np.minimum(np.floor(level), self.levels), part[block])

@@ -129,7 +129,7 @@ class StepQuantizer(Stage):
 
         def measure(step: float) -> float:
             nonlocal best
-            if (step := float(np.float32(step))) < finest:
+            if (step := scalar_quantizer.float32_step(step)) < finest:
                 return math.inf
             trial = trials(step)
             if self.nmse is not None:

@@ -113,7 +113,7 @@ def _worth(value: NDArray[np.float32], shape: tuple[int, int], step: float) -> i
         left += size * np.minimum(variance, least)
     keep = energy - left > _PRICE * 2 * np.log(2) * least * bits
     # Beyond this a symbol would be too large; such a matrix is almost exact without pairs.
-    keep &= value < step * factor_pairs.LARGEST
+    keep &= value.astype(np.float64) < step * factor_pairs.LARGEST
     return int(np.argmin(np.append(keep, False)))
 
 
