@@ -54,7 +54,7 @@ def _labels(folder: Path, names: list[str]) -> list[int]:
     """Return the number of each class: its line in `classes.txt` if there is one, else its name, a number."""
     listed = folder / CLASSES
     if listed.is_file():
-        order = [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
+        order = [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         if missing := [name for name in names if name not in order]:
             raise DataError(f"{listed} does not list the sub-folder {missing[0]!r}")
         return [order.index(name) for name in names]

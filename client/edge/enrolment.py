@@ -122,7 +122,7 @@ def _is_credential(path: Path) -> bool:
 
 def _record(data: bytes, what: str) -> dict[str, Any]:
     try:
-        text = data.decode().strip()
+        text = data.decode("utf-8-sig").strip()
         record = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         if not text or (text.startswith("{") and (error.pos >= len(text) or not text.endswith("}"))):

@@ -94,7 +94,7 @@ def compare(
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
     cells = cells_of(plan, out)
     make_folder(out)
-    errors.print(f"{len(cells)} runs; finished ones are kept in {out}, so it can be stopped and resumed")
+    errors.print(f"{len(cells)} runs; finished ones are kept in {out}, so it can be stopped and resumed", markup=False)
     command = shlex.join(["fedpress", *sys.argv[1:]])
     with _Progress(errors) as progress:
         result = run(plan, cells, out, jobs=jobs, command=command, note=progress.show)
@@ -185,4 +185,4 @@ def _print(result: dict[str, Any], out: Path) -> None:
             console.print(f"no recommendation: {advice['reason']}", markup=False)
         else:
             console.print(f"take {advice['choice']}: {advice['reason']}. {advice['confidence']}", markup=False)
-    console.print(f"{out / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

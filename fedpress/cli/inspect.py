@@ -98,6 +98,6 @@ def _layout(path: Path) -> "Layout":
         except SafetensorError as error:
             raise DataError(f"{path} is no safetensors file: {error}") from error
     try:
-        return layout_of(data.decode())
+        return layout_of(data.decode("utf-8-sig"))
     except (UnicodeDecodeError, FrameError) as error:
         raise DataError(f"{path} holds no layout: {error}") from error

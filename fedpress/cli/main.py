@@ -1,5 +1,6 @@
 """The `fedpress` command and its exit codes: 2 for a usage error, 1 for a failure, 130 at Ctrl-C."""
 
+import io
 import os
 import re
 import signal
@@ -62,6 +63,9 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> NoReturn:
     """Run the command in the process's arguments."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not have a character, of a path for example
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False, prog_name="fedpress")
         if code == STOPPED:
@@ -71,25 +75,30 @@ def main() -> NoReturn:
         sys.exit(code)
     except click.UsageError as error:
         if line := error.format_message():  # empty if the help was printed
-            typer.echo(f"fedpress: {line}", err=True)
+            _fail(line)
         sys.exit(2)
     except FedpressError as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"fedpress: {error}", err=True)
+        _fail(str(error))
         sys.exit(2 if isinstance(error, SettingError) else 1)
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv:
             raise
         extra = _extra_of(error.name or "")
         advice = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
-        typer.echo(f"fedpress: this needs the package {error.name}: {advice}", err=True)
+        _fail(f"this needs the package {error.name}: {advice}")
         sys.exit(2)
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        typer.echo(f"fedpress: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        _fail(f"{type(error).__name__}: {error} (--debug shows where)")
         sys.exit(1)
+
+
+def _fail(text: str) -> None:
+    """Write an error as one line, whatever a path or a message in it holds."""
+    typer.echo("fedpress: " + " ".join(text.splitlines()), err=True)
 
 
 def _extra_of(module: str) -> str:

@@ -127,7 +127,8 @@ class _Processes:
             command,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
             env={**os.environ, "OMP_NUM_THREADS": "1"},  # one core per run: more threads would contend for it
             start_new_session=True,  # Ctrl-C is for the comparison, which terminates its runs
             pass_fds=(self._lock,),

@@ -55,7 +55,7 @@ class App:
 def read_app(path: Path) -> App:
     """Return the Flower app in the folder `path`; raise DataError if there is none."""
     try:
-        flower = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]
+        flower = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8-sig"))["tool"]["flwr"]["app"]
         components = flower["components"]
         return App(path.resolve(), components["serverapp"], components["clientapp"], flower.get("config", {}))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -170,7 +170,7 @@ def read_trace(path: Path) -> Link:
     Raises DataError if the file is no such table.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is no trace of a link: {error}") from error

@@ -101,7 +101,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     failures = sum(row["failures"] for row in result["rounds"])
     scores = ", ".join(f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if name in final)
     console.print(scores + (f", {failures} failures" if failures else ""))
-    console.print(f"in {settings.run.out}", highlight=False, soft_wrap=True)
+    console.print(f"in {settings.run.out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def row_line(row: dict[str, Any]) -> str:

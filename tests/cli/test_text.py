@@ -1,0 +1,54 @@
+"""Text of any kind is read and written: byte order marks, terminals without a character, paths of any characters."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import fedpress
+from fedpress.client.data.folder import read
+from fedpress.common.settings import read_toml
+from fedpress.simulations.network.links import read_trace
+
+NAMES = ["with space", "naïve-é-文", "100%s [bold] {x}", "two\nlines"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_frame_is_shown_on_a_terminal_that_knows_ascii_alone(name: str, tmp_path: Path) -> None:
+    update = {"wë": np.ones((40, 50), np.float32), "b": np.arange(50, dtype=np.float32)}
+    codec = fedpress.codec("deadzone(nmse=0.1) | ans")
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "frame").write_bytes(codec.encode(update, {}, np.random.default_rng(0))[0])
+    save_file(update, folder / "model.safetensors")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "LANG": "C", "LC_ALL": "C"}
+    call = [sys.executable, "-m", "fedpress", "inspect", str(folder / "frame")]
+    shown = subprocess.run(
+        [*call, "--layout", str(folder / "model.safetensors")], env=env, capture_output=True, check=False
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    failed = subprocess.run([*call[:-1], str(folder / "missing")], env=env, capture_output=True, check=False)
+    assert failed.returncode == 1
+    assert len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("name", NAMES)
+def test_text_files_are_read_with_and_without_a_byte_order_mark(name: str, mark: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    settings, trace = folder / "settings.toml", folder / "trace.csv"
+    settings.write_text(f'{mark}[run]\nout = "é"\n', encoding="utf-8")
+    assert read_toml(settings) == {"run": {"out": "é"}}
+    trace.write_text(f"{mark}seconds,down,up\n0,1000,1000\n10,1000,1000\n", encoding="utf-8")
+    assert read_trace(trace).down == 1000
+    data = folder / "data"
+    for number, kind in enumerate(["ähnlich", "other"]):
+        (data / kind).mkdir(parents=True)
+        np.save(data / kind / "x.npy", np.full((3, 2), number, np.float32))
+    (data / "classes.txt").write_text(f"{mark}ähnlich\nother\n", encoding="utf-8")
+    assert sorted(set(read(str(data)).y.tolist())) == [0, 1]
