@@ -12,7 +12,8 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from fedpress.client.mod.downlink import ReceivedModel, receive_model
 from fedpress.client.mod.extension import ActiveExtensions
 from fedpress.client.mod.node_state import ClientState
-from fedpress.client.mod.uplink import encode_update, take_model
+from fedpress.client.mod.trained_model import MOST_NORM, norm_of_change, take_model
+from fedpress.client.mod.uplink import encode_update
 from fedpress.common.errors import FrameError
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Update
@@ -21,11 +22,13 @@ from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import (
     RECORD_NAME,
     BaseRequest,
+    DivergedReply,
     NodeDescription,
     NodeQuery,
     TrainReply,
     TrainRequest,
     answer_of,
+    read_codec,
     read_request,
 )
 from fedpress.protocol.model_frames import ModelFrames
@@ -59,7 +62,7 @@ def compress(initial: Initial | None = None) -> Mod:
     Raises
     ------
     UpdateError
-        For a message, if the app's reply does not hold exactly one ArrayRecord, of the model's layout and finite.
+        For a message, if the app's reply does not hold the model: see `take_model`.
     FrameError
         For a message that is not one of the protocol's. Flower reports both errors as the node's failure.
 
@@ -93,6 +96,7 @@ def _handle_task(
 ) -> Message:
     """Return the reply to a request for training or evaluation of a model."""
     node = NodeConfig.read(context.node_config, context.node_id).name
+    codec = read_codec(request.up)  # before the app works for nothing
     state = ClientState.load(context.state).settle(request, node)
 
     began = time.monotonic()
@@ -105,7 +109,8 @@ def _handle_task(
 
     model = model_record(received.model)
     state = state.hold(request, model)
-    message.content[request.arrays] = extensions.before_app(model)
+    given = extensions.before_app(model)
+    message.content[request.arrays] = given
     began = time.monotonic()
     reply = app(message, context)
     training_seconds = time.monotonic() - began
@@ -113,10 +118,17 @@ def _handle_task(
     frame = b""
     if message.metadata.message_type.split(".")[0] == MessageType.TRAIN and not reply.has_error():
         began = time.monotonic()
-        name, trained = take_model(reply)
+        name, trained = take_model(reply, request.arrays, given)
+        norm = norm_of_change(trained, given)
+        if not norm <= MOST_NORM:
+            _log.warning("node %s: the training diverged: its update has norm %.3g", node, norm)
+            replace(state, extensions=extensions.states).save(context.state)
+            bound = answer_of(request.nonce, request.round, node, b"")
+            diverged = DivergedReply(version=state.version, turn=state.turn, answer=bound, norm=norm)
+            return _answer(Message(RecordDict(), reply_to=message), diverged, extensions)
         update, extensions = extensions.after_app(trained)
         del trained
-        frame, state = encode_update(update, received, request, state, node)
+        frame, state = encode_update(codec, update, received, request, state, node)
         reply.content[name] = frame_record(frame)
         coding_seconds += time.monotonic() - began
     replace(state, extensions=extensions.states).save(context.state)
@@ -165,7 +177,7 @@ def _receive(
     return receive_model(frames, request, state, exchanged), extensions.begin(first)
 
 
-def _answer(reply: Message, answer: TrainReply | BaseRequest, extensions: ActiveExtensions) -> Message:
+def _answer(reply: Message, answer: TrainReply | BaseRequest | DivergedReply, extensions: ActiveExtensions) -> Message:
     """Return `reply` with the records of the protocol and of extensions added."""
     reply.content[RECORD_NAME] = answer.to_record()
     extensions.add_replies(reply.content)

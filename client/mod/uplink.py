@@ -3,46 +3,25 @@
 from collections.abc import Set
 from dataclasses import replace
 
-from flwr.app import ArrayRecord, Message
-
 from fedpress.client.mod.downlink import ReceivedModel
 from fedpress.client.mod.node_state import ClientState, adapt_state
-from fedpress.common.errors import UpdateError
 from fedpress.common.rng import derive
-from fedpress.compression import Codec, Update, parse
+from fedpress.compression import Codec, Update
 from fedpress.compression.updates import changed
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
-from fedpress.protocol.arrays import arrays_of
 from fedpress.protocol.messages import TrainRequest, frame_name
 from fedpress.protocol.update_frames import UpdateCoding
 
 
-def take_model(reply: Message) -> tuple[str, Update]:
-    """Remove the trained model from a reply; return its record's name, and its tensors.
-
-    The record stays empty until it holds the frame: a device may not have the memory for both.
-
-    Raises
-    ------
-    UpdateError
-        If the reply does not hold exactly one ArrayRecord.
-    """
-    records = reply.content.array_records
-    if len(records) != 1:
-        raise UpdateError(f"a reply must hold exactly one ArrayRecord, got {len(records)}: {sorted(records)}")
-    ((name, record),) = records.items()
-    model = arrays_of(record)
-    reply.content[name] = ArrayRecord()
-    return name, model
-
-
 def encode_update(
-    local: Update, received: ReceivedModel, request: TrainRequest, state: ClientState, node: str
+    codec: Codec, local: Update, received: ReceivedModel, request: TrainRequest, state: ClientState, node: str
 ) -> tuple[bytes, ClientState]:
     """Return the frame of an update, and the node's state after it.
 
     Parameters
     ----------
+    codec : Codec
+        Of the update.
     local : Update
         The trained model; emptied, as a device may not have the memory for it and its frame.
     received : ReceivedModel
@@ -57,7 +36,6 @@ def encode_update(
     """
     layout = received.layout
     layout.check(local)
-    codec = parse(request.up)
     masks = WeightMasks.of(received.model, layout) if request.weight_masks else UNPRUNED
     trained = masks.apply(local)  # training may have moved pruned weights: they stay pruned
     local.clear()

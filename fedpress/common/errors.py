@@ -3,6 +3,7 @@
 FedpressError
 +-- FrameError            bytes from outside that are not the requested frame; the only one that decoding raises
 +-- UpdateError           tensors that cannot be sent: NaN, infinity, another layout
++-- DivergedError         training diverged: the updates or the model are no longer numbers to work with
 +-- SettingError          an invalid setting: the value, and what must hold
 |   +-- SpecError         a codec's spec string
 +-- DataError             a file of data that is missing, cut short or not what it claims to be
@@ -57,6 +58,16 @@ class UpdateError(FedpressError, ValueError):
     >>> fedpress.codec("fp16").encode(update, {}, np.random.default_rng(0))  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     UpdateError: tensor 'x' must be finite, got 1 values that are NaN or infinite
+    """
+
+
+class DivergedError(FedpressError):
+    """Training diverged: no node's update can be used, or the aggregated model is not finite.
+
+    Examples
+    --------
+    >>> issubclass(DivergedError, FedpressError)
+    True
     """
 
 

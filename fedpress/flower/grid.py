@@ -35,6 +35,10 @@ class EngineGrid(Grid):
         """Return the known names of nodes by node id; None if names must be requested from the nodes."""
         return None
 
+    def most_nodes(self) -> int | None:
+        """Return the largest number of nodes that can ever be connected; None if others may join."""
+        return None
+
     def snapshot(self) -> Any:
         """Return, as JSON, a reference to the nodes' current states; None if the engine does not keep them."""
         return None

@@ -26,6 +26,11 @@ def frame_record(data: bytes) -> ArrayRecord:
     return ArrayRecord({"frame": Array("uint8", (len(data),), FRAME_STYPE, data)})
 
 
+def holds_frame(record: ArrayRecord) -> bool:
+    """Return whether `record` holds a frame, as `frame_record` makes it, and not tensors."""
+    return any(array.stype == FRAME_STYPE for array in record.values())
+
+
 def read_frame_record(record: ArrayRecord | None) -> bytes:
     """Return the frames that `frame_record` was given; raise FrameError if `record` holds anything else."""
     arrays = list(record.values()) if record else []

@@ -2,10 +2,10 @@
 
 A folded message is one ConfigRecord under `RECORD_NAME`: fedpress's own fields, those of the other ConfigRecords and
 MetricRecords, and the frame. A long frame that is sent to many nodes stays a record by itself, under `FRAMES`, and so
-does an extension's record with a long payload: SuperLink then stores it once.
+does an extension's record with a long payload: SuperLink then stores it once. ArrayRecords of the app's own stay too.
 
-    folded    names of the records that were folded, in their order
-    kinds     for each a letter: c a ConfigRecord, m a MetricRecord, f the ArrayRecord of a frame
+    folded    names of all records, in their order
+    kinds     for each a letter: c a ConfigRecord, m a MetricRecord, f the ArrayRecord of a frame, - one that stays
     N.KEY     the field KEY of the N-th record; N.NAME is the bytes of a frame, NAME that of its array
 """
 
@@ -18,6 +18,7 @@ from fedpress.common.errors import FrameError
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME
 
 FRAMES = f"{RECORD_NAME}.frames"  # the record of a frame that is sent to many nodes
+_STAYS = "-"
 _INLINE = 1 << 12  # bytes up to which a frame is not sent in a separate request
 
 Content = MutableMapping[str, Any]  # a RecordDict
@@ -39,10 +40,13 @@ def fold(content: Content, shared: dict[int, ConfigRecord] | None = None) -> Non
     kinds = ""
     for name, record in list(content.items()):
         kind = _kind(record)
-        if name == RECORD_NAME or not kind or (kind == "c" and _is_long(record.values())):
+        if name == RECORD_NAME:
             continue
         number = len(names)
         names.append(name)
+        if kind == _STAYS or (kind == "c" and _is_long(record.values())):
+            kinds += _STAYS
+            continue
         kinds += kind
         del content[name]
         if kind != "f":
@@ -55,7 +59,7 @@ def fold(content: Content, shared: dict[int, ConfigRecord] | None = None) -> Non
             content[FRAMES] = shared[id(record)]
         else:
             folded[f"{number}.{key}"] = array.data
-    if names:
+    if kinds.strip(_STAYS):
         content[RECORD_NAME] = ConfigRecord({**content[RECORD_NAME], **folded, "folded": names, "kinds": kinds})
 
 
@@ -85,20 +89,21 @@ def unfold(content: Content) -> bool:
             own.pop(key, None)
     content[RECORD_NAME] = ConfigRecord(own)
     for name, kind, values in zip(names, kinds, fields, strict=True):
-        if name in content:
+        stays = kind == _STAYS and name != RECORD_NAME
+        if (name in content) != stays:
             raise FrameError(f"a folded message must hold {name!r} once")
-        content[name] = _record(kind, values)
+        content[name] = content.pop(name) if stays else _record(kind, values)  # in the order before folding
     return True
 
 
 def _kind(record: object) -> str:
-    """Return the letter of a record's kind; empty if it is not folded."""
+    """Return the letter of a record's kind."""
     if isinstance(record, ConfigRecord):
         return "c"
     if isinstance(record, MetricRecord):
         return "m"
     arrays = list(record.values()) if isinstance(record, ArrayRecord) else []
-    return "f" if len(arrays) == 1 and arrays[0].stype == FRAME_STYPE else ""
+    return "f" if len(arrays) == 1 and arrays[0].stype == FRAME_STYPE else _STAYS
 
 
 def _is_long(values: Iterable[object]) -> bool:

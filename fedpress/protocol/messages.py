@@ -9,6 +9,7 @@ only it reads, under `extension_record(name)`.
     TrainRequest    server to node   asks to train, or to evaluate, the model that its frames lead to
     TrainReply      node to server   goes with the update, or with the metrics of an evaluation
     BaseRequest     node to server   asks for frames from another base: the node does not hold the one they start from
+    DivergedReply   node to server   takes the place of an update: the training diverged
 """
 
 import hashlib
@@ -19,9 +20,12 @@ from typing import ClassVar
 
 from flwr.app import ConfigRecord
 
-from fedpress.common.errors import FrameError
+from fedpress.common.errors import FrameError, SpecError
+from fedpress.compression import Codec, parse
 from fedpress.protocol.typed_records import TypedRecord
 
+LONGEST_NAME = 256  # characters of a node's name, and of the names of records and models
+LONGEST_SPEC = 4096  # characters of a codec's spec
 RECORD_NAME = "fedpress"  # of the ConfigRecord that every message carries
 FRAME_STYPE = "fedpress.frame"  # type of an array of bytes that is frames
 LOSSLESS = "none"  # spec of the lossless codec
@@ -72,6 +76,9 @@ class NodeDescription(ProtocolMessage, kind="node"):
     version: bytes  # of the model that it holds, 8 bytes; empty if it holds none
     width: str  # largest share of a model's channels that it can train, as configured; empty if it is not configured
     model: str  # the workload's model that it can train; empty if none is configured
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, name=LONGEST_NAME, width=LONGEST_NAME, model=LONGEST_NAME, version=8)
 
 
 @dataclass(frozen=True)
@@ -128,8 +135,8 @@ class TrainRequest(ProtocolMessage, kind="train"):
         if min((0, *self.frame_lengths, self.weight_mask_length)) < 0:
             raise FrameError("frame_lengths and weight_mask_length must be at least 0")
         for name in ("round", "seed", "turn"):
-            if getattr(self, name) < 0:
-                raise FrameError(f"{name} must be at least 0, got {getattr(self, name)}")
+            _check_count(self, name)
+        _check_lengths(self, arrays=LONGEST_NAME, up=LONGEST_SPEC, version=8, accepted=8, server=8, nonce=16)
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,8 @@ class TrainReply(ProtocolMessage, kind="reply"):
     def __post_init__(self) -> None:
         object.__setattr__(self, "training_seconds", _duration(self.training_seconds))
         object.__setattr__(self, "coding_seconds", _duration(self.coding_seconds))
+        _check_lengths(self, version=8, answer=16)
+        _check_count(self, "turn")
 
 
 @dataclass(frozen=True)
@@ -169,6 +178,30 @@ class BaseRequest(ProtocolMessage, kind="base"):
 
     version: bytes  # of the model that the node holds, 8 bytes; empty if it holds none
     turn: int  # number of stateful updates that the node has sent
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, version=8)
+        _check_count(self, "turn")
+
+
+@dataclass(frozen=True)
+class DivergedReply(ProtocolMessage, kind="diverged"):
+    """Takes the place of an update that cannot be used: the training diverged.
+
+    Examples
+    --------
+    >>> DivergedReply(version=b"", turn=0, answer=bytes(16), norm=1e37).norm
+    1e+37
+    """
+
+    version: bytes  # of the model that the node holds, 8 bytes; empty if it keeps none
+    turn: int  # number of stateful updates that the node has sent
+    answer: bytes  # binds it to the request, 16 bytes: see `answer_of`; its frame is empty
+    norm: float  # L2 norm of the update, NaN or infinite if the update is
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, version=8, answer=16)
+        _check_count(self, "turn")
 
 
 class ExtensionMessage(TypedRecord):
@@ -269,7 +302,7 @@ def read_request(record: Mapping[str, object]) -> NodeQuery | TrainRequest:
             raise FrameError(f"kind must be {NodeQuery.kind!r} or {TrainRequest.kind!r}, got {kind!r}")
 
 
-def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | BaseRequest:
+def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | BaseRequest | DivergedReply:
     """Return the node's message in a record.
 
     Parameters
@@ -279,7 +312,7 @@ def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | B
 
     Returns
     -------
-    NodeDescription, TrainReply or BaseRequest
+    NodeDescription, TrainReply, BaseRequest or DivergedReply
         The message.
 
     Raises
@@ -299,6 +332,8 @@ def read_reply(record: Mapping[str, object]) -> NodeDescription | TrainReply | B
             return TrainReply.from_record(record)
         case BaseRequest.kind:
             return BaseRequest.from_record(record)
+        case DivergedReply.kind:
+            return DivergedReply.from_record(record)
         case kind:
             raise FrameError(f"kind must be that of a node's message, got {kind!r}")
 
@@ -352,6 +387,49 @@ def answer_of(nonce: bytes, round: int, node: str, frame: bytes) -> bytes:
     state.update(len(node.encode()).to_bytes(4, "little") + node.encode())
     state.update(frame)
     return state.digest()
+
+
+def read_codec(spec: str) -> Codec:
+    """Return the codec of a spec that came in a message.
+
+    Parameters
+    ----------
+    spec : str
+        The spec.
+
+    Returns
+    -------
+    Codec
+        The codec.
+
+    Raises
+    ------
+    FrameError
+        If it does not name a codec.
+
+    Examples
+    --------
+    >>> str(read_codec("fp16"))
+    'fp16'
+    """
+    try:
+        return parse(spec)
+    except SpecError as error:
+        raise FrameError(f"a spec must name a codec, got {spec[:80]!r}: {error}") from error
+
+
+def _check_lengths(message: TypedRecord, **most: int) -> None:
+    """Raise FrameError if a text or bytes field is longer than the given number of characters or bytes."""
+    for name, limit in most.items():
+        length = len(getattr(message, name))
+        if length > limit:
+            raise FrameError(f"{name} must have a length of at most {limit}, got {length}")
+
+
+def _check_count(message: TypedRecord, name: str) -> None:
+    """Raise FrameError if a field is not a number that fits 63 bits."""
+    if not 0 <= getattr(message, name) < 1 << 63:
+        raise FrameError(f"{name} must be at least 0 and below 2**63, got {getattr(message, name):.3g}")
 
 
 def _duration(seconds: float) -> float:

@@ -20,7 +20,7 @@ from fedpress.compression import Codec, Layout, Update, parse
 from fedpress.compression.frame import read_frame
 from fedpress.compression.updates import apply, changed, difference, version_of
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks, decode_mask_change, encode_mask_change
-from fedpress.protocol.messages import LOSSLESS
+from fedpress.protocol.messages import LOSSLESS, read_codec
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,6 @@ def _follow(
     model: Update = dict(base)
     for frame, mask in steps:
         part = layout.part(mask)
-        update = masks.restore(parse(read_frame(frame).spec).decode(frame, masks.unpruned(part)), part)
+        update = masks.restore(read_codec(read_frame(frame).spec).decode(frame, masks.unpruned(part)), part)
         model = apply(model, update, layout) if base else model | update
     return masks.apply({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})

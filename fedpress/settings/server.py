@@ -24,7 +24,7 @@ class ServerSettings(Settings):
     max_norm: float = option(
         0.0, minimum=0, adjustable=True, help="largest L2 norm of an update that is accepted; 0 for no bound"
     )
-    max_examples: float = option(1e9, above=0, adjustable=True, help="largest weight of a reply that is accepted")
+    max_examples: float = option(1e18, above=0, adjustable=True, help="largest weight of a reply that is accepted")
     stored_bytes: int = option(
         1 << 34,
         minimum=0,

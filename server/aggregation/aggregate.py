@@ -4,19 +4,25 @@ Strategies that need only a weighted mean are given it: updates are decoded one 
 are given every reply, decoded.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
+from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
+from fedpress.common.logs import LOGGER, quiet_flower
 from fedpress.compression import FrameError, Layout, Update
 from fedpress.compression.updates import changed
 from fedpress.protocol.arrays import arrays_of, model_record
 from fedpress.server.aggregation import privacy
-from fedpress.server.aggregation.client_update import ClientUpdate, log_refusal
+from fedpress.server.aggregation.client_update import ClientUpdate, log_refusal, read_frame_of
 from fedpress.server.aggregation.coverage import Coverage
+
+_log = logging.getLogger(LOGGER)
 
 # Exactly these types, without subclasses, use only the mean and the metrics of replies.
 STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi)
@@ -46,14 +52,14 @@ def aggregate(
         The server's model w before the round.
     """
     counted = list(updates)
-    if type(strategy) in STREAMING:
+    if isinstance(strategy, FedAvg) and _is_streamed(strategy, updates):
         mean = _mean(number, counted, exact)
         if len(counted) < least:
             return None
-        return _stream(strategy, number, mean, counted, request)  # type: ignore[arg-type]
+        return _stream(strategy, number, mean, counted, request)
     for update in updates:
         try:
-            (key,) = update.message.content.array_records
+            key, _ = read_frame_of(update.message)
             model = update.decode()
             if privacy.divides_by_norm(strategy) and not changed(model, update.base.exact):
                 raise FrameError(f"its update must not be zero: {type(strategy).__name__} divides by its norm")
@@ -74,22 +80,40 @@ def cast(model: Update, layout: Layout) -> Update:
         array = np.asarray(model[tensor.name])
         if not tensor.floating and array.dtype.kind == "f":
             array = np.rint(array)
-        result[tensor.name] = array.astype(tensor.dtype, copy=False).reshape(tensor.shape)
+        with np.errstate(over="ignore"):  # training that diverged is an error of the round
+            result[tensor.name] = array.astype(tensor.dtype, copy=False).reshape(tensor.shape)
     return result
+
+
+def _is_streamed(strategy: FedAvg, updates: Sequence[ClientUpdate]) -> bool:
+    """Return whether `strategy` needs no more than the mean: a metrics function of the user's own may need replies."""
+    own = strategy.train_metrics_aggr_fn is not aggregate_metricrecords
+    parts = any(update.base.place is not None for update in updates)  # which only their mean can be made of
+    return type(strategy) in STREAMING and (parts or not own)
 
 
 def _stream(
     strategy: FedAvg, number: int, mean: Update, updates: list[ClientUpdate], request: Message
 ) -> AggregationResult:
-    """Return the result of aggregating the mean as the reply of one node, with the metrics of all replies."""
+    """Return the result of aggregating the mean, as one reply, and the metrics of all replies."""
     total = sum(update.weight for update in updates)
     metrics = MetricRecord({strategy.weighted_by_key: total})
     content = RecordDict({strategy.arrayrecord_key: model_record(mean), "metrics": metrics})
-    arrays, _ = strategy.aggregate_train(number, [Message(content, reply_to=request)])
-    contents = [update.message.content for update in updates]
-    return AggregationResult(
-        arrays_of(arrays), strategy.train_metrics_aggr_fn(contents, strategy.weighted_by_key), updates
-    )
+    with _metrics_of(strategy, [update.message.content for update in updates]), quiet_flower():
+        arrays, aggregated = strategy.aggregate_train(number, [Message(content, reply_to=request)])
+    _log.info("round %d: %d replies are averaged", number, len(updates))
+    return AggregationResult(arrays_of(arrays), aggregated, updates)
+
+
+@contextmanager
+def _metrics_of(strategy: FedAvg, replies: list[RecordDict]) -> Iterator[None]:
+    """Let the strategy's metrics function be given these replies, and no other, within the context."""
+    function = strategy.train_metrics_aggr_fn
+    strategy.train_metrics_aggr_fn = lambda _, key: function(replies, key)
+    try:
+        yield
+    finally:
+        strategy.train_metrics_aggr_fn = function
 
 
 class _UndecodableError(Exception):

@@ -13,7 +13,7 @@ from fedpress.compression import Codec, FrameError, Layout, Update
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import apply, difference
 from fedpress.compression.weight_masks import WeightMasks
-from fedpress.protocol.messages import FRAME_STYPE
+from fedpress.protocol.arrays import holds_frame, read_frame_record
 from fedpress.protocol.update_frames import UpdateCoding
 from fedpress.server.downlink.model_store import ModelStore
 
@@ -37,7 +37,7 @@ class FederationLimits:
 
     min_replies: int = 1  # a round in which fewer replies count is repeated, at most twice
     max_norm: float = math.inf  # an update of a larger L2 norm, over all floating-point tensors, is refused
-    max_examples: float = 1e9  # a reply with a larger weight is refused: it would dominate the mean
+    max_examples: float = 1e18  # a reply with a larger weight is refused: by default, more than can be counted
     stored_bytes: int = 1 << 34  # of nodes' models on disk; a node whose model is no longer stored is sent a key frame
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class FederationLimits:
 class UpdateRules:
     """Rules for reading a round's replies."""
 
-    weighted_by: str = "num-examples"  # name of the metric that is a reply's weight
+    weighted_by: str = "num-examples"  # name of the metric that is a reply's weight; empty if replies need none
     limits: FederationLimits = FederationLimits()
     clip_norm: float = math.inf  # an update of a larger L2 norm is scaled down to it
 
@@ -137,7 +137,12 @@ class ClientUpdate:
 
 
 def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> float:
-    """Return the weight of a reply, the metric `weighted_by`; raise FrameError if it is missing or out of range."""
+    """Return the weight of a reply, the metric `weighted_by`; raise FrameError if it is missing or out of range.
+
+    If `weighted_by` is empty, replies need no weight.
+    """
+    if not weighted_by:
+        return 1.0
     metrics = list(reply.content.metric_records.values())
     if len(metrics) != 1:
         raise FrameError(f"a reply must hold one MetricRecord, got {len(metrics)}")
@@ -147,12 +152,15 @@ def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> f
     return float(weight)
 
 
-def read_frame_of(reply: Message) -> bytes:
-    """Return the frame of a reply; raise FrameError if it does not hold exactly one array, a frame."""
-    arrays = [array for record in reply.content.array_records.values() for array in record.values()]
-    if len(arrays) != 1 or arrays[0].stype != FRAME_STYPE:
-        raise FrameError("a reply must hold one frame and no other array")
-    return arrays[0].data
+def read_frame_of(reply: Message) -> tuple[str, bytes]:
+    """Return a reply's frame, and the name of its record; raise FrameError if it does not hold exactly one.
+
+    Further ArrayRecords are the app's own.
+    """
+    found = [(name, read_frame_record(r)) for name, r in reply.content.array_records.items() if holds_frame(r)]
+    if len(found) != 1:
+        raise FrameError(f"a reply must hold one frame, got {len(found)}")
+    return found[0]
 
 
 def log_refusal(number: int, node: str, error: Exception) -> str:

@@ -11,11 +11,22 @@ from fedpress.compression import FrameError
 from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, log_refusal, read_weight
 
 
-def weighted_by(strategy: Strategy) -> str:
-    """Return the name of the metric by which `strategy`, or the one that it wraps, weights replies."""
+def innermost(strategy: Strategy) -> Strategy:
+    """Return the strategy that `strategy` wraps, as flwr's wrappers for privacy do; itself if it wraps none."""
     while isinstance(inner := getattr(strategy, "strategy", None), Strategy):
         strategy = inner
-    return str(getattr(strategy, "weighted_by_key", "num-examples"))
+    return strategy
+
+
+def weighted_by(strategy: Strategy) -> str:
+    """Return the name of the metric by which `strategy` weights replies; empty if it is not Flower's and has none."""
+    inner = innermost(strategy)
+    return str(getattr(inner, "weighted_by_key", "num-examples" if _is_flower(inner) else ""))
+
+
+def model_key(strategy: Strategy) -> str:
+    """Return the name of the ArrayRecord in which `strategy` sends the model."""
+    return str(getattr(innermost(strategy), "arrayrecord_key", "arrays"))
 
 
 def consistent_updates(number: int, strategy: Strategy, updates: Sequence[ClientUpdate]) -> list[ClientUpdate]:

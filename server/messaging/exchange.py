@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 
+from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import LOGGER, clean
 from fedpress.compression import Codec, FrameError, Layout
 from fedpress.flower.message_size import message_nbytes
-from fedpress.protocol.arrays import frame_record
+from fedpress.flower.runtime import RAISED
+from fedpress.protocol.arrays import frame_record, holds_frame
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import (
-    FRAME_STYPE,
     RECORD_NAME,
     BaseRequest,
+    DivergedReply,
     NodeDescription,
     TrainReply,
     TrainRequest,
@@ -74,7 +76,7 @@ class NodeReply:
             weight=read_weight(self.message, rules.weighted_by, rules.limits),
             message=self.message,
             encoded=EncodedUpdate(
-                frame=read_frame_of(self.message),
+                frame=read_frame_of(self.message)[1],
                 codec=self.request.up,
                 part=downlink.layout.part(self.tensors),
                 version=self.request.version,
@@ -100,6 +102,7 @@ class Delivery:
     requests: dict[int, SentRequest]  # by node id
     replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
     refusal: str = ""  # reason of the last refusal of a reply; empty if none was refused
+    diverged: int = 0  # number of nodes whose training diverged
 
 
 class Exchange:
@@ -115,6 +118,8 @@ class Exchange:
         Counts the bytes.
     nodes : NodeRecords
         The state of each node.
+    key : str
+        Name of the ArrayRecord in which the strategy sends the model.
     extensions : sequence of MessageExtension
         Extensions that add records to messages.
     exclude : mapping of Layout to bytes
@@ -130,6 +135,7 @@ class Exchange:
         ledger: Ledger,
         nodes: NodeRecords,
         *,
+        key: str,
         extensions: Sequence[MessageExtension],
         exclude: Mapping[Layout, bytes],
         seed: int,
@@ -139,7 +145,9 @@ class Exchange:
         self.nodes = nodes
         self.ledger = ledger
         self.server = secrets.token_bytes(8)  # identity of this server: nodes trust the counts of no other server
+        self._key = key
         self._extensions = extensions
+        self._with_mod: set[int] = set()  # nodes whose app has answered as compress() does
         self._exclude = exclude
         self._seed = seed
         self._shared: dict[ModelFrames, ArrayRecord] = {}  # equal frames are one object, which Flower stores once
@@ -197,12 +205,15 @@ class Exchange:
         # Lazily: frames of the next nodes are encoded while the engine trains the first ones.
         requests = (self._pack(round, node, delivery, key=key) for node, key in nodes.items())
         retry: dict[int, bool] = {}
+        failed: list[int] = []  # nodes whose app raised an error, or replied without the mod
         for message in self.grid.send_and_receive(requests, timeout=timeout):
             node = message.metadata.src_node_id
             name = self.grid.name(node)
             if message.has_error():
                 delivery.refusal = f"node {clean(name)} failed: {clean(message.error.reason)}"
                 _log.warning("round %d: %s", round, delivery.refusal)
+                if message.error.code == RAISED:
+                    failed.append(node)
                 continue
             nbytes = message_nbytes(message)
             try:
@@ -214,8 +225,9 @@ class Exchange:
             self._count(round, message, name, nbytes)
             record = message.content.config_records.get(RECORD_NAME)
             if record is None:
-                _log.warning("round %d: node %s: its app has no compress() among its mods", round, clean(name))
+                failed.append(node)
                 continue
+            self._with_mod.add(node)
             try:
                 needs_key = self._read(round, node, message, record, delivery)
             except FrameError as error:
@@ -223,7 +235,20 @@ class Exchange:
                 continue
             if needs_key is not None:
                 retry[node] = needs_key
+        self._check_mods(round, failed, delivery)
         return retry
+
+    def _check_mods(self, round: int, failed: list[int], delivery: Delivery) -> None:
+        """Find out whether nodes failed because their app lacks the mod; raise FedpressError if no node has it."""
+        unknown = [node for node in failed if node not in self._with_mod]
+        lacking = self.grid.without_mod(unknown) if unknown else []
+        self._with_mod.update(set(unknown) - set(lacking))
+        for node in lacking:
+            name = clean(self.grid.name(node))
+            _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
+            delivery.refusal = f"node {name}: its app must be ClientApp(mods=[compress(), ...]), compress() first"
+        if lacking and not self._with_mod:
+            raise FedpressError(f"round {round}: no node can read the model. {delivery.refusal}")
 
     def _read(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
         """Read a reply; return whether its node needs a key frame if it lacks the base, else None."""
@@ -231,16 +256,24 @@ class Exchange:
         if node not in delivery.requests:
             raise FrameError("the node was sent no request")
         reply = read_reply(record)
+        match reply:
+            case TrainReply() | DivergedReply():
+                self._check_answer(round, message, reply.answer, delivery)
+            case NodeDescription():
+                raise FrameError("the node was not asked for its name")
         for extension in self._extensions:
             extension.on_reply(name, message.content.config_records.get(extension_record(extension.name)))
         match reply:
             case BaseRequest():
                 return self._read_base_request(round, name, reply)
+            case DivergedReply():
+                self._record_version(name, reply.version, reply.turn)
+                delivery.diverged += 1
+                raise FrameError(f"its training diverged: its update has norm {reply.norm:.3g}")
             case TrainReply():
-                self._read_train_reply(round, name, message, reply, delivery)
-                return None
-            case NodeDescription():
-                raise FrameError("the node was not asked for its name")
+                self._record_version(name, reply.version, reply.turn)
+                self._take_reply(message, reply, delivery)
+        return None
 
     def _read_base_request(self, round: int, name: str, reply: BaseRequest) -> bool:
         """Return whether a node that could not start from its frames needs a key frame."""
@@ -251,20 +284,22 @@ class Exchange:
         self._record_version(name, reply.version, reply.turn)
         return failed or reply.version not in self.models.of(name).versions
 
-    def _read_train_reply(self, round: int, name: str, message: Message, reply: TrainReply, delivery: Delivery) -> None:
+    def _check_answer(self, round: int, message: Message, answer: bytes, delivery: Delivery) -> None:
+        """Raise FrameError if a reply is not the first one to the request that its node was sent."""
         node = message.metadata.src_node_id
         pending = delivery.requests[node]
-        content = message.content
-        frames = [a.data for r in content.array_records.values() for a in r.values() if a.stype == FRAME_STYPE]
-        frame = frames[0] if len(frames) == 1 else b""
-        if not pending.nonce or reply.answer != answer_of(pending.nonce, round, name, frame):
+        holds = any(holds_frame(record) for record in message.content.array_records.values())
+        frame = read_frame_of(message)[1] if holds else b""
+        if not pending.nonce or answer != answer_of(pending.nonce, round, self.grid.name(node), frame):
             raise FrameError("the reply must answer the request that the node was sent, once")
         delivery.requests[node] = replace(pending, nonce=b"")
-        self._record_version(name, reply.version, reply.turn)
+
+    def _take_reply(self, message: Message, reply: TrainReply, delivery: Delivery) -> None:
+        """Add a reply to those of the round, without fedpress's records."""
         for record in (RECORD_NAME, *(extension_record(extension.name) for extension in self._extensions)):
-            content.pop(record, None)
-        work = WorkTime(reply.training_seconds, reply.coding_seconds)
-        delivery.replies.append(NodeReply(name, message, pending, reply.tensors, work))
+            message.content.pop(record, None)
+        node, work = message.metadata.src_node_id, WorkTime(reply.training_seconds, reply.coding_seconds)
+        delivery.replies.append(NodeReply(self.grid.name(node), message, delivery.requests[node], reply.tensors, work))
 
     def _record_version(self, name: str, version: bytes, turn: int) -> None:
         record = self.nodes[name]
@@ -274,10 +309,7 @@ class Exchange:
         """Return the request for `node`, with the frames of the model that the node lacks."""
         pending = delivery.requests[node]
         message = pending.message
-        records = message.content.array_records
-        if len(records) != 1:
-            raise ValueError(f"a strategy's message must hold one ArrayRecord, the model, got {sorted(records)}")
-        (arrays,) = records
+        arrays = self._model_name(message)
         name = self.grid.name(node)
         if name not in self.nodes:  # the node may hold a model from before a restart of the server
             self.nodes[name].held = self.grid.versions.get(name, b"")
@@ -310,11 +342,22 @@ class Exchange:
         )
         content[RECORD_NAME] = request.to_record()
         payload, raw = self._extend(content, name)
+        others = _array_nbytes(message.content) - _array_nbytes({arrays: message.content[arrays]})
         sent = message.metadata
         fold(content, self._folded)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
-        self._note(round, packed, name, frames.nbytes + payload, message_nbytes(packed), raw)
+        self._note(round, packed, name, frames.nbytes + payload + others, message_nbytes(packed), raw + others)
         return packed
+
+    def _model_name(self, message: Message) -> str:
+        """Return the name of the model's ArrayRecord in a strategy's message; others are sent as they are."""
+        records = message.content.array_records
+        name = next(iter(records)) if len(records) == 1 else self._key
+        if name not in records:
+            raise SettingError(
+                f"one ArrayRecord of a strategy's message must be the model, {self._key!r}, got {sorted(records)}"
+            )
+        return name
 
     def _extend(self, content: RecordDict, node: str) -> tuple[int, int]:
         """Add the extensions' records to a request; return the bytes of frames in them, and of those uncompressed."""
@@ -333,13 +376,22 @@ class Exchange:
         return self._shared[frames]
 
     def _count(self, round: int, message: Message, node: str, nbytes: int) -> None:
-        frame = sum(len(array.data) for record in message.content.array_records.values() for array in record.values())
-        self._note(round, message, node, frame, nbytes)
+        frames = [name for name, record in message.content.array_records.items() if holds_frame(record)]
+        others = _array_nbytes({n: r for n, r in message.content.array_records.items() if n not in frames})
+        self._note(round, message, node, _array_nbytes(message.content), nbytes, others, tensors=bool(frames))
 
-    def _note(self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int = 0) -> None:
+    def _note(
+        self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int, *, tensors: bool = True
+    ) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
-        # Replies to evaluations and base requests carry no tensors.
-        plain = (self.models.of(node).layout.nbytes if frame or not is_reply else 0) + raw
+        # Replies to evaluations and base requests carry no tensors of the model.
+        plain = (self.models.of(node).layout.nbytes if tensors else 0) + raw
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(LedgerEntry(round, node, direction, purpose, frame, nbytes, plain))
+
+
+def _array_nbytes(content: Mapping[str, object]) -> int:
+    """Return the bytes of all arrays of a message, of frames and of tensors that are sent as they are."""
+    records = (record for record in content.values() if isinstance(record, ArrayRecord))
+    return sum(len(array.data) for record in records for array in record.values())

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedpress.common.errors import FedpressError, FrameError
+from fedpress.common.errors import FedpressError, FrameError, SettingError
 from fedpress.common.logs import LOGGER, clean
 from fedpress.common.rng import derive
 from fedpress.flower.grid import GridWrapper, NodeInfo, RestoredStates, engine_grid
@@ -44,7 +44,12 @@ class NamedGrid(GridWrapper):
         queried.
     needed : int
         Number of nodes that the strategy waits for: the run fails if that many are connected and too few can
-        take part.
+        take part, or if that many can never be connected.
+
+    Raises
+    ------
+    SettingError
+        If fewer than `needed` nodes can ever be connected.
     """
 
     def __init__(
@@ -64,6 +69,12 @@ class NamedGrid(GridWrapper):
         self._joined: set[int] = set()  # nodes that take part
         self._left_out: dict[int, str] = {}  # nodes that do not take part -> reason
         self._needed = needed
+        most = self._engine.most_nodes()
+        if most is not None and most < needed:
+            raise SettingError(
+                f"the strategy waits for {needed} nodes, and there are {most}: give it a min_available_nodes, "
+                f"min_train_nodes and min_evaluate_nodes of at most {most}, or run more nodes"
+            )
 
     def name(self, node: int) -> str:
         """Return the name of a node that `get_node_ids` listed."""
@@ -111,6 +122,11 @@ class NamedGrid(GridWrapper):
             else:
                 _log.warning("a reply from node %d, which was sent no message, is ignored", reply.metadata.src_node_id)
 
+    def without_mod(self, nodes: list[int]) -> list[int]:
+        """Query nodes for their descriptions; return those whose app cannot answer, as compress() would."""
+        self._query([node for node in nodes if node not in self._queried])
+        return [node for node in nodes if node not in self._queried]
+
     def snapshot(self) -> Any:
         return self._engine.snapshot()
 
@@ -122,7 +138,7 @@ class NamedGrid(GridWrapper):
         name = self._names.get(node)
         if name is None:
             return True, node, ""
-        return (False, int(name), "") if name.isdecimal() else (True, 0, name)
+        return (False, int(name), name) if name.isdecimal() else (True, 0, name)
 
     def _check_enough(self, nodes: list[int]) -> None:
         left_out = sorted((node for node in nodes if node in self._left_out), key=self.order)

@@ -18,6 +18,7 @@ from fedpress.compression import Layout, Update, parse, parse_stateless
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
+from fedpress.server.aggregation.consistency import model_key
 from fedpress.server.checkpointing.recovery import Recovery, Stateful
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
@@ -31,7 +32,7 @@ from fedpress.server.rate_control.controller import RateController
 from fedpress.server.rate_control.policies import Fixed, Policy, describe
 from fedpress.server.strategy.conflicts import check_extensions
 from fedpress.server.strategy.extension_chain import ExtensionChain
-from fedpress.server.strategy.flower_strategies import has_trees
+from fedpress.server.strategy.flower_strategies import check_strategy, has_trees, nodes_needed
 from fedpress.server.strategy.round_loop import EvaluateFunction, RoundLoop, RoundSettings
 from fedpress.server.strategy.round_record import Round
 
@@ -115,6 +116,7 @@ class Compressed(Strategy):
         resume: bool = False,
         extensions: Sequence[Extension] = (),
     ) -> None:
+        check_strategy(strategy)
         if isinstance(strategy, Compressed):
             raise SettingError("strategy must not be Compressed itself")
         if resume and checkpoint is None:
@@ -316,13 +318,13 @@ class Compressed(Strategy):
 
         models: Models = GroupedModels(groups, initial, make) if groups else SingleModel(make("", initial))
         join = groups.join if groups and groups.asks else None
-        needed = max(getattr(self.strategy, "min_available_nodes", 0), getattr(self.strategy, "min_train_nodes", 0))
-        named = NamedGrid(grid, timeout, self.ledger, join, needed=needed)
+        named = NamedGrid(grid, timeout, self.ledger, join, needed=nodes_needed(self.strategy))
         return Exchange(
             named,
             models,
             self.ledger,
             NodeRecords(),
+            key=model_key(self.strategy),
             extensions=self.extensions.extensions,
             exclude=excluded,
             seed=self.seed,

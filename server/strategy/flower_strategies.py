@@ -9,6 +9,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.logs import quiet_flower
 from fedpress.common.settings import Value, convert, key_of
+from fedpress.server.aggregation.consistency import innermost
 from fedpress.settings import RunSettings
 from fedpress.settings.server import StrategySettings
 
@@ -22,6 +23,26 @@ _TREES = (flower.FedXgbBagging, flower.FedXgbCyclic)
 def has_trees(strategy: Strategy) -> bool:
     """Return whether the models of `strategy` are trees."""
     return isinstance(strategy, _TREES)
+
+
+def check_strategy(strategy: object) -> None:
+    """Raise SettingError if `strategy` is not an instance of one of Flower's present strategies."""
+    if isinstance(strategy, Strategy):
+        return
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    if issubclass(kind, Strategy):
+        raise SettingError(f"strategy must be an instance, got the class: write {kind.__name__}(...)")
+    raise SettingError(
+        f"strategy must be one of flwr.serverapp.strategy, got {kind.__module__}.{kind.__qualname__}: write "
+        f"`from flwr.serverapp.strategy import {kind.__name__ if hasattr(flower, kind.__name__) else 'FedAvg'}`"
+    )
+
+
+def nodes_needed(strategy: Strategy) -> int:
+    """Return the number of nodes for which Flower's `strategy` waits before a round; 0 if it names none."""
+    inner = innermost(strategy)
+    wanted = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
+    return max(int(getattr(inner, name, 0)) for name in wanted)
 
 
 def names() -> list[str]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Result, Strategy
 
-from fedpress.common.errors import FedpressError
+from fedpress.common.errors import DivergedError, FedpressError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import FrameError, parse
+from fedpress.compression import FrameError, Update, parse
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
@@ -124,6 +125,8 @@ class RoundLoop:
                 for update in outcome.updates:
                     self.exchange.accept(update)
                 return TrainingResult(outcome, requests)
+            if delivery.diverged and not updates:
+                raise DivergedError(f"round {number}: {delivery.refusal}: a lower learning rate, or clipping, may help")
             least, asked = self.limits.min_replies, len(delivery.requests)
             _log.warning("round %d: fewer than %d of %d replies count", number, least, asked)
         last = f"; the last: {trouble}" if trouble else ""
@@ -162,6 +165,7 @@ class RoundLoop:
             ),
         )
         model = cast(outcome.model, models.layout) if outcome.model else models.exact
+        _check_finite(number, model)
         models.advance(self.extensions.after_aggregation(model, context), number)
 
     def _evaluate(self, number: int) -> EvaluationResult:
@@ -216,3 +220,10 @@ class RoundLoop:
 def _note(history: dict[int, MetricRecord], number: int, metrics: MetricRecord | None) -> None:
     if metrics is not None:
         history[number] = metrics
+
+
+def _check_finite(number: int, model: Update) -> None:
+    """Raise DivergedError if a model has values that are not finite."""
+    for name, array in model.items():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+            raise DivergedError(f"round {number}: training diverged: the aggregated tensor {name!r} is not finite")

@@ -2,12 +2,14 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
 
 from flwr.app import Message, RecordDict
 
+from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.flower.grid import EngineGrid, RestoredStates, Run
 from fedpress.flower.runtime import CRASHED, RAISED, empty_run, error_reply, message_of, parts_of, stamp
@@ -19,6 +21,8 @@ from fedpress.simulations.engine.worker import Job, JobResult
 Arrives = Callable[[int, Message, Message], bool]  # returns whether a partition's reply to a message is in time
 
 _log = logging.getLogger(LOGGER)
+
+_POLLS, _POLL = 5, 0.5  # calls of get_node_ids, with a pause of so many seconds, by which a ServerApp waits for nodes
 
 
 class InProcessGrid(EngineGrid):
@@ -63,6 +67,8 @@ class InProcessGrid(EngineGrid):
         self._mail = Blobs(mail, lasting=False)
         self._states = StateLedger(states)
         self._pushed: dict[str, Message] = {}
+        self._thread = threading.get_ident()  # of the ServerApp
+        self._polls, self._polled = 0, time.monotonic()  # slow calls of get_node_ids since a message was sent
         self._lock = threading.Lock()  # apps of Flower's older API send single messages from threads
 
     def set_run(self, run: Run) -> None:
@@ -78,7 +84,20 @@ class InProcessGrid(EngineGrid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
+        if threading.get_ident() == self._thread:
+            self._notice_waiting()
         return list(self.partition_of)
+
+    def _notice_waiting(self) -> None:
+        """Raise SettingError if the ServerApp has polled for nodes for a while and sent nothing: no other will join."""
+        now = time.monotonic()
+        self._polls += now - self._polled > _POLL
+        self._polled = now
+        if self._polls > _POLLS:
+            raise SettingError(
+                f"the ServerApp waits for more nodes than there are, {len(self.partition_of)}, and no other can join: "
+                "lower its strategy's min_available_nodes, or run more clients"
+            )
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         names = []
@@ -99,6 +118,9 @@ class InProcessGrid(EngineGrid):
 
     def names(self) -> Mapping[int, str]:
         return {node: str(partition) for node, partition in self.partition_of.items()}
+
+    def most_nodes(self) -> int:
+        return len(self.partition_of)
 
     def snapshot(self) -> dict[str, list[str]]:
         """Return the nodes' present states as JSON; it can be restored until two more snapshots are taken."""
@@ -123,6 +145,7 @@ class InProcessGrid(EngineGrid):
                 yield Job(node, metadata, self._states.head(node), data)
 
         with self._lock:
+            self._polls = 0
             replies = {}
             for place, done in self._pool.run(jobs(), timeout):
                 used |= done.mail

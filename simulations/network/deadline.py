@@ -49,7 +49,7 @@ class DeadlineFilter:
         if number > self._round:  # simulated time advances by the duration of the last round
             now = self._now + self._latest if number == self._round + 1 else self._before(number)
             self._round, self._now, self._latest = number, now, 0.0
-        (metrics,) = content.metric_records.values()
+        metrics = next(iter(content.metric_records.values()))
         examples = float(metrics.get("num-examples", 0))  # type: ignore[arg-type]
         visit = NodeRound(number, node, message_nbytes(message), message_nbytes(reply), examples, 0.0, 0.0)
         seconds = visit_seconds(visit, self._link, self._fleet, self._pace, seed=self._seed, now=self._now)

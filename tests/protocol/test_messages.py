@@ -14,22 +14,24 @@ from fedpress.common.errors import FrameError
 from fedpress.extensions.personal_layers.messages import PersonalLayersReply, PersonalLayersRequest
 from fedpress.protocol.messages import (
     BaseRequest,
+    DivergedReply,
     NodeDescription,
     NodeQuery,
     TrainReply,
     TrainRequest,
     extension_name,
     extension_record,
+    read_codec,
     read_reply,
     read_request,
 )
 from fedpress.protocol.typed_records import TypedRecord
 
-REQUESTS, REPLIES = (NodeQuery, TrainRequest), (NodeDescription, TrainReply, BaseRequest)
+REQUESTS, REPLIES = (NodeQuery, TrainRequest), (NodeDescription, TrainReply, BaseRequest, DivergedReply)
 TYPES: tuple[type[TypedRecord], ...] = (*REQUESTS, *REPLIES, PersonalLayersRequest, PersonalLayersReply, StateRecord)
 WHOLE = st.integers(0, 2**62)
 VALUES = {
-    "bytes": st.binary(max_size=20),
+    "bytes": st.binary(max_size=8),
     "int": WHOLE,
     "float": st.floats(0, 1e9),
     "str": st.text(max_size=20),
@@ -95,7 +97,9 @@ def test_a_bad_field_is_refused_by_name(kind: type[TypedRecord], data: st.DataOb
 @given(
     st.dictionaries(
         st.sampled_from([*(field.name for kind in TYPES for field in fields(kind)), "kind", "other"]),
-        st.one_of(*VALUES.values(), st.sampled_from(["query", "train", "node", "reply", "base"]), st.lists(WHOLE)),
+        st.one_of(
+            *VALUES.values(), st.sampled_from(["query", "train", "node", "reply", "base", "diverged"]), st.lists(WHOLE)
+        ),
     )
 )
 def test_whatever_is_read_is_a_message_or_refused(record: dict[str, Any]) -> None:
@@ -118,6 +122,36 @@ def test_frames_and_their_masks_go_together() -> None:
     for bad in ({"frame_tensors": []}, {"frame_lengths": [-3]}, {"weight_mask_length": -1}):
         with pytest.raises(FrameError, match=next(iter(bad))):
             TrainRequest.from_record({**good, **bad})
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (NodeDescription, "name", "9" * 5000),
+        (NodeDescription, "version", bytes(9)),
+        (TrainRequest, "nonce", bytes(17)),
+        (TrainRequest, "up", "fp16 | " * 1000),
+        (TrainRequest, "round", 2**63),
+        (TrainReply, "answer", bytes(1000)),
+        (BaseRequest, "turn", -1),
+    ],
+)
+def test_lengths_and_counts_are_bounded(kind: type[TypedRecord], field: str, value: object) -> None:
+    good = {
+        **_any_request(),
+        **NodeDescription(name="a", version=b"", width="", model="").to_record(),
+        **TrainReply(
+            version=b"", turn=0, tensors=b"", answer=b"", training_seconds=0.0, coding_seconds=0.0
+        ).to_record(),
+    }
+    kind.from_record(good)
+    with pytest.raises(FrameError, match=field):
+        kind.from_record({**good, field: value})
+
+
+def test_a_spec_from_outside_that_names_no_codec_is_a_broken_message() -> None:
+    with pytest.raises(FrameError, match="garbage"):
+        read_codec("garbage")
 
 
 def test_a_request_is_no_reply() -> None:

@@ -14,7 +14,7 @@ from fedpress.client import compress
 from fedpress.client.mod.mod import Mod
 from fedpress.compression import Layout
 from fedpress.flower.grid import EngineGrid
-from fedpress.flower.runtime import identify
+from fedpress.flower.runtime import RAISED, identify
 from fedpress.protocol.folding import fold, unfold
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
@@ -126,7 +126,7 @@ class DirectGrid(EngineGrid):
             try:
                 reply = self.app(own, self.contexts[message.metadata.dst_node_id])
             except Exception as error:
-                reply = Message(Error(0, repr(error)), reply_to=own)
+                reply = Message(Error(RAISED, repr(error)), reply_to=own)
             folded = reply.has_content() and unfold(reply.content)
             arrived = self.after(reply)
             if not reply.has_error() and reply.content.array_records:

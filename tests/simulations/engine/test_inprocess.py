@@ -83,6 +83,17 @@ def test_any_flower_app_runs_and_learns_with_the_same_bits_on_any_number_of_work
     assert np.array_equal(models[1], models[2])
 
 
+def test_a_server_app_does_not_wait_for_nodes_that_cannot_join() -> None:
+    server = ServerApp()
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        FedAvg(fraction_evaluate=0.0, min_available_nodes=3).start(grid, ArrayRecord([np.zeros(3)]))
+
+    with pytest.raises(SettingError, match="min_available_nodes"):
+        simulate(server, tutorial()[1], num_clients=2, workers=1)
+
+
 def test_apps_of_the_older_api_run() -> None:
     from flwr.client import NumPyClient
     from flwr.server import ServerAppComponents, ServerConfig

@@ -26,7 +26,7 @@ def exchanged(number: int) -> tuple[Message, Message]:
         frame_tensors=(),
         weight_mask_length=0,
         version=b"",
-        layout="",
+        layout="x" * 5000,
         weight_masks=False,
         keep=True,
         up="none",
@@ -34,7 +34,7 @@ def exchanged(number: int) -> tuple[Message, Message]:
         accepted=b"",
         turn=0,
         server=b"",
-        nonce=bytes(5000),
+        nonce=bytes(16),
         round=number,
         seed=0,
     )
