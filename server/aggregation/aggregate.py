@@ -14,15 +14,13 @@ from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
 from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
-from fedpress.common.logs import LOGGER, quiet_flower
+from fedpress.common.logs import FLOWER, quiet_flower
 from fedpress.compression import FrameError, Layout, Update
 from fedpress.compression.updates import changed
 from fedpress.protocol.arrays import arrays_of, model_record
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import ClientUpdate, log_refusal, read_frame_of
 from fedpress.server.aggregation.coverage import Coverage
-
-_log = logging.getLogger(LOGGER)
 
 # Exactly these types, without subclasses, use only the mean and the metrics of replies.
 STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi)
@@ -101,7 +99,7 @@ def _stream(
     content = RecordDict({strategy.arrayrecord_key: model_record(mean), "metrics": metrics})
     with _metrics_of(strategy, [update.message.content for update in updates]), quiet_flower():
         arrays, aggregated = strategy.aggregate_train(number, [Message(content, reply_to=request)])
-    _log.info("round %d: %d replies are averaged", number, len(updates))
+    logging.getLogger(FLOWER).info("aggregate_train: Received %d results", len(updates))  # in place of Flower's line
     return AggregationResult(arrays_of(arrays), aggregated, updates)
 
 
