@@ -27,7 +27,7 @@ def read(rest: str) -> LocalExamples:
     DataError
         If the file is no database, or its table, columns or values are missing or invalid.
     """
-    path, _, query = rest.partition("?")
+    path, _, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name in options:
         if name not in _OPTIONS:

@@ -27,7 +27,7 @@ def take_model(reply: Message, key: str, given: ArrayRecord) -> tuple[str, Updat
     Parameters
     ----------
     reply : Message
-        The app's reply; the model is its only ArrayRecord, or the one under `key`.
+        The app's reply; the model is its only ArrayRecord, the one under `key`, or the only one with its tensors.
     key : str
         Name of the model's ArrayRecord in the request.
     given : ArrayRecord
@@ -39,7 +39,8 @@ def take_model(reply: Message, key: str, given: ArrayRecord) -> tuple[str, Updat
         If there is no such ArrayRecord, or it has tensors of other names, shapes or kinds than `given`.
     """
     records = reply.content.array_records
-    name = next(iter(records)) if len(records) == 1 else key
+    alike = list(records) if len(records) == 1 else [n for n, r in records.items() if r.keys() == given.keys()]
+    name = key if key in records or len(alike) != 1 else alike[0]
     if name not in records:
         raise UpdateError(f"one ArrayRecord of a reply must be the model, {key!r}, got {sorted(records) or 'none'}")
     returned = arrays_of(records[name])

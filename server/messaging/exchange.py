@@ -352,12 +352,15 @@ class Exchange:
     def _model_name(self, message: Message) -> str:
         """Return the name of the model's ArrayRecord in a strategy's message; others are sent as they are."""
         records = message.content.array_records
-        name = next(iter(records)) if len(records) == 1 else self._key
-        if name not in records:
+        if self._key in records:
+            return self._key
+        wanted = {tensor.name for tensor in self.models.layout.tensors}
+        alike = list(records) if len(records) == 1 else [name for name, r in records.items() if r.keys() == wanted]
+        if len(alike) != 1:
             raise SettingError(
                 f"one ArrayRecord of a strategy's message must be the model, {self._key!r}, got {sorted(records)}"
             )
-        return name
+        return alike[0]
 
     def _extend(self, content: RecordDict, node: str) -> tuple[int, int]:
         """Add the extensions' records to a request; return the bytes of frames in them, and of those uncompressed."""

@@ -1,10 +1,11 @@
 """Whatever one node says, the round goes on without it, and the server takes no more memory than the message did."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, FedMedian
@@ -15,6 +16,7 @@ from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.client_update import FederationLimits
+from fedpress.server.extension import Extension
 from fedpress.server.rate_control.policies import Policy
 
 from .conftest import DirectGrid, make_app
@@ -121,6 +123,21 @@ def test_where_no_evaluation_counts_there_is_none(make_grid, floats) -> None:
     grid.after = after
     result = Compressed(everyone(evaluate=1.0), up=UP, down=DOWN).start(grid, model_record(floats), num_rounds=1)
     assert result.evaluate_metrics_clientapp == {}
+
+
+def test_an_extension_reads_only_replies_to_the_request_that_a_node_was_sent(make_grid, floats) -> None:
+    class Watching(Extension):
+        name = "watching"
+        settings = None
+        seen: ClassVar[list[str]] = []
+
+        def on_reply(self, node: str, record: ConfigRecord | None) -> None:
+            self.seen.append(node)
+
+    grid = make_grid(NODES)
+    spoil(grid, lambda content: content[RECORD_NAME].update({"answer": bytes(16)}))
+    Compressed(everyone(), extensions=[Watching()]).start(grid, model_record(floats), num_rounds=1)
+    assert sorted(Watching.seen) == ["0", "1", "3", "4"]
 
 
 def test_a_strategy_of_ones_own_gets_replies_that_differ(make_grid, floats) -> None:
