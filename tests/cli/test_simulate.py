@@ -250,3 +250,12 @@ def test_with_no_arguments_it_learns_to_read_digits(tmp_path: Path) -> None:
     assert result["totals"]["downlink_ratio"] > 1
     settings = RunSettings.from_config(result["config"])
     assert settings.change("run", out="") == resolve({})
+
+
+def test_training_that_diverges_is_an_outcome_with_a_name(tmp_path: Path) -> None:
+    words = ("--workload", "digits", "--clients", "3", "--per-round", "3", "--rounds", "4", "--workers", "1")
+    said = finish(start("simulate", *words, "--set", "lr=1e9", folder=tmp_path))
+    assert said.code == 1
+    assert "node" in said.err.splitlines()[-1]
+    assert "norm" in said.err.splitlines()[-1]
+    assert "Traceback" not in said.err

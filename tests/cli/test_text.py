@@ -1,8 +1,5 @@
 """Text of any kind is read and written: byte order marks, terminals without a character, paths of any characters."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +11,29 @@ from fedpress.client.data.folder import read
 from fedpress.common.settings import read_toml
 from fedpress.simulations.network.links import read_trace
 
+from .conftest import finish, start
+
 NAMES = ["with space", "naïve-é-文", "100%s [bold] {x}", "two\nlines"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_frame_is_shown_on_a_terminal_that_knows_ascii_alone(name: str, tmp_path: Path) -> None:
+def test_a_frame_is_shown_on_a_terminal_that_knows_ascii_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     update = {"wë": np.ones((40, 50), np.float32), "b": np.arange(50, dtype=np.float32)}
     codec = fedpress.codec("deadzone(nmse=0.1) | ans")
     folder = tmp_path / name
     folder.mkdir()
     (folder / "frame").write_bytes(codec.encode(update, {}, np.random.default_rng(0))[0])
     save_file(update, folder / "model.safetensors")
-    env = {**os.environ, "PYTHONIOENCODING": "ascii", "LANG": "C", "LC_ALL": "C"}
-    call = [sys.executable, "-m", "fedpress", "inspect", str(folder / "frame")]
-    shown = subprocess.run(
-        [*call, "--layout", str(folder / "model.safetensors")], env=env, capture_output=True, check=False
-    )
-    assert (shown.returncode, shown.stderr) == (0, b"")
-    failed = subprocess.run([*call[:-1], str(folder / "missing")], env=env, capture_output=True, check=False)
-    assert failed.returncode == 1
-    assert len(failed.stderr.splitlines()) == 1
+    for variable, value in (("PYTHONIOENCODING", "ascii"), ("LANG", "C"), ("LC_ALL", "C")):
+        monkeypatch.setenv(variable, value)
+    layout = ("--layout", str(folder / "model.safetensors"))
+    shown = finish(start("inspect", str(folder / "frame"), *layout, folder=tmp_path))
+    assert (shown.code, shown.err) == (0, "")
+    failed = finish(start("inspect", str(folder / "missing"), folder=tmp_path))
+    assert failed.code == 1
+    assert len(failed.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
