@@ -147,7 +147,7 @@ class Exchange:
         self.server = secrets.token_bytes(8)  # identity of this server: nodes trust the counts of no other server
         self._key = key
         self._extensions = extensions
-        self._with_mod: set[int] = set()  # nodes whose app has answered as compress() does
+        self._mod_seen = False  # whether any node's app has answered as compress() does
         self._exclude = exclude
         self._seed = seed
         self._shared: dict[ModelFrames, ArrayRecord] = {}  # equal frames are one object, which Flower stores once
@@ -225,9 +225,11 @@ class Exchange:
             self._count(round, message, name, nbytes)
             record = message.content.config_records.get(RECORD_NAME)
             if record is None:
+                delivery.refusal = f"node {clean(name)}: its app has no compress() among its mods"
+                _log.warning("round %d: %s", round, delivery.refusal)
                 failed.append(node)
                 continue
-            self._with_mod.add(node)
+            self._mod_seen = True
             try:
                 needs_key = self._read(round, node, message, record, delivery)
             except FrameError as error:
@@ -235,20 +237,16 @@ class Exchange:
                 continue
             if needs_key is not None:
                 retry[node] = needs_key
-        self._check_mods(round, failed, delivery)
+        self._check_mod(round, failed, delivery)
         return retry
 
-    def _check_mods(self, round: int, failed: list[int], delivery: Delivery) -> None:
-        """Find out whether nodes failed because their app lacks the mod; raise FedpressError if no node has it."""
-        unknown = [node for node in failed if node not in self._with_mod]
-        lacking = self.grid.without_mod(unknown) if unknown else []
-        self._with_mod.update(set(unknown) - set(lacking))
-        for node in lacking:
-            name = clean(self.grid.name(node))
-            _log.warning("round %d: node %s: its app has no compress() among its mods", round, name)
-            delivery.refusal = f"node {name}: its app must be ClientApp(mods=[compress(), ...]), compress() first"
-        if lacking and not self._with_mod:
-            raise FedpressError(f"round {round}: no node can read the model. {delivery.refusal}")
+    def _check_mod(self, round: int, failed: list[int], delivery: Delivery) -> None:
+        """Raise FedpressError if nodes failed, and none has ever answered as compress() does."""
+        if failed and not self._mod_seen:
+            self._mod_seen = self.grid.any_answers(failed)
+            if not self._mod_seen:
+                advice = "does the ClientApp have mods=[compress()], before any other mod?"
+                raise FedpressError(f"round {round}: {delivery.refusal}: {advice}")
 
     def _read(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
         """Read a reply; return whether its node needs a key frame if it lacks the base, else None."""

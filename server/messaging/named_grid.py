@@ -21,6 +21,8 @@ Join = Callable[
     [str, NodeDescription], str
 ]  # returns the reason why a node cannot take part, or "", given its name and description
 
+_PATIENCE = 60.0  # seconds to wait for an answer that takes no work
+
 _log = logging.getLogger(LOGGER)
 
 
@@ -86,9 +88,9 @@ class NamedGrid(GridWrapper):
         if unnamed and self._bound:
             self._names |= self._engine.names() or {}
         elif unnamed:
-            self._query(unnamed)
+            self._query(unnamed, self._timeout)
         if self._join and (unqueried := [node for node in nodes if node in self._names and node not in self._queried]):
-            self._query(unqueried)
+            self._query(unqueried, self._timeout)
         named = [node for node in nodes if node in self._names]
         if nodes and not named and not self._bound:
             raise FedpressError(
@@ -122,10 +124,11 @@ class NamedGrid(GridWrapper):
             else:
                 _log.warning("a reply from node %d, which was sent no message, is ignored", reply.metadata.src_node_id)
 
-    def without_mod(self, nodes: list[int]) -> list[int]:
-        """Query nodes for their descriptions; return those whose app cannot answer, as compress() would."""
-        self._query([node for node in nodes if node not in self._queried])
-        return [node for node in nodes if node not in self._queried]
+    def any_answers(self, nodes: list[int]) -> bool:
+        """Return whether the app of any of these nodes answers a query, as compress() does."""
+        if not self._queried.intersection(nodes):
+            self._query(nodes, min(self._timeout, _PATIENCE))
+        return bool(self._queried.intersection(nodes))
 
     def snapshot(self) -> Any:
         return self._engine.snapshot()
@@ -149,11 +152,11 @@ class NamedGrid(GridWrapper):
                 f"take part. Left out: {reasons}"
             )
 
-    def _query(self, nodes: list[int]) -> None:
+    def _query(self, nodes: list[int], timeout: float) -> None:
         # Flower calls a mod only for types of messages that its app handles: all apps train, few handle queries.
         query = RecordDict({RECORD_NAME: NodeQuery().to_record()})
         messages = [Message(query, node, MessageType.TRAIN) for node in nodes]
-        replies = list(self._grid.send_and_receive(messages, timeout=self._timeout))
+        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
