@@ -53,7 +53,7 @@ def test_what_cannot_be_is_refused_and_named(
 
     def spoil(reply: Message) -> bool:
         if is_evil(grid, reply):
-            counts = {"negative": -1, "zero": 0, "absurd": 10**12, "text": float("inf")}
+            counts = {"negative": -1, "zero": 0, "absurd": 1e30, "text": float("inf")}
             if evil in counts:
                 reply.content["metrics"]["num-examples"] = counts[evil]
             elif evil == "mask":
