@@ -19,7 +19,7 @@ from fedpress.common.files import locked
 
 PNG = b"\x89PNG"
 CODECS = "none; qsgd(4) | ans; small: ef | lowrank(nmse=0.1) | ans"
-SMALL = ["--workload", "digits", "--rounds", "6", "--seeds", "0,1", "--set", "clients=10", "--set", "per-round=4"]
+SMALL = ["--workload", "digits", "--rounds", "3", "--seeds", "0,1", "--set", "clients=10", "--set", "per-round=4"]
 
 
 NONE = '[[candidate]]\nname = "none"\nup = "none"\ndown = "none"\n'

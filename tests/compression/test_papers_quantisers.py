@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedpress.common.rng import derive
 from fedpress.compression import Layout, parse
 
-DRAWS = 3000
+DRAWS = 1000
 
 
 def update(seed: int = 0, size: int = 60) -> dict[str, np.ndarray]:
@@ -26,7 +26,7 @@ def flat(values: dict[str, np.ndarray]) -> np.ndarray:
     return Layout.of(values).flatten(values)[0].astype(np.float64)
 
 
-@pytest.mark.parametrize("spec", ["randk(0.25)", "qsgd(1) | pack", "qsgd(4) | ans", "ternary | ans"])
+@pytest.mark.parametrize("spec", ["randk(0.25)", "qsgd(1) | pack", "qsgd(4) | pack", "ternary | pack"])
 def test_right_on_average(spec: str) -> None:
     one = update()
     draws = np.array([through(spec, one, seed) for seed in range(DRAWS)])
@@ -128,6 +128,7 @@ def test_threshold_by_hand() -> None:
     assert not through("threshold(100)", one).any()
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32), target=st.sampled_from([0.3, 0.03, 0.003]))
 def test_low_rank_and_dead_zone_hold_their_nmse(seed: int, target: float) -> None:
     rng = np.random.default_rng(seed)
