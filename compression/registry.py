@@ -23,6 +23,7 @@ from fedpress.compression.stages.quantize.uniform import Uniform
 from fedpress.compression.stages.sparsify.randk import RandK
 from fedpress.compression.stages.sparsify.threshold import Threshold
 from fedpress.compression.stages.sparsify.topk import TopK
+from fedpress.compression.stages.transform.crosspolytope import CrossPolytope
 from fedpress.compression.stages.transform.drive import Drive
 from fedpress.compression.stages.transform.eden import Eden
 from fedpress.compression.stages.transform.hadamard import Hadamard
@@ -125,6 +126,9 @@ STAGES: dict[str, CodecEntry] = {
     ),
     "drive": CodecEntry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
     "eden": CodecEntry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
+    "crosspolytope": CodecEntry(
+        CrossPolytope, ("crosspolytope(0.3)", "crosspolytope(3.0)", "crosspolytope(noise=4.0)", "topk(0.2) | crosspolytope(2.0)")
+    ),
     "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
     "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": CodecEntry(Pack, ("uniform(4) | pack",)),
