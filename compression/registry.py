@@ -127,7 +127,8 @@ STAGES: dict[str, CodecEntry] = {
     "drive": CodecEntry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
     "eden": CodecEntry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
     "crosspolytope": CodecEntry(
-        CrossPolytope, ("crosspolytope(0.3)", "crosspolytope(3.0)", "crosspolytope(noise=4.0)", "topk(0.2) | crosspolytope(2.0)")
+        CrossPolytope,
+        ("crosspolytope(0.3)", "crosspolytope(3.0)", "crosspolytope(noise=4.0)", "topk(0.2) | crosspolytope(2.0)"),
     ),
     "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
     "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),

@@ -1,12 +1,14 @@
 """A random rotation of whole tensors that comes close to a uniformly random one, Ailon and Chazelle 2009, https://doi.org/10.1137/060673096.
 
-A vector x is padded with zeros to a size N for which a Hadamard matrix is known, and becomes H D2 (I x H64) D1 x: random
-signs D1, Hadamard matrices of order 64 in blocks, random signs D2, and one of order N. The blocks spread what
-stands in a few values of x over many, so that rotated values are nearly normal for every x.
+A vector x is padded with zeros to a size N for which a Hadamard matrix is known, and becomes H D2 (I x H64) D1 x: signs
+D1 drawn at random, Hadamard matrices of order 64 in blocks, random signs D2, and one of order N. The blocks spread what
+stands in a few values of x over many, so that rotated values are nearly normal for every x. Up to N = 1024, where one
+pass over blocks leaves a bias that can be measured, there are three.
 
 Hadamard matrices of the orders 20 and 24 (Paley 1933, https://doi.org/10.1002/sapm1933121311) and their products with
 Sylvester's give orders N at most a third larger than x. The matrices are not normalised: all entries are 1 and -1, so
-that sums of whole numbers below 2**24 are exact in float32, in any order and on every machine.
+that sums of whole numbers below 2**24 are exact in float32, in any order and on every machine. With k values of 1 or -1
+among N, no sum is above sqrt(64 k N) with one pass over blocks.
 """
 
 import math
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from fedpress.common.rng import shared
 
 BLOCK = 64  # the order of the matrices in blocks; every size is a multiple of it
+_SMALL, _PASSES = 1024, 3  # passes over blocks up to this size; one beyond it
 _CHUNK = 1 << 16  # values that are multiplied at once, to stay in the cache
 
 
@@ -32,7 +35,7 @@ def padded_size(count: int) -> int:
     """
     units = max(1, -(-count // BLOCK))
     power = 1 << (units - 1).bit_length()
-    smaller = [size for size in (5 * power // 8, 6 * power // 8) if power >= 8 or size == 3 and power == 4]
+    smaller = [size for size in (5 * power // 8, 6 * power // 8) if power >= 8 or (size == 3 and power == 4)]
     return BLOCK * min([power, *(size for size in smaller if size >= units)])
 
 
@@ -49,20 +52,22 @@ def rotate(values: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, (N,)
-        The rotated vector, whose norm is that of x times 8 sqrt(N).
+        The rotated vector, whose norm is that of x times the root of `gain(N)`.
 
     Examples
     --------
     >>> x = np.array([3, 4], np.float32) / 4
-    >>> float(np.square(rotate(x, 0)).sum() / np.square(x).sum())
-    4096.0
+    >>> float(np.square(rotate(x, 0)).sum() / np.square(x).sum()) == gain(64)
+    True
     """
     size = padded_size(values.size)
-    first, second = _signs(seed, size)
+    *before_blocks, last = _signs(seed, size)
     rotated = np.zeros(size, np.float32)
-    np.multiply(values, first[: values.size], out=rotated[: values.size])
-    _multiply(rotated, _hadamard(BLOCK), 1)
-    np.multiply(rotated, second, out=rotated)
+    rotated[: values.size] = values
+    for signs in before_blocks:
+        np.multiply(rotated, signs, out=rotated)
+        _multiply(rotated, _hadamard(BLOCK), 1)
+    np.multiply(rotated, last, out=rotated)
     for factor, stride in _factors(size):
         _multiply(rotated, _hadamard(factor), stride)
     return rotated
@@ -83,26 +88,45 @@ def rotate_back(rotated: NDArray[np.float32], seed: int, count: int) -> NDArray[
     Returns
     -------
     ndarray of float32, (count,)
-        Exact if `rotated` holds whole numbers whose magnitudes sum to less than 2**18.
+        The vector before rotation, times `gain(N)`.
 
     Examples
     --------
     >>> x = np.array([1, 2, 3], np.float32)
-    >>> (rotate_back(rotate(x, 5), 5, 3) / 4096).tolist()
+    >>> (rotate_back(rotate(x, 5), 5, 3) / gain(64)).tolist()
     [1.0, 2.0, 3.0]
     """
-    first, second = _signs(seed, rotated.size)
+    *before_blocks, last = _signs(seed, rotated.size)
     for factor, stride in _factors(rotated.size):
         _multiply(rotated, _hadamard(factor).T, stride)
-    np.multiply(rotated, second, out=rotated)
-    _multiply(rotated, _hadamard(BLOCK).T, 1)
-    return np.multiply(rotated[:count], first[:count], out=rotated[:count])
+    np.multiply(rotated, last, out=rotated)
+    for signs in reversed(before_blocks):
+        _multiply(rotated, _hadamard(BLOCK).T, 1)
+        np.multiply(rotated, signs, out=rotated)
+    return rotated[:count]
+
+
+def gain(size: int) -> float:
+    """Return the factor by which a rotation to `size` values multiplies squared norms.
+
+    Examples
+    --------
+    >>> gain(2048) == 64 * 2048
+    True
+    """
+    return float(size) * BLOCK ** _passes(size)
+
+
+def _passes(size: int) -> int:
+    return _PASSES if size <= _SMALL else 1
 
 
 def _signs(seed: int, size: int) -> NDArray[np.int8]:
-    """Return the signs before the blocks and after them, int8 (2, size)."""
-    bits = np.unpackbits(shared(seed, size // 32).astype("<u8").view(np.uint8), bitorder="little").view(np.int8)
-    return np.subtract(1, 2 * bits, dtype=np.int8).reshape(2, size)
+    """Return the signs before each pass over blocks and before the last matrix, int8 (passes + 1, size)."""
+    rows = _passes(size) + 1
+    words = shared(seed, rows * size // 64).astype("<u8")
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little").view(np.int8)
+    return np.subtract(1, 2 * bits, dtype=np.int8).reshape(rows, size)
 
 
 def _factors(size: int) -> Iterator[tuple[int, int]]:

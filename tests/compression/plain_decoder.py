@@ -305,6 +305,73 @@ def eden(streams: dict, model: Model, args: list) -> dict:
     return rotated(streams, model, centroids(args[0]))
 
 
+EIGHTHS = np.array([1, 0.917004, 0.8408964, 0.7711054, 0.70710677, 0.64841974, 0.59460354, 0.5452539], np.float32)
+
+
+def order(count: int) -> int:
+    sizes = [64, 128, 192, 256, *(m << k for k in range(6, 40) for m in (5, 6, 8))]
+    return min(size for size in sizes if size >= count)
+
+
+def paley(n: int) -> np.ndarray:
+    squares = {i * i % (n - 1) for i in range(1, n - 1)}
+    rows = [[1] * n]
+    rows += [[-1] + [1 if a == b or (a - b) % (n - 1) in squares else -1 for b in range(n - 1)] for a in range(n - 1)]
+    return np.array(rows, float)
+
+
+def sylvester(x: np.ndarray) -> np.ndarray:  # along the first axis
+    size = 1
+    while size < len(x):
+        for at in range(0, len(x), 2 * size):
+            first, second = x[at : at + size].copy(), x[at + size : at + 2 * size].copy()
+            x[at : at + size], x[at + size : at + 2 * size] = first + second, first - second
+        size *= 2
+    return x
+
+
+def transposed(x: np.ndarray) -> np.ndarray:
+    size = {5: 20, 3: 24}.get(x.size >> ((x.size & -x.size).bit_length() - 1), 1)
+    x = x.reshape(-1, size)
+    return sylvester(x @ paley(size) if size > 1 else x.copy()).reshape(-1)
+
+
+def crosspolytope(streams: dict, model: Model, args: list) -> dict:
+    reader = Bytes(streams["vertices"].tobytes())
+    density = args[0] if args else None
+    if density is None:
+        octave, j = divmod(reader.byte() - 96, 8)
+        density = float(EIGHTHS[8 - j]) * 2.0 ** (octave + 1) if j else 2.0**octave
+    seed, top = struct.unpack("<If", reader.take(8))
+    codes, out = reader.take(len(model.sizes)), []
+    bits = Bits(reader.rest())
+    for i, (size, code) in enumerate(zip(sizes_of(streams, model), codes, strict=True)):
+        if code == 255 or not size:
+            out.append(np.zeros(size, np.float32))
+            continue
+        n = order(size)
+        d = math.ceil(n / min(max(1, round(density * math.sqrt(size))), n))
+        count, at, x = math.ceil(n / d), 0, np.zeros(n)
+        width = {g: ((2 * d) ** g - 1).bit_length() for g in range(1, 65) if (2 * d) ** g <= 2**64}
+        best = min(width, key=lambda g: (width[g] / g, g))
+        while at < count:
+            g = min(best, count - at)
+            number = bits.take(width[g])
+            for _ in range(g):
+                number, vertex = divmod(number, 2 * d)
+                x[at * d + vertex // 2] = 1 - 2 * (vertex % 2)
+                at += 1
+        rows = 4 if n <= 1024 else 2
+        *blocks_signs, last = signs(seed + (i << 32), rows * n).reshape(rows, n)
+        x = transposed(x) * last
+        for row in reversed(blocks_signs):
+            x = np.concatenate([transposed(x[k : k + 64]) for k in range(0, n, 64)]) * row
+        scale = EIGHTHS[code % 8] * np.float32(top) * np.float32(2.0 ** -(code // 8))
+        with np.errstate(over="ignore"):
+            out.append(cut(x[:size].astype(np.float32) * scale))
+    return replace(streams, np.concatenate([np.zeros(0, np.float32), *out]), "vertices")
+
+
 def powersgd(streams: dict, model: Model, args: list) -> dict:
     r, values, at = args[0], np.zeros(model.n, np.float32), 0
     left, right, rest = (iter(streams[name]) for name in ("left", "right", "rest"))
@@ -604,6 +671,6 @@ STAGES = {
     **dict.fromkeys(("qsgd", "ternary"), scaled),
     **{"uniform": uniform, "sign": sign, "kmeans": kmeans},
     **{"deadzone": deadzone, "ternarise": ternarise, "lowrank": lowrank},
-    **{"hadamard": hadamard, "drive": drive, "eden": eden, "powersgd": powersgd},
+    **{"hadamard": hadamard, "drive": drive, "eden": eden, "powersgd": powersgd, "crosspolytope": crosspolytope},
     **{"zstd": zstd, "pack": pack, "quad": quad, "ans": ans},
 }

@@ -5,7 +5,7 @@ The vertices are chosen after a random rotation, and scaled without bias, as in 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar, Self
 
@@ -33,8 +33,8 @@ _CHUNK = 1 << 18  # rotated values that are searched at once
 class CrossPolytope(Stage):
     """Send the largest coordinate of each block after a rotation, without bias: `crosspolytope(density)`.
 
-    A tensor of n values is rotated as a whole, at random, and cut into about ``density * sqrt(n)`` blocks. Of each block
-    the position of the largest magnitude is sent, and its sign: log2(d) + 1 bits for the d values of a block. All
+    A tensor of n values is rotated as a whole, at random, and cut into about ``density * sqrt(n)`` blocks. Of each
+    block the position of the largest magnitude is sent, and its sign: log2(d) + 1 bits for the d values of a block. All
     blocks of a tensor have one scale, ||x||^2 over the sum of those magnitudes, which makes the estimate unbiased over
     the rotations. Its squared error over ||x||^2 is nearly ``n / (k m^2) - 1`` with k blocks, where m is the mean
     of the largest of d standard normal magnitudes. The number of blocks grows with sqrt(n), since that makes the sum of
@@ -49,7 +49,7 @@ class CrossPolytope(Stage):
     """
 
     density: float | None = None
-    noise: float | None = None
+    noise: float | None = field(default=None, kw_only=True)
 
     targets: ClassVar[tuple[str, ...]] = ("noise",)
 
@@ -260,4 +260,4 @@ def _scale_codes(scale: NDArray[np.float64], top: np.float32, rng: np.random.Gen
     upper, lower = levels[below - 1], levels[below]
     gap = upper - lower
     share = np.divide(scale - lower, gap, out=np.zeros_like(scale), where=gap > 0)
-    return (below - (rng.random(scale.size) < share)).astype(np.uint8)
+    return np.where(scale > 0, below - (rng.random(scale.size) < share), _ZERO).astype(np.uint8)
