@@ -114,7 +114,7 @@ def gain(size: int) -> float:
     >>> gain(2048) == 64 * 2048
     True
     """
-    return float(size) * BLOCK ** _passes(size)
+    return float(size * BLOCK ** _passes(size))
 
 
 def _passes(size: int) -> int:

@@ -71,7 +71,7 @@ class CrossPolytope(Stage):
         parts = list(tensor_parts(values, tensor_bounds(streams, layout)))
         head, density = bytearray(), self.density
         if density is None:
-            step = self._step(parts)
+            step = _least_step(parts, self.noise or 0.0)
             head.append(step)
             density = _density(step)
         seed = int(rng.integers(1 << 32))
@@ -113,21 +113,6 @@ class CrossPolytope(Stage):
             np.clip(part, -FLOAT32_MAX, FLOAT32_MAX, out=part)
         bits.end()
         return {**without(streams, "vertices"), "values": values}
-
-    def _step(self, parts: list[NDArray[np.float32]]) -> int:
-        """Return the least step of the density whose expected noise is at most `noise`."""
-        energies = [float(np.square(part, dtype=np.float64).sum()) for part in parts]
-        total = sum(energies)
-        low, high = 0, 255
-        while low < high:
-            middle = (low + high) // 2
-            density = _density(middle)
-            shares = ((e / total, part.size) for e, part in zip(energies, parts, strict=True) if e)
-            if sum(share * expected_noise(size, density) for share, size in shares) <= self.noise:
-                high = middle
-            else:
-                low = middle + 1
-        return low
 
 
 @dataclass(frozen=True)
@@ -204,6 +189,22 @@ def expected_noise(values: int, density: float) -> float:
     return (cut.padded * cut.count / along**2 - 1) * max(values - 1, 0) / (cut.padded - 1)
 
 
+def _least_step(parts: list[NDArray[np.float32]], noise: float) -> int:
+    """Return the least step of the density whose expected noise is at most `noise`."""
+    energies = [float(np.square(part, dtype=np.float64).sum()) for part in parts]
+    total = sum(energies)
+    low, high = 0, 255
+    while low < high:
+        middle = (low + high) // 2
+        density = _density(middle)
+        shares = ((e / total, part.size) for e, part in zip(energies, parts, strict=True) if e)
+        if sum(share * expected_noise(size, density) for share, size in shares) <= noise:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 @lru_cache(maxsize=4096)
 def _mean_largest(count: int) -> float:
     """Return the mean of the largest of `count` standard normal magnitudes."""
@@ -228,7 +229,7 @@ def _group(base: int) -> int:
 
 
 def _width(base: int, places: int) -> int:
-    return (base**places - 1).bit_length()
+    return int(base**places - 1).bit_length()
 
 
 def _vertices(part: NDArray[np.float32], cut: _Blocks, seed: int) -> tuple[float, NDArray[np.uint64]]:
