@@ -80,8 +80,8 @@ class CrossPolytope(Stage):
         for number, part in enumerate(parts):
             scale[number], found = _vertices(part, _Blocks.of(part.size, density), seed + (number << 32))
             symbols.append(found)
-        top = np.float32(min(scale.max(initial=0), FLOAT32_MAX))
-        top = min(np.nextafter(top, np.float32(np.inf)), FLOAT32_MAX)  # at least the largest scale
+        largest = np.float32(min(scale.max(initial=0), FLOAT32_MAX))
+        top = np.float32(min(np.nextafter(largest, np.float32(np.inf)), FLOAT32_MAX))  # at least the largest scale
         codes = _scale_codes(scale, top, rng)
         head += np.array(top, "<f4").tobytes() + codes.tobytes()
         writer = bit_io.BitWriter()
