@@ -145,12 +145,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
     Returns
     -------
     list of RunSummary
-        The runs, by name.
-
-    Raises
-    ------
-    DataError
-        If a run's result.json cannot be read.
+        The runs, by name; those whose result.json cannot be read are left out, with a warning.
 
     Examples
     --------
@@ -163,6 +158,8 @@ def list_runs(folder: Path) -> list[RunSummary]:
             found.append(_summary(path))
         except SettingError as error:
             _log.warning("%s is left out, its settings are those of another version: %s", path, error)
+        except DataError as error:
+            _log.warning("%s is left out: %s", path.parent, error)
     return found
 
 

@@ -138,10 +138,9 @@ def load_devices(folder: Path) -> dict[str, Device]:
 def read_device(path: Path) -> Device:
     """Return the device of a record file, or raise DataError with the file's name and the reason."""
     try:
-        authority.read(path)  # for its message if there are no keys
         record = {name: value for name, value in read_json(path).items() if name not in FIELD}
         return _device(record, path.stem)
-    except ValueError as error:
+    except (DataError, ValueError) as error:
         raise DataError(f"{path} is no record of a device: {error}") from error
 
 

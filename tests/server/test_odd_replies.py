@@ -254,3 +254,15 @@ def test_a_node_that_went_away_is_left_out_though_superlink_answers_in_its_own_n
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
     assert f"node {ODD} failed" in caplog.text
+
+
+@pytest.mark.parametrize("value", [[1.0] * 100_000, "a\n2026-11-30 INFO all is well\x1b[2J"])
+def test_what_a_node_says_is_one_short_line_of_the_log(make_grid, model, caplog, value: object) -> None:
+    grid = make_grid(NODES)
+    field = "training_seconds" if isinstance(value, str) else "num-examples"
+    record = RECORD_NAME if isinstance(value, str) else "metrics"
+    spoil(grid, lambda content: content[record].update({field: value}))
+    Compressed(everyone(), up=UP).start(grid, model_record(model), num_rounds=1)
+    lines = [each.getMessage() for each in caplog.records if field in each.getMessage()]
+    assert lines
+    assert all(line.isprintable() and len(line) < 300 for line in lines)
