@@ -17,6 +17,7 @@ T = TypeVar("T")
 _log = logging.getLogger(LOGGER)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds between two attempts to write to a full disk
+_LOCK_PAUSE = 0.05  # seconds between two attempts to lock a folder
 _locks: set[int] = set()  # file descriptors of the locks that this process holds
 
 
@@ -106,7 +107,7 @@ def set_aside(path: Path, reason: object) -> None:
 
 
 @contextmanager
-def locked(folder: Path, user: str = "", *, wait: bool = False) -> Iterator[int]:
+def locked(folder: Path, user: str = "", *, wait: float = 0.0) -> Iterator[int]:
     """Hold the lock of `folder`, which is released when the process ends, however it ends.
 
     Parameters
@@ -115,8 +116,8 @@ def locked(folder: Path, user: str = "", *, wait: bool = False) -> Iterator[int]
         The folder; it must exist.
     user : str
         What uses it, for the message.
-    wait : bool
-        Whether to wait while another process has the lock.
+    wait : float
+        Seconds to wait while another process has the lock.
 
     Yields
     ------
@@ -126,23 +127,33 @@ def locked(folder: Path, user: str = "", *, wait: bool = False) -> Iterator[int]
     Raises
     ------
     FolderInUseError
-        If another process has the lock, and not `wait`.
+        If another process has the lock.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise FolderInUseError(f"{folder} is in use by another {user}: wait until it ends, or name another") from error
-    except OSError as error:  # a file system without locks, such as some network file systems
-        _log.warning("%s cannot be locked, so that nothing else may use it: %s", folder, error.strerror)
     _locks.add(handle)
     try:
+        if not _lock(handle, folder, time.monotonic() + wait):
+            raise FolderInUseError(f"{folder} is in use by another {user}: wait until it ends, or name another")
         yield handle
     finally:
-        if handle in _locks:
+        if handle in _locks:  # not in a forked process
             _locks.remove(handle)
             os.close(handle)
+
+
+def _lock(handle: int, folder: Path, deadline: float) -> bool:
+    """Lock the folder that is open as `handle`; return False if another process has the lock until the deadline."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_LOCK_PAUSE)
+            continue
+        except OSError as error:  # a file system without locks, such as some network file systems
+            _log.warning("%s cannot be locked: make sure that nothing else uses it: %s", folder, error.strerror)
+        return True
 
 
 def _release_in_child() -> None:

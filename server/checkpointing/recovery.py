@@ -19,6 +19,7 @@ from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.messaging.node_state import NodeRecords
 
 _log = logging.getLogger(LOGGER)
+_WAIT = 10.0  # seconds for a process that is on its way out, such as a ServerApp that is being killed
 _HISTORY = ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp")
 
 
@@ -86,7 +87,7 @@ class Recovery:
     ) -> Iterator["Recovery"]:
         """Yield the checkpoints in a folder that nothing else uses meanwhile; raise FolderInUseError if it is used."""
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, "run"):
+        with locked(folder, "run", wait=_WAIT):
             yield cls(folder, strategy, terms, parts, resume=resume)
 
     @property

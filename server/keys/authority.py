@@ -4,6 +4,7 @@ A device trusts this authority and no other. Both certificates have the extensio
 verification (RFC 5280) requires: key usages, basic constraints, and key identifiers.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -143,7 +144,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold an exclusive lock on the folder of keys; another process waits, as changes are quick."""
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder of keys: `fedpress keys init` makes one")
-    with files.locked(folder, wait=True):
+    with files.locked(folder, wait=math.inf):
         yield
 
 
