@@ -68,14 +68,15 @@ def replace(
     return None
 
 
-def write_from(path: Path, start: int, data: bytes) -> None:
-    """Make the file `path` end with `data` after its first `start` bytes; what stood there is replaced."""
+def write_tail(path: Path, data: bytes | bytearray, start: int) -> None:
+    """Make the file `path` hold `data`, of which it holds the first `start` bytes already."""
 
     def write() -> None:
         with path.open("r+b" if path.exists() else "wb") as file:
-            file.truncate(start)
-            file.seek(start)
-            file.write(data)
+            begin = start if os.fstat(file.fileno()).st_size >= start else 0  # somebody cut or removed it
+            file.truncate(begin)
+            file.seek(begin)
+            file.write(memoryview(data)[begin:])
 
     when_there_is_room(path.parent, write)
 

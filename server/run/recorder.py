@@ -14,7 +14,7 @@ import numpy as np
 
 from fedpress.common.checked_files import read_checked, read_json, write_json, write_tensors
 from fedpress.common.errors import DataError
-from fedpress.common.files import replace, set_aside, write_from
+from fedpress.common.files import replace, set_aside, write_tail
 from fedpress.common.version import versions
 from fedpress.compression import Update
 from fedpress.compression.model.plan import PLAN
@@ -150,7 +150,7 @@ class Recorder:
             counted = done.counted.get(node)
             work = (counted.weight, counted.time.training, counted.time.coding) if counted else ("", "", "")
             self._clients += _row([*row, *work])
-        write_from(self._folder / TRAFFIC, written, bytes(self._clients[written:]))
+        write_tail(self._folder / TRAFFIC, self._clients, written)
 
 
 def recorded(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fedpress.common import files
 from fedpress.common.checked_files import read_json, read_tensors, write_json, write_tensors
 from fedpress.common.errors import DataError, FolderInUseError
-from fedpress.common.files import locked, replace, write_from
+from fedpress.common.files import locked, replace, write_tail
 from fedpress.common.logs import LOGGER, LogFile, clean, limit_logs, log_to_file
 
 VALUE = {"name": "ä", "checksum of": {"checksum": "0" * 64}, "list": [1.5, None, True]}
@@ -90,7 +90,7 @@ def test_other_errors_are_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_an_appended_file_has_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_from(tmp_path / "a", 0, b"one\n")
+    write_tail(tmp_path / "a", b"one\n", 0)
 
     def room(folder: Path, write: object) -> None:
         with (tmp_path / "a").open("ab") as file:
@@ -98,8 +98,11 @@ def test_an_appended_file_has_no_half_line(tmp_path: Path, monkeypatch: pytest.M
         write()  # type: ignore[operator]
 
     monkeypatch.setattr(files, "when_there_is_room", room)
-    write_from(tmp_path / "a", 4, b"two\n")
+    write_tail(tmp_path / "a", b"one\ntwo\n", 4)
     assert (tmp_path / "a").read_bytes() == b"one\ntwo\n"
+    (tmp_path / "a").write_bytes(b"o")
+    write_tail(tmp_path / "a", b"one\ntwo\nthree\n", 8)
+    assert (tmp_path / "a").read_bytes() == b"one\ntwo\nthree\n"
 
 
 def test_a_lock_is_of_one_process_and_ends_with_it(tmp_path: Path) -> None:
