@@ -140,4 +140,4 @@ def _place(data: bytes) -> tuple[int, int] | None:
 
 
 def _header_end(data: bytes) -> int:
-    return 8 + int.from_bytes(data[:8], "little")
+    return min(8 + int.from_bytes(data[:8], "little"), len(data))
