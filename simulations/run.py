@@ -1,6 +1,5 @@
 """One run of `fedpress simulate`: from a configuration to a folder with its result."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -12,8 +11,7 @@ from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import locked, make_folder
 from fedpress.common.logs import log_to_file
 from fedpress.common.settings import read_file
-from fedpress.server.checkpointing.files import VERSIONS
-from fedpress.server.run.configuration import continue_run, save_config
+from fedpress.server.run.configuration import continue_run, has_run, save_config
 from fedpress.server.run.recorder import CHECKPOINT, RESULT, TRAFFIC
 from fedpress.settings import RunSettings
 from fedpress.simulations.engine import EngineRun, find_engine
@@ -21,7 +19,7 @@ from fedpress.simulations.network.deadline import DeadlineFilter
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
 from fedpress.simulations.run_files import LOG, PARTITION, clear, holds
-from fedpress.simulations.settings import resolve, simulation_schema
+from fedpress.simulations.settings import check_partition, resolve, simulation_schema
 from fedpress.simulations.workloads import task
 from fedpress.simulations.workloads.partitions import draw
 
@@ -68,8 +66,6 @@ def run(
             find_engine(settings.simulation.engine).run(_engine_run(settings, folder, watch))
         result = read_json(folder / RESULT)
         plot(result, folder)
-        for left in (CLIENTS, VERSIONS):  # a finished run does not need the nodes' states and models
-            shutil.rmtree(folder / CHECKPOINT / left, ignore_errors=True)
         return result
 
 
@@ -79,11 +75,17 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
     Raises
     ------
     SettingError
-        As `resolve` does; and if a given setting differs from the run's.
+        As `resolve` does; if a given setting differs from the run's, or has no effect; and if there is no run to
+        resume.
     """
     schema = simulation_schema()
-    chosen = {**(read_file(schema, file) if file else {}), **schema.flatten(given)}
-    return continue_run(chosen, lambda saved, chosen: resolve({**saved, **chosen}))
+    flat = schema.flatten(given)
+    chosen = {**(read_file(schema, file) if file else {}), **flat}
+    if chosen.get("run.resume") and chosen.get("run.out") and not has_run(Path(str(chosen["run.out"])).expanduser()):
+        raise SettingError(f"out must be the folder of a run with resume, got {chosen['run.out']!r}")
+    settings = continue_run(chosen, lambda saved, chosen: resolve({**saved, **chosen}))
+    check_partition(settings, flat)
+    return settings
 
 
 def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:

@@ -1,6 +1,6 @@
 """The settings of a simulated run: the defaults, the workload's, a TOML file's and the command line's, checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from fedpress.simulations.network.devices import find_devices
 from fedpress.simulations.network.links import find_link
 from fedpress.simulations.workloads import find
 from fedpress.simulations.workloads.task import Workload
+
+_OF_PARTITIONS = {"simulation.alpha": "dirichlet", "simulation.shards-per-client": "shards"}  # each implies its own
 
 
 @cache
@@ -40,22 +42,34 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
     ------
     SettingError
         If there is no such setting, a value is out of range, or settings conflict.
-    DataError
-        If the file cannot be read.
     """
     schema = simulation_schema()
-    chosen = {**(read_file(schema, file) if file else {}), **schema.flatten(given)}
+    chosen = schema.absolute({**(read_file(schema, file) if file else {}), **schema.flatten(given)})
     workload = find(str(chosen.get("simulation.workload", SimulationSettings.workload)))
-    if start := chosen.get("simulation.start"):  # Ray's workers have another working directory
-        chosen["simulation.start"] = str(Path(str(start)).expanduser().resolve())
     defaults = schema.flatten(workload.defaults)
-    if "simulation.alpha" in chosen:  # alpha implies the partition that has this parameter
-        defaults["simulation.partition"] = "dirichlet"
+    for key, partition in _OF_PARTITIONS.items():
+        if key in chosen:
+            defaults["simulation.partition"] = partition
+        elif chosen.get("simulation.partition", partition) != partition:
+            defaults.pop(key, None)
     if chosen.get("training.optimizer", "sgd") != "sgd":  # a workload's momentum belongs to its optimizer
         defaults |= {"training.momentum": 0.0, "training.nesterov": False}
-    settings = RunSettings.read({**defaults, **chosen}).completed()
+    settings = RunSettings.read({**defaults, **chosen})
+    if "server.per-round" not in chosen:  # a workload's default must not exceed the clients that were asked for
+        settings = settings.change("server", per_round=min(settings.server.per_round, settings.simulation.clients))
+    settings = settings.completed()
+    changed = {key for key in _OF_PARTITIONS if key in chosen and chosen[key] != schema.declared[key].default}
+    check_partition(settings, changed)
     _check(settings, workload)
     return settings
+
+
+def check_partition(settings: RunSettings, given: Collection[str]) -> None:
+    """Raise SettingError if one of the `given` settings is the parameter of another partition than the run's."""
+    for key, partition in _OF_PARTITIONS.items():
+        if key in given and settings.simulation.partition != partition:
+            name = key.rpartition(".")[2]
+            raise SettingError(f"partition must be {partition} with {name}, got {settings.simulation.partition!r}")
 
 
 def _check(settings: RunSettings, workload: Workload) -> None:
@@ -72,6 +86,10 @@ def _check(settings: RunSettings, workload: Workload) -> None:
         raise SettingError(f"per-round must be at most clients, {simulation.clients}, got {server.per_round}")
     if simulation.engine == "ray" and (settings.network.deadline or devices.dropouts):
         raise SettingError("engine must be inprocess for deadlines and dropouts, got 'ray'")
+    for name in ("start", "data"):
+        path = getattr(simulation, name)
+        if path and not Path(path).is_dir() and not (name == "data" and simulation.fetch):
+            raise SettingError(f"{name} must be a folder that exists, got {path!r}")
     if server.fraction_evaluate:
         require_holdout(settings, "fraction-evaluate")
 

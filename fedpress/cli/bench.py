@@ -60,7 +60,9 @@ def engine(
 
 @bench.command()
 def codec(
-    updates: Annotated[Path, typer.Option(help="A folder of recorded updates.")] = Path("updates"),
+    updates: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder of recorded updates.")] = Path(
+        "updates"
+    ),
     only: Annotated[str, typer.Option(help="Names of updates in it, separated by commas; all if not given.")] = "",
     codecs: Annotated[
         str, typer.Option(help="Specs, separated by semicolons; all presets and more if not given.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 import typer
 
-from fedpress.cli.options import SetOption, read_pairs, settings_options
+from fedpress.cli.options import Config, SetOption, read_pairs, settings_options
 from fedpress.settings.device import client_schema
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def client(
     given: Mapping[str, Any],
     enrolment: Annotated[
-        Path | None, typer.Argument(help="The file that `fedpress keys issue` made for this device.")
+        Path | None,
+        typer.Argument(exists=True, dir_okay=False, help="The file that `fedpress keys issue` made for this device."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options take precedence.")] = None,
+    config: Config = None,
     server: Annotated[str | None, typer.Option(help="HOST:PORT of the server; the enrolment's if not given.")] = None,
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for the enrolment's passphrase.")] = False,
     insecure: Annotated[

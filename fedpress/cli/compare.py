@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _JUDGEMENT = Schema({"judgement": JudgementSettings})
+_OF_APPS = {"seed": "run.seed", "up": "server.up", "down": "server.down"}  # that runs of an app have too
 
 
 @settings_options(_JUDGEMENT, "target", "allowed", defaults=True)
@@ -41,7 +42,11 @@ def compare(
     ] = None,
     app: Annotated[
         Path | None,
-        typer.Option(help="Folder of your Flower app, instead of a workload of fedpress; '--set clients=10'."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of your Flower app, instead of a workload of fedpress; '--set clients=10'.",
+        ),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Separated by commas; 0,1,2 if not given.")] = None,
     jobs: Annotated[int, typer.Option(help="Runs at the same time; 0 for the number of cores.")] = 0,
@@ -59,7 +64,7 @@ def compare(
     from fedpress.common.files import make_folder
     from fedpress.common.settings import read
     from fedpress.settings.network import NetworkSettings
-    from fedpress.simulations.compare.candidates import find_suite, read_candidates, read_suite
+    from fedpress.simulations.compare.candidates import find_suite, read_candidates, read_suite, require_free
     from fedpress.simulations.compare.run import ComparisonPlan, cells_of
     from fedpress.simulations.compare.run import compare as run
     from fedpress.simulations.settings import simulation_schema
@@ -74,13 +79,18 @@ def compare(
     else:
         chosen = find_suite(suite or "quick")
         chosen = replace(chosen, candidates=read_candidates(codecs), title="") if codecs is not None else chosen
-    schema = simulation_schema()
+    schema, pairs = simulation_schema(), read_pairs(setting)
     runs = {key: value for key, value in given.items() if key not in _JUDGEMENT.declared}
-    flat = {**schema.flatten({} if app else {**chosen.settings, **read_pairs(setting)}), **runs}
+    if app is None:
+        flat = {**chosen.settings, **schema.flatten({**pairs, **runs})}
+        require_free({schema.find(key): key for key in pairs})
+    else:
+        flat = runs
+        require_free({_OF_APPS[key]: key for key in pairs if key in _OF_APPS})
     network = {key: value for key, value in flat.items() if key.startswith("network.")}
     settings = {key: value for key, value in flat.items() if key not in network}
     if app is not None:  # the app's settings are not those of fedpress
-        settings = {**read_pairs(setting), **{schema.declared[key].name: value for key, value in settings.items()}}
+        settings = {**pairs, **{schema.declared[key].name: value for key, value in settings.items()}}
     plan = ComparisonPlan(
         candidates=chosen.candidates,
         workloads=tuple(name.strip() for name in workload.split(",")) if workload else chosen.workloads,
@@ -92,6 +102,7 @@ def compare(
         title=chosen.title,
     )
     errors = Console(stderr=True, quiet=json, highlight=False, soft_wrap=True)
+    out = out.resolve()  # runs may have another working directory
     cells = cells_of(plan, out)
     make_folder(out)
     errors.print(f"{len(cells)} runs; finished ones are kept in {out}, so it can be stopped and resumed", markup=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedpress.cli.options import Debug, settings_options
+from fedpress.cli.options import Debug, RunFolder, settings_options
 from fedpress.common.settings import Schema, read
 from fedpress.compression.model.distill.settings import StudentSettings
 
@@ -19,9 +19,7 @@ _SCHEMA = Schema({"student": StudentSettings})
 )
 def distil(
     given: Mapping[str, Any],
-    folder: Annotated[
-        Path, typer.Argument(help="The teacher: a run's folder, or the output folder of shrink or distil.")
-    ],
+    folder: RunFolder,
     model: Annotated[str, typer.Option(help="The student: one of the workload's models.")],
     out: Annotated[Path | None, typer.Option(help="Output folder; FOLDER-MODEL if not given.")] = None,
     on: Annotated[str, typer.Option(help="Inputs: train, proxy, mnist or folder:PATH.")] = "train",

@@ -19,8 +19,12 @@ _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failure": "[re
 
 
 def doctor(
-    enrolment: Annotated[Path | None, typer.Argument(help="On a device: its enrolment file.")] = None,
-    keys: Annotated[Path | None, typer.Option(help="At the server: its folder of keys.")] = None,
+    enrolment: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="On a device: its enrolment file.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="At the server: its folder of keys.")
+    ] = None,
     server: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="On a device: address of the server; the enrolment's if not given.")
     ] = "",

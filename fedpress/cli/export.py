@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedpress.cli.options import Debug
+from fedpress.cli.options import Debug, RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or the output folder of shrink or distil.")],
+    folder: RunFolder,
     format: Annotated[
         list[str], typer.Option("--format", help="onnx, executorch or safetensors; may be given several times.")
     ],

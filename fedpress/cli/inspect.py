@@ -20,9 +20,14 @@ _MIN_SYMBOLS = 64  # symbols of a stream below which no histogram is shown
 
 
 def inspect(
-    frame: Annotated[Path, typer.Argument(help="A file with one frame.")],
+    frame: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file with one frame.")],
     layout: Annotated[
-        Path | None, typer.Option(help="A model as safetensors, or a layout as JSON; needed to decode the streams.")
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A model as safetensors, or a layout as JSON; needed to decode the streams.",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,

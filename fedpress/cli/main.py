@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from importlib.metadata import requires
 from typing import Annotated, NoReturn
 
@@ -20,6 +21,7 @@ from fedpress.cli.doctor import doctor
 from fedpress.cli.export import export
 from fedpress.cli.inspect import inspect
 from fedpress.cli.keys import keys
+from fedpress.cli.options import unknown_option
 from fedpress.cli.runs import runs
 from fedpress.cli.server import server
 from fedpress.cli.settings import init, settings
@@ -68,37 +70,42 @@ def main() -> NoReturn:
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False, prog_name="fedpress")
+        sys.stdout.flush()
         if code == STOPPED:
-            typer.echo("fedpress: stopped", err=True)
-            sys.stdout.flush()
-            os._exit(code)  # everything is closed and written by now; a regular exit would take seconds to unload torch
+            _stop()
         sys.exit(code)
-    except click.UsageError as error:
-        if line := error.format_message():  # empty if the help was printed
-            _fail(line)
-        sys.exit(2)
-    except FedpressError as error:
-        if "--debug" in sys.argv:
-            raise
-        _fail(str(error))
-        sys.exit(2 if isinstance(error, SettingError) else 1)
-    except ModuleNotFoundError as error:
-        if "--debug" in sys.argv:
-            raise
-        extra = _extra_of(error.name or "")
-        advice = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
-        _fail(f"this needs the package {error.name}: {advice}")
-        sys.exit(2)
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        _fail(f"{type(error).__name__}: {error} (--debug shows where)")
+    except click.Abort:  # Ctrl-C at a prompt
+        _stop()
+    except BrokenPipeError:  # the reader of the output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001  any failure is one line
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        if line := _line(error):
+            typer.echo("fedpress: " + " ".join(line.splitlines()), err=True)  # whatever a path or a message holds
+        sys.exit(2 if isinstance(error, click.UsageError | SettingError | ModuleNotFoundError) else 1)
 
 
-def _fail(text: str) -> None:
-    """Write an error as one line, whatever a path or a message in it holds."""
-    typer.echo("fedpress: " + " ".join(text.splitlines()), err=True)
+def _stop() -> NoReturn:
+    typer.echo("fedpress: stopped", err=True)
+    os._exit(STOPPED)  # everything is closed and written by now; a regular exit would take seconds to unload torch
+
+
+def _line(error: Exception) -> str:
+    """Return the line that an error is reported with; empty if the help was printed instead."""
+    match error:
+        case click.NoSuchOption():
+            return unknown_option(error)
+        case click.ClickException():
+            return error.format_message()
+        case FedpressError():
+            return str(error)
+        case ModuleNotFoundError():
+            extra = _extra_of(error.name or "")
+            advice = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
+            return f"this needs the package {error.name}: {advice}"
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _extra_of(module: str) -> str:

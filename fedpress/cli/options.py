@@ -3,17 +3,30 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, get_args
 
+import click
 import typer
 
+from fedpress.common.errors import SettingError
 from fedpress.common.settings import Declared, Schema, read_pair
+from fedpress.settings import RunSettings
+from fedpress.settings.device import client_schema
 
 Command = Callable[..., None]
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]  # an option of every command, read by `main`
 
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", exists=True, dir_okay=False, help="A TOML file of settings; options take precedence."),
+]
+RunFolder = Annotated[
+    Path,
+    typer.Argument(exists=True, file_okay=False, help="A run's folder, or the output folder of shrink or distil."),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Another setting, KEY=VALUE; `fedpress settings` lists them all.", metavar="KEY=VALUE"),
@@ -74,8 +87,25 @@ def settings_options(
 
 
 def read_pairs(pairs: list[str] | None) -> dict[str, Any]:
-    """Return the values given to `--set`, by key."""
-    return dict(read_pair(text, "--set") for text in pairs or [])
+    """Return the values given to `--set`, by key; raise SettingError if a key has two values."""
+    values: dict[str, Any] = {}
+    for key, value in (read_pair(text, "--set") for text in pairs or []):
+        if values.setdefault(key, value) != value:
+            raise SettingError(f"{key} must be given once, got {values[key]!r} and {value!r}")
+    return values
+
+
+def unknown_option(error: click.NoSuchOption) -> str:
+    """Return the line for an unknown option: options of the command with similar names, or settings for `--set`."""
+    command = error.ctx.command if error.ctx else None
+    options = [name for option in command.params for name in option.opts] if command else []
+    if "--set" in options and command:
+        schema = client_schema() if command.name == "client" else RunSettings.schema()
+        hint = schema.hint(error.option_name.lstrip("-"))
+        own = [name for name in options if f".{name[2:]}'" in hint]
+        if hint and not own:
+            return f"no such option {error.option_name}{hint}: settings are given as --set KEY=VALUE"
+    return error.format_message()
 
 
 def _type_of(kind: Any) -> Any:

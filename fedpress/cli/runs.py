@@ -10,7 +10,9 @@ from fedpress.cli.options import Debug
 
 
 def runs(
-    folder: Annotated[Path, typer.Argument(help="The folder with the runs' folders.")] = Path("runs"),
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="The folder with the runs' folders.")
+    ] = Path("runs"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
@@ -21,11 +23,8 @@ def runs(
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.common.errors import DataError
     from fedpress.simulations.completed_run import list_runs
 
-    if not folder.is_dir():
-        raise DataError(f"{folder} must be a folder of runs: there is no such folder")
     found = list_runs(folder)
     if json:
         typer.echo(json_module.dumps([vars(row) for row in found]))

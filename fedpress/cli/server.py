@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from fedpress.cli.options import Debug, SetOption, read_pairs, settings_options
+from fedpress.cli.options import Config, Debug, SetOption, read_pairs, settings_options
+from fedpress.common.errors import SettingError
 from fedpress.settings import RunSettings
 
 
@@ -14,7 +15,7 @@ from fedpress.settings import RunSettings
 def server(
     given: Mapping[str, Any],
     keys: Annotated[Path, typer.Option(help="The folder of keys from `fedpress keys init`.")] = Path("keys"),
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options take precedence.")] = None,
+    config: Config = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on.")] = "",
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Use no TLS and no keys, on loopback only: for trials.")
@@ -43,6 +44,8 @@ def server(
     from fedpress.server.keys import PORT
 
     open_to_all = insecure or insecure_anywhere
+    if not open_to_all and not keys.is_dir():
+        raise SettingError(f"keys must be the folder that `fedpress keys init` made, got {keys}")
     host, port = parse_address(listen) if listen else ("127.0.0.1" if open_to_all else "0.0.0.0", PORT)  # noqa: S104
     place = Place(host, port, None if open_to_all else keys, insecure_anywhere, health, metrics)
     chosen = resolve({**read_pairs(setting), **given}, config)

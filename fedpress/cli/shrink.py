@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedpress.cli.options import Debug, settings_options
+from fedpress.cli.options import Debug, RunFolder, settings_options
 from fedpress.common.settings import Schema, read
 from fedpress.compression.model.settings import ShrinkSettings
 
@@ -23,7 +23,7 @@ _SCHEMA = Schema({"shrink": ShrinkSettings})
 @settings_options(_SCHEMA, "prune", "by", "factorise", "energy", "share", "drop", "tune", panel="Steps", defaults=True)
 def shrink(
     given: Mapping[str, Any],
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or the output folder of shrink.")],
+    folder: RunFolder,
     out: Annotated[Path | None, typer.Option(help="Output folder; FOLDER-small if not given.")] = None,
     device: Annotated[str, typer.Option(help="Device for fine-tuning: cpu, cuda or cuda:N.")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Overwrite the files in the folder.")] = False,

@@ -1,12 +1,11 @@
 """`fedpress simulate`."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fedpress.cli.options import SetOption, read_pairs, settings_options
+from fedpress.cli.options import Config, SetOption, read_pairs, settings_options
 from fedpress.settings import RunSettings
 
 _SCHEMA = RunSettings.schema()
@@ -20,7 +19,7 @@ _COMMON = (
 @settings_options(_SCHEMA, "partition", "data", "fetch", panel="Data")
 def simulate(
     given: Mapping[str, Any],
-    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options take precedence.")] = None,
+    config: Config = None,
     setting: SetOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a run in the folder.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,

@@ -8,14 +8,15 @@ typed sections, and writes them back as flat names.
 import json
 import math
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from fedpress.common.errors import DataError, SettingError, near_misses, unknown
+from fedpress.common.errors import SettingError, near_misses, unknown
 
 Value = str | int | float | bool
 Arguments = tuple[tuple[str, Value], ...]  # undeclared arguments, name and value
@@ -38,6 +39,7 @@ class Option:
     changes_result: bool = True  # False: a run has the same result whatever the value
     adjustable: bool = False  # whether a deployed run may be resumed with another value
     flag: str = ""  # name of its option of `fedpress simulate`, if that differs from the key
+    path: str | None = None  # what follows this prefix in a value is a path, which is made absolute; None for no path
     open: bool = False  # takes all keys of its section that are not declared
 
     @property
@@ -71,7 +73,7 @@ def option(default: Any = MISSING, *, help: str, **rules: Any) -> Any:
         Description of the setting for the command line and the docs.
     **rules
         The other fields of `Option`: `minimum`, `maximum`, `above`, `below`, `choices`, `changes_result`,
-        `adjustable`.
+        `adjustable`, `path`.
 
     Examples
     --------
@@ -103,12 +105,8 @@ class Settings:
         for declared, rule in _options(type(self)):
             value = getattr(self, declared.name)
             if value is not None and not rule.open:
-                value = convert(key_of(declared.name), value, kinds[declared.name])
+                value = _checked(key_of(declared.name), value, kinds[declared.name], rule)
                 object.__setattr__(self, declared.name, value)
-            if value is not None and not rule.allows(value):
-                hint = near_misses(value, rule.choices) if isinstance(value, str) else ""
-                shown = repr(value) if isinstance(value, str) else value
-                raise SettingError(f"{key_of(declared.name)} must be {rule.range}, got {shown}{hint}")
         self.check()
 
     def check(self) -> None:
@@ -205,15 +203,35 @@ class Schema:
                 return key
         if rest and section in self.open:
             return name
-        found = [key for key in self.declared if f".{key}".endswith((f".{name}", f".{name}.name"))]
-        depth = min((key.count(".") for key in found), default=0)
-        found = [key for key in found if key.count(".") == depth]
+        found = self._candidates(name)
         if len(found) > 1:
             raise SettingError(f"setting {name!r} is ambiguous: it may be {' or '.join(found)}")
         if not found:
-            known = self.declared if "." in name else {declared.name for declared in self.declared.values()}
-            raise SettingError(unknown("setting", name, known))
+            raise SettingError(f"unknown setting {name!r}{self.hint(name) or ': `fedpress settings` lists all'}")
         return found[0]
+
+    def _candidates(self, name: str) -> list[str]:
+        """Return the full keys that `name` may stand for."""
+        found = [key for key in self.declared if f".{key}".endswith((f".{name}", f".{name}.name"))]
+        depth = min((key.count(".") for key in found), default=0)
+        return [key for key in found if key.count(".") == depth]
+
+    def shortest(self, key: str) -> str:
+        """Return the shortest name of the setting `key`: without its section, unless that is ambiguous."""
+        bare = key.rpartition(".")[2]
+        return bare if self._candidates(bare) == [key] else key
+
+    def hint(self, name: str) -> str:
+        """Return the end of an error message for the unknown setting `name`: similar ones, with their sections."""
+        wanted = name.rpartition(".")[2]
+        like = [key for key, declared in self.declared.items() if _resembles(wanted, declared)]
+        if like:
+            return f": did you mean {' or '.join(map(repr, like[:3]))}?"
+        if "." in name:
+            return near_misses(name, self.declared)
+        near = get_close_matches(_plain_key(name), {d.name for d in self.declared.values()}, n=3, cutoff=0.5)
+        keys = [key for bare in near for key in self._candidates(bare)]
+        return f": did you mean {' or '.join(map(repr, keys[:3]))}?" if keys else ""
 
     def flatten(self, tables: Mapping[str, Any]) -> dict[str, Any]:
         """Return nested tables, or a mapping with full or bare keys, as a mapping with full keys.
@@ -221,9 +239,23 @@ class Schema:
         Raises
         ------
         SettingError
-            If there is no such table or setting.
+            If there is no such table or setting, or a setting has two values.
         """
-        return dict(self._flatten(tables, ""))
+        flat: dict[str, Any] = {}
+        for key, value in self._flatten(tables, ""):
+            if flat.setdefault(key, value) != value:
+                raise SettingError(f"{key} must be given once, got {flat[key]!r} and {value!r}")
+        return flat
+
+    def absolute(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings by their full keys with absolute paths: child processes have other working directories."""
+        return {key: self._absolute(key, value) for key, value in flat.items()}
+
+    def _absolute(self, key: str, value: Any) -> Any:
+        prefix = self.declared[key].option.path if key in self.declared else None
+        if prefix is None or not isinstance(value, str) or not value.startswith(prefix) or value == prefix:
+            return value
+        return prefix + str(Path(value.removeprefix(prefix)).expanduser().resolve())
 
     def _flatten(self, tables: Mapping[str, Any], within: str) -> Iterator[tuple[str, Any]]:
         for name, value in tables.items():
@@ -243,7 +275,7 @@ class Schema:
         SettingError
             If a setting is missing that has no default, or a value is of the wrong type or out of range.
         """
-        return {name: read(cls, flat, f"{name}.") for name, cls in self.sections.items()}
+        return {name: read(cls, flat, f"{name}.", self.shortest) for name, cls in self.sections.items()}
 
     def write(self, sections: Mapping[str, Settings]) -> dict[str, Value]:
         """Return sections as a flat mapping with full keys for Flower's run config, with lists as JSON text."""
@@ -251,8 +283,14 @@ class Schema:
         return {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat.items()}
 
 
-def read(cls: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def read(cls: type[S], flat: Mapping[str, Any], prefix: str = "", name_of: Callable[[str], str] = _last) -> S:
     """Return the settings `cls` from the keys of `flat` that begin with `prefix`; other keys are ignored.
+
+    Errors call a setting `name_of` its full key.
 
     A list may be given as JSON text, as in Flower's run config, and a list of one item as that item.
 
@@ -265,13 +303,13 @@ def read(cls: type[S], flat: Mapping[str, Any], prefix: str = "") -> S:
     for declared, kind in _fields(cls):
         key = prefix + key_of(declared.name)
         if _is_table(kind):
-            given[declared.name] = read(kind, flat, f"{key}.")
+            given[declared.name] = read(kind, flat, f"{key}.", name_of)
         elif declared.metadata[_OPTION].open:
             given[declared.name] = _undeclared(cls, flat, prefix)
         elif key in flat:
-            given[declared.name] = convert(key.rpartition(".")[2], flat[key], kind)
+            given[declared.name] = _checked(name_of(key), flat[key], kind, declared.metadata[_OPTION])
         elif declared.default is MISSING:
-            raise SettingError(f"{key.rpartition('.')[2]} must be given: it has no default")
+            raise SettingError(f"{name_of(key)} must be given: it has no default")
     return cls(**given)
 
 
@@ -320,6 +358,30 @@ def convert(key: str, value: Any, kind: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise SettingError(f"{key} must be a finite number, got {value}")
     return value
+
+
+def _checked(key: str, value: Any, kind: Any, rule: Option) -> Any:
+    """Return `value` as `convert` does; raise SettingError if it is out of range."""
+    value = convert(key, value, kind)
+    if rule.allows(value):
+        return value
+    hint = near_misses(value, rule.choices) if isinstance(value, str) else ""
+    shown = repr(value) if isinstance(value, str) else value
+    raise SettingError(f"{key} must be {rule.range}, got {shown}{hint}")
+
+
+def _plain_key(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def _resembles(name: str, declared: Declared) -> bool:
+    """Return whether `name` is another way to write a setting: its help's first words, initials, or a part of it."""
+    words, key = _plain_key(name).split("-"), declared.name
+    described = _plain_key(declared.option.help).split()[: len(words)]
+    initials = "".join(word[:1] for word in words)
+    if len(words) > 1 and (words == described or initials == key):
+        return True
+    return _plain_key(name) == key or (len(max(words, key=len)) > 3 and set(words) < set(key.split("-")))
 
 
 def _list(key: str, value: Any) -> list[Any]:
@@ -430,15 +492,13 @@ def read_toml(path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    DataError
-        If it cannot be read.
     SettingError
-        If it is not TOML.
+        If it cannot be read, or is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        raise SettingError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(f"{path} is not TOML: {error}") from error
 
@@ -448,10 +508,8 @@ def read_file(schema: Schema, path: Path) -> dict[str, Any]:
 
     Raises
     ------
-    DataError
-        If the file cannot be read.
     SettingError
-        If it is not TOML, or has a table or a setting that `schema` does not have.
+        If the file cannot be read, is not TOML, or has a table or a setting that `schema` does not have.
     """
     try:
         return schema.flatten(read_toml(path))

@@ -9,7 +9,7 @@ from fedpress.common.settings import Settings, option, table
 class LinkSettings(Settings):
     """A link by name, and the properties that replace its own."""
 
-    name: str = option("4g", help="a link of the table in the docs, or trace:FILE")
+    name: str = option("4g", path="trace:", help="a link of the table in the docs, or trace:FILE")
     down: float | None = option(None, above=0, help="bit/s to the device; the link's own if not given")
     up: float | None = option(None, above=0, help="bit/s from the device; the link's own if not given")
     latency: float | None = option(None, minimum=0, help="seconds, one way; the link's own if not given")

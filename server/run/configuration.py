@@ -13,6 +13,7 @@ from fedpress.server.run.recorder import CHECKPOINT, RECORDER, recorded
 from fedpress.settings import RunSettings
 
 CONFIG = "config.json"  # in the folder of checkpoints
+_ROUNDS = "server.rounds"
 
 
 def continue_run(
@@ -49,11 +50,21 @@ def continue_run(
     settings = resolve(saved, given)
     declared = RunSettings.schema().declared
     for key, (before, after) in differences(saved, settings).items():
+        if key == _ROUNDS:  # a finished run may be trained longer
+            if after < before:
+                raise SettingError(f"rounds must be at least {before}, those of the run in {out}, got {after}")
+            continue
         rule = declared[key].option if key in declared else None
         if rule is None or (rule.changes_result and not (adjustable and rule.adjustable)):
             name = key.rpartition(".")[2]
             raise SettingError(f"{name} must be that of the run in {out}, {before!r}, got {after!r}")
     return settings
+
+
+def has_run(folder: Path) -> bool:
+    """Return whether a run that can be resumed is in `folder`."""
+    checkpoints = folder / CHECKPOINT
+    return (checkpoints / CONFIG).is_file() or any(checkpoints.glob("round-*"))
 
 
 def save_config(folder: Path, settings: RunSettings) -> dict[str, tuple[Any, Any]]:

@@ -20,6 +20,16 @@ _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")
 _SYNTAX = "UP, UP > DOWN or NAME: UP > DOWN"
 _UP, _DOWN = "server.up", "server.down"
 _DEFAULTS = {_UP: ServerSettings.up, _DOWN: ServerSettings.down}
+_TAKEN = {  # settings that a comparison sets for each of its runs, and what sets them
+    "run.seed": "--seeds",
+    "run.out": "--out",
+    "run.resume": "nothing: finished runs are kept",
+    "simulation.workload": "--workload",
+    "simulation.engine": "nothing: runs are in process",
+    "simulation.workers": "--jobs",
+    _UP: "--codecs",
+    _DOWN: "--codecs",
+}
 _FOLDER = Path(__file__).parent  # of the suites that come with fedpress
 
 
@@ -82,6 +92,13 @@ def read_candidate(text: str) -> Candidate:
 def read_candidates(text: str) -> tuple[Candidate, ...]:
     """Read candidates between semicolons, as `read_candidate` reads each."""
     return tuple(read_candidate(part) for part in text.split(";") if part.strip())
+
+
+def require_free(keys: Mapping[str, str]) -> None:
+    """Raise SettingError if a setting, by its full key with the name it was given by, is one that a comparison sets."""
+    for key, name in keys.items():
+        if key in _TAKEN:
+            raise SettingError(f"{name} must not be given with --set in a comparison: it is set by {_TAKEN[key]}")
 
 
 def find_suite(name: str) -> Suite:

@@ -20,6 +20,7 @@ from fedpress.common.files import replace as replace_file
 from fedpress.common.files import set_aside
 from fedpress.common.logs import ALERT
 from fedpress.common.settings import toml
+from fedpress.server.run.configuration import has_run
 from fedpress.server.run.recorder import CHECKPOINT, MODEL, RESULT, TRAFFIC
 from fedpress.simulations.compare.grid import Cell
 
@@ -212,5 +213,5 @@ def _command(cell: Cell, folder: Path) -> list[str]:
     kept = cell.settings.change("simulation", workers=1, engine="inprocess").change("run", out="", resume=False)
     lines = [f"{toml(key)} = {toml(value)}\n" for key, value in kept.to_config().items()]
     replace_file(settings, "".join(lines).encode())
-    call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json"]
-    return [*call, "--resume", "--out", str(folder)]
+    call = [sys.executable, "-m", "fedpress", "simulate", "--config", str(settings), "--json", "--out", str(folder)]
+    return [*call, "--resume" if has_run(folder) else "--force"]

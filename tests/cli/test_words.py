@@ -150,7 +150,9 @@ def test_the_example_of_bench_works(call: Call, monkeypatch: pytest.MonkeyPatch)
     assert len(seen) == 1
 
 
-def test_every_option_becomes_a_setting(call: Call, begun: list[tuple[RunSettings, dict[str, Any]]]) -> None:
+def test_every_option_becomes_a_setting(
+    call: Call, empty: Path, begun: list[tuple[RunSettings, dict[str, Any]]]
+) -> None:
     options: dict[str, Value] = {
         "workload": "fashion",
         "model": "lenet",
@@ -166,7 +168,7 @@ def test_every_option_becomes_a_setting(call: Call, begun: list[tuple[RunSetting
         "engine": "ray",
         "workers": 3,
         "device": "cpu",
-        "data": "there",
+        "data": str(empty),
         "out": "here",
     }
     more: dict[str, Value] = {"lr": 0.03, "nesterov": True, "momentum": 0.5, "batch-size": 5, "schedule": "cosine"}
@@ -199,7 +201,25 @@ def test_options_win_over_the_file(call: Call, empty: Path, begun: list[tuple[Ru
         (["--clients", "5", "--per-round", "10"], "per-round"),
         (["--alpha", "0"], "alpha"),
         (["--set", "optimizer=adamm"], "'adam'"),
-        (["--set", "lrr=0.1"], "'lr'"),
+        (["--set", "lrr=0.1"], "'training.lr'"),
+        (["--set", "learning_rate=0.1"], "'training.lr'"),
+        (["--set", "batch_size=8"], "'training.batch-size'"),
+        (["--set", "training.learning-rate=0.1"], "'training.lr'"),
+        (["--epochs", "2"], "'training.local-epochs'"),
+        (["--optimizer", "adam"], "'training.optimizer'"),
+        (["--num-clients", "3"], "--clients"),
+        (["--alpha", "0.3", "--partition", "iid"], "alpha"),
+        (["--alpha", "0.5", "--partition", "shards"], "alpha"),
+        (["--set", "shards-per-client=3", "--alpha", "0.3"], "alpha"),
+        (["--set", "policy.name=budgt"], "policy.name"),
+        (["--set", "network.link.down=-1"], "network.link.down"),
+        (["--set", "rounds=2", "--set", "server.rounds=3"], "server.rounds"),
+        (["--set", "rounds=2", "--set", "rounds=3"], "rounds"),
+        (["--rounds", "2", "--set", "rounds=3"], "server.rounds"),
+        (["--config", "none.toml"], "none.toml"),
+        (["--set", "start=none"], "start"),
+        (["--data", "none"], "data"),
+        (["--resume", "--out", "none"], "out"),
         (["--set", "lr"], "KEY=VALUE"),
         (["--set", "=1"], "KEY=VALUE"),
         (["--set", "lr=[1, 2]"], "a number"),
@@ -238,16 +258,64 @@ def test_a_file_cut_short_gets_one_line_and_leaves_nothing(call: Call, empty: Pa
         (data / (name + suffix)).write_bytes((gzip.compress(whole) if suffix else whole)[:-9])
     said = call("simulate", "--workload", "fashion", "--data", "data", "--out", "here")
     assert said.code == 1
-    assert said.err.startswith("fedpress: data/")
+    assert said.err.startswith(f"fedpress: {data}/")
     assert said.err.count("\n") == 1
     assert [path.name for path in empty.iterdir()] == ["data"]
 
 
-def test_a_file_of_settings_that_is_not_there_is_a_failure(call: Call) -> None:
-    said = call("simulate", "--config", "none.toml")
-    assert said.code == 1
-    assert said.err.count("\n") == 1
-    assert "none.toml" in said.err
+@pytest.mark.parametrize(
+    "words",
+    [
+        "compare --codecs none.toml",
+        "compare --app none",
+        "compare --set seed=1",
+        "compare --set server.down=fp16",
+        "compare --set workload=digits",
+        "compare --set lr=0.1 --set training.lr=0.2",
+        "server --config none.toml",
+        "server --keys none",
+        "client --config none.toml none.enrol",
+        "client none.enrol",
+        "doctor none.enrol",
+        "doctor --keys none",
+        "export none --format onnx",
+        "shrink none --prune 0.5",
+        "distil none --model mlp",
+        "inspect none.fp",
+        "runs none",
+        "bench codec --updates none",
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_wrong_call_of_any_command_gets_one_line_and_leaves_nothing(
+    call: Call, empty: Path, words: str, debug: bool
+) -> None:
+    said = call(*words.split(), *(["--debug"] if debug else []))
+    assert said.code == 2
+    assert said.err.splitlines()[-1].startswith("fedpress: ")
+    assert debug or said.err.count("\n") == 1
+    assert not list(empty.iterdir())
+
+
+def test_clients_alone_do_not_conflict_with_the_workload(
+    call: Call, begun: list[tuple[RunSettings, dict[str, Any]]]
+) -> None:
+    call("simulate", "--clients", "5")
+    ((settings, _),) = begun
+    assert settings.server.per_round <= settings.clients == 5
+
+
+def test_paths_are_absolute(call: Call, empty: Path, begun: list[tuple[RunSettings, dict[str, Any]]]) -> None:
+    (empty / "here").mkdir()
+    (empty / "run.toml").write_text('[simulation]\nstart = "here"\n')
+    words = ["--set", "source=folder:here", "--set", "link=trace:here/link.csv", "--data", "here"]
+    (empty / "here" / "link.csv").write_text("seconds,down,up\n0,1e6,1e6\n10,1e6,1e6\n")
+    call("simulate", *words, "--config", "run.toml")
+    ((settings, _),) = begun
+    flat = settings.to_config()
+    assert flat["simulation.start"] == flat["simulation.data"] == str(empty / "here")
+    assert flat["distillation.source"] == f"folder:{empty / 'here'}"
+    assert flat["network.link.name"] == f"trace:{empty / 'here' / 'link.csv'}"
 
 
 def test_a_run_is_never_overwritten_unasked(call: Call, empty: Path) -> None:
@@ -262,16 +330,14 @@ def test_a_run_is_never_overwritten_unasked(call: Call, empty: Path) -> None:
 
 
 def test_an_unforeseen_error_gets_one_line_and_debug_its_traceback(
-    call: Call, begun: list[tuple[RunSettings, dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+    call: Call, begun: list[tuple[RunSettings, dict[str, Any]]]
 ) -> None:
     said = call("simulate")
     assert said.code == 1
     assert said.err == "fedpress: Seen:  (--debug shows where)\n"
-    from fedpress.cli import main
-
-    monkeypatch.setattr(sys, "argv", ["fedpress", "simulate", "--debug"])
-    with pytest.raises(Seen):
-        main()
+    shown = call("simulate", "--debug")
+    assert shown.code == 1
+    assert "Traceback" in shown.err
     assert len(begun) == 2
 
 

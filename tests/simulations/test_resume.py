@@ -26,6 +26,11 @@ def start(*options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def start_or_resume(folder: Path) -> subprocess.Popen[str]:
+    begun = (folder / "checkpoint" / "config.json").exists()
+    return start("--out", str(folder), "--resume" if begun else "--force")
+
+
 def finish(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -54,7 +59,7 @@ def kill_and_resume(folder: Path, moments: list[float]) -> int:
     """Start, kill after each of the moments (seconds), start again; return how often a run was alive to be killed."""
     kills = 0
     for moment in moments:
-        process = start("--out", str(folder), "--resume")
+        process = start_or_resume(folder)
         try:
             process.wait(moment)
         except subprocess.TimeoutExpired:
@@ -63,7 +68,7 @@ def kill_and_resume(folder: Path, moments: list[float]) -> int:
         process.communicate()
         if process.returncode == 0:
             break
-    finish(start("--out", str(folder), "--resume"))
+    finish(start_or_resume(folder))
     return kills
 
 
@@ -83,7 +88,7 @@ def check(folder: Path, whole: Path) -> None:
 def test_a_killed_run_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     for last in (1, 4):
-        process = start("--out", str(folder), "--resume")
+        process = start_or_resume(folder)
         for line in process.stderr or []:
             if line.startswith(f"round {last}/"):
                 break
@@ -95,6 +100,14 @@ def test_a_killed_run_ends_as_one_that_was_not(whole: Path, tmp_path: Path) -> N
     before = (folder / "result.json").read_text()
     finish(start("--out", str(folder), "--resume"))
     assert json.loads(before)["rounds"] == json.loads((folder / "result.json").read_text())["rounds"]
+
+
+def test_a_finished_run_trained_longer_is_one_that_was_that_long_from_the_start(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    finish(start("--rounds", "3", "--out", str(folder)))
+    finish(start("--out", str(folder), "--resume"))
+    check(folder, whole)
+    assert json.loads((folder / "result.json").read_text())["config"]["rounds"] == ROUNDS
 
 
 @pytest.mark.slow
@@ -112,13 +125,17 @@ def test_killed_at_twenty_random_moments(whole: Path, tmp_path: Path) -> None:
 
 def test_other_settings_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    saved = settings_of({"out": str(out), "rounds": 3, "resume": True}, None)
-    assert saved.server.rounds == 3  # nothing there yet: the run begins
+    with pytest.raises(SettingError, match="out must be the folder of a run"):
+        settings_of({"out": str(out), "rounds": 3, "resume": True}, None)
+    saved = settings_of({"out": str(out), "rounds": 3}, None)
     (out / "checkpoint").mkdir(parents=True)
     (out / "checkpoint" / "config.json").write_text(json.dumps(saved.to_config()))
     assert settings_of({"out": str(out), "resume": True, "workers": 1}, None).server.rounds == 3
     with pytest.raises(SettingError, match=r"seed must be that of the run in .*, 0, got 1"):
         settings_of({"out": str(out), "resume": True, "seed": 1}, None)
+    assert settings_of({"out": str(out), "resume": True, "rounds": 5}, None).server.rounds == 5
+    with pytest.raises(SettingError, match="rounds must be at least 3, .* got 2"):
+        settings_of({"out": str(out), "resume": True, "rounds": 2}, None)
     with pytest.raises(SettingError, match="out must be given"):
         settings_of({"resume": True}, None)
 

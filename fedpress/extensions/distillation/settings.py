@@ -28,7 +28,9 @@ class DistillationSettings(ExtensionSettings):
     )
     balance: bool = option(True, help="correct each teacher for its own label distribution; false as in FedDF")
     previous_model: bool = option(True, help="from round 2 on, the round's first model is a teacher too")
-    source: str = option("held-out", help="inputs to train on: held-out, noise, inverted, mnist or folder:PATH")
+    source: str = option(
+        "held-out", path=f"{FOLDER}:", help="inputs to train on: held-out, noise, inverted, mnist or folder:PATH"
+    )
     proxy_examples: int = option(
         2000, minimum=2, help="number of inputs to train on, held back from the nodes if held-out; labels are not used"
     )
