@@ -31,7 +31,7 @@ def find(name: str) -> Workload:
     if name in WORKLOADS:
         return WORKLOADS[name]
     if ":" not in name:
-        raise SettingError(f"{unknown('workload', name, WORKLOADS)}; yours is package.module:object")
+        raise SettingError(f"{unknown('workload', name, WORKLOADS)}, or your own as package.module:object")
     try:
         found: Workload = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedpress.common.errors import DataError, FedpressError, SettingError, SpecError
+from fedpress.common.errors import FedpressError, SettingError, SpecError
 from fedpress.compression.registry import PRESETS
 from fedpress.settings.server import ServerSettings
 from fedpress.simulations.compare.candidates import Candidate, find_suite, read_candidate, read_candidates, read_suite
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_used_is_named(old: str, new: str, says: str, tmp_
     with pytest.raises(SettingError, match=says) as caught:
         read_suite(file)
     assert "suite.toml" in str(caught.value)
-    with pytest.raises(DataError):
+    with pytest.raises(SettingError):
         read_suite(tmp_path / "gone.toml")
 
 

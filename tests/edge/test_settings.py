@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedpress.client.edge.settings import resolve
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import SettingError
 
 
 def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_tasks_are_a_list() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("thread = 2", "did you mean 'threads'"),
+        ("thread = 2", "did you mean 'limits.threads'"),
         ("[limit]\nthreads = 2", "did you mean 'limits'"),
         ("threads = 'two'", "threads must be a whole number, got 'two'"),
         ("threads = [2]", "threads must be a whole number"),
@@ -44,5 +44,5 @@ def test_a_mistake_has_its_line(text: str, line: str, tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(SettingError, match="cannot be read"):
         resolve({}, tmp_path / "none.toml")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import SettingError
 from fedpress.common.settings import (
     Arguments,
     Schema,
@@ -129,7 +129,7 @@ def test_a_bare_key_is_enough_where_it_is_unambiguous() -> None:
         ({"size": 1, "parts": "big"}, "parts must be a list of tables, got 'big'"),
         ({"size": 1, "labels": [1]}, "labels must be text, got 1"),
         ({"size": 1, "speed": 0.0}, "speed must be above 0, got 0.0"),
-        ({"sise": 1}, "unknown setting 'sise': did you mean 'size'?"),
+        ({"sise": 1}, "unknown setting 'sise': did you mean 'machine.size'?"),
         ({"machine": {"sise": 1}}, "unknown setting 'machine.sise': did you mean 'machine.size'"),
         ({"machin": {"size": 1}}, "unknown table 'machin': did you mean 'machine'"),
         ({"plan": {"eta": [1]}}, "plan.eta must be one value"),
@@ -164,7 +164,7 @@ def test_a_pair_has_a_value_of_toml_or_text(text: str, pair: tuple[str, Any]) ->
 def test_what_is_no_pair_or_no_file(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="--set must be KEY=VALUE, got 'lr'"):
         read_pair("lr", "--set")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(SettingError, match="cannot be read"):
         read_file(SCHEMA, tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_text("size =")
     with pytest.raises(SettingError, match=r"bad\.toml is not TOML"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import SettingError
 from fedpress.common.settings import Value, toml
 from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import WORKLOADS
@@ -271,9 +271,9 @@ def test_a_file_that_cannot_work_is_refused_in_one_line(tmp_path: Path, text: st
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.toml"):
+    with pytest.raises(SettingError, match=r"none\.toml"):
         resolve({}, tmp_path / "none.toml")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(SettingError, match="cannot be read"):
         resolve({}, tmp_path)
     (tmp_path / "run.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SettingError, match="not TOML"):

@@ -134,7 +134,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"seed must be that of the run in .*, 0, got 1"):
         settings_of({"out": str(out), "resume": True, "seed": 1}, None)
     assert settings_of({"out": str(out), "resume": True, "rounds": 5}, None).server.rounds == 5
-    with pytest.raises(SettingError, match="rounds must be at least 3, .* got 2"):
+    with pytest.raises(SettingError, match=r"rounds must be at least 3, .* got 2"):
         settings_of({"out": str(out), "resume": True, "rounds": 2}, None)
     with pytest.raises(SettingError, match="out must be given"):
         settings_of({"resume": True}, None)

@@ -198,7 +198,7 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., WorkloadTask]) -> N
     [
         (
             {"workload": "fashon"},
-            "unknown workload 'fashon': did you mean 'fashion'?; yours is package.module:object",
+            "unknown workload 'fashon': did you mean 'fashion'?, or your own as package.module:object",
         ),
         ({"model": "mpl"}, "unknown model 'mpl': did you mean 'mlp'?"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
