@@ -1,7 +1,8 @@
 """The settings of an extension, as a section of a run's."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Settings
@@ -44,12 +45,24 @@ class ExtensionSettings(Settings):
         """Return the model of `node`; None for the run's."""
         return None
 
+    def highlights(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        """Return what a run with this extension is judged by, for the terminal: text by its heading.
+
+        `scores` are a round's row of result.json; after the last round, with the final scores.
+        """
+        return {}
+
     def complete(self, run: "RunSettings") -> "RunSettings":
         """Return the run's settings with those that these imply; raise SettingError if they contradict."""
         return run
 
     def check_run(self, run: "RunSettings") -> None:
         """Raise SettingError if these settings conflict with others of the run."""
+
+
+def spread_line(nodes: Mapping[str, float]) -> str:
+    """Return a line on the nodes' accuracies: mean, 10th percentile and worst."""
+    return f"{nodes['mean']:.4f}, p10 {nodes['p10']:.4f}, worst {nodes['worst']:.4f}"
 
 
 def require_holdout(run: "RunSettings", key: str) -> None:

@@ -113,6 +113,11 @@ class RunSettings:
         """Whether an extension needs the nodes' counts of examples of each class."""
         return any(extension.needs_class_counts for extension in self.extensions)
 
+    def highlights(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        """Return what the active extensions show of a round's row, or of the final scores: text by its heading."""
+        active = (extension for extension in self.extensions if extension.active)
+        return {heading: text for extension in active for heading, text in extension.highlights(scores).items()}
+
     def node_model(self, node: NodeConfig) -> NodeModel | None:
         """Return the model of `node`; None for the run's."""
         models = (extension.node_model(node, self.clients, self.run.seed) for extension in self.extensions)

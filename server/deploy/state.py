@@ -76,7 +76,7 @@ class Records:
             with (self._folder / TRAFFIC).open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     self.failures.setdefault(row["node"], 0)
-                    self.failures[row["node"]] += not row["examples"]
+                    self.failures[row["node"]] += not row["examples"] and row["down_message"] != "0"
         except FileNotFoundError:
             pass
 

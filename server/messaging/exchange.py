@@ -344,7 +344,8 @@ class Exchange:
         sent = message.metadata
         fold(content, self._folded)
         packed = Message(content, node, sent.message_type, ttl=sent.ttl, group_id=sent.group_id)
-        self._note(round, packed, name, frames.nbytes + payload + others, message_nbytes(packed), raw + others)
+        nbytes, sent_model = frames.nbytes + payload + others, frames.nbytes > 0
+        self._note(round, packed, name, nbytes, message_nbytes(packed), raw + others, tensors=sent_model)
         return packed
 
     def _model_name(self, message: Message) -> str:
@@ -382,11 +383,11 @@ class Exchange:
         self._note(round, message, node, _array_nbytes(message.content), nbytes, others, tensors=bool(frames))
 
     def _note(
-        self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int, *, tensors: bool = True
+        self, round: int, message: Message, node: str, frame: int, nbytes: int, raw: int, *, tensors: bool
     ) -> None:
         purpose: Purpose = "train" if message.metadata.message_type.startswith(MessageType.TRAIN) else "evaluate"
         is_reply = bool(message.metadata.reply_to_message_id)
-        # Replies to evaluations and base requests carry no tensors of the model.
+        # Base requests, replies to evaluations, and requests to nodes that hold the model carry no tensors of it.
         plain = (self.models.of(node).layout.nbytes if tensors else 0) + raw
         direction: Direction = "up" if is_reply else "down"
         self.ledger.add(LedgerEntry(round, node, direction, purpose, frame, nbytes, plain))

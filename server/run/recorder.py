@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flwr.app import MetricRecord
 
 from fedpress.common.checked_files import read_checked, read_json, write_json, write_tensors
-from fedpress.common.errors import DataError
+from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import replace, set_aside, write_tail
 from fedpress.common.version import versions
 from fedpress.compression import Update
 from fedpress.compression.model.plan import PLAN
 from fedpress.server.messaging.ledger import Ledger, Totals
 from fedpress.server.run.accuracy_summary import spread
-from fedpress.server.strategy.round_record import Round
+from fedpress.server.strategy.round_record import CountedReply, Round
 from fedpress.settings import RunSettings
 
 SCHEMA = 1
@@ -28,7 +29,7 @@ RECORDER = "recorder"  # its state's name in checkpoints
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
 _COLUMNS = (
     *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
-    *("examples", "training_seconds", "coding_seconds"),
+    *("examples", "training_seconds", "coding_seconds", "train_loss", "accuracy", "loss"),
 )
 
 
@@ -74,9 +75,8 @@ class Recorder:
             row: dict[str, Any] = {
                 "round": done.number,
                 **scores,
+                **_train_loss(done),
                 **_bytes(up, down),
-                **done.facts,
-                **done.scores,
                 "clients": len(done.counted),
                 "failures": done.failures,
                 "seconds": round(done.seconds, 6),
@@ -89,7 +89,10 @@ class Recorder:
             ]
             if accuracies:
                 row["nodes_accuracy"] = spread(accuracies)
-            self._result["rounds"].append(row)
+            added = {**done.facts, **done.scores}
+            if taken := sorted(row.keys() & added.keys()):
+                raise SettingError(f"an extension's entries must have other names than a round's own, got {taken[0]!r}")
+            self._result["rounds"].append({**row, **added})
         up, down = (self._ledger.totals(direction=d, purpose="train") for d in ("up", "down"))
         both = self._ledger.totals(purpose="train")
         self._result["totals"] = {
@@ -144,13 +147,34 @@ class Recorder:
             if entry.purpose == "train" and entry.round == done.number:
                 by_direction = nodes.setdefault(entry.node, {"down": Totals(), "up": Totals()})
                 by_direction[entry.direction] = by_direction[entry.direction].plus(entry)
+        for node in done.node_evaluations:
+            nodes.setdefault(node, {"down": Totals(), "up": Totals()})
         written, self._entries = len(self._clients) if self._entries else 0, len(self._ledger)
         for node, by_direction in nodes.items():
-            row = [done.number, node, *(n for total in by_direction.values() for n in (total.frame, total.message))]
-            counted = done.counted.get(node)
-            work = (counted.weight, counted.time.training, counted.time.coding) if counted else ("", "", "")
-            self._clients += _row([*row, *work])
+            sent = (n for total in by_direction.values() for n in (total.frame, total.message))
+            row = (done.number, node, *sent, *_work(done.counted.get(node)), *_scores(done, node))
+            self._clients += _row(row)
         write_tail(self._folder / TRAFFIC, self._clients, written)
+
+
+def _work(counted: CountedReply | None) -> tuple[object, ...]:
+    if counted is None:
+        return "", "", "", ""
+    time, loss = counted.time, "" if counted.train_loss is None else counted.train_loss
+    return counted.weight, time.training, time.coding, loss
+
+
+def _scores(done: Round, node: str) -> tuple[object, ...]:
+    metrics = done.node_evaluations.get(node) or MetricRecord()
+    return metrics.get("accuracy", ""), metrics.get("loss", "")
+
+
+def _train_loss(done: Round) -> dict[str, float]:
+    """Return the mean training loss of the nodes that report one, weighted as their updates."""
+    known = [(reply.train_loss, reply.weight) for reply in done.counted.values() if reply.train_loss is not None]
+    if not known:
+        return {}
+    return {"train_loss": sum(loss * weight for loss, weight in known) / sum(weight for _, weight in known)}
 
 
 def recorded(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import combinations, permutations
 
 from fedpress.common.errors import SettingError
+from fedpress.protocol.messages import RESERVED
 from fedpress.server.extension import Extension, FederationTerms
 
 
@@ -13,6 +14,9 @@ def check_extensions(extensions: Sequence[Extension], federation: FederationTerm
     Each declares the properties of the federation that it needs and that it removes, and checks all else in its
     `conflicts`.
     """
+    for extension in extensions:
+        if extension.name in RESERVED:
+            raise SettingError(f"an extension's name must not be one of {', '.join(sorted(RESERVED))}")
     for one, other in combinations(extensions, 2):
         if one.name == other.name:
             raise SettingError(f"an extension must be listed once, got {one.name} twice")

@@ -1,6 +1,7 @@
 """The rounds of a federation, each read from top to bottom: train, extend, advance, evaluate, record, checkpoint."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -203,7 +204,7 @@ class RoundLoop:
             evaluated=evaluated.metrics,
             node_evaluations=evaluated.by_node,
             groups=self.exchange.models.by_group,
-            counted={u.node: CountedReply(str(u.encoded.codec), u.weight, u.time) for u in outcome.updates},
+            counted={update.node: _counted(update) for update in outcome.updates},
             failures=trained.requests - len(outcome.updates),
             seconds=time.monotonic() - began,
         )
@@ -215,6 +216,13 @@ class RoundLoop:
     def _save(self, number: int, result: Result) -> None:
         if self.recovery is not None:
             self.recovery.save(number, self.exchange, self.extensions, result)
+
+
+def _counted(update: ClientUpdate) -> CountedReply:
+    metrics = next(iter(update.message.content.metric_records.values()), MetricRecord())
+    loss = metrics.get("train_loss")
+    known = float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
+    return CountedReply(str(update.encoded.codec), update.weight, update.time, known)
 
 
 def _note(history: dict[int, MetricRecord], number: int, metrics: MetricRecord | None) -> None:

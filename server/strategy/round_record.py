@@ -17,6 +17,7 @@ class CountedReply:
     codec: str  # spec
     weight: float  # by which it was averaged, usually its number of examples
     time: WorkTime
+    train_loss: float | None = None  # mean loss of the node's training; None if it does not report one
 
 
 @dataclass(frozen=True)

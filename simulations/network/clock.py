@@ -58,6 +58,7 @@ def read_visits(path: Path) -> list[NodeRound]:
                 float(row["coding_seconds"] or 0),
             )
             for row in csv.DictReader(file)
+            if int(row["down_message"])  # a node that only evaluated has a row too
         ]
 
 

@@ -24,6 +24,7 @@ ROW = {
     "round": int,
     "accuracy": float,
     "loss": float,
+    "train_loss": float,
     "uplink_bytes": int,
     "downlink_bytes": int,
     "uplink_message_bytes": int,

@@ -52,6 +52,21 @@ def test_each_node_is_heard(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]
     )
 
 
+def test_the_rows_of_nodes_hold_their_scores_and_training_losses(
+    whole: tuple[Path, tuple[bytes, str, dict[str, Any]]],
+) -> None:
+    folder, (_, _, said) = whole
+    with (folder / "clients.csv").open(encoding="utf-8", newline="") as file:
+        nodes = list(csv.DictReader(file))
+    for row in said["rounds"]:
+        rows = [node for node in nodes if node["round"] == str(row["round"])]
+        assert spread([float(node["accuracy"]) for node in rows if node["accuracy"]]) == row["nodes_accuracy"]
+        assert all(bool(node["loss"]) == bool(node["accuracy"]) for node in rows)
+        trained = [(float(node["train_loss"]), float(node["examples"])) for node in rows if node["examples"]]
+        mean = sum(loss * examples for loss, examples in trained) / sum(examples for _, examples in trained)
+        assert row["train_loss"] == pytest.approx(mean)
+
+
 def test_for_any_number_of_workers(whole: tuple[Path, tuple[bytes, str, dict[str, Any]]], tmp_path: Path) -> None:
     assert outcome(tmp_path / "two", workers=2) == whole[1]
 

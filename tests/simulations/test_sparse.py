@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file
 
-from fedpress.extensions.sparsity.layer_densities import share_dead
+from fedpress.extensions.sparsity.layer_densities import share_pruned
 from fedpress.simulations.run import run
 from fedpress.simulations.settings import resolve
 
@@ -29,9 +29,9 @@ def test_a_run_becomes_as_sparse_as_was_asked_for(tmp_path: Path) -> None:
     one = outcome(tmp_path / "one", workers=1)
     _, rows = one
     assert [row["failures"] for row in rows] == [0] * 5
-    shares = [row["dead"] for row in rows]
+    shares = [row["pruned"] for row in rows]
     assert shares[2:] == pytest.approx([0.8] * 3, abs=0.001)
-    assert share_dead(load_file(tmp_path / "one" / "model.safetensors")) == shares[-1]
+    assert share_pruned(load_file(tmp_path / "one" / "model.safetensors")) == shares[-1]
     assert rows[-1]["uplink_bytes"] < 0.6 * rows[0]["uplink_bytes"]
     assert rows[-1]["accuracy"] > 0.7
     assert outcome(tmp_path / "two", workers=2, tensors="head") != one

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fedpress.common.units import amount
 from fedpress.settings import RunSettings
+from fedpress.settings.extension import spread_line
 
 
 class Progress:
@@ -19,6 +20,7 @@ class Progress:
 
     def __init__(self, settings: RunSettings, *, quiet: bool) -> None:
         self._console = Console(stderr=True, quiet=quiet)
+        self._settings = settings
         self._rounds = settings.server.rounds
         self._began = time.monotonic()
         self._bar = rich_progress.Progress(
@@ -56,7 +58,10 @@ class Progress:
         for row in rounds[self._shown :]:
             if not self._console.is_terminal:
                 self._console.print(
-                    f"round {row['round']}/{self._rounds}  {row_line(row)}", highlight=False, soft_wrap=True
+                    f"round {row['round']}/{self._rounds}  {row_line(row, self._settings)}",
+                    highlight=False,
+                    soft_wrap=True,
+                    markup=False,
                 )
         self._shown = len(rounds)
 
@@ -65,7 +70,7 @@ class Progress:
         if not rounds:
             return f"accuracy {result['initial'].get('accuracy', 0):.4f}"
         left = (self._rounds - len(rounds)) * sum(row["seconds"] for row in rounds[-10:]) / len(rounds[-10:])
-        return f"{row_line(rounds[-1])}  {left:.0f} s left"
+        return f"{row_line(rounds[-1], self._settings)}  {left:.0f} s left"
 
 
 def close(result: dict[str, Any], *, as_json: bool) -> None:
@@ -98,16 +103,41 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
             f"{totals[f'{way}_ratio']:.1f}",
         )
     console.print(table)
-    failures = sum(row["failures"] for row in result["rounds"])
-    scores = ", ".join(f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if name in final)
-    console.print(scores + (f", {failures} failures" if failures else ""))
+    failures, last = sum(row["failures"] for row in result["rounds"]), result["rounds"][-1] if result["rounds"] else {}
+    scores = [f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if name in final]
+    scores += [f"training loss {last['train_loss']:.4f}"] if "train_loss" in last else []
+    console.print(", ".join(scores + ([f"{failures} failures"] if failures else [])))
+    for heading, text in _judged({**last, **final}, settings).items():
+        console.print(f"{heading}: {text}", highlight=False, markup=False)
+    for way, codec in (("uplink", settings.server.up), ("downlink", settings.server.down)):
+        if totals[f"{way}_ratio"] < 1:
+            console.print(_larger(way, codec, result), highlight=False, markup=False)
     console.print(f"in {settings.run.out}", highlight=False, markup=False, soft_wrap=True)
 
 
-def row_line(row: dict[str, Any]) -> str:
-    """Return a line with the results of a round."""
+def row_line(row: dict[str, Any], settings: RunSettings) -> str:
+    """Return a line with the results of a round; bytes are those of frames, and after the slash of messages."""
     rate = row["clients"] / row["seconds"] if row["seconds"] else 0.0
-    failed = f"  {row['failures']} failed" if row["failures"] else ""
-    sent = f"up {amount(row['uplink_bytes'])}  down {amount(row['downlink_bytes'])}"
-    score = f"accuracy {row['accuracy']:.4f}  " if "accuracy" in row else ""
-    return f"{score}{sent}  {rate:.1f} clients/s{failed}"
+    parts = [f"accuracy {row['accuracy']:.4f}"] if "accuracy" in row else []
+    parts += [f"training loss {row['train_loss']:.4f}"] if "train_loss" in row else []
+    parts += [f"{heading} {text}" for heading, text in _judged(row, settings).items()]
+    for short, way in (("up", "uplink"), ("down", "downlink")):
+        parts.append(f"{short} {amount(row[f'{way}_bytes'])}/{amount(row[f'{way}_message_bytes'])}")
+    parts.append(f"{rate:.1f} clients/s")
+    return "  ".join(parts + ([f"{row['failures']} failed"] if row["failures"] else []))
+
+
+def _judged(scores: dict[str, Any], settings: RunSettings) -> dict[str, str]:
+    """Return what the run's settings ask for: the nodes' accuracies, and what its extensions show."""
+    nodes = {"nodes": spread_line(scores["nodes_accuracy"])} if "nodes_accuracy" in scores else {}
+    return {**nodes, **settings.highlights(scores)}
+
+
+def _larger(way: str, codec: str, result: dict[str, Any]) -> str:
+    """Return the line that says why the frames of a run are larger than float32."""
+    ratio, messages = result["totals"][f"{way}_ratio"], sum(row["clients"] for row in result["rounds"])
+    floats = ratio * result["totals"][f"{way}_bytes"] / 4 / max(1, messages)
+    return (
+        f"{way} frames are {1 / ratio:.2f} times as large as float32: the headers and tables of {codec} take more bytes "
+        f"than they save on about {floats:.0f} values a message; fp16 or none suits a model as small as this"
+    )

@@ -15,6 +15,7 @@ from rich.text import Text
 from fedpress.cli.console.progress import row_line
 from fedpress.common.units import amount
 from fedpress.server.deploy.state import NodeState, State
+from fedpress.settings import RunSettings
 
 _ROUNDS = 8  # number of rounds in the table
 
@@ -63,7 +64,7 @@ class Fleet:
         self._nodes = {node.name: node.online for node in state.nodes}
         rounds = state.result.get("rounds", [])
         for row in rounds if self._rounds < 0 else rounds[self._rounds :]:
-            self._report(f"round {row['round']}/{state.rounds}  {row_line(row)}", {"event": "round", **row})
+            self._report(_round(row, state), {"event": "round", **row})
         self._rounds = len(rounds)
 
     def _report(self, line: str, event: dict[str, Any]) -> None:
@@ -90,8 +91,13 @@ def _render(state: State) -> Group:
         nodes.add_row(*_cells(node))
     rounds = state.result.get("rounds", [])[-_ROUNDS:]
     advice = [Text(state.advice)] if state.advice else []
-    lines = [Text(f"round {row['round']}/{state.rounds}  {row_line(row)}") for row in rounds]
+    lines = [Text(_round(row, state)) for row in rounds]
     return Group(Text(head), *advice, nodes, *lines)
+
+
+def _round(row: dict[str, Any], state: State) -> str:
+    settings = RunSettings.from_config(state.result["config"])
+    return f"round {row['round']}/{state.rounds}  {row_line(row, settings)}"
 
 
 def _cells(node: NodeState) -> tuple[str, ...]:

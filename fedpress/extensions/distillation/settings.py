@@ -1,7 +1,8 @@
 """The settings of the distillation of a round's models into their average."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import option
@@ -60,6 +61,11 @@ class DistillationSettings(ExtensionSettings):
     @property
     def needs_class_counts(self) -> bool:
         return self.enabled and self.teacher_weights == "classes"
+
+    def highlights(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        if "distilled" not in scores:
+            return {}
+        return {"distilled model": "accepted" if scores["distilled"] else "rejected"}
 
     def check(self) -> None:
         kind, _, path = self.source.partition(":")

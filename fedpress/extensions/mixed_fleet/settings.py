@@ -1,9 +1,10 @@
 """The groups of nodes that have different models."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
@@ -90,6 +91,9 @@ class MixedFleetSettings(ExtensionSettings):
     def assigned(self) -> bool:
         """Whether nodes are assigned to groups by shares, and do not report what they run."""
         return any(group.share for group in self.groups)
+
+    def highlights(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        return {f"group {name}": f"{group['accuracy']:.4f}" for name, group in scores.get("groups", {}).items()}
 
     def complete(self, run: "RunSettings") -> "RunSettings":
         """Return the run's settings with the first group's model, where groups have different models."""

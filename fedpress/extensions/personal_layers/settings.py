@@ -1,10 +1,11 @@
 """Which tensors stay on each node, and how nodes fine-tune the last model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedpress.common.settings import option
-from fedpress.settings.extension import ExtensionSettings, require_holdout
+from fedpress.settings.extension import ExtensionSettings, require_holdout, spread_line
 
 if TYPE_CHECKING:
     from fedpress.settings import RunSettings
@@ -27,6 +28,12 @@ class PersonalLayersSettings(ExtensionSettings):
     def active(self) -> bool:
         """Whether tensors stay on the nodes, or nodes fine-tune the last model."""
         return bool(self.tensors) or self.finetune_epochs > 0
+
+    def highlights(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        if nodes := scores.get("nodes"):
+            return {f"nodes {when} fine-tuning": spread_line(nodes[when]) for when in ("before", "after")}
+        measured = "nodes_accuracy" in scores or not self.tensors
+        return {} if measured else {"nodes": "not evaluated, as fraction-evaluate is 0"}
 
     def check_run(self, run: "RunSettings") -> None:
         if self.finetune_epochs:

@@ -7,13 +7,13 @@ from fedpress.compression.layout import TensorSpec
 from fedpress.compression.weight_masks import WeightMasks, prunable
 
 
-def counts(tensors: Sequence[TensorSpec], dead: float) -> dict[str, int]:
-    """Return the number of unpruned weights of each tensor if the share `dead` of all weights is pruned.
+def counts(tensors: Sequence[TensorSpec], pruned: float) -> dict[str, int]:
+    """Return the number of unpruned weights of each tensor if the share `pruned` of all weights is pruned.
 
     A tensor's density is proportional to the sum of its axes over their product, so that small tensors are pruned
     least; one whose density would exceed 1 is not pruned.
     """
-    total = (1 - dead) * sum(tensor.size for tensor in tensors)
+    total = (1 - pruned) * sum(tensor.size for tensor in tensors)
     dense: set[str] = set()
     while True:
         rest = [t for t in tensors if t.name not in dense]
@@ -27,7 +27,7 @@ def counts(tensors: Sequence[TensorSpec], dead: float) -> dict[str, int]:
     return {t.name: t.size if t.name in dense else max(1, round(scale * sum(t.shape))) for t in tensors}
 
 
-def share_dead(model: Update) -> float:
+def share_pruned(model: Update) -> float:
     """Return the share of the prunable weights that are pruned."""
     layout = Layout.of(model)
     masks = WeightMasks.of(model, layout)

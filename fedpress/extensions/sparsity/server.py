@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedpress.compression import Update
-from fedpress.extensions.sparsity.layer_densities import share_dead
+from fedpress.extensions.sparsity.layer_densities import share_pruned
 from fedpress.extensions.sparsity.mask_updates import prune
 from fedpress.extensions.sparsity.settings import SparsitySettings
 from fedpress.server.extension import BuildContext, Extension, Property, RoundContext
@@ -38,7 +38,7 @@ class Sparsity(Extension):
         return prune(self.settings, context.number, model, context.previous)
 
     def round_facts(self, done: Round) -> Mapping[str, Any]:
-        return {"dead": share_dead(done.model)}
+        return {"pruned": share_pruned(done.model)}
 
 
 def build(settings: SparsitySettings, _: BuildContext) -> Sparsity:

@@ -1,7 +1,8 @@
 """The settings of gradual pruning."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import option
@@ -33,6 +34,9 @@ class SparsitySettings(ExtensionSettings):
     @property
     def prunes(self) -> bool:
         return self.active
+
+    def highlights(self, scores: Mapping[str, Any]) -> dict[str, str]:
+        return {"pruned": f"{scores['pruned']:.1%}"} if "pruned" in scores else {}
 
     def check(self) -> None:
         if self.last_round < self.first_round:
