@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedpress.compression.model.evaluation import Batches, accuracy_by_class
@@ -25,7 +26,8 @@ def parameters(model: nn.Module) -> int:
 def flops(model: nn.Module, x: Tensor) -> int:
     """Return the floating-point operations for one example; a multiplication and an addition are two.
 
-    Convolutions and matrix products are counted; those of recurrent layers are not, which torch runs as one call.
+    Convolutions and matrix products are counted, also those of attention; those of recurrent layers are not, which torch
+    runs as one call.
     """
     return _count(unpack(model), x[:1])[0]
 
@@ -98,9 +100,13 @@ def _rows(names: Sequence[str], model: nn.Module, x: Tensor) -> dict[str, dict[s
 def _count(model: nn.Module, x: Tensor) -> tuple[int, dict[str, int]]:
     """Return the FLOPs of the model, and those of each module without the modules within."""
     model.eval()
-    root = type(model).__name__
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(x)
+    root, fused = type(model).__name__, torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # transformers would run as one call, which is not counted
+    try:
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+            model(x)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     found = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items() if name != "Global"}
     counts = {"" if name == root else name.removeprefix(root + "."): count for name, count in found.items()}
     own = dict(counts)

@@ -19,16 +19,19 @@ def _group() -> None:
 
 @bench.command()
 def engine(
-    rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 6,
-    repeats: Annotated[int, typer.Option(min=1, help="Runs of each contender, in turn.")] = 3,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of each run.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each contender, in turn.")] = 1,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also measure memory, and one worker; takes many times as long.")
+    ] = False,
     model: Annotated[str, typer.Option(help="The model that is trained on fashion.")] = "cnn",
     ray: Annotated[bool, typer.Option(help="Include Flower's Ray runtime.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Compare engines: a plain torch loop, in process with 1 and 2 workers, and Flower's Ray runtime.
+    """Compare engines with two workers: plain torch loops, in process, and Flower's Ray runtime; under a minute.
 
-    Example: `fedpress bench engine --rounds 6 --repeats 3`
+    Example: `fedpress bench engine --full --rounds 6 --repeats 3`
     """
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +40,7 @@ def engine(
     from fedpress.simulations.bench.engine import bench_engine
 
     errors = Console(stderr=True, quiet=json, highlight=False)
-    result = bench_engine(rounds=rounds, repeats=repeats, ray=ray, model=model, note=errors.print)
+    result = bench_engine(rounds=rounds, repeats=repeats, ray=ray, model=model, full=full, note=errors.print)
     if json:
         typer.echo(json_module.dumps(result))
         return
@@ -47,12 +50,11 @@ def engine(
     }
     for kind, title in titles.items():
         table = Table(title=title, title_justify="left")
-        for name in ("", "s a round", "start-up, s", "peak memory"):
+        for name in ("", "s a round", "start-up, s", *(["peak memory"] if full else [])):
             table.add_column(name, justify="right" if name else "left")
         for row in result[kind]["contenders"]:
-            table.add_row(
-                row["name"], f"{row['round_seconds']:.4f}", f"{row['startup_seconds']:.2f}", amount(row["peak_bytes"])
-            )
+            memory = [] if row["peak_bytes"] is None else [amount(row["peak_bytes"])]
+            table.add_row(row["name"], f"{row['round_seconds']:.4f}", f"{row['startup_seconds']:.2f}", *memory)
         Console().print(table)
         for name, ratio in result[kind]["ratios"].items():
             typer.echo(f"{name}: {ratio:.4f}")

@@ -32,7 +32,7 @@ def distil(
 ) -> None:
     """Train a smaller model, or another architecture, with a run's model as its teacher; export and shrink accept it.
 
-    Example: `fedpress distil runs/first --model mlp --epochs 30 --temperature 4 --alpha 0.9`
+    Example: `fedpress distil runs/first --model pocket --epochs 30 --temperature 4 --alpha 0.9`
     """
     from rich.console import Console
 

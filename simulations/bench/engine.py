@@ -30,21 +30,26 @@ class EngineMeasurement:
     name: str
     round_seconds: float  # median over all rounds but the first
     startup_seconds: float  # from the process's start to the first round's
-    peak_bytes: int  # of all its processes together, as proportional set size: shared pages count once
+    peak_bytes: int | None  # of all its processes together, as proportional set size; None if not measured
 
 
-def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Callable[[str], None]) -> dict[str, Any]:
-    """Measure every contender, `repeats` times in turn; return the medians and the ratios.
+def bench_engine(
+    *, rounds: int, repeats: int, ray: bool, model: str, full: bool, note: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure the contenders with two workers, `repeats` times in turn; return the medians and the ratios.
 
     With real training the baseline is as many bare loops as there are workers; with clients that return the model
-    unchanged it is Flower's Ray runtime. `note` is called with lines of progress.
+    unchanged it is Flower's Ray runtime. If `full`, contenders with one worker and memory are measured too, and clients
+    train for two epochs. `note` is called with lines of progress.
     """
     shared: dict[str, Any] = {"clients": 100, "per-round": 10, "rounds": rounds, "seed": 0}
     fashion = {"workload": "fashion", "model": model, "partition": "iid", "up": "none", "down": "none"}
+    fashion["local-epochs"] = 2 if full else 1
     train, echo = (resolve(given).to_config() for given in ({**fashion, **shared}, shared))
+    ray_names = ["ray-2"] if ray else []
     kinds = {
-        "train": (train, ["bare-1", "bare-2", "inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
-        "echo": (echo, ["inprocess-1", "inprocess-2", *(["ray-2"] if ray else [])]),
+        "train": (train, [*(["bare-1"] if full else []), "bare-2", *_inprocess(full), *ray_names]),
+        "echo": (echo, [*_inprocess(full), *ray_names]),
     }
     result: dict[str, Any] = {"rounds": rounds, "repeats": repeats, "model": model, "echo_floats": ECHO_FLOATS}
     for kind, (config, names) in kinds.items():
@@ -54,12 +59,17 @@ def bench_engine(*, rounds: int, repeats: int, ray: bool, model: str, note: Call
             for name in names:
                 note(f"{kind}: {name}, {repeat + 1} of {repeats}")
                 runs[name].append(_measure(name, kind, config, watch=False))
-        # Sampling a process's memory slows it down, so it is done in a separate run.
-        note(f"{kind}: memory")
-        peaks = {name: _measure(name, kind, config, watch=True).peak_bytes for name in names}
-        rows = {name: _median(name, found, peaks[name]) for name, found in runs.items()}
+        peaks: dict[str, int | None] = {}
+        if full:  # sampling a process's memory slows it down, so it is done in a separate run
+            note(f"{kind}: memory")
+            peaks = {name: _measure(name, kind, config, watch=True).peak_bytes for name in names}
+        rows = {name: _median(name, found, peaks.get(name)) for name, found in runs.items()}
         result[kind] = {"contenders": [asdict(row) for row in rows.values()], "ratios": dict(_ratios(kind, rows))}
     return result
+
+
+def _inprocess(full: bool) -> list[str]:
+    return [*(["inprocess-1"] if full else []), "inprocess-2"]
 
 
 def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> EngineMeasurement:
@@ -83,7 +93,7 @@ def _measure(name: str, kind: str, config: dict[str, Any], *, watch: bool) -> En
     return EngineMeasurement(name, statistics.median(spans[1:] or spans), ends[0] - began, peak)
 
 
-def _median(name: str, runs: list[EngineMeasurement], peak: int) -> EngineMeasurement:
+def _median(name: str, runs: list[EngineMeasurement], peak: int | None) -> EngineMeasurement:
     return EngineMeasurement(
         name,
         statistics.median(run.round_seconds for run in runs),
@@ -94,11 +104,9 @@ def _median(name: str, runs: list[EngineMeasurement], peak: int) -> EngineMeasur
 
 def _ratios(kind: str, rows: dict[str, EngineMeasurement]) -> Iterator[tuple[str, float]]:
     if kind == "train":
-        for workers in (1, 2):
-            yield (
-                f"inprocess-{workers} / bare-{workers}, a round",
-                _over(rows, f"inprocess-{workers}", f"bare-{workers}"),
-            )
+        for one, other in (("inprocess-1", "bare-1"), ("inprocess-2", "bare-2")):
+            if one in rows:
+                yield f"{one} / {other}, a round", _over(rows, one, other)
     if "ray-2" in rows:
         yield "inprocess-2 / ray-2, a round", _over(rows, "inprocess-2", "ray-2")
         yield "inprocess-2 / ray-2, start-up", rows["inprocess-2"].startup_seconds / rows["ray-2"].startup_seconds

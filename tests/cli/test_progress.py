@@ -89,6 +89,6 @@ def test_frames_larger_than_float32_are_pointed_out(capsys: pytest.CaptureFixtur
     assert "larger" not in capsys.readouterr().out
     small["totals"]["uplink_ratio"] = 0.5
     close(small, as_json=False)
-    (line,) = [line for line in capsys.readouterr().out.replace("\n", " ").split("uplink frames")[1:]]
+    _, line = capsys.readouterr().out.replace("\n", " ").split("uplink frames")
     assert "2.00" in line
     assert "qsgd(4) | ans" in line

@@ -55,6 +55,19 @@ def test_what_a_module_computes_beside_its_layers_counts() -> None:
         assert sum(row["after"]["parameters"] for row in report.layers(model, model, x)) == report.parameters(model)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_attention_and_linear_layers_of_a_transformer_count(fused: bool) -> None:
+    length, width, inner = 10, 32, 64
+    model = nn.TransformerEncoder(
+        nn.TransformerEncoderLayer(width, 4, inner, batch_first=True), 2, enable_nested_tensor=fused
+    )
+    projections, products = 4 * length * width * width, 2 * length * length * width
+    expected = 2 * 2 * (projections + products + 2 * length * width * inner)
+    x = torch.randn(3, length, width)
+    assert report.flops(model, x) == expected
+    assert sum(row["before"]["flops"] for row in report.layers(model, model, x)) == expected
+
+
 def test_a_layer_alone_is_a_row() -> None:
     model = nn.Linear(6, 4)
     (row,) = report.layers(model, model, torch.randn(1, 6))

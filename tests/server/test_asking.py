@@ -9,11 +9,14 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.client import compress
+from fedpress.common.errors import SettingError
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
 from fedpress.server.extension import Extension, RoundContext
 from fedpress.server.messaging.node_evaluation import ModelScore
+from fedpress.server.run.recorder import Recorder
 from fedpress.server.strategy.round_record import Round
+from fedpress.simulations.settings import resolve
 
 NODES = 5
 CODECS = {"up": "ef | topk(0.1) | ans", "down": "topk(0.2) | ans"}
@@ -95,6 +98,22 @@ def test_what_nodes_say_is_weighed_by_their_examples(make_grid, floats) -> None:
     for first, second in asks.said:
         assert first.accuracy == pytest.approx((1 * 1.0 + 14 * 0.5) / 15)
         assert second.loss < first.loss
+
+
+@pytest.mark.parametrize("name", ["base", "after", "lost", "frames"])
+def test_an_extension_cannot_take_the_name_of_a_record_of_the_core(name: str) -> None:
+    asks = Asks()
+    setattr(asks, "name", name)  # noqa: B010  of the instance alone
+    with pytest.raises(SettingError, match=name):
+        Compressed(FedAvg(), extensions=[asks])
+
+
+def test_an_extension_cannot_replace_a_rounds_own_entries(make_grid, floats, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Asks, "round_facts", lambda *_: {"clients": 0})
+    strategy = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=0.0), **CODECS, extensions=[Asks()])
+    strategy.observe(Recorder(tmp_path, resolve({}), strategy.ledger))
+    with pytest.raises(SettingError, match="clients"):
+        strategy.start(make_grid(NODES, app=make_app()), model_record(floats), num_rounds=1)
 
 
 @pytest.mark.parametrize(

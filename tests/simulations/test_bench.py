@@ -11,7 +11,7 @@ from fedpress.simulations.workloads.fashion import DEBIAN
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 def test_the_contenders_finish_and_are_compared() -> None:
     notes: list[str] = []
-    result = bench_engine(rounds=2, repeats=1, ray=False, model="cnn", note=notes.append)
+    result = bench_engine(rounds=2, repeats=1, ray=False, model="cnn", full=True, note=notes.append)
     trained = {row["name"]: row for row in result["train"]["contenders"]}
     assert set(trained) == {"bare-1", "bare-2", "inprocess-1", "inprocess-2"}
     assert all(

@@ -138,6 +138,6 @@ def _larger(way: str, codec: str, result: dict[str, Any]) -> str:
     ratio, messages = result["totals"][f"{way}_ratio"], sum(row["clients"] for row in result["rounds"])
     floats = ratio * result["totals"][f"{way}_bytes"] / 4 / max(1, messages)
     return (
-        f"{way} frames are {1 / ratio:.2f} times as large as float32: the headers and tables of {codec} take more bytes "
-        f"than they save on about {floats:.0f} values a message; fp16 or none suits a model as small as this"
+        f"{way} frames are {1 / ratio:.2f} times as large as float32: the headers and tables of {codec} take more "
+        f"bytes than they save on about {floats:.0f} values a message; fp16 or none suits a model as small as this"
     )
