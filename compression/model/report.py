@@ -26,8 +26,8 @@ def parameters(model: nn.Module) -> int:
 def flops(model: nn.Module, x: Tensor) -> int:
     """Return the floating-point operations for one example; a multiplication and an addition are two.
 
-    Convolutions and matrix products are counted, also those of attention; those of recurrent layers are not, which torch
-    runs as one call.
+    Convolutions and matrix products are counted, also those of attention; those of recurrent layers are not: torch runs
+    them as one call.
     """
     return _count(unpack(model), x[:1])[0]
 

@@ -195,5 +195,5 @@ def _print(result: dict[str, Any], out: Path) -> None:
         if advice["choice"] is None:
             console.print(f"no recommendation: {advice['reason']}", markup=False)
         else:
-            console.print(f"take {advice['choice']}: {advice['reason']}. {advice['confidence']}", markup=False)
+            console.print(f"recommended: {advice['choice']}: {advice['reason']}. {advice['confidence']}", markup=False)
     console.print(f"{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

@@ -44,8 +44,8 @@ def bench_engine(
     """
     shared: dict[str, Any] = {"clients": 100, "per-round": 10, "rounds": rounds, "seed": 0}
     fashion = {"workload": "fashion", "model": model, "partition": "iid", "up": "none", "down": "none"}
-    fashion["local-epochs"] = 2 if full else 1
-    train, echo = (resolve(given).to_config() for given in ({**fashion, **shared}, shared))
+    epochs = {"local-epochs": 2 if full else 1}
+    train, echo = (resolve(given).to_config() for given in ({**fashion, **shared, **epochs}, shared))
     ray_names = ["ray-2"] if ray else []
     kinds = {
         "train": (train, [*(["bare-1"] if full else []), "bare-2", *_inprocess(full), *ray_names]),

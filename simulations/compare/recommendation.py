@@ -54,12 +54,18 @@ def _advise(scores: Sequence[CandidateScore], allowed: float) -> Recommendation:
     wins, seeds = _wins(choice, second) if second else (0, 0)
     lost = 100 * (best - choice.mean("final"))
     reason = (
-        f"of {len(good)} candidates that lose at most {_points(allowed)} it is the first to reach "
+        f"{_first_of(len(good), allowed)} "
         f"{100 * choice.target:.2f} %, after {duration(choice.cost('seconds') or 0)} of simulated time and "
         f"{amount(choice.cost('both') or 0)} both ways; "
         + (f"it loses {lost:.2f} points" if lost >= 0 else f"it gains {-lost:.2f} points")
     )
     return Recommendation(workload, choice, second, wins, seeds, allowed, best, reason)
+
+
+def _first_of(count: int, allowed: float) -> str:
+    if count == 1:
+        return f"it is the only candidate that loses at most {_points(allowed)}, and reaches"
+    return f"of {count} candidates that lose at most {_points(allowed)} it is the first to reach"
 
 
 def _points(count: float) -> str:

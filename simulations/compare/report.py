@@ -16,7 +16,8 @@ from fedpress.common.settings import Value
 from fedpress.common.units import amount, duration
 from fedpress.common.version import versions
 from fedpress.simulations.compare.executor import CellResult
-from fedpress.simulations.compare.plots import draw
+from fedpress.simulations.compare.page_data import settings_data, workload_data
+from fedpress.simulations.compare.plots import draw, styles_of
 from fedpress.simulations.compare.recommendation import Recommendation
 from fedpress.simulations.compare.scores import CandidateScore, spread
 from fedpress.simulations.network.devices import DeviceClass
@@ -53,9 +54,8 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
     workloads = []
     for advice in comparison.advice:
         scores = [score for score in comparison.scores if score.workload == advice.workload]
-        drawings = draw(scores, link=comparison.link.name)
-        for drawing in drawings:
-            drawing.png(folder / f"{drawing.name}.png")
+        for name, figure in draw(scores, link=comparison.link.name).items():
+            figure.savefig(folder / f"{name}.png", format="png", dpi=150, facecolor="white")
         optional = list(dict.fromkeys(name for score in scores if score.runs for name in score.measures))
         workloads.append(
             {
@@ -63,7 +63,7 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
                 "columns": [*_COLUMNS, *optional],
                 "about": _about(comparison.done, advice.workload),
                 "advice": _advice(advice),
-                "drawings": drawings,
+                "bars": _bars(scores),
                 "rows": [_row(score, optional) for score in scores],
                 "target": f"{100 * scores[0].target:.2f} %",
             }
@@ -74,6 +74,13 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
     environment.trim_blocks = environment.lstrip_blocks = True
     page = environment.get_template("report.html.jinja").render(
         workloads=workloads,
+        data={
+            "workloads": [
+                workload_data([score for score in comparison.scores if score.workload == advice.workload])
+                for advice in comparison.advice
+            ],
+            "settings": settings_data(comparison.done),
+        },
         title=comparison.title,
         runs=len(comparison.done),
         candidates=list(dict.fromkeys(done.cell.candidate.name for done in comparison.done)),
@@ -172,6 +179,23 @@ def _row(score: CandidateScore, optional: Sequence[str]) -> list[dict[str, Any]]
     return row
 
 
+def _bars(scores: Sequence[CandidateScore]) -> list[dict[str, str]]:
+    """Return a bar for each candidate's bytes until the target, the fewest first; those that miss it last."""
+    ran = [score for score in scores if score.runs]
+    styles, costs = styles_of(ran), {score.name: score.cost("both") for score in ran}
+    most = max((cost for cost in costs.values() if cost is not None), default=1.0)
+    ranked = sorted(costs.items(), key=lambda item: (item[1] is None, item[1] or 0.0))
+    return [
+        {
+            "name": name,
+            "text": "not reached" if cost is None else amount(cost),
+            "width": "0" if cost is None else f"{75 * cost / most:.2f}",
+            "colour": styles[name].colour,
+        }
+        for name, cost in ranked
+    ]
+
+
 def _cell(value: float | None, unit: Any, missed: str = "") -> dict[str, Any]:
     return {"value": "" if value is None else f"{value:.9g}", "text": missed if value is None else unit(value)}
 
@@ -186,10 +210,8 @@ def _advice(advice: Recommendation) -> dict[str, Any]:
         return {"choice": None, "reason": advice.reason}
     confidence = "No other candidate qualifies."
     if second is not None:
-        confidence = (
-            f"It is faster than the second, {second.name}, in {advice.wins} of {advice.seeds} seeds: "
-            + ("sure" if advice.sure else "not sure")
-            + "."
+        confidence = f"It is faster than the second, {second.name}, in {advice.wins} of {advice.seeds} seeds" + (
+            "." if advice.sure else ": more seeds would show whether that is chance."
         )
     return {
         "choice": choice.name,

@@ -27,6 +27,8 @@ class CellHistory:
     down: tuple[int, ...]
     seconds: tuple[float, ...]  # cumulative, on the link
     joules: tuple[float, ...] | None  # cumulative, of all radios together
+    loss: tuple[float | None, ...]  # on the test set; None where it was not measured
+    train_loss: tuple[float | None, ...]  # of the nodes' training
     plain_up: float  # bytes of the same tensors as float32
     plain_down: float
     folder: Path
@@ -162,17 +164,21 @@ def _goal(found: Sequence[tuple[str, tuple[CellHistory, ...]]]) -> float:
 def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) -> CellHistory:
     result = done.result or {}
     rows, totals = result["rounds"], result["totals"]
+    joined = tuple(map(float, np.concatenate([[0.0], np.cumsum(joules)]))) if len(joules) == len(rows) else None
+    every = (result["initial"], *rows)
     return CellHistory(
-        done.cell.seed,
-        tuple(float(row["accuracy"]) for row in (result["initial"], *rows)),
-        _cumulative([row["uplink_bytes"] for row in rows]),
-        _cumulative([row["downlink_bytes"] for row in rows]),
-        tuple(map(float, np.concatenate([[0.0], np.cumsum(seconds)]))),
-        tuple(map(float, np.concatenate([[0.0], np.cumsum(joules)]))) if len(joules) == len(rows) else None,
-        totals["uplink_ratio"] * totals["uplink_bytes"],
-        totals["downlink_ratio"] * totals["downlink_bytes"],
-        done.folder,
-        measures(result, last_rounds(len(rows)), done.after),
+        seed=done.cell.seed,
+        accuracy=tuple(float(row["accuracy"]) for row in every),
+        up=_cumulative([row["uplink_bytes"] for row in rows]),
+        down=_cumulative([row["downlink_bytes"] for row in rows]),
+        seconds=tuple(map(float, np.concatenate([[0.0], np.cumsum(seconds)]))),
+        joules=joined,
+        loss=tuple(row.get("loss") for row in every),
+        train_loss=tuple(row.get("train_loss") for row in every),
+        plain_up=totals["uplink_ratio"] * totals["uplink_bytes"],
+        plain_down=totals["downlink_ratio"] * totals["downlink_bytes"],
+        folder=done.folder,
+        measures=measures(result, last_rounds(len(rows)), done.after),
     )
 
 

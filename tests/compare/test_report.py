@@ -42,7 +42,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
     said = compare(folder, "--codecs", CODECS, "--link", "3g", "--target", "0.3", "--allowed", "100")
     assert said.returncode == 0, said.stderr
     assert "6/6" in said.stderr
-    assert "take " in said.stdout
+    assert "recommended: " in said.stdout
     return folder, json.loads((folder / "results.json").read_text())
 
 
@@ -242,11 +242,44 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
-def test_the_page_in_a_real_browser(done: tuple[Path, dict[str, Any]], browser: Any) -> None:
-    folder, result = done
-    browser.get(f"file://{folder / 'report.html'}")
-    rows = lambda: [row.text for row in browser.find_elements("css selector", "tbody tr td:first-child")]  # noqa: E731
-    heads = browser.find_elements("css selector", "thead th")
+def point_at(browser: Any, mark: Any) -> None:
+    """Move the pointer to the middle of a mark."""
+    browser.execute_script(
+        "const box = arguments[0].getBoundingClientRect();"
+        "arguments[0].closest('svg').dispatchEvent(new PointerEvent('pointermove',"
+        " {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2}))",
+        mark,
+    )
+
+
+def series_in(browser: Any, figure: str) -> list[str]:
+    found = browser.find_elements("css selector", f"figure.{figure} g[data-series]")
+    return list(dict.fromkeys(group.get_attribute("data-series") for group in found))
+
+
+def choose(browser: Any, figure: str, number: int, value: str) -> None:
+    """Choose a value of a figure's `number`-th list."""
+    lists = browser.find_elements("css selector", f"figure.{figure} select")
+    lists[number].find_element("css selector", f"option[value='{value}']").click()
+
+
+def caption(browser: Any, figure: str) -> str:
+    return str(browser.find_element("css selector", f"figure.{figure} figcaption").text)
+
+
+@pytest.fixture
+def page(done: tuple[Path, dict[str, Any]], browser: Any) -> Iterator[Any]:
+    """The report's page, open; it must load nothing and log no error."""
+    browser.get(f"file://{done[0] / 'report.html'}")
+    yield browser
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_the_table_is_sorted_by_a_click(done: tuple[Path, dict[str, Any]], page: Any) -> None:
+    _, result = done
+    rows = lambda: [row.text for row in page.find_elements("css selector", ".sortable tbody td:first-child")]  # noqa: E731
+    heads = page.find_elements("css selector", ".sortable thead th")
     at = [head.text.strip() for head in heads].index("bytes up")
     by_bytes = [r["candidate"] for r in sorted(result["candidates"], key=lambda r: r["up"]["mean"])]
     heads[at].find_element("css selector", "button").click()
@@ -254,16 +287,64 @@ def test_the_page_in_a_real_browser(done: tuple[Path, dict[str, Any]], browser: 
     assert heads[at].get_attribute("aria-sort") == "ascending"
     heads[at].find_element("css selector", "button").click()
     assert rows() == by_bytes[::-1]
-    # A mark in a figure says what it stands for, to whoever points at it.
-    row = result["candidates"][1]
-    mark = browser.find_element("id", "fp-digits-accuracy-by-up-1")
-    said = mark.find_element("css selector", "title").get_attribute("textContent")
-    assert said.startswith(f"{row['candidate']}: {100 * row['final']['mean']:.2f} %")
-    browser.execute_script("arguments[0].dispatchEvent(new Event('pointerenter'))", mark)
-    assert browser.find_element("css selector", "#digits-accuracy-by-up figcaption").text == said
-    assert browser.find_element("css selector", ".advice code").text == result["advice"][0]["choice"]
-    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not errors
+    assert page.find_element("css selector", ".advice code").text == result["advice"][0]["choice"]
+
+
+def test_points_and_lines_answer_the_pointer_and_the_keyboard(done: tuple[Path, dict[str, Any]], page: Any) -> None:
+    _, result = done
+    for row in result["candidates"]:
+        mark = page.find_element("css selector", f"figure.costs g[data-series='{row['candidate']}'] circle")
+        point_at(page, mark)
+        assert caption(page, "costs").startswith(f"{row['candidate']}: {100 * row['final']['mean']:.2f} %")
+    rounds = page.find_elements("css selector", "figure.curves g[data-series='small'] circle")
+    point_at(page, rounds[-1])
+    assert caption(page, "curves").startswith("small, seed ")
+    chart = page.find_element("css selector", "figure.clients svg")
+    chart.send_keys("\ue014")  # arrow to the right
+    first = caption(page, "clients")
+    chart.send_keys("\ue014")
+    assert first
+    assert caption(page, "clients") not in ("", first)
+
+
+def test_series_are_switched_on_and_off(page: Any) -> None:
+    figures = ("curves", "costs", "clients")
+    everything = {figure: series_in(page, figure) for figure in figures}
+    assert all(series == ["none", "qsgd(4) | ans", "small"] for series in everything.values())
+    button = page.find_elements("css selector", ".legend button")[1]
+    button.click()
+    assert button.get_attribute("aria-pressed") == "false"
+    assert all(series_in(page, figure) == ["none", "small"] for figure in figures)
+    button.click()
+    assert {figure: series_in(page, figure) for figure in figures} == everything
+
+
+def test_losses_and_clients_are_views_of_the_same_runs(page: Any) -> None:
+    for score in ("loss", "train_loss"):
+        for along in ("round", "up", "down", "both", "seconds"):
+            choose(page, "curves", 0, score)
+            choose(page, "curves", 1, along)
+            assert series_in(page, "curves") == ["none", "qsgd(4) | ans", "small"]
+    choose(page, "clients", 0, "up")
+    (marks,) = [page.find_elements("css selector", "figure.clients g[data-series='none'] circle")]
+    point_at(page, marks[-1])
+    most = caption(page, "clients")
+    assert most.startswith("none, client ")
+    assert len(marks) == 10
+
+
+def test_each_run_has_its_settings(page: Any) -> None:
+    runs = page.find_elements("css selector", "#run option")
+    assert len(runs) == 6
+    runs[2].click()
+    shown = dict(
+        [cell.text for cell in row.find_elements("css selector", "td")]
+        for row in page.find_elements("css selector", "#settings tr")
+    )
+    assert shown["server.up"] == "ef | lowrank(nmse=0.1) | ans"
+    assert "training.lr" not in shown
+    page.find_element("id", "differing").click()
+    assert "training.lr" in page.find_element("id", "settings").text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
