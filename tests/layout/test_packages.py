@@ -17,7 +17,8 @@ from .house import PROJECT, ROOMS, ROOT, sources
 
 MODULES = {path.relative_to(ROOT).as_posix() for room in ("fedpress", *ROOMS) for path in sources(room)}
 DATA = {"fedpress/py.typed"} | {
-    f"fedpress/simulations/compare/{name}" for name in ("report.html.jinja", "quick.toml", "standard.toml")
+    f"fedpress/simulations/compare/{name}"
+    for name in ("report.html.jinja", "report.js.jinja", "quick.toml", "standard.toml")
 }
 
 
