@@ -44,17 +44,15 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
         If there is no such setting, a value is out of range, or settings conflict.
     """
     schema = simulation_schema()
-    chosen = schema.absolute({**(read_file(schema, file) if file else {}), **schema.flatten(given)})
+    chosen = schema.absolute(override(read_file(schema, file) if file else {}, schema.flatten(given)))
     workload = find(str(chosen.get("simulation.workload", SimulationSettings.workload)))
     defaults = schema.flatten(workload.defaults)
     for key, partition in _OF_PARTITIONS.items():
         if key in chosen:
             defaults["simulation.partition"] = partition
-        elif chosen.get("simulation.partition", partition) != partition:
-            defaults.pop(key, None)
     if chosen.get("training.optimizer", "sgd") != "sgd":  # a workload's momentum belongs to its optimizer
         defaults |= {"training.momentum": 0.0, "training.nesterov": False}
-    settings = RunSettings.read({**defaults, **chosen})
+    settings = RunSettings.read(override(defaults, chosen))
     if "server.per-round" not in chosen:  # a workload's default must not exceed the clients that were asked for
         settings = settings.change("server", per_round=min(settings.server.per_round, settings.simulation.clients))
     settings = settings.completed()
@@ -62,6 +60,16 @@ def resolve(given: Mapping[str, Any], file: Path | None = None) -> RunSettings:
     check_partition(settings, changed)
     _check(settings, workload)
     return settings
+
+
+def override(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by their full keys: those `given`, and the others of `base`.
+
+    Without the parameter of a partition that another one replaces.
+    """
+    partition = given.get("simulation.partition")
+    kept = {key: value for key, value in base.items() if partition in (None, _OF_PARTITIONS.get(key, partition))}
+    return {**kept, **given}
 
 
 def check_partition(settings: RunSettings, given: Collection[str]) -> None:

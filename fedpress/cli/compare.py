@@ -67,7 +67,7 @@ def compare(
     from fedpress.simulations.compare.candidates import find_suite, read_candidates, read_suite, require_free
     from fedpress.simulations.compare.run import ComparisonPlan, cells_of
     from fedpress.simulations.compare.run import compare as run
-    from fedpress.simulations.settings import simulation_schema
+    from fedpress.simulations.settings import override, simulation_schema
 
     if app is not None and workload is not None:
         raise SettingError(f"an app stands in place of our workloads, got {app} and {workload}")
@@ -82,7 +82,7 @@ def compare(
     schema, pairs = simulation_schema(), read_pairs(setting)
     runs = {key: value for key, value in given.items() if key not in _JUDGEMENT.declared}
     if app is None:
-        flat = {**chosen.settings, **schema.flatten({**pairs, **runs})}
+        flat = override(chosen.settings, schema.flatten({**pairs, **runs}))
         require_free({schema.find(key): key for key in pairs})
     else:
         flat = runs

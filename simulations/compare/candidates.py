@@ -98,7 +98,7 @@ def require_free(keys: Mapping[str, str]) -> None:
     """Raise SettingError if a setting, by its full key with the name it was given by, is one that a comparison sets."""
     for key, name in keys.items():
         if key in _TAKEN:
-            raise SettingError(f"{name} must not be given with --set in a comparison: it is set by {_TAKEN[key]}")
+            raise SettingError(f"{name} must not be among the settings of a comparison: it is set by {_TAKEN[key]}")
 
 
 def find_suite(name: str) -> Suite:
@@ -124,6 +124,7 @@ def read_suite(path: Path) -> Suite:
     table = read_toml(path)
     try:
         settings = simulation_schema().flatten(_pop(table, "settings", dict))
+        require_free({key: key for key in settings if key not in _DEFAULTS})  # codecs are defaults of its candidates
         suite = Suite(
             candidates=tuple(_candidate(entry, settings) for entry in _list(table, "candidate", dict)),
             workloads=tuple(_list(table, "workloads", str)) or Suite.workloads,

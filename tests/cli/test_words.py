@@ -305,6 +305,15 @@ def test_clients_alone_do_not_conflict_with_the_workload(
     assert settings.server.per_round <= settings.clients == 5
 
 
+def test_a_partition_replaces_the_parameter_of_another_one(
+    call: Call, empty: Path, begun: list[tuple[RunSettings, dict[str, Any]]]
+) -> None:
+    (empty / "run.toml").write_text("[simulation]\nworkload = 'fashion'\nalpha = 0.1\n")
+    call("simulate", "--config", "run.toml")
+    call("simulate", "--config", "run.toml", "--partition", "iid")
+    assert [settings.simulation.partition for settings, _ in begun] == ["dirichlet", "iid"]
+
+
 def test_paths_are_absolute(call: Call, empty: Path, begun: list[tuple[RunSettings, dict[str, Any]]]) -> None:
     (empty / "here").mkdir()
     (empty / "run.toml").write_text('[simulation]\nstart = "here"\n')
