@@ -17,7 +17,7 @@ import torch
 from flwr.app import Context, Message
 
 from fedpress.client import compress
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import DataError, SettingError, unknown
 from fedpress.common.settings import Value
 from fedpress.server.run.recorder import RESULT
 from fedpress.simulations import simulate
@@ -53,15 +53,15 @@ class App:
 
 
 def read_app(path: Path) -> App:
-    """Return the Flower app in the folder `path`; raise DataError if there is none."""
+    """Return the Flower app in the folder `path`; raise SettingError if there is none."""
     try:
         flower = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8-sig"))["tool"]["flwr"]["app"]
         components = flower["components"]
         return App(path.resolve(), components["serverapp"], components["clientapp"], flower.get("config", {}))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} holds no Flower app: {error}") from error
+        raise SettingError(f"{path} holds no Flower app: {error}") from error
     except KeyError as error:
-        raise DataError(f"{path}/pyproject.toml must describe a Flower app: {error} is missing") from error
+        raise SettingError(f"{path}/pyproject.toml must describe a Flower app: {error} is missing") from error
 
 
 def resolve_app(app: App, given: Mapping[str, Value]) -> dict[str, Value]:
@@ -69,9 +69,7 @@ def resolve_app(app: App, given: Mapping[str, Value]) -> dict[str, Value]:
     known = {**app.config, **OURS, "seed": 0, "up": "", "down": "", "app": str(app.path), "code": app.digest}
     for key in given:
         if key not in known:
-            raise SettingError(
-                f"setting {key!r} must be one of {', '.join(sorted(known.keys() - {'app', 'code', 'up', 'down'}))}"
-            )
+            raise SettingError(unknown("setting", key, known.keys() - {"app", "code", "up", "down"}))
     return {**known, **given}
 
 

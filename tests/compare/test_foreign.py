@@ -83,12 +83,14 @@ def test_an_app_that_cannot_be_compared_fails_and_reaches_no_target(
 
 def test_what_is_no_app_is_said_to_be_none(tmp_path: Path) -> None:
     said = compare(tmp_path / "out", "--app", str(tmp_path))
-    assert (said.returncode, "holds no Flower app" in said.stderr) == (1, True)
+    assert (said.returncode, "holds no Flower app" in said.stderr) == (2, True)
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
     assert "pyproject.toml" in compare(tmp_path / "out", "--app", str(tmp_path)).stderr
     (tmp_path / "pyproject.toml").write_text("[tool.flwr.app.components]\nserverapp='gone.a:b'\nclientapp='gone.c:d'\n")
     assert "cannot be imported" in compare(tmp_path / "out", "--app", str(tmp_path)).stderr
     said = compare(tmp_path / "out", "--app", str(APP), "--set", "speed=3")
     assert (said.returncode, "'speed'" in said.stderr) == (2, True)
+    said = compare(tmp_path / "out", "--app", str(APP), "--set", "seed=3")
+    assert (said.returncode, "--seeds" in said.stderr) == (2, True)
     said = compare(tmp_path / "out", "--app", str(APP), "--codecs", "none; fp16 > ef | fp16")
     assert (said.returncode, "down must be a codec without state" in said.stderr) == (2, True)
