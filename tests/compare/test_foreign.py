@@ -1,6 +1,7 @@
 """A Flower app, compared with its own strategy and training."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +11,17 @@ import pytest
 APP = Path(__file__).parents[2] / "examples" / "flower-torch"
 
 
-def compare(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def compare(folder: Path, *options: str, within: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fedpress", "compare", "--out", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=within)
 
 
 def test_an_app_is_compared_with_its_own_strategy(tmp_path: Path) -> None:
+    shutil.copytree(APP, tmp_path / APP.name)
     out = tmp_path / "out"
     settings = ["--set", "clients=4", "--set", "num-server-rounds=3", "--seeds", "0"]
-    said = compare(out, "--app", str(APP), *settings, "--codecs", "none; fp16 > fp16", "--json")
+    options = ["--app", APP.name, *settings, "--codecs", "none; fp16 > fp16", "--json"]
+    said = compare(Path("out"), *options, within=tmp_path)  # paths may be relative, wherever the runs are
     assert said.returncode == 0, said.stderr
     plain, half = json.loads(said.stdout)["candidates"]
     assert plain["workload"] == "flower-torch"
