@@ -86,8 +86,11 @@ def test_a_run_goes_on_with_its_own_settings(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT / CONFIG).write_text(json.dumps(config.to_config()))
     assert resolve(out=str(tmp_path), resume=True) == config
     assert resolve(out=str(tmp_path), resume=True, timeout=5.0).server.timeout == 5.0
-    with pytest.raises(SettingError, match=r"rounds must be that of the run in .*, 3, got 9"):
-        resolve(out=str(tmp_path), resume=True, rounds=9)
+    assert resolve(out=str(tmp_path), resume=True, rounds=9).server.rounds == 9
+    with pytest.raises(SettingError, match=r"rounds must be at least 3, .* got 2"):
+        resolve(out=str(tmp_path), resume=True, rounds=2)
+    with pytest.raises(SettingError, match=r"up must be that of the run in .*"):
+        resolve(out=str(tmp_path), resume=True, up="fp16")
 
 
 @pytest.fixture
