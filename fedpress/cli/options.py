@@ -101,10 +101,10 @@ def unknown_option(error: click.NoSuchOption) -> str:
     options = [name for option in command.params for name in option.opts] if command else []
     if "--set" in options and command:
         schema = client_schema() if command.name == "client" else RunSettings.schema()
-        hint = schema.hint(error.option_name.lstrip("-"))
-        own = [name for name in options if f".{name[2:]}'" in hint]
-        if hint and not own:
-            return f"no such option {error.option_name}{hint}: settings are given as --set KEY=VALUE"
+        names = {key: f"--{key.rpartition('.')[2]}" for key in schema.similar(error.option_name.lstrip("-"))}
+        ways = [name if name in options else f"--set {key}=VALUE" for key, name in names.items()]
+        if ways:
+            return f"no such option {error.option_name}: did you mean {' or '.join(dict.fromkeys(ways))}?"
     return error.format_message()
 
 

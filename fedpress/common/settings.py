@@ -207,7 +207,9 @@ class Schema:
         if len(found) > 1:
             raise SettingError(f"setting {name!r} is ambiguous: it may be {' or '.join(found)}")
         if not found:
-            raise SettingError(f"unknown setting {name!r}{self.hint(name) or ': `fedpress settings` lists all'}")
+            similar = " or ".join(map(repr, self.similar(name)))
+            hint = f"did you mean {similar}?" if similar else "`fedpress settings` lists all"
+            raise SettingError(f"unknown setting {name!r}: {hint}")
         return found[0]
 
     def _candidates(self, name: str) -> list[str]:
@@ -221,17 +223,15 @@ class Schema:
         bare = key.rpartition(".")[2]
         return bare if self._candidates(bare) == [key] else key
 
-    def hint(self, name: str) -> str:
-        """Return the end of an error message for the unknown setting `name`: similar ones, with their sections."""
-        wanted = name.rpartition(".")[2]
-        like = [key for key, declared in self.declared.items() if _resembles(wanted, declared)]
-        if like:
-            return f": did you mean {' or '.join(map(repr, like[:3]))}?"
-        if "." in name:
-            return near_misses(name, self.declared)
-        near = get_close_matches(_plain_key(name), {d.name for d in self.declared.values()}, n=3, cutoff=0.5)
-        keys = [key for bare in near for key in self._candidates(bare)]
-        return f": did you mean {' or '.join(map(repr, keys[:3]))}?" if keys else ""
+    def similar(self, name: str) -> list[str]:
+        """Return at most three settings, by their full keys, that the unknown `name` may stand for."""
+        like = [key for key, declared in self.declared.items() if _resembles(name.rpartition(".")[2], declared)]
+        if not like and "." in name:
+            like = get_close_matches(name, self.declared, n=3, cutoff=0.65)
+        elif not like:
+            near = get_close_matches(_plain_key(name), {d.name for d in self.declared.values()}, n=3, cutoff=0.65)
+            like = [key for bare in near for key in self._candidates(bare)]
+        return like[:3]
 
     def flatten(self, tables: Mapping[str, Any]) -> dict[str, Any]:
         """Return nested tables, or a mapping with full or bare keys, as a mapping with full keys.
