@@ -1,6 +1,7 @@
 """The data of a report's page, which its script draws: rounds and nodes of each run, and the runs' settings."""
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,13 +70,18 @@ def _run(run: CellHistory) -> dict[str, Any]:
     return {
         "seed": run.seed,
         "accuracy": [round(value, 6) for value in run.smooth],
-        "loss": run.loss,
-        "train_loss": run.train_loss,
+        "loss": [_finite(value) for value in run.loss],
+        "train_loss": [_finite(value) for value in run.train_loss],
         "up": run.up,
         "down": run.down,
         "seconds": [round(value, 3) for value in run.seconds],
         "nodes": [asdict(node) for node in read_nodes(run.folder / TRAFFIC)],
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that JSON can hold, to six significant digits; None for a loss that diverged."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
 def read_nodes(path: Path) -> list[NodeTotals]:
@@ -92,5 +98,5 @@ def _add(node: NodeTotals, row: Mapping[str, str]) -> None:
     node.up += int(row["up_message"])
     node.down += int(row["down_message"])
     node.training += float(row["training_seconds"] or 0)
-    node.train_loss = float(row["train_loss"]) if row["train_loss"] else node.train_loss
-    node.accuracy = float(row["accuracy"]) if row["accuracy"] else node.accuracy
+    node.train_loss = _finite(float(row["train_loss"])) if row["train_loss"] else node.train_loss
+    node.accuracy = _finite(float(row["accuracy"])) if row["accuracy"] else node.accuracy
