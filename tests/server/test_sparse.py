@@ -176,9 +176,8 @@ def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
 def test_clipping_keeps_pruned_weights_pruned_whatever_the_order(clipping_first: bool, make_grid, floats) -> None:
     extensions = [Clipping(ClippingSettings(norm=0.01)), *gradual(1, 3, 1)]
     seen = []
-    strategy = Compressed(
-        fedavg(), up=UP, down=DOWN, extensions=extensions[:: 1 if clipping_first else -1], on_round=seen.append
-    )
+    order = extensions[:: 1 if clipping_first else -1]
+    strategy = Compressed(fedavg(), up=UP, down=DOWN, extensions=order).observe(seen.append)
     strategy.start(make_grid(NODES), model_record(floats), num_rounds=5)
     np.testing.assert_array_equal(dead(seen[-1].model), dead(seen[3].model))
     assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
