@@ -170,6 +170,10 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
             return "404" in str(raised.value)
 
         wait_until(refused)
+    listen = ["--listen", f"127.0.0.1:{free_port()}"]
+    second = site.start("server", "--config", "server.toml", *listen, "--out", "out", "--resume")
+    assert second.wait(PATIENCE) == 1  # one server a folder
+    assert "in use" in (site.folder / f"{site.started.index(second)}-server.log").read_text()
     wait_until(lambda: site.rounds() >= 1)
     site.note(server)
     assert {connection.laddr.ip for connection in link.net_connections() if connection.status == "LISTEN"} == {
@@ -190,6 +194,7 @@ def test_a_run_on_two_devices_and_what_it_keeps_out(site: Field) -> None:
         *("result.json", "model.safetensors", "checkpoint", "clients.csv", "server.log", "superlink.db", "nodes.json"),
     }
     assert not (site.out / "superlink").exists()
+    assert not any(path.stat().st_mode & 0o077 for path in (site.out, *site.out.rglob("*"))), "open to other users"
     names = {line.split(",")[1] for line in (site.out / "clients.csv").read_text().splitlines()[1:]}
     assert names == set(json.loads((site.out / "nodes.json").read_bytes())) == {"node0", "node1"}
     log = (site.out / "server.log").read_text()
