@@ -30,6 +30,24 @@ def loss_on(model: nn.Module, batches: Batches) -> float:
     return sum(value * count for value, count in losses) / sum(count for _, count in losses)
 
 
+def scores_of(model: nn.Module, x: Tensor, device: str = "cpu") -> Tensor:
+    """Return the scores (n, ..., classes) of `model` in evaluation mode."""
+    model.eval()
+    # The same memory layout whatever the model had before: another one would change the bits of the result.
+    parts = channels_last(model, x).split(_BATCH)  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        scores = torch.cat([model(part.to(device)).cpu() for part in parts])
+    return scores.clone()  # a tensor of inference mode could not be used where gradients are computed
+
+
+def channels_last(model: nn.Module, x: Tensor) -> Tensor:
+    """Convert images and `model` to the memory format of the fastest convolutions on a CPU; return the images."""
+    if x.dim() != 4:
+        return x
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 def accuracy_by_class(model: nn.Module, batches: Batches, classes: int) -> list[float]:
     """Return the accuracy on each class, (classes,), and last on all; nan for a class without examples."""
     model.eval()

@@ -44,13 +44,12 @@ class Task(Protocol):
 
 
 @runtime_checkable
-class DistillationTask(Protocol):
-    """A task that supports distillation: it has examples that no node has, which may be empty."""
+class ServerDataTask(Protocol):
+    """A task whose server has examples that no node has."""
 
     @property
-    def proxy(self) -> ExamplesLike:
-        """Examples to train on; their targets are not used."""
+    def held_back(self) -> Mapping[str, ExamplesLike]:
+        """Training examples that were held back from the nodes, which may be empty, by the setting of their number."""
 
-    @property
-    def guard(self) -> ExamplesLike:
-        """Examples that decide whether the distilled model is accepted."""
+    def unlabelled(self, source: str, count: int, /) -> "Tensor":
+        """Return at most `count` inputs like those of the examples from another source, "mnist" or "folder:PATH"."""

@@ -1,6 +1,6 @@
 """The settings of an extension, as a section of a run's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -41,6 +41,11 @@ class ExtensionSettings(Settings):
         """Whether nodes report how many examples of each class they have."""
         return False
 
+    @property
+    def held_back(self) -> Mapping[str, int]:
+        """The numbers of training examples that are held back from the nodes, by their settings; {} for none."""
+        return {}
+
     def node_model(self, node: NodeConfig, clients: int, seed: int) -> NodeModel | None:
         """Return the model of `node`; None for the run's."""
         return None
@@ -55,6 +60,14 @@ class ExtensionSettings(Settings):
     def complete(self, run: "RunSettings") -> "RunSettings":
         """Return the run's settings with those that these imply; raise SettingError if they contradict."""
         return run
+
+    def measures(self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], last: int) -> dict[str, float]:
+        """Return measures of a finished run for comparisons, by name and unit.
+
+        They are read from the rows of `rounds` and the `final` scores in its result.json; a mean over the last rounds
+        is taken over `last` of them.
+        """
+        return {}
 
     def check_run(self, run: "RunSettings") -> None:
         """Raise SettingError if these settings conflict with others of the run."""

@@ -163,6 +163,7 @@ def _goal(found: Sequence[tuple[str, tuple[CellHistory, ...]]]) -> float:
 
 def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) -> CellHistory:
     result = done.result or {}
+    extensions = () if done.cell.is_app else done.cell.settings.extensions
     rows, totals = result["rounds"], result["totals"]
     joined = tuple(map(float, np.concatenate([[0.0], np.cumsum(joules)]))) if len(joules) == len(rows) else None
     every = (result["initial"], *rows)
@@ -178,7 +179,7 @@ def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) ->
         plain_up=totals["uplink_ratio"] * totals["uplink_bytes"],
         plain_down=totals["downlink_ratio"] * totals["downlink_bytes"],
         folder=done.folder,
-        measures=measures(result, last_rounds(len(rows)), done.after),
+        measures=measures(result, extensions, last_rounds(len(rows)), done.after),
     )
 
 

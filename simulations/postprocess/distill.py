@@ -19,14 +19,13 @@ from fedpress.common.settings import require
 from fedpress.common.version import versions
 from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.training import train_student
-from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.distillation.settings import PROXY as PROXY_EXAMPLES
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import check_made, clear
 from fedpress.simulations.settings import check_device
 from fedpress.simulations.workloads import Examples, find
-from fedpress.simulations.workloads.proxy_data import foreign
 
 TRAIN, PROXY = "train", "proxy"
 _MOST = 1 << 40  # inputs of a folder: all of them
@@ -95,7 +94,7 @@ def distil_run(
     settings = folder.settings.change("simulation", model=model, start="")
     settings = settings.change("run", seed=seed, out=str(out), resume=False)
     train, held_out = _split(folder, holdout)
-    x, y = _inputs(folder, train, on, seed)
+    x, y = _inputs(folder, train, on)
     student = task_replace(folder.task, seed=seed).model(model)
     progress(f"distilling {source} into {model} on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
@@ -146,17 +145,17 @@ def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:
     return data.pick(np.sort(order[kept:])), data.pick(np.sort(order[:kept]))
 
 
-def _inputs(folder: RunFolder, train: Examples, on: str, seed: int) -> tuple[Tensor, Tensor | None]:
+def _inputs(folder: RunFolder, train: Examples, on: str) -> tuple[Tensor, Tensor | None]:
     """Return the inputs of distillation, and their targets if they have any."""
     if on == TRAIN:
         return train.x, train.y
     if on == PROXY:
-        if not len(folder.task.proxy):
+        held_back = folder.task.held_back.get(PROXY_EXAMPLES)
+        if held_back is None or not len(held_back):
             raise SettingError(
                 f"{folder.path} held no examples back for distillation: --on must be {TRAIN}, mnist or folder:PATH"
             )
-        return folder.task.proxy.x, None
+        return held_back.x, None
     if on != "mnist" and not on.startswith("folder:"):
         raise SettingError(f"on must be {TRAIN}, {PROXY}, mnist or folder:PATH, got {on!r}")
-    settings = DistillationSettings(source=on, proxy_examples=_MOST)
-    return foreign(settings, folder.task.data.train.x, seed, may_fetch=folder.settings.simulation.fetch), None
+    return folder.task.unlabelled(on, _MOST), None

@@ -15,10 +15,10 @@ from fedpress.common.files import check_folder, make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
 from fedpress.common.version import versions
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.compression.model.export import FORMATS, ExportMeasurement, export, measure
 from fedpress.compression.model.export.measure import compare, program_of
 from fedpress.compression.model.quantization import SCALE, unpack
-from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import EXPORT, EXPORTED, own_files

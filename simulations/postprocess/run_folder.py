@@ -13,7 +13,7 @@ from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.settings import RunSettings
 from fedpress.simulations.workloads import WorkloadTask, task
-from fedpress.simulations.workloads.initial_model import begun
+from fedpress.simulations.workloads.initial_model import loader_of
 
 
 @dataclass(frozen=True)
@@ -58,5 +58,5 @@ def read_folder(path: Path) -> RunFolder:
     # The plan starts from the workload's model, even if the run started from another one.
     work = task(settings.change("simulation", start="").change("run", device="cpu"))
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
-    model = begun(path, work.model, work.data.train.x[:1])()
+    model = loader_of(path, work.model, work.data.train.x[:1])()
     return RunFolder(path, result, work, plan, model)

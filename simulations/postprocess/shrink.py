@@ -22,13 +22,11 @@ from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.version import versions
 from fedpress.compression.model import factor_layers, layer_dropping, prune_choice, report, weight_sharing
-from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
+from fedpress.compression.model.distill.score_matching import ScoreMatching, match_scores
+from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate, scores_of
 from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.compression.model.settings import ShrinkSettings
 from fedpress.compression.model.step import Choice
-from fedpress.extensions.distillation.ensemble import scores_of
-from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.distillation.student_training import teach
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.simulations.postprocess import Progress
 from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
@@ -201,17 +199,17 @@ class _ShrinkJob:
 
     def _tune(self, kind: str) -> None:
         """Distil the folder's model into this one on training examples, without their targets."""
-        settings = DistillationSettings(steps=self._wanted.tune)
-        some = self._pick(f"tune {kind}", settings.steps * settings.proxy_batch_size)
+        training = ScoreMatching(steps=self._wanted.tune)
+        some = self._pick(f"tune {kind}", training.steps * training.batch_size)
         x = self._data.train.x[some]
         recalibrate(self.model, self._seen)
         scores = scores_of(self._folder.model.to(self._device), x, self._device)
         student = self.model.to(self._device)
-        teach(student, x, scores, settings, derive(self._seed, "shrink", "teach", kind), self._device)
+        match_scores(student, x, scores, training, derive(self._seed, "shrink", "teach", kind), self._device)
         student.cpu()
         self._folder.model.cpu()
         if not all(tensor.isfinite().all() for tensor in student.state_dict().values()):
-            raise DataError(f"tuning at lr {settings.proxy_lr} left weights that are not finite")
+            raise DataError(f"tuning at lr {training.lr} left weights that are not finite")
 
     def _pick(self, purpose: str, count: int) -> Tensor:
         """Return the indices of at most `count` training examples, in random choice."""

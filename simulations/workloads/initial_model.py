@@ -15,7 +15,7 @@ from fedpress.compression.model.weight_sharing import check_places
 from fedpress.server.run.recorder import MODEL
 
 
-def begun(folder: Path, make: Callable[[], nn.Module], x: Tensor) -> Callable[[], nn.Module]:
+def loader_of(folder: Path, make: Callable[[], nn.Module], x: Tensor) -> Callable[[], nn.Module]:
     """Return a function that builds the model loaded from `folder`; `make` builds the workload's model.
 
     The folder is not trusted, so the model is first run on the inputs `x`.

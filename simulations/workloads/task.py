@@ -14,12 +14,11 @@ from fedpress.client.training.loop import Metrics, evaluate
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.rng import derive
 from fedpress.compression import Update
-from fedpress.extensions.distillation.settings import SOURCES, DistillationSettings
 from fedpress.settings import RunSettings
 from fedpress.settings.simulation import SimulationSettings
-from fedpress.simulations.workloads.initial_model import begun
+from fedpress.simulations.workloads.initial_model import loader_of
 from fedpress.simulations.workloads.partitions import Indices, partition
-from fedpress.simulations.workloads.proxy_data import MNIST, foreign
+from fedpress.simulations.workloads.unlabelled import read_source
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,8 @@ class WorkloadTask:
     seed: int
     device: str
     holdout_share: float
-    proxy: Examples  # on the server only, for distillation; empty without it
-    guard: Examples  # on the server only, to evaluate whether distillation helped
+    held_back: Mapping[str, Examples]  # on the server only, by the setting of their number
+    may_fetch: bool  # whether missing data is downloaded
     _assigned: dict[int, tuple[Examples, Examples]] = field(default_factory=dict)
 
     def model(self, name: str = "") -> nn.Module:
@@ -104,6 +103,16 @@ class WorkloadTask:
     def holdout(self, node: int) -> Examples:
         """Return the held-out examples of node `node`."""
         return self._assign(node)[1]
+
+    def unlabelled(self, source: str, count: int) -> Tensor:
+        """Return at most `count` inputs like those of the examples from another source, "mnist" or "folder:PATH".
+
+        Raises
+        ------
+        DataError
+            If they are missing, or have another shape.
+        """
+        return read_source(source, count, self.data.train.x, self.seed, may_fetch=self.may_fetch)
 
     def evaluate(self, weights: Update, model: nn.Module | None = None) -> Metrics:
         """Return accuracy and loss of the run's model, or of `model`, with these weights on the test set."""
@@ -133,13 +142,13 @@ class TaskTerms:
     simulation: SimulationSettings
     seed: int
     device: str
-    distillation: DistillationSettings
+    held_back: tuple[tuple[str, int], ...]  # settings with the numbers of examples that are held back from the nodes
 
     @classmethod
     def of(cls, settings: RunSettings) -> "TaskTerms":
         """Return the terms of a run."""
-        distillation = settings.extension(DistillationSettings)
-        return cls(settings.simulation, settings.run.seed, settings.run.device, distillation)
+        held_back = tuple(item for extension in settings.extensions for item in extension.held_back.items())
+        return cls(settings.simulation, settings.run.seed, settings.run.device, held_back)
 
 
 def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
@@ -156,7 +165,7 @@ def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
     name = simulation.model or next(iter(workload.models))
     if name not in workload.models:
         raise SettingError(unknown("model", name, workload.models))
-    data, proxy, guard = _hold_back(workload.load(simulation), terms)
+    data, held_back = _hold_back(workload.load(simulation), terms)
     parts = partition(
         simulation.partition,
         data.labels,
@@ -171,28 +180,20 @@ def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
         other: partial(workload.models[other], simulation.dropout) for other in sorted(workload.models, key=name.__ne__)
     }
     if simulation.start:
-        makes[name] = begun(Path(simulation.start), makes[name], data.train.x[:1])
-    return WorkloadTask(data, parts, makes, seed, terms.device, simulation.holdout, proxy, guard)
+        makes[name] = loader_of(Path(simulation.start), makes[name], data.train.x[:1])
+    return WorkloadTask(data, parts, makes, seed, terms.device, simulation.holdout, held_back, simulation.fetch)
 
 
-def _hold_back(data: Data, terms: TaskTerms) -> tuple[Data, Examples, Examples]:
-    """Return the data for the nodes, and the server's examples for distillation and for the guard."""
-    settings, count, seed = terms.distillation, len(data.train), terms.seed
-    nothing = data.train.pick(np.arange(0))
-    if not settings.active:
-        return data, nothing, nothing
-    held, guarded = settings.source == "held-out", settings.enabled and settings.criterion == "held-out"
-    sizes = [settings.proxy_examples * held, settings.guard_examples * guarded]
+def _hold_back(data: Data, terms: TaskTerms) -> tuple[Data, dict[str, Examples]]:
+    """Return the data for the nodes, and the server's examples."""
+    if not terms.held_back:
+        return data, {}
+    names, sizes = zip(*terms.held_back, strict=True)
+    count = len(data.train)
     if sum(sizes) >= count:
-        raise SettingError(
-            f"proxy-examples and guard-examples must leave some of the {count} examples to nodes, got {sizes}"
-        )
-    order = derive(seed, "proxy").permutation(count)
-    proxy, guard, rest = (np.sort(part) for part in np.split(order, np.cumsum(sizes)))
+        raise SettingError(f"{' and '.join(names)} must leave some of the {count} examples to nodes, got {list(sizes)}")
+    order = derive(terms.seed, "proxy").permutation(count)
+    *held, rest = (np.sort(part) for part in np.split(order, np.cumsum(sizes)))
     owners, groups = (None if array is None else array[rest] for array in (data.owners, data.groups))
     left = replace(data, train=data.train.pick(rest), labels=data.labels[rest], owners=owners, groups=groups)
-    proxy_examples = data.train.pick(proxy)
-    if settings.source not in SOURCES or settings.source == MNIST:
-        x = foreign(settings, data.train.x, seed, may_fetch=terms.simulation.fetch)
-        proxy_examples = Examples(x, torch.zeros(len(x), dtype=torch.int64))  # the targets are not used
-    return left, proxy_examples, data.train.pick(guard)
+    return left, {name: data.train.pick(part) for name, part in zip(names, held, strict=True)}

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
 from fedpress.compression.model import weight_sharing
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.compression.model.export import FORMATS, export, formats, measure
 from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.weight_sharing import ShareWeights
-from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.simulations.workloads import models
 from fedpress.simulations.workloads.speeches import CHARACTERS
 

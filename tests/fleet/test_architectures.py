@@ -7,8 +7,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from fedpress.compression.submodels import Slice
-from fedpress.extensions.distillation.distillation import DistilledModel, TeachingRound
-from fedpress.extensions.distillation.group_distillation import teach_groups
+from fedpress.extensions.distillation.distillation import DistillationContext, DistilledModel
+from fedpress.extensions.distillation.group_distillation import distil_groups
 from fedpress.extensions.mixed_fleet.settings import GroupSettings
 from fedpress.server.messaging.node_evaluation import ModelScore
 
@@ -93,9 +93,9 @@ def test_a_group_that_did_not_get_better_is_left_as_it_is() -> None:
         asked.append(models)
         return [ModelScore(1.0, 0.5) for _ in models]
 
-    rng, teaching = np.random.default_rng(0), TeachingRound(ask)
-    assert teach_groups({"a": worse, "b": worse}, slices, whole, [], rng, teaching).model is whole
-    result = teach_groups({"a": better, "b": worse}, slices, whole, [], rng, teaching)
+    rng, teaching = np.random.default_rng(0), DistillationContext(ask)
+    assert distil_groups({"a": worse, "b": worse}, slices, whole, [], rng, teaching).model is whole
+    result = distil_groups({"a": better, "b": worse}, slices, whole, [], rng, teaching)
     after = result.model
     assert after["a/w"].tolist() == [5, 5]
     assert after["b/w"] is whole["b/w"]

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 from torch import nn
 
 from fedpress.common.errors import SettingError
-from fedpress.extensions.distillation.distillation import EnsembleDistillation, TeachingRound
+from fedpress.extensions.distillation.distillation import DistillationContext, EnsembleDistillation
 from fedpress.extensions.distillation.proxies import proxy_of
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
@@ -112,7 +112,7 @@ def test_nodes_may_decide(after: ModelScore, taken: bool) -> None:  # with the d
         return [ModelScore(1.0, 0.8), after]
 
     distil = made(criterion="clients", steps=5)
-    result = distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(ask))
+    result = distil(BLANK, [vote(GOOD)], np.random.default_rng(0), DistillationContext(ask))
     taught, noted = result.model, result.facts
     assert asked[0] is BLANK
     assert (taught is not BLANK) == taken
@@ -122,7 +122,7 @@ def test_nodes_may_decide(after: ModelScore, taken: bool) -> None:  # with the d
 
 def test_if_no_node_answers_the_average_stays() -> None:
     distil = made(criterion="clients", steps=5)
-    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0), TeachingRound(lambda _: [])).model is BLANK
+    assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0), DistillationContext(lambda _: [])).model is BLANK
 
 
 def test_without_a_criterion_the_taught_model_is_taken() -> None:
@@ -173,7 +173,7 @@ def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
 
     model = {name: tensor.numpy() for name, tensor in make().state_dict().items()}
     distil = made(make, proxy_lr=1e30, criterion=criterion)
-    teaching = TeachingRound(lambda models: asked.extend(models) or [])
+    teaching = DistillationContext(lambda models: asked.extend(models) or [])
     assert distil(model, [vote(model)], np.random.default_rng(0), teaching).model is model
     assert not asked
 
@@ -185,7 +185,7 @@ def test_the_model_before_speaks_for_who_is_not_there() -> None:
 
     def accuracy(**more: Any) -> float:
         distil = made(teacher_weights="classes", criterion="none", steps=300, **more)
-        taught = distil(BLANK, votes, np.random.default_rng(0), TeachingRound(previous=GOOD)).model
+        taught = distil(BLANK, votes, np.random.default_rng(0), DistillationContext(previous=GOOD)).model
         said = X[400:] @ torch.from_numpy(taught["weight"]).T + torch.from_numpy(taught["bias"])
         return float((said.argmax(-1) == Y[400:]).float().mean())
 
@@ -229,10 +229,9 @@ def test_noise_of_privacy_is_not_gone_around() -> None:
 def test_what_the_server_keeps_no_node_has() -> None:
     work = task(resolve({"distillation.enabled": True, "proxy-examples": 100, "guard-examples": 50}))
     dealt = [tuple(row.flatten().tolist()) for node in range(100) for row in work.examples(node).x]
-    assert (len(work.proxy), len(work.guard)) == (100, 50)
+    assert {name: len(held) for name, held in work.held_back.items()} == {"proxy-examples": 100, "guard-examples": 50}
     assert len(dealt) + 150 == len(task(resolve({})).data.train)
-    plain = task(resolve({}))
-    assert len(plain.proxy) == len(plain.guard) == 0
+    assert not task(resolve({})).held_back
 
 
 def test_more_than_there_is_cannot_be_kept() -> None:

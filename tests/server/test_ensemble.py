@@ -9,10 +9,10 @@ from flwr.app import MetricRecord, RecordDict
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError
+from fedpress.compression.model.distill.score_matching import ScoreMatching, match_scores
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.extensions.distillation.class_counts import read_counts
-from fedpress.extensions.distillation.ensemble import Teacher, balanced, ensemble_scores, scores_of
-from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.distillation.student_training import teach
+from fedpress.extensions.distillation.ensemble import Teacher, balanced, ensemble_scores
 from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, TeacherStatistics
 from fedpress.protocol.messages import CLASSES
 
@@ -164,7 +164,7 @@ def test_nobody_is_no_ensemble() -> None:
 def test_a_student_of_another_architecture_learns_it() -> None:
     wanted = torch.stack([X[:, 0] * 4, -X[:, 0] * 4], -1)
     student = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 2))
-    teach(student, X, wanted, DistillationSettings(steps=400, proxy_lr=0.01), np.random.default_rng(0))
+    match_scores(student, X, wanted, ScoreMatching(steps=400, lr=0.01), np.random.default_rng(0))
     assert (scores_of(student, X).argmax(-1) == wanted.argmax(-1)).float().mean() > 0.95
 
 

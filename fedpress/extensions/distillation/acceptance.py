@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fedpress.extensions.distillation.ensemble import scores_of
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.server.messaging.node_evaluation import ModelScore
 
 

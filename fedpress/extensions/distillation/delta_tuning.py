@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Update
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.extensions.distillation.acceptance import on_agreement
 from fedpress.extensions.distillation.distillation import load
-from fedpress.extensions.distillation.ensemble import scores_of
 from fedpress.extensions.distillation.proxies import generator
 from fedpress.server.downlink.downlink import Code
 

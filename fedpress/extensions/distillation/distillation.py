@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Update
+from fedpress.compression.model.distill.score_matching import ScoreMatching, match_scores
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.extensions.distillation.acceptance import Verdict, decide, on_agreement, on_targets
 from fedpress.extensions.distillation.class_counts import read_counts
-from fedpress.extensions.distillation.ensemble import Teacher, ensemble_scores, scores_of
+from fedpress.extensions.distillation.ensemble import Teacher, ensemble_scores
 from fedpress.extensions.distillation.proxies import Proxy, Teachers
 from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.extensions.distillation.student_training import teach
 from fedpress.extensions.distillation.teacher_weights import TeacherStatistics
 from fedpress.server.aggregation.client_update import ClientUpdate
 from fedpress.server.messaging.node_evaluation import Ask, ModelScore
@@ -28,7 +29,7 @@ _HELD_OUT = 10  # one in so many proxy inputs is not trained on, and measures th
 
 
 @dataclass(frozen=True)
-class TeachingRound:
+class DistillationContext:
     """The round in which a model is distilled."""
 
     ask: Ask | None = None  # evaluates models on the round's nodes; None if they cannot evaluate
@@ -70,7 +71,7 @@ class EnsembleDistillation:
         averaged: Update,
         updates: Sequence[ClientUpdate],
         rng: np.random.Generator,
-        teaching: TeachingRound = TeachingRound(),
+        context: DistillationContext = DistillationContext(),
     ) -> DistilledModel:
         """Return the distilled model, or `averaged` itself if the guard rejects it."""
         settings, device = self.settings, self.device
@@ -78,7 +79,7 @@ class EnsembleDistillation:
         usable = self._usable_teachers(updates, model)
         if not usable:
             return DistilledModel(averaged)
-        previous_weights = teaching.previous if settings.previous_model else None
+        previous_weights = context.previous if settings.previous_model else None
         previous = None
         if previous_weights:
             previous = Teacher(load(self.make().to(device), previous_weights), _mean_statistics(usable))
@@ -98,10 +99,13 @@ class EnsembleDistillation:
         load(model, averaged)
         before = judge(model) if settings.criterion in ("held-out", "agreement") else None
         watch = (lambda student: judge(student).loss) if settings.patience else None
-        teach(model, x[trained_on], scores[trained_on], settings, rng, device, watch)
+        training = ScoreMatching(
+            settings.steps, settings.proxy_batch_size, settings.proxy_lr, settings.temperature, settings.patience
+        )
+        match_scores(model, x[trained_on], scores[trained_on], training, rng, device, watch)
         distilled = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
         if all(np.isfinite(array).all() for array in distilled.values()):
-            verdict = self._verdict([averaged, distilled], before, judge(model) if before else None, teaching)
+            verdict = self._verdict([averaged, distilled], before, judge(model) if before else None, context)
         else:
             _log.warning("the distilled model has NaN or infinity: a proxy-lr of %g is too high", settings.proxy_lr)
             verdict = Verdict(settings.criterion, taken=False)
@@ -134,14 +138,18 @@ class EnsembleDistillation:
         return usable
 
     def _verdict(
-        self, models: Sequence[Update], before: ModelScore | None, after: ModelScore | None, teaching: TeachingRound
+        self,
+        models: Sequence[Update],
+        before: ModelScore | None,
+        after: ModelScore | None,
+        context: DistillationContext,
     ) -> Verdict:
         """Return the verdict on `models`, the averaged and the distilled one, with their scores if evaluated."""
         criterion = self.settings.criterion
         if criterion == "none":
             return Verdict(criterion, taken=True)
         if criterion == "clients":
-            scores = teaching.ask(models) if teaching.ask is not None else []
+            scores = context.ask(models) if context.ask is not None else []
             before, after = scores if scores else (None, None)
         if before is None or after is None:
             return Verdict(criterion, taken=False)

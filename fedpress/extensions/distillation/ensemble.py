@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError
+from fedpress.compression.model.evaluation import scores_of
 from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, TeacherStatistics
 
-EVALUATION_BATCH = 100  # larger batches do not fit into the cache
 _TINY = torch.finfo(torch.float32).tiny
 _FLOOR = 1e-6  # lower bound of a relative weight, for equal weights where all are 0, and of a class's probability
 _ITERATIONS = 20  # after which the class probabilities have converged
@@ -23,7 +23,7 @@ class Teacher:
     """
 
     model: nn.Module  # from inputs to scores, classes on the last axis
-    knows: TeacherStatistics = field(default_factory=TeacherStatistics)
+    statistics: TeacherStatistics = field(default_factory=TeacherStatistics)
 
 
 def ensemble_scores(
@@ -49,7 +49,7 @@ def ensemble_scores(
         if not torch.isfinite(log_probs).all():
             continue  # a teacher whose scores overflow is left out
         log_probs = balanced(log_probs) if balance else log_probs
-        weight = weigh(log_probs, teacher.knows)
+        weight = weigh(log_probs, teacher.statistics)
         probs = log_probs.exp_()
         total, unweighted, weights = total + probs * weight, unweighted + probs, weights + weight
         count += 1
@@ -60,32 +60,14 @@ def ensemble_scores(
     return mixture.clamp_min(_TINY).log_().log_softmax(-1)
 
 
-def balanced(said: Tensor) -> Tensor:
-    """Return log-probabilities (n, ..., classes) shifted by class until all classes are equally likely axes all inputs.
+def balanced(log_probs: Tensor) -> Tensor:
+    """Return log-probabilities (n, ..., classes) shifted by class until all are equally likely over all inputs.
 
     A model predicts the classes that are frequent in its examples too often. Division by the prior follows Saerens et
     al. 2002, https://doi.org/10.1162/089976602753284446; the prior is the mean prediction, estimated by iterative
     proportional fitting (Deming and Stephan 1940, https://doi.org/10.1214/aoms/1177731829).
     """
-    axes = tuple(range(said.dim() - 1))
+    axes = tuple(range(log_probs.dim() - 1))
     for _ in range(_ITERATIONS):
-        said = (said - said.exp().mean(axes).clamp_min(_FLOOR).log()).log_softmax(-1)
-    return said
-
-
-def scores_of(model: nn.Module, x: Tensor, device: str = "cpu") -> Tensor:
-    """Return the scores (n, ..., classes) of `model` in evaluation mode."""
-    model.eval()
-    # The same memory layout whatever the model had before: another one would change the bits of the result.
-    parts = quick(model, x).split(EVALUATION_BATCH)  # type: ignore[no-untyped-call]
-    with torch.inference_mode():
-        scores = torch.cat([model(part.to(device)).cpu() for part in parts])
-    return scores.clone()  # a tensor of inference mode could not be used where gradients are computed
-
-
-def quick(model: nn.Module, x: Tensor) -> Tensor:
-    """Convert images and `model` to the memory format of the fastest convolutions on a CPU; return the images."""
-    if x.dim() != 4:
-        return x
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return x.contiguous(memory_format=torch.channels_last)
+        log_probs = (log_probs - log_probs.exp().mean(axes).clamp_min(_FLOOR).log()).log_softmax(-1)
+    return log_probs

@@ -19,7 +19,7 @@ def invert(teacher: Teacher, start: Tensor, steps: int, order: torch.Generator, 
     if not len(start):
         return start
     model, is_image = teacher.model.eval(), start.dim() == 4
-    counts = teacher.knows.counts
+    counts = teacher.statistics.counts
     with torch.inference_mode():
         classes = model(start[:1].to(device)).shape[1:]
     frequencies = torch.ones(classes[-1]) if counts is None or not counts.sum() else counts.float()

@@ -7,13 +7,13 @@ from typing import Any
 
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
-from fedpress.common.task import DistillationTask
+from fedpress.common.task import ServerDataTask
 from fedpress.compression import Update
 from fedpress.extensions.distillation.delta_tuning import DeltaTuning
-from fedpress.extensions.distillation.distillation import DistilledModel, EnsembleDistillation, TeachingRound
-from fedpress.extensions.distillation.group_distillation import teach_groups
+from fedpress.extensions.distillation.distillation import DistillationContext, DistilledModel, EnsembleDistillation
+from fedpress.extensions.distillation.group_distillation import distil_groups
 from fedpress.extensions.distillation.proxies import proxy_of
-from fedpress.extensions.distillation.settings import DistillationSettings
+from fedpress.extensions.distillation.settings import GUARD, HERE, PROXY, DistillationSettings
 from fedpress.server.downlink.downlink import DeltaContext
 from fedpress.server.extension import BuildContext, Extension, Property, RoundContext
 from fedpress.server.strategy.round_record import Round
@@ -77,15 +77,15 @@ class Distillation(Extension):
 
     def _distil(self, ensemble: EnsembleDistillation, model: Update, context: RoundContext) -> DistilledModel:
         rng = derive(context.seed, "distil", context.number)
-        teaching = TeachingRound(context.ask, context.previous if context.number > 1 else None)
+        terms = DistillationContext(context.ask, context.previous if context.number > 1 else None)
         groups = context.models.groups
         if groups is None:
-            return ensemble(model, context.updates, rng, teaching)
+            return ensemble(model, context.updates, rng, terms)
         ensemble = replace(ensemble, teacher=lambda update: groups.module(update.base.group))
         if not groups.disjoint:  # one distillation of the whole model, with the teachers of all groups
-            return ensemble(model, context.updates, rng, teaching)
+            return ensemble(model, context.updates, rng, terms)
         students = {name: replace(ensemble, make=partial(ensemble.make, name)) for name in groups.names}
-        return teach_groups(students, context.models.places, model, context.updates, rng, teaching)
+        return distil_groups(students, context.models.places, model, context.updates, rng, terms)
 
 
 def build(settings: DistillationSettings, context: BuildContext) -> Distillation:
@@ -97,18 +97,19 @@ def build(settings: DistillationSettings, context: BuildContext) -> Distillation
         If the task has no examples for distillation.
     """
     task, device = context.task, context.device
-    if not isinstance(task, DistillationTask):
+    if not isinstance(task, ServerDataTask):
         raise SettingError(
-            "distillation needs a task with proxy and guard, each with x and y, which show what examples look like "
-            f"even if there are none: {type(task).__name__} does not have both"
+            f"distillation needs a task with held_back and unlabelled: {type(task).__name__} does not have both"
         )
+    here = settings.source in HERE
+    x = task.held_back[PROXY].x if here else task.unlabelled(settings.source, settings.proxy_examples)
     ensemble = tuning = None
     if settings.enabled:
-        proxy, guard = proxy_of(task.proxy.x, settings, device), task.guard
+        proxy, guard = proxy_of(x, settings, device), task.held_back[GUARD]
         ensemble = EnsembleDistillation(task.model, proxy, guard.x, guard.y, settings, device)
     if settings.tune_steps:
         # A round's teachers are not available for its downlink.
         source = "noise" if settings.source == "inverted" else settings.source
-        make_proxy = proxy_of(task.proxy.x, replace(settings, source=source), device)
+        make_proxy = proxy_of(x, replace(settings, source=source), device)
         tuning = DeltaTuning(task.model, make_proxy([], derive(context.seed, "tune")), settings.tune_steps, device)
     return Distillation(settings, ensemble, tuning)

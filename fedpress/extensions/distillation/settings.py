@@ -1,6 +1,6 @@
 """The settings of the distillation of a round's models into their average."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 TEACHER_WEIGHTS = ("equal", "examples", "confidence", "entropy", "classes")
 CRITERIA = ("held-out", "clients", "agreement", "none")
-SOURCES = ("held-out", "noise", "inverted", "mnist")
+HERE = ("held-out", "noise", "inverted")  # sources that need no other data
+SOURCES = (*HERE, "mnist")
 FOLDER = "folder"
+PROXY, GUARD = "proxy-examples", "guard-examples"  # settings of the numbers of examples that are held back
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ class DistillationSettings(ExtensionSettings):
         return self.enabled or self.tune_steps > 0
 
     @property
+    def held_back(self) -> dict[str, int]:
+        if not self.active:
+            return {}
+        proxy, guard = self.source == "held-out", self.enabled and self.criterion == "held-out"
+        return {PROXY: self.proxy_examples * proxy, GUARD: self.guard_examples * guard}
+
+    @property
     def needs_class_counts(self) -> bool:
         return self.enabled and self.teacher_weights == "classes"
 
@@ -71,6 +80,10 @@ class DistillationSettings(ExtensionSettings):
         kind, _, path = self.source.partition(":")
         if self.source not in SOURCES and not (kind == FOLDER and path):
             raise SettingError(unknown("source", self.source, (*SOURCES, f"{FOLDER}:PATH")))
+
+    def measures(self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], last: int) -> dict[str, float]:
+        accepted = [row["distilled"] for row in rounds if "distilled" in row]
+        return {"rounds with an accepted distilled model": sum(accepted)} if accepted else {}
 
     def check_run(self, run: "RunSettings") -> None:
         if self.enabled and self.criterion == "clients":

