@@ -1,6 +1,6 @@
-"""Evaluation of a model on examples, and the shapes of its layers' inputs and outputs."""
+"""Evaluation of a model on examples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from fedpress.compression.model.prune_channels import NORMS
 
 Batches = Sequence[tuple[Tensor, Tensor]]  # inputs (n, ...) and targets (n,), or (n, steps)
-Shape = tuple[int, ...]
 _BATCH = 100  # larger ones fall out of the cache
 
 
@@ -20,14 +19,6 @@ def batches_of(x: Tensor, y: Tensor) -> Batches:
 def loss(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy; the last axis of scores is the classes."""
     return nn.functional.cross_entropy(scores.flatten(0, -2), targets.flatten())
-
-
-def loss_on(model: nn.Module, batches: Batches) -> float:
-    """Return the mean loss of a model on examples."""
-    model.eval()
-    with torch.no_grad():
-        losses = [(float(loss(model(x), y)), y.numel()) for x, y in batches]
-    return sum(value * count for value, count in losses) / sum(count for _, count in losses)
 
 
 def scores_of(model: nn.Module, x: Tensor, device: str = "cpu") -> Tensor:
@@ -58,28 +49,6 @@ def accuracy_by_class(model: nn.Module, batches: Batches, classes: int) -> list[
             count += torch.bincount(targets, minlength=classes)
             right += torch.bincount(targets[predicted == targets], minlength=classes)
     return [*(right / count).tolist(), float(right.sum() / count.sum())]
-
-
-def shapes(model: nn.Module, x: Tensor) -> dict[str, tuple[Shape, Shape]]:
-    """Return the shapes of input and output of each module with one of each, in the order in which they finish."""
-    seen: dict[str, tuple[Shape, Shape]] = {}
-
-    def look(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
-        def hook(_: nn.Module, inputs: tuple[object, ...], output: object) -> None:
-            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                seen[name] = tuple(inputs[0].shape), tuple(output.shape)
-
-        return hook
-
-    hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return seen
 
 
 def recalibrate(model: nn.Module, batches: Batches) -> None:

@@ -11,14 +11,13 @@ from torch import nn
 from fedpress.common.checked_files import read_json, write_json
 from fedpress.common.errors import DataError, PlanError, unknown
 from fedpress.compression.model.factor_layers import Factorise
-from fedpress.compression.model.layer_dropping import DropLayers
 from fedpress.compression.model.prune_channels import Prune
 from fedpress.compression.model.step import Json, Step
 from fedpress.compression.model.weight_sharing import ShareWeights
 
 PLAN = "plan.json"  # in a model's folder
 SCHEMA = 1
-KINDS: Mapping[str, type[Step]] = {step.kind: step for step in (Prune, Factorise, ShareWeights, DropLayers)}
+KINDS: Mapping[str, type[Step]] = {step.kind: step for step in (Prune, Factorise, ShareWeights)}
 _MOST = 1 << 26  # bytes of a plan
 
 

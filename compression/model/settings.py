@@ -8,9 +8,8 @@ from fedpress.common.settings import Settings, option
 
 @dataclass(frozen=True)
 class ShrinkSettings(Settings):
-    """The steps that make a model smaller, in this order: drop, prune, factorise, share values; each is then tuned."""
+    """The steps that make a model smaller, in this order: prune, factorise, share values; each is then tuned."""
 
-    drop: int = option(0, minimum=0, help="layers to leave out, those whose loss costs least")
     prune: float = option(0.0, minimum=0, below=1, help="share of every layer's channels to remove")
     by: str = option(
         "l1", choices=("l1", "activation", "taylor"), help="importance of a channel: l1, activation, taylor"
@@ -25,5 +24,5 @@ class ShrinkSettings(Settings):
     def check(self) -> None:
         if self.share == 1:
             raise SettingError("share must be 0, or 2 to 256, got 1")
-        if not (self.drop or self.prune or self.factorise or self.share):
-            raise SettingError("at least one of --prune, --factorise, --share and --drop must be given")
+        if not (self.prune or self.factorise or self.share):
+            raise SettingError("at least one of --prune, --factorise and --share must be given")

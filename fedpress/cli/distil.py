@@ -14,9 +14,7 @@ from fedpress.compression.model.distill.settings import StudentSettings
 _SCHEMA = Schema({"student": StudentSettings})
 
 
-@settings_options(
-    _SCHEMA, "epochs", "lr", "temperature", "alpha", "hint", "warm", "shift", "flip", panel="Training", defaults=True
-)
+@settings_options(_SCHEMA, "epochs", "lr", "temperature", "alpha", "shift", "flip", panel="Training", defaults=True)
 def distil(
     given: Mapping[str, Any],
     folder: RunFolder,

@@ -20,7 +20,7 @@ _MAX_CLASSES = 12  # classes; if there are more, they are only in report.json
 _SCHEMA = Schema({"shrink": ShrinkSettings})
 
 
-@settings_options(_SCHEMA, "prune", "by", "factorise", "energy", "share", "drop", "tune", panel="Steps", defaults=True)
+@settings_options(_SCHEMA, "prune", "by", "factorise", "energy", "share", "tune", panel="Steps", defaults=True)
 def shrink(
     given: Mapping[str, Any],
     folder: RunFolder,
@@ -30,7 +30,7 @@ def shrink(
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON and nothing else.")] = False,
     _debug: Debug = False,
 ) -> None:
-    """Make a run's model smaller: prune channels, factorise, share weights, drop layers; then fine-tune it.
+    """Make a run's model smaller: prune channels, factorise, share weights; then fine-tune it.
 
     Example: `fedpress shrink runs/first --prune 0.5 --by taylor --share 16 --tune 500 --out runs/small`
     """

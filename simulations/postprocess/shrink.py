@@ -1,6 +1,6 @@
 """`fedpress shrink`: a smaller model made from a run's, tuned by distillation, and a report of both.
 
-Channels and layers are chosen, and the model is tuned, on the training data; the test set is for the report only.
+Channels are chosen, and the model is tuned, on the training data; the test set is for the report only.
 """
 
 import json
@@ -21,7 +21,7 @@ from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.version import versions
-from fedpress.compression.model import factor_layers, layer_dropping, prune_choice, report, weight_sharing
+from fedpress.compression.model import factor_layers, prune_choice, report, weight_sharing
 from fedpress.compression.model.distill.score_matching import ScoreMatching, match_scores
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate, scores_of
 from fedpress.compression.model.plan import PLAN, Plan
@@ -33,7 +33,7 @@ from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
 from fedpress.simulations.run_files import REPORT, check_made, clear
 from fedpress.simulations.settings import check_device
 
-_SCORING = 2000  # training examples by which channels and layers are chosen
+_SCORING = 2000  # training examples by which channels are chosen
 _LEVEL = 19  # of zstd
 _BATCHES = (1, 100)  # examples in a call whose time is measured
 
@@ -172,8 +172,6 @@ class _ShrinkJob:
 
     def _choices(self) -> dict[str, Callable[[], Choice]]:
         wanted, choices = self._wanted, dict[str, Callable[[], Choice]]()
-        if wanted.drop:
-            choices["drop"] = lambda: layer_dropping.choose(self.model, self.x, wanted.drop, self._seen)
         if wanted.prune:
             choices["prune"] = lambda: prune_choice.choose(self.model, self.x, wanted.prune, wanted.by, self._seen)
         if wanted.factorise:

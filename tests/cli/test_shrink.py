@@ -155,8 +155,6 @@ def test_tuning_brings_it_nearer_to_the_model_it_comes_from(call: Call, empty: P
         (["--factorise", "svd", "--energy", "0"], "energy"),
         (["--share", "1"], "got 1"),
         (["--share", "300"], "got 300"),
-        (["--drop", "1"], "1 layers cannot be dropped"),
-        (["--drop", "-1"], "got -1"),
         (["--prune", "0.5", "--tune", "-1"], "tune"),
         (["--prune", "0.5", "--device", "gpu"], "'gpu'"),
         (["--prune", "many"], "--prune"),
@@ -234,7 +232,7 @@ def test_what_does_not_fit_together_gets_one_line(call: Call, empty: Path, run: 
             packed = "1.parametrizations.weight.0.packed"
             save_file({**weights, packed: torch.full_like(weights[packed], 255)}, model)
         case _:
-            plan.write_text('{"schema": 1, "steps": [{"kind": "drop", "layers": ["17"]}]}')
+            plan.write_text('{"schema": 1, "steps": [{"kind": "share", "layers": {"17": {"clusters": 4}}}]}')
     ended = call("shrink", "broken", "--prune", "0.5", "--out", "small")
     assert ended.code == 1
     assert ended.err.startswith("fedpress: ")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fedpress.common.errors import PlanError
-from fedpress.compression.model import factor_layers, layer_dropping, prune_choice, weight_sharing
+from fedpress.compression.model import factor_layers, prune_choice, weight_sharing
 from fedpress.compression.model.plan import KINDS, Plan
 from fedpress.compression.model.step import Step
 from fedpress.simulations.workloads import models
@@ -22,7 +22,6 @@ LAYERS = {
     "prune": {"0": {"out": [0, 3, 5], "in": None}, "3": {"out": None, "in": [0, 3, 5]}},
     "factorise": {"3": {"by": "spatial", "rank": 3}, "7": {"by": "svd", "rank": 20}},
     "share": {"7.0": {"clusters": 16}, "7.1": {"clusters": 30}},
-    "drop": ["9"],
 }
 
 
@@ -36,7 +35,6 @@ def steps() -> list[Step]:
     batches = [(x, torch.arange(len(x)))]
     chosen: list[Step] = []
     for choose in (
-        lambda m: layer_dropping.choose(m, x, 1, batches),
         lambda m: prune_choice.choose(m, x, 0.3, "taylor", batches),
         lambda m: factor_layers.choose(m, "svd", 0.5),
         lambda m: weight_sharing.choose(m, 4),
@@ -86,7 +84,7 @@ def test_no_steps_make_the_model_itself() -> None:
         ({"schema": 1}, "steps"),
         ({"schema": 1, "steps": [3]}, "steps"),
         ({"schema": 1, "steps": [{"kind": "prone", "layers": {}}]}, "'prune'"),
-        ({"schema": 1, "steps": [{"kind": "drop", "layers": ["9"], "more": 1}]}, "nothing else"),
+        ({"schema": 1, "steps": [{"kind": "prune", "layers": {}, "more": 1}]}, "nothing else"),
         (plan(prune={}), "not empty"),
         (plan(prune={"0": {"out": [0]}}), "in, out"),
         (plan(prune={"0": {"out": [], "in": None}}), "whole numbers"),
@@ -99,8 +97,6 @@ def test_no_steps_make_the_model_itself() -> None:
         (plan(factorise={"7": {"by": ["svd"], "rank": 1}}), "svd"),
         (plan(share={"7": {"by": "values", "clusters": 4}}), "clusters"),
         (plan(share={"7": {"clusters": 0}}), "at least 1"),
-        (plan(drop=[]), "not empty"),
-        (plan(drop=[1]), "text"),
     ],
 )
 def test_what_is_no_plan_gets_one_line(data: Any, said: str) -> None:
@@ -124,7 +120,6 @@ def test_what_is_no_plan_gets_one_line(data: Any, said: str) -> None:
         (plan(factorise={"3": {"by": "spatial", "rank": 10**12}}), "40"),
         (plan(share={"1": {"clusters": 4}}), "ReLU"),
         (plan(share={"7": {"clusters": 257}}), "256"),
-        (plan(drop=["99"]), "'99'"),
         (plan(share={"0": {"clusters": 4}}, prune={"0": {"out": [0], "in": None}}), "before"),
     ],
 )

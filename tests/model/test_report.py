@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from fedpress.compression.model import report
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate
-from fedpress.compression.model.layer_dropping import DropLayers
 from fedpress.compression.model.plan import Plan
+from fedpress.compression.model.prune_channels import KeptChannels, Prune
 from fedpress.compression.model.prune_choice import choose
 from fedpress.compression.model.step import Choice
 
-from .conftest import CASES, Case, made
+from .conftest import Case, made
 
 
 def test_operations_are_two_for_every_weight_at_every_place() -> None:
@@ -74,13 +74,6 @@ def test_a_layer_alone_is_a_row() -> None:
     assert (row["layer"], row["after"]["flops"]) == ("", 2 * 6 * 4)
 
 
-def test_of_a_dropped_block_nothing_is_left() -> None:
-    model, x = made(CASES["residual"])
-    rows = {row["layer"]: row for row in report.layers(model, Plan((DropLayers(("one",)),)).apply(model), x)}
-    assert rows["one.0"]["after"] == {"shape": [], "parameters": 0, "flops": 0}
-    assert rows["two.0"]["after"] == rows["two.0"]["before"]
-
-
 def test_accuracy_by_class_is_of_its_own_examples() -> None:
     model = nn.Identity()
     x = torch.eye(4)[[0, 0, 1, 2, 2]]
@@ -95,8 +88,9 @@ def test_accuracy_by_class_is_of_its_own_examples() -> None:
 def test_a_part_that_changes_nothing_gains_and_loses_nothing() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Identity())
     x, y = torch.randn(20, 4), torch.arange(20) % 4
-    (row,) = report.effects(model, Choice(DropLayers(("1",)), {"1": DropLayers(("1",))}, {}), batches_of(x, y), "abcd")
-    assert row == {"layer": "1", "classes": dict.fromkeys("abcd", 0.0), "accuracy": 0.0}
+    step = Prune({"0": KeptChannels()})
+    (row,) = report.effects(model, Choice(step, {"0": step}, {}), batches_of(x, y), "abcd")
+    assert row == {"layer": "0", "classes": dict.fromkeys("abcd", 0.0), "accuracy": 0.0}
 
 
 def test_latency_tells_a_large_model_from_a_small_one() -> None:

@@ -7,11 +7,9 @@ from torch import Tensor, nn
 
 from fedpress.common.errors import DataError, SettingError
 from fedpress.compression.model.distill.augmentation import augment
-from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
 from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.training import train_student
-from fedpress.compression.model.distill.warm_start import warm_start
 
 
 def teacher() -> nn.Module:
@@ -41,8 +39,8 @@ def agreement(one: nn.Module, x: Tensor) -> float:
 
 @pytest.mark.parametrize(
     "more",
-    [{}, {"hint": "0:0"}, {"temperature": 1.0}],
-    ids=["plain", "hint", "cold"],
+    [{}, {"temperature": 1.0}],
+    ids=["warm", "cold"],
 )
 def test_it_comes_to_answer_as_the_teacher_does(more: dict[str, object]) -> None:
     x, one = inputs(), student()
@@ -53,7 +51,7 @@ def test_it_comes_to_answer_as_the_teacher_does(more: dict[str, object]) -> None
 
 
 def test_the_same_seed_gives_the_same_bits_and_the_teacher_is_left_alone() -> None:
-    settings = StudentSettings(epochs=2, batch_size=50, shift=1, flip=True, hint="0:0", alpha=0.5)
+    settings = StudentSettings(epochs=2, batch_size=50, shift=1, flip=True, alpha=0.5)
     ones, kept = [student(), student()], teacher()
     before = {name: tensor.clone() for name, tensor in kept.state_dict().items()}
     x = inputs()
@@ -81,22 +79,6 @@ def test_the_loss_is_least_where_the_answers_are_the_teacher_s() -> None:
     assert float(said.grad.abs().max()) < 1e-6
 
 
-def test_a_warm_start_takes_what_fits() -> None:
-    kept, one = teacher(), nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
-    assert warm_start(one, kept) == ["0.weight", "0.bias", "3.bias"]
-    assert torch.equal(one[0].weight, kept[0].weight)  # type: ignore[index]
-
-
-def test_a_hint_s_regressor_is_no_part_of_the_student() -> None:
-    one = student()
-    hint = Hint(teacher(), one, "0:0", inputs(2))
-    assert [name for name, _ in hint.named_parameters()] == ["regressor.weight", "regressor.bias"]
-    assert hint.regressor.weight.shape[:2] == (6, 4)
-    hint(inputs(8)).backward()
-    assert one[0].weight.grad is not None  # type: ignore[index]
-    assert one[4].weight.grad is None  # type: ignore[index]  # behind the guided layer
-
-
 def test_pictures_are_moved_and_nothing_else() -> None:
     x, rng = inputs(50), torch.Generator().manual_seed(0)
     assert torch.equal(augment(x, 0, False, rng), x)
@@ -113,18 +95,9 @@ def test_pictures_are_moved_and_nothing_else() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        ({"hint": "9:0"}, "unknown layer of the teacher '9'"),
-        ({"hint": "0:9"}, "unknown layer of the student '9'"),
-        ({"hint": "0:4"}, "must be images, or both vectors"),
-        ({"alpha": 0.5}, "alpha must be 1 for examples without targets, got 0.5"),
-    ],
-)
-def test_what_does_not_suit_is_said(more: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=said):
-        lesson(student(), StudentSettings(**{"alpha": 1.0, "epochs": 1, **more}), inputs(8))  # type: ignore[arg-type]
+def test_alpha_must_be_one_without_targets() -> None:
+    with pytest.raises(SettingError, match=r"alpha must be 1 for examples without targets, got 0\.5"):
+        lesson(student(), StudentSettings(alpha=0.5, epochs=1), inputs(8))
 
 
 def test_rows_of_numbers_are_not_moved() -> None:
@@ -149,7 +122,6 @@ def test_other_classes_and_no_examples_are_refused() -> None:
         ({"epochs": 0}, "epochs"),
         ({"alpha": 1.5}, "alpha"),
         ({"temperature": 0.0}, "temperature"),
-        ({"hint": "conv"}, "hint"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, object], setting: str) -> None:
@@ -162,33 +134,6 @@ def test_any_number_of_steps_will_do(count: int) -> None:
     lesson(student(), StudentSettings(epochs=1, batch_size=8, alpha=1.0), inputs(8 * count))
 
 
-@pytest.mark.parametrize("more", [{}, {"hint": "0:0"}])
-def test_a_rate_that_no_number_outlives_is_refused(more: dict[str, object]) -> None:
+def test_a_learning_rate_that_diverges_is_refused() -> None:
     with pytest.raises(DataError, match=r"diverges at lr 1e\+30"):
-        lesson(student(), StudentSettings(epochs=1, batch_size=32, alpha=1.0, lr=1e30, **more), inputs(64))  # type: ignore[arg-type]
-
-
-class Aside(nn.Module):
-    """It has a layer that gives a tuple, and one that nothing passes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru, self.idle, self.out = nn.GRU(4, 4, batch_first=True), nn.Linear(4, 4), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.out(self.gru(x)[0])
-        return scores
-
-
-@pytest.mark.parametrize(
-    ("hint", "said"),
-    [
-        ("gru:out", "give one tensor: 'gru' of the teacher gives a tuple"),
-        ("out:idle", "give one tensor: 'idle' of the student is passed by no input"),
-    ],
-)
-def test_a_hint_is_of_layers_that_give_one_tensor(hint: str, said: str) -> None:
-    with pytest.raises(SettingError, match=said):
-        train_student(
-            Aside(), Aside(), torch.rand(8, 5, 4), None, StudentSettings(alpha=1.0, hint=hint), np.random.default_rng(0)
-        )
+        lesson(student(), StudentSettings(epochs=1, batch_size=32, alpha=1.0, lr=1e30), inputs(64))

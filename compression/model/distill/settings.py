@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from fedpress.common.errors import SettingError
 from fedpress.common.settings import Settings, option
 
 
@@ -16,12 +15,5 @@ class StudentSettings(Settings):
     weight_decay: float = option(1e-4, minimum=0, help="weight decay of AdamW")
     temperature: float = option(4.0, above=0, help="scores are divided by it: the higher, the softer the answers")
     alpha: float = option(0.9, minimum=0, maximum=1, help="weight of the teacher's answers; the rest is the labels'")
-    hint: str = option("", help="TEACHER:STUDENT, two inner layers: the first guides the second before the answers")
-    hint_epochs: int = option(2, minimum=1, help="passes in which the student learns the hint")
-    warm: bool = option(False, help="begin with the teacher's layers where shapes allow")
     shift: int = option(0, minimum=0, help="images are moved by at most this many pixels")
     flip: bool = option(False, help="every other image is mirrored")
-
-    def check(self) -> None:
-        if self.hint and not all(self.hint.partition(":")):
-            raise SettingError(f"hint must be TEACHER:STUDENT, the names of two layers, got {self.hint!r}")

@@ -1,4 +1,4 @@
-"""The training of a student: first on hints, then on scores."""
+"""The training of a student on its teacher's scores."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.compression.model.distill.augmentation import augment
-from fedpress.compression.model.distill.fitnets import Hint
 from fedpress.compression.model.distill.loss import loss_of
 from fedpress.compression.model.distill.settings import StudentSettings
-from fedpress.compression.model.distill.warm_start import warm_start
 
 Progress = Callable[[str], None]
 _log = logging.getLogger(LOGGER)
@@ -43,17 +41,12 @@ def train_student(
         If there are no inputs, the models have different numbers of classes, or training diverges.
     """
     training = _Training(student, teacher, x, y, settings, rng, device)
-    if settings.warm:
-        taken = warm_start(student, teacher)
-        progress(f"warm start: {len(taken)} tensors are the teacher's")
-    if settings.hint:
-        training.train_on_hints(progress)
     training.train_on_scores(progress)
     student.eval()
 
 
 class _Training:
-    """The inputs, their order, and the models of both parts."""
+    """The inputs, their order, and both models."""
 
     def __init__(
         self,
@@ -73,7 +66,7 @@ class _Training:
             raise SettingError(f"inputs must be images for shift and flip, got inputs of shape {tuple(x.shape[1:])}")
         self._settings, self._device = settings, device
         self._order = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        torch.manual_seed(int(rng.integers(2**63)))  # of dropout, and of a regressor
+        torch.manual_seed(int(rng.integers(2**63)))  # of dropout
         self._x, self._y = x, y
         self._student, self._teacher = student.to(device), teacher.to(device).eval()
         some = x[:2].to(device)
@@ -84,25 +77,6 @@ class _Training:
         if x.dim() == 4:  # with which convolutions are faster
             for model in (student, teacher):
                 model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def train_on_hints(self, progress: Progress) -> None:
-        """Train the student up to its guided layer."""
-        settings = self._settings
-        hint = Hint(self._teacher, self._student, settings.hint, self._x[:2].to(self._device)).to(self._device)
-        self._student.train()
-        optimizer = torch.optim.AdamW(
-            [*self._student.parameters(), *hint.parameters()], settings.lr, weight_decay=settings.weight_decay
-        )
-        for epoch in range(1, settings.hint_epochs + 1):
-            losses = []
-            for x, _ in self._batches():
-                loss = hint(x)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                losses.append(float(loss.detach()))
-            self._check(losses)
-            progress(f"hint, epoch {epoch}/{settings.hint_epochs}: loss {np.mean(losses):.4f}")
 
     def train_on_scores(self, progress: Progress) -> None:
         """Train the whole student."""
