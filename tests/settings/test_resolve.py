@@ -83,7 +83,6 @@ OTHERS: dict[str, Any] = {
     "mixed": 0.5,
     "inversion-steps": 3,
     "criterion": "agreement",
-    "patience": 2,
     "tune-steps": 4,
     "temperature": 3.0,
     "groups": [{"share": 0.5}, {"width": 0.25, "share": 0.5}],

@@ -90,7 +90,7 @@ class EnsembleDistillation:
         except DataError as error:
             _log.warning("not distilled: %s", error)
             return DistilledModel(averaged)
-        held_out_count = max(1, len(x) // _HELD_OUT) if self._needs_agreement else 0
+        held_out_count = max(1, len(x) // _HELD_OUT) if settings.criterion == "agreement" else 0
         order = torch.from_numpy(rng.permutation(len(x)) if held_out_count else np.arange(len(x)))
         trained_on, held_out = order[held_out_count:], order[:held_out_count]
         agreement = partial(on_agreement, x=x[held_out], wanted=scores[held_out], device=device)
@@ -98,11 +98,8 @@ class EnsembleDistillation:
         judge = targets if settings.criterion == "held-out" else agreement
         load(model, averaged)
         before = judge(model) if settings.criterion in ("held-out", "agreement") else None
-        watch = (lambda student: judge(student).loss) if settings.patience else None
-        training = ScoreMatching(
-            settings.steps, settings.proxy_batch_size, settings.proxy_lr, settings.temperature, settings.patience
-        )
-        match_scores(model, x[trained_on], scores[trained_on], training, rng, device, watch)
+        training = ScoreMatching(settings.steps, settings.proxy_batch_size, settings.proxy_lr, settings.temperature)
+        match_scores(model, x[trained_on], scores[trained_on], training, rng, device)
         distilled = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in model.state_dict().items()}
         if all(np.isfinite(array).all() for array in distilled.values()):
             verdict = self._verdict([averaged, distilled], before, judge(model) if before else None, context)
@@ -112,11 +109,6 @@ class EnsembleDistillation:
         _log.info("%s", verdict)
         facts = {**verdict.facts(), "teachers": len(teachers), "inputs": len(x)}
         return DistilledModel(distilled if verdict.taken else averaged, facts)
-
-    @property
-    def _needs_agreement(self) -> bool:
-        criterion = self.settings.criterion
-        return criterion == "agreement" or (criterion != "held-out" and self.settings.patience > 0)
 
     def _usable_teachers(
         self, updates: Sequence[ClientUpdate], model: nn.Module

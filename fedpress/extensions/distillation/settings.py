@@ -51,9 +51,6 @@ class DistillationSettings(ExtensionSettings):
     tune_steps: int = option(
         0, minimum=0, help="steps that tune the model that nodes receive to predict as the exact one; 0 for none"
     )
-    patience: int = option(
-        0, minimum=0, help="evaluations, ten per round, without improvement before training stops; 0 for never"
-    )
 
     @property
     def active(self) -> bool:

@@ -24,34 +24,36 @@ class TeacherStatistics:
 Weighing = Callable[[Tensor, TeacherStatistics], Tensor]
 
 
-def equal(_said: Tensor, _knows: TeacherStatistics) -> Tensor:
+def equal(_log_probs: Tensor, _statistics: TeacherStatistics) -> Tensor:
     """Equal weights, as in FedDF."""
     return torch.ones(())
 
 
-def by_examples(_said: Tensor, knows: TeacherStatistics) -> Tensor:
+def by_examples(_log_probs: Tensor, statistics: TeacherStatistics) -> Tensor:
     """By a teacher's number of examples, as in FedAvg."""
-    return torch.tensor(float(knows.examples))
+    return torch.tensor(float(statistics.examples))
 
 
-def by_confidence(said: Tensor, _knows: TeacherStatistics) -> Tensor:
+def by_confidence(log_probs: Tensor, _statistics: TeacherStatistics) -> Tensor:
     """By the squared probability of a teacher's prediction: a more confident teacher has a larger weight."""
-    return said.amax(-1, keepdim=True).exp().square()
+    return log_probs.amax(-1, keepdim=True).exp().square()
 
 
-def by_entropy(said: Tensor, _knows: TeacherStatistics) -> Tensor:
+def by_entropy(log_probs: Tensor, _statistics: TeacherStatistics) -> Tensor:
     """By one minus the entropy of a teacher's prediction relative to its maximum."""
-    entropy: Tensor = torch.special.entr(said.exp()).sum(-1, keepdim=True)
-    return 1 - entropy / math.log(max(2, said.shape[-1]))
+    entropy: Tensor = torch.special.entr(log_probs.exp()).sum(-1, keepdim=True)
+    return 1 - entropy / math.log(max(2, log_probs.shape[-1]))
 
 
-def by_classes(said: Tensor, knows: TeacherStatistics) -> Tensor:
+def by_classes(log_probs: Tensor, statistics: TeacherStatistics) -> Tensor:
     """By a teacher's number of examples of a class: its weight is 0 for a class that it was not trained on."""
-    if knows.counts is None:
+    if statistics.counts is None:
         raise DataError("weighing by classes needs the class counts of every teacher")
-    if len(knows.counts) != said.shape[-1]:
-        raise DataError(f"class counts must be of the model's {said.shape[-1]} classes, got {len(knows.counts)}")
-    return knows.counts.to(said.dtype)
+    if len(statistics.counts) != log_probs.shape[-1]:
+        raise DataError(
+            f"class counts must be of the model's {log_probs.shape[-1]} classes, got {len(statistics.counts)}"
+        )
+    return statistics.counts.to(log_probs.dtype)
 
 
 WEIGHINGS: dict[str, Weighing] = {
