@@ -11,7 +11,7 @@ from fedpress.common.errors import SpecError
 from fedpress.compression.layout import Layout, Update
 
 Streams = dict[str, NDArray[Any]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
-State = Mapping[str, NDArray[Any]]  # what a codec remembers between rounds, as named arrays; {} if nothing
+State = Mapping[str, NDArray[Any]]  # a codec's memory between rounds, as named arrays; {} without memory
 
 
 class Stage(ABC):
@@ -27,7 +27,7 @@ class Stage(ABC):
     stateful : bool
         Whether the stage remembers something between updates: see `StatefulStage`.
     takes_side : bool
-        Whether the stage makes use of an update that both ends know: it is then given as the stream `streams.SIDE`.
+        Whether the stage makes use of an update that both ends have: it is then given as the stream `streams.SIDE`.
     targets : tuple of str
         The names of the targets that `with_target` takes, e.g. ``("nmse", "bytes")``; empty if there are none.
 
@@ -158,7 +158,7 @@ class Stage(ABC):
         return None
 
     def with_target(self, **target: float | int) -> Self:
-        """Return the stage with another target in place of its own.
+        """Return the stage with another target.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class Codec(ABC):
         rng : numpy.random.Generator
             The only source of randomness.
         side : dict of str to ndarray, optional
-            An update of the same layout that both ends know, the last broadcast delta: it may make the frame shorter.
+            An update of the same layout that both ends have, the last broadcast delta: it may make the frame shorter.
         base : bytes
             Hash of the model that the update starts from; the frame carries it.
 

@@ -154,7 +154,7 @@ class Pipeline(Codec):
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         read = read_frame(frame)
         if read.spec != self.text:
-            raise FrameError(f"a frame of the codec {read.spec!r}, {self.text!r} was asked for")
+            raise FrameError(f"a frame must be of the codec {self.text!r}, got {read.spec!r}")
         if read.layout != layout.digest:
             raise FrameError("a frame of another layout")
         if base is not None and read.base != base:
@@ -207,7 +207,7 @@ class Pipeline(Codec):
 
 
 def _with_side(streams: Streams, stage: Stage, side: Update | None, layout: Layout) -> Streams:
-    """Return the streams with those of the update that both ends know, for a stage that makes use of it."""
+    """Return the streams with those of the update that both ends have, for a stage that makes use of it."""
     if side is None or not stage.takes_side:
         return streams
     return {**streams, SIDE: layout.flatten(side)[0]}

@@ -167,7 +167,7 @@ def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
     name = stage.__name__.lower()
     known = WRAPPERS.get(name) or STAGES.get(name)
     if known is not None and known.make is not stage:
-        raise SettingError(f"a stage must have a name of its own, got {name!r}, which is {known.make.__qualname__}")
+        raise SettingError(f"a stage must have a new name, got {name!r}, which is that of {known.make.__qualname__}")
     STAGES[name] = CodecEntry(stage, examples)
 
 

@@ -6,7 +6,7 @@ coin     uint64 (2,)    a seed, and a limit: a float is kept if the word drawn f
 symbols  int (k,)       the quantised values, in the narrowest dtype that holds the stage's
 scale    float32 (t,)   a quantiser's scale for each float tensor
 exact    uint8 (b,)     bytes of the tensors that codecs may not approximate
-side     float32 (n,)   values of an update that both ends know: given to stages that take it, never sent
+side     float32 (n,)   values of an update that both ends have: given to stages that take it, never sent
 """
 
 from collections.abc import Iterator, Mapping

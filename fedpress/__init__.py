@@ -8,7 +8,7 @@ virtual clients on one machine); `fedpress.common`, `fedpress.protocol` and `fed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# A Flower bundle holds the repository's files without installing them: the rooms then stand beside this folder.
+# A Flower bundle holds the repository's files without installing them: the packages are then next to this folder.
 if (Path(__file__).parent.parent / "server" / "app.py").is_file():
     __path__.append(str(Path(__file__).parent.parent))
 

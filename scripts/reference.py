@@ -164,7 +164,7 @@ def _workloads() -> str:
         )
         for name, workload in WORKLOADS.items()
     )
-    return "## Workloads\n\n" + _table(("`workload`", "models, the default first", "defaults of its own"), lines)
+    return "## Workloads\n\n" + _table(("`workload`", "models, the default first", "its defaults"), lines)
 
 
 def _strategies() -> str:

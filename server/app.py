@@ -13,7 +13,7 @@ from fedpress.server.run.recorder import RECORDER, Recorder
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings
 
-_SPARE = 1 << 20  # bytes of a reply beside the model
+_SPARE = 1 << 20  # bytes of a reply in addition to the model
 
 app = ServerApp()
 

@@ -64,7 +64,7 @@ class ClientExtension(Generic[Request]):
         request : ExtensionMessage
             The extension's record of the request.
         state : ArrayRecord | None
-            The state after the node's last request; None if there is none.
+            The state after the node's last request; None before the first.
         initial : callable
             Returns the whole model that the federation begins with; empty if the node does not have it.
 

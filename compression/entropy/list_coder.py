@@ -58,7 +58,7 @@ class EncodedList:
         """Return the encoding of `numbers`."""
         if numbers.size == 0:
             return cls(np.zeros(0, np.uint8), b"", None)
-        token, raw, width = TOKENS.take_apart(numbers)
+        token, raw, width = TOKENS.tokenize(numbers)
         return cls(token, bit_io.pack(raw, width), fit(np.bincount(token)))
 
     def write(self, out: bytearray) -> None:

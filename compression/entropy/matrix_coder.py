@@ -36,7 +36,7 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape]) -> bytes:
     raw = bit_io.BitWriter()
     for context, number in _parts(numbers, fitted, groups, kinds, found):
         for first in range(0, number.size, _BLOCK):
-            token, rest, width = TOKENS.take_apart(number[first : first + _BLOCK])
+            token, rest, width = TOKENS.tokenize(number[first : first + _BLOCK])
             raw.put(rest, width)
             parts.append((context, token))
     out = bytearray()

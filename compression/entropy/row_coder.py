@@ -42,7 +42,7 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start =
     if not coded:
         return bytes(out)
     classes = np.concatenate([of_row for _, of_row in coded])
-    token, raw, width = TOKENS.take_apart(np.concatenate([row for row, _ in coded]).astype(np.uint32))
+    token, raw, width = TOKENS.tokenize(np.concatenate([row for row, _ in coded]).astype(np.uint32))
     counts = np.bincount(classes.astype(np.intp) * TOKENS.count + token, minlength=CLASSES * TOKENS.count)
     groups, of_group = ContextGroups.fit(counts.reshape(CLASSES, TOKENS.count))
     tables = FrequencyTables.fit(np.array(of_group))

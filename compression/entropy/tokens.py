@@ -24,7 +24,7 @@ class Tokens:
         """Number of tokens."""
         return (1 << self.direct) + ((32 - self.direct) << self.split)
 
-    def take_apart(
+    def tokenize(
         self, numbers: NDArray[np.unsignedinteger]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint8]]:
         """Return `numbers` as tokens, and for those that are not their own token raw bits and their width."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from fedpress.common.errors import PlanError
 
-Json = Any  # what json.loads returns
+Json = Any  # a value that json.loads returns
 
 
 class Step(ABC):

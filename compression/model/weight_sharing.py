@@ -172,5 +172,5 @@ def _clustered(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return `k` centroids of `values`, (k,), and for each value the index of its centroid, (n,)."""
     book = centroids(values.numpy(), k)
     places = np.searchsorted(middles(book), values.numpy())
-    padded = np.pad(book, (0, k - len(book)), mode="edge")  # fewer distinct values than asked for
+    padded = np.pad(book, (0, k - len(book)), mode="edge")  # fewer distinct values than `k`
     return torch.from_numpy(padded), torch.from_numpy(places)

@@ -57,7 +57,7 @@ def client(
         from fedpress.cli.console.passphrase import take_passphrase
         from fedpress.client.edge.enrolment import read_enrolment
 
-        identity = read_enrolment(enrolment, take_passphrase(asked=passphrase))
+        identity = read_enrolment(enrolment, take_passphrase(prompt=passphrase))
         name, key, ca, node = identity.name, identity.key, identity.ca, dict(identity.node)
         server = server or identity.server
     from fedpress.common.logs import FLOWER, LOGGER, send_logs

@@ -61,7 +61,7 @@ def _device(enrolment: Path, server: str, state: Path | None, passphrase: bool) 
 
     if server:
         parse_address(server)
-    secret = take_passphrase(asked=passphrase)
+    secret = take_passphrase(prompt=passphrase)
     return inspect_device(enrolment, state=state, passphrase=secret, server=server)
 
 

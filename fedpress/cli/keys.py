@@ -64,7 +64,7 @@ def issue(
     passphrase: Annotated[
         bool,
         typer.Option(
-            "--passphrase", help="Encrypt the key with FEDPRESS_PASSPHRASE, or with a passphrase that is asked for."
+            "--passphrase", help="Encrypt the key with FEDPRESS_PASSPHRASE, or with a passphrase that is prompted for."
         ),
     ] = False,
     days: Annotated[int, typer.Option(help="Days for which the device is admitted.")] = 365,

@@ -23,7 +23,7 @@ _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check: its status, what was found, and advice unless it is ok."""
+    """The result of one check: its status, its finding, and advice unless it is ok."""
 
     check: str
     status: str

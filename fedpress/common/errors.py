@@ -72,7 +72,7 @@ class DivergedError(FedpressError):
 
 
 class SettingError(FedpressError, ValueError):
-    """A setting is invalid. The message is one line: what must hold, and the value.
+    """A setting is invalid. The message is one line with the rule and the value.
 
     Examples
     --------

@@ -163,7 +163,7 @@ class FleetApi:
         request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=self._interval)
         with _translated_errors(self.proxy):
             if not self._client.SendNodeHeartbeat(request).success:
-                raise RefusedError("the server does not know this device any more")
+                raise RefusedError("the server no longer has this device's key")
 
     def pull(self) -> IncomingMessage | None:
         """Return the next message, without its content; None if no message waits."""

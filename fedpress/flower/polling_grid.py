@@ -50,16 +50,16 @@ class PollingGrid(GridWrapper):
         The file with the node id of each name; None if the server assigns no names.
     largest : int
         Greatest size of a reply, bytes.
-    bells : Path | None
+    signals : Path | None
         The folder of the signal files by which this process and the server's proxy notify each other of messages.
     """
 
-    def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, bells: Path | None = None) -> None:
+    def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, signals: Path | None = None) -> None:
         super().__init__(grid)
         self._http = grid
         self._nodes = nodes
         self._largest = largest
-        self._sent, self._arrived = (SignalFile(bells / name) if bells else None for name in (SENT, ARRIVED))
+        self._sent, self._arrived = (SignalFile(signals / name) if signals else None for name in (SENT, ARRIVED))
 
     def names(self) -> Mapping[int, str] | None:
         return None if self._nodes is None else read_names(self._nodes)
@@ -67,7 +67,7 @@ class PollingGrid(GridWrapper):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         names = self._grid.push_messages(messages)
         if self._sent:
-            self._sent.ring()
+            self._sent.send()
         return names
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
@@ -80,7 +80,7 @@ class PollingGrid(GridWrapper):
         replies: list[Message] = []
         pause = _MIN_PAUSE
         while waiting or pending:
-            signal = self._arrived.rung if self._arrived else 0
+            signal = self._arrived.last if self._arrived else 0
             new = [one for one in self._poll(waiting) if one.request_id in waiting]
             waiting -= {one.request_id for one in new}
             pending += new
@@ -100,7 +100,7 @@ class PollingGrid(GridWrapper):
             time.sleep(pause)
             return
         until = time.monotonic() + _MAX_SILENCE
-        while self._arrived.rung == signal and time.monotonic() < until:
+        while self._arrived.last == signal and time.monotonic() < until:
             time.sleep(_MIN_PAUSE)
 
     def _poll(self, waiting: set[str]) -> "list[_PendingReply]":

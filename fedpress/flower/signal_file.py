@@ -15,7 +15,7 @@ class SignalFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def ring(self) -> None:
+    def send(self) -> None:
         """Send the signal."""
         now = time.time_ns()
         try:
@@ -24,7 +24,7 @@ class SignalFile:
             self._path.touch()
 
     @property
-    def rung(self) -> int:
+    def last(self) -> int:
         """A number that changes with each signal: the modification time, ns; 0 before the first."""
         try:
             return self._path.stat().st_mtime_ns

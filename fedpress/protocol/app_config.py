@@ -12,7 +12,7 @@ from fedpress.common.settings import key_of
 
 @dataclass(frozen=True)
 class AppConfig:
-    """What a strategy tells the app of a round.
+    """The configuration that a strategy sends to the app in a round.
 
     Examples
     --------

@@ -110,7 +110,7 @@ class NodeRegistrar:
 
 
 def _admit(path: Path) -> Admitted | None:
-    """Return the device in a file; None, with one line in the log, if it is none."""
+    """Return the device in a file; None, with one line in the log, if the file holds no device."""
     try:
         device = read_device(path)
         return Admitted(device, device.pem, load_public_key(device.public_key))

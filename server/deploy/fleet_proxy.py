@@ -33,7 +33,7 @@ OPEN_FLEET = (*FLEET, "register-node", "unregister-node")  # where nodes have no
 MOST_HEADERS = 16 << 10  # bytes
 _SMALL = 1 << 16  # bytes of a body that is read before SuperLink hears of it
 _IDLE = 5.0  # seconds for which a node is told that there is nothing without SuperLink being asked
-_HOLD, _LISTEN = 1.0, 0.02  # seconds for which a question is held, and between two listenings to the bell
+_HOLD, _LISTEN = 1.0, 0.02  # seconds for which a question is held, and between two looks at the signal
 _BRINGS = ("push-messages", "push-object")
 _HANDED = 1 << 16  # bytes of a message without its objects that is kept
 _PROTOBUF = "application/protobuf"
@@ -52,7 +52,7 @@ class Traffic:
     down: int = 0
     requests: int = 0
     seen: float = 0.0  # seconds since 1970
-    idle: tuple[int, float] = (0, 0.0)  # the bell when SuperLink last had nothing for it, and when that was
+    idle: tuple[int, float] = (0, 0.0)  # the signal when SuperLink last had nothing for it, and when that was
     handed: bytes = b""  # the last message that it was handed, until it shows that it has it
 
 
@@ -137,31 +137,31 @@ class Gate:
         content: bytes | AsyncIterator[bytes] = self._body(request, traffic)
         if name == "pull-messages" or (length is not None and length <= _SMALL):
             content = b"".join([chunk async for chunk in self._body(request, traffic)])
-        rung = self.sent.rung if self.sent else 0
-        if name == "pull-messages" and self.admission and self._idle(rung, traffic):
-            rung = await self._hold(rung)
-            if self._idle(rung, traffic):
+        last = self.sent.last if self.sent else 0
+        if name == "pull-messages" and self.admission and self._idle(last, traffic):
+            last = await self._hold(last)
+            if self._idle(last, traffic):
                 return Response(b"", media_type=_PROTOBUF)
         answer = await self._forward(request, path, content, traffic)
         if name == "pull-messages":
-            nothing = 0 if traffic.handed or answer.status_code != 200 else rung
+            nothing = 0 if traffic.handed or answer.status_code != 200 else last
             traffic.idle = (nothing, time.monotonic())
         elif name in _BRINGS and self.arrived:
-            self.arrived.ring()
+            self.arrived.send()
         return answer
 
     @staticmethod
-    def _idle(rung: int, traffic: Traffic) -> bool:
+    def _idle(last: int, traffic: Traffic) -> bool:
         """Whether SuperLink had nothing for a node a moment ago, and nothing was sent since."""
         nothing, when = traffic.idle
-        return rung == nothing != 0 and time.monotonic() - when < _IDLE
+        return last == nothing != 0 and time.monotonic() - when < _IDLE
 
-    async def _hold(self, rung: int) -> int:
-        """Wait a moment for the bell: who asks just before there is work gets it at once. Return how it rang last."""
+    async def _hold(self, last: int) -> int:
+        """Wait briefly for a signal, so that a node that polls just before there is work gets it; return the last one."""
         until = time.monotonic() + _HOLD
-        while self.sent and self.sent.rung == rung and time.monotonic() < until:
+        while self.sent and self.sent.last == last and time.monotonic() < until:
             await asyncio.sleep(_LISTEN)
-        return self.sent.rung if self.sent else 0
+        return self.sent.last if self.sent else 0
 
     def _length(self, request: Request) -> int | None:
         """Return how long the body says that it is; raise Refused if that is too long."""

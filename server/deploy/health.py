@@ -1,4 +1,4 @@
-"""gRPC's standard health service: whether SuperLink answers, and whether the run goes on."""
+"""gRPC's standard health service: whether SuperLink answers, and whether the run continues."""
 
 from concurrent import futures
 

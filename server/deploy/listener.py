@@ -1,4 +1,4 @@
-"""An ASGI application on a port of its own, in a thread, with bounds on what a stranger may take of it."""
+"""An ASGI application on a separate port, in a thread, with limits on what an unknown client may use."""
 
 import asyncio
 import errno

@@ -28,7 +28,9 @@ class RateController:
 
         def choose(node: str, requests: int) -> Codec:
             layout = exchange.models.of(node).layout
-            codec = self._policy.codec(RateContext(node=node, round=number, asked=requests, exact=layout.exact_nbytes))
+            codec = self._policy.codec(
+                RateContext(node=node, round=number, requests=requests, exact=layout.exact_nbytes)
+            )
             self._check(codec, layout)
             return codec
 

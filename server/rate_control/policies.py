@@ -14,13 +14,13 @@ class RateContext:
 
     Examples
     --------
-    >>> RateContext(node="a", round=1, asked=4).exact
+    >>> RateContext(node="a", round=1, requests=4).exact
     0
     """
 
     node: str  # its name
     round: int  # number of the round
-    asked: int  # number of nodes of this round
+    requests: int  # number of nodes of this round
     exact: int = 0  # bytes of the model's tensors that codecs may not approximate: a frame has at least about as many
 
 
@@ -33,19 +33,19 @@ class Policy(ABC):
     Examples
     --------
     >>> class FirstRoundsExact(Policy):
-    ...     def codec(self, known: RateContext) -> Codec:
-    ...         return parse("none" if known.round < 3 else "fp16")
-    >>> str(FirstRoundsExact().codec(RateContext(node="a", round=1, asked=4)))
+    ...     def codec(self, context: RateContext) -> Codec:
+    ...         return parse("none" if context.round < 3 else "fp16")
+    >>> str(FirstRoundsExact().codec(RateContext(node="a", round=1, requests=4)))
     'none'
     """
 
     @abstractmethod
-    def codec(self, known: RateContext) -> Codec:
+    def codec(self, context: RateContext) -> Codec:
         """Return the codec of the node's next update.
 
         Parameters
         ----------
-        known : RateContext
+        context : RateContext
             The node.
 
         Returns
@@ -61,13 +61,13 @@ class Fixed(Policy):
 
     Examples
     --------
-    >>> str(Fixed("fp16").codec(RateContext(node="a", round=1, asked=4)))
+    >>> str(Fixed("fp16").codec(RateContext(node="a", round=1, requests=4)))
     'fp16'
     """
 
     up: str  # spec of the codec
 
-    def codec(self, known: RateContext) -> Codec:
+    def codec(self, context: RateContext) -> Codec:
         return parse(self.up)
 
 
@@ -78,7 +78,7 @@ class Budget(Policy):
     Examples
     --------
     >>> policy = Budget("ef | deadzone(nmse=0.1) | ans", nbytes=10_000)
-    >>> str(policy.codec(RateContext(node="a", round=1, asked=4)))
+    >>> str(policy.codec(RateContext(node="a", round=1, requests=4)))
     'ef | deadzone(bytes=2500) | ans'
     """
 
@@ -89,13 +89,13 @@ class Budget(Policy):
         require(self.nbytes >= 1, "nbytes", "at least 1", self.nbytes)
         parse(self.up).aimed(bytes=1)
 
-    def codec(self, known: RateContext) -> Codec:
-        return parse(self.up).aimed(bytes=_achievable(self.nbytes // known.asked, known))
+    def codec(self, context: RateContext) -> Codec:
+        return parse(self.up).aimed(bytes=_achievable(self.nbytes // context.requests, context))
 
 
-def _achievable(nbytes: int, known: RateContext) -> int:
+def _achievable(nbytes: int, context: RateContext) -> int:
     """Return `nbytes`, but at least the bytes of the smallest frame: no reply could meet a lower target."""
-    return max(1, nbytes, known.exact + LEAST if known.exact else 0)
+    return max(1, nbytes, context.exact + LEAST if context.exact else 0)
 
 
 def build_policy(settings: PolicySettings, up: str) -> Policy:

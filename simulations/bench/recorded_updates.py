@@ -72,7 +72,7 @@ def record(names: tuple[str, ...], folder: Path, note: Callable[[str], None]) ->
 
 
 def recorded(folder: Path) -> Iterator[tuple[str, Update, Update | None]]:
-    """Yield name, update, and mean update of the round before, smallest first; raise DataError if there is none."""
+    """Yield name, update, and mean update of the round before, smallest first; raise DataError without any."""
     paths = sorted(folder.glob("*.safetensors"), key=lambda path: (path.stat().st_size, path.name))
     if not paths:
         raise DataError(f"{folder} holds no recorded updates: `fedpress bench record --out {folder}` makes them")

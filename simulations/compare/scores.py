@@ -52,7 +52,7 @@ class CellHistory:
         return self.smooth[-1]
 
     def reaches(self, target: float) -> int | None:
-        """Return the first round in which the mean over the last rounds is at least `target`; None if there is none."""
+        """Return the first round in which the mean over the last rounds is at least `target`; None without one."""
         return next((number for number, value in enumerate(self.smooth) if number and value >= target), None)
 
 

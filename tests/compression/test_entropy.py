@@ -31,7 +31,7 @@ def test_skewed_integers_come_back(seed: int, size: int, spread: float) -> None:
 @given(nps.arrays(np.uint64, st.integers(0, 200), elements=st.integers(0, 2**32 - 1)))
 def test_tokens_and_raw_bits_are_the_number(numbers: np.ndarray) -> None:
     for way in (Tokens(4, 1), Tokens(6, 2)):
-        token, raw, width = way.take_apart(numbers)
+        token, raw, width = way.tokenize(numbers)
         np.testing.assert_array_equal(way.join(token, bit_io.BitReader(bit_io.pack(raw, width))), numbers)
         assert token.max(initial=0) < way.count
 

@@ -194,15 +194,15 @@ def test_a_message_whose_way_was_cut_is_handed_out_again(
 
 def test_nobody_asks_superlink_in_vain(site: Site, device: Issued, tmp_path: Path) -> None:
     site.gate.sent, site.gate.arrived = SignalFile(tmp_path / "sent"), SignalFile(tmp_path / "arrived")
-    site.gate.sent.ring()
+    site.gate.sent.send()
     for _ in range(3):
         assert site.post(PULL, device.sign()).content == b""
     assert len(site.behind.seen) == 1
-    site.gate.sent.ring()  # a message went out: all ask again
+    site.gate.sent.send()  # a message went out: all ask again
     assert site.post(PULL, device.sign(), b"a message").content == b"a message"
-    assert not site.gate.arrived.rung
+    assert not site.gate.arrived.last
     site.post(PATH + "push-object", device.sign())
-    assert site.gate.arrived.rung
+    assert site.gate.arrived.last
     assert len(site.behind.seen) == 3
 
 

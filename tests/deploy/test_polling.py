@@ -86,8 +86,8 @@ def link() -> Link:
     return Link()
 
 
-def grid_of(link: Link, nodes: Path | None = None, largest: int = 1 << 20, bells: Path | None = None) -> PollingGrid:
-    return PollingGrid(cast("HttpGrid", link), nodes, largest, bells)
+def grid_of(link: Link, nodes: Path | None = None, largest: int = 1 << 20, signals: Path | None = None) -> PollingGrid:
+    return PollingGrid(cast("HttpGrid", link), nodes, largest, signals)
 
 
 def question(node: int) -> Message:
@@ -186,19 +186,19 @@ def test_after_the_timeout_it_is_not_waited_for(link: Link) -> None:
     assert grid_of(link).send_and_receive([question(5)], timeout=0.05) == []
 
 
-def test_while_the_bell_is_silent_nobody_is_asked(link: Link, tmp_path: Path, then: Any) -> None:
-    bell = SignalFile(tmp_path / ARRIVED)
-    bell.ring()
+def test_without_a_signal_no_request_is_sent(link: Link, tmp_path: Path, then: Any) -> None:
+    signal = SignalFile(tmp_path / ARRIVED)
+    signal.send()
 
     def happens(count: int) -> None:
         if count == 50:
             link.reply(link.sent[0], answer())
-            bell.ring()
+            signal.send()
 
     then(happens)
-    assert len(grid_of(link, bells=tmp_path).send_and_receive([question(5)], timeout=60)) == 1
+    assert len(grid_of(link, signals=tmp_path).send_and_receive([question(5)], timeout=60)) == 1
     assert link.asked == 2
-    assert SignalFile(tmp_path / SENT).rung
+    assert SignalFile(tmp_path / SENT).last
 
 
 def test_names_are_those_of_the_file_and_it_is_read_again(link: Link, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ EF = "ef | lowrank(nmse=0.1) | ans"
 
 
 def test_what_each_picks() -> None:
-    known = RateContext(node="3", round=1, asked=10)
+    known = RateContext(node="3", round=1, requests=10)
     assert str(Fixed(EF).codec(known)) == EF
     assert str(Budget(EF, 20_000).codec(known)) == "ef | lowrank(bytes=2000) | ans"
 

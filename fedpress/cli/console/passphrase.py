@@ -10,9 +10,9 @@ from fedpress.common.errors import SettingError
 VARIABLE = "FEDPRESS_PASSPHRASE"
 
 
-def take_passphrase(*, asked: bool) -> str | None:
-    """Return an enrolment's passphrase: FEDPRESS_PASSPHRASE, or if `asked` that or a prompt's; None without either."""
-    return ask_passphrase() if asked else os.environ.pop(VARIABLE, None)
+def take_passphrase(*, prompt: bool) -> str | None:
+    """Return an enrolment's passphrase: FEDPRESS_PASSPHRASE, or else a prompt's if `prompt`; None without either."""
+    return ask_passphrase() if prompt else os.environ.pop(VARIABLE, None)
 
 
 def ask_passphrase(*, twice: bool = False) -> str:

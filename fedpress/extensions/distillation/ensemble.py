@@ -36,7 +36,7 @@ def ensemble_scores(
 ) -> Tensor:
     """Return the log-probabilities (n, ..., classes) of the weighted mixture of `teachers` on `x`.
 
-    With `balance`, each teacher is corrected for the class prior of its own examples.
+    With `balance`, each teacher is corrected for the class prior of its examples.
 
     Teachers are evaluated one at a time: memory is one model and a few times the logits, whatever the number of
     teachers.
