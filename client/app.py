@@ -53,7 +53,7 @@ def train(message: Message, context: Context) -> Message:
         seed=settings.run.seed,
         partition=_node(context).number,
         device=settings.run.device,
-        sparse=settings.prunes,
+        prunes=settings.prunes,
     )
     if settings.needs_class_counts:
         metrics[CLASSES] = count_classes(model, examples, settings.run.device)
@@ -97,7 +97,7 @@ def _finetune(model: torch.nn.Module, examples: ExamplesLike, request: AppConfig
         seed=settings.run.seed,
         partition=_node(context).number,
         device=settings.run.device,
-        sparse=settings.prunes,
+        prunes=settings.prunes,
     )
 
 

@@ -26,12 +26,12 @@ def train(
     seed: int,
     partition: int,
     device: str,
-    sparse: bool = False,
+    prunes: bool = False,
 ) -> Metrics:
     """Train `model` in place; return num-examples, steps, and train_loss, their mean without penalties.
 
     The order of examples and dropout derive from (seed, round, partition) alone, so the result is the same bits in any
-    process. If `sparse`, weights that are minus zero are pruned, and remain so.
+    process. If `prunes`, weights that are minus zero are pruned, and remain so.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def train(
     order = torch.Generator().manual_seed(int(rng.integers(2**63)))
     x, y = _channels_last(model, examples.x.to(device)), examples.y.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    pruned = PrunedWeights(parameters) if sparse else None
+    pruned = PrunedWeights(parameters) if prunes else None
     start = [p.detach().clone() for p in parameters] if training.proximal_mu else []
     optimizer = make_optimizer(parameters, training, learning_rate(training, round, rounds))
     model.train()

@@ -76,7 +76,7 @@ class Downlink:
         Whether every node has `initial` before its first message.
     stateless : bool
         Whether nodes keep no model: every message holds a whole model, or the delta from a shared initial one.
-    sparse : bool
+    prunes : bool
         Whether weights of w that are minus zero are pruned, and not sent.
     hooks : DeltaHooks | None
         Choose the model that deltas approximate; None for w itself.
@@ -92,7 +92,7 @@ class Downlink:
         *,
         shared_initial: bool = False,
         stateless: bool = False,
-        sparse: bool = False,
+        prunes: bool = False,
         hooks: DeltaHooks | None = None,
     ) -> None:
         self.codec = codec
@@ -101,7 +101,7 @@ class Downlink:
         self.keep = not stateless and str(codec) != LOSSLESS  # whether nodes keep their model as the base of a delta
         self.lossless = not self.keep and str(key) == LOSSLESS and not shared_initial
         self.versions = versions
-        self.sparse = sparse
+        self.prunes = prunes
         self._seed = seed
         self._hooks = hooks
         self._aim: Update | None = None  # the model that v's delta approximates, if not w
@@ -120,8 +120,8 @@ class Downlink:
 
     def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
         self.exact = representable(model, self.layout)
-        self.masks = WeightMasks.of(self.exact, self.layout) if self.sparse else UNPRUNED
-        self._target = Target(self.exact, self.layout, self.masks if self.sparse else None)
+        self.masks = WeightMasks.of(self.exact, self.layout) if self.prunes else UNPRUNED
+        self._target = Target(self.exact, self.layout, self.masks if self.prunes else None)
 
     def _set_model(self, model: Update) -> None:
         self.model = model

@@ -327,7 +327,7 @@ class Exchange:
             weight_mask_length=len(frames.weight_mask),
             version=frames.version,
             layout=downlink.layout.text if frames.is_key else "",
-            weight_masks=downlink.sparse,
+            weight_masks=downlink.prunes,
             keep=downlink.keep,
             up=str(pending.up),
             exclude=self._exclude[downlink.layout],

@@ -312,7 +312,7 @@ class Compressed(Strategy):
                 ModelStore(layout, place, self.limits.stored_bytes // (len(groups.names) if groups else 1)),
                 shared_initial=self._shared_initial,
                 stateless=self._stateless,
-                sparse=self.extensions.prunes,
+                prunes=self.extensions.prunes,
                 hooks=self.extensions,
             )
 

@@ -27,7 +27,7 @@ def sparse_model() -> nn.Module:
 
 def run(model: nn.Module, *, sparse: bool = True, **settings: object) -> None:
     place = {"round": 1, "rounds": 1, "seed": 0, "partition": 0, "device": "cpu"}
-    train(model, examples(), TrainingSettings(batch_size=8, local_epochs=2, **settings), **place, sparse=sparse)
+    train(model, examples(), TrainingSettings(batch_size=8, local_epochs=2, **settings), **place, prunes=sparse)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
