@@ -157,7 +157,7 @@ class Gate:
         return last == nothing != 0 and time.monotonic() - when < _IDLE
 
     async def _hold(self, last: int) -> int:
-        """Wait briefly for a signal, so that a node that polls just before work arrives gets it; return the last one."""
+        """Wait briefly for a signal, so that a node that polls just before work comes gets it; return the last one."""
         until = time.monotonic() + _HOLD
         while self.sent and self.sent.last == last and time.monotonic() < until:
             await asyncio.sleep(_LISTEN)

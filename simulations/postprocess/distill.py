@@ -1,29 +1,23 @@
 """`fedpress distil`: another of the workload's models, trained by distillation from a run's model."""
 
 import time
-from dataclasses import asdict
-from dataclasses import replace as task_replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 from torch import Tensor
 
 from fedpress.client.training.loop import evaluate
-from fedpress.common.checked_files import FIELD, stamped, write_json
 from fedpress.common.errors import SettingError, unknown
-from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
-from fedpress.common.version import versions
 from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.distill.training import train_student
 from fedpress.extensions.distillation.settings import PROXY as PROXY_EXAMPLES
-from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.simulations.postprocess import Progress
-from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
-from fedpress.simulations.run_files import check_made, clear
+from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder, weights_of, write_folder
+from fedpress.simulations.run_files import check_made
 from fedpress.simulations.settings import check_device
 from fedpress.simulations.workloads import Examples, find
 
@@ -95,7 +89,7 @@ def distil_run(
     settings = settings.change("run", seed=seed, out=str(out), resume=False)
     train, held_out = _split(folder, holdout)
     x, y = _inputs(folder, train, on)
-    student = task_replace(folder.task, seed=seed).model(model)
+    student = replace(folder.task, seed=seed).model(model)
     progress(f"distilling {source} into {model} on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
     train_student(student, folder.model, x, y, student_settings, derive(seed, "student"), device, progress)
@@ -120,21 +114,7 @@ def distil_run(
             role: evaluate(network, held_out, "cpu")["accuracy"]
             for role, network in (("student", student), ("teacher", folder.model))
         }
-    result = {
-        "schema": SCHEMA,
-        "config": settings.to_result(),
-        "versions": versions(),
-        "rounds": [],
-        "final": {name: final[name] for name in ("accuracy", "loss")},
-        "student": report,
-    }
-    weights = {name: tensor.contiguous() for name, tensor in student.state_dict().items()}
-    make_folder(out)
-    if force:
-        clear(out)
-    replace(out / MODEL, stamped(save(weights, FIELD)), durable=True)
-    write_json(out / RESULT, result, durable=True)
-    return result
+    return write_folder(out, weights_of(student), settings, final, {"student": report}, force=force)
 
 
 def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:

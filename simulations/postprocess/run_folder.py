@@ -1,17 +1,22 @@
-"""A folder that holds a model: that of a run, or one made from it, with its plan."""
+"""A folder that holds a model: that of a run, or one made from it, with its plan; read and written."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
 from torch import nn
 
-from fedpress.common.checked_files import read_json
+from fedpress.common.checked_files import FIELD, read_json, stamped, write_json
 from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import make_folder, replace
+from fedpress.common.version import versions
 from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
 from fedpress.settings import RunSettings
+from fedpress.simulations.run_files import REPORT, clear
 from fedpress.simulations.workloads import WorkloadTask, task
 from fedpress.simulations.workloads.initial_model import loader_of
 
@@ -60,3 +65,44 @@ def read_folder(path: Path) -> RunFolder:
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()
     model = loader_of(path, work.model, work.data.train.x[:1])()
     return RunFolder(path, result, work, plan, model)
+
+
+def weights_of(model: nn.Module) -> bytes:
+    """Return the content of a model's file."""
+    return b"".join(stamped(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, FIELD)))
+
+
+def write_folder(
+    out: Path,
+    weights: bytes,
+    settings: RunSettings,
+    final: Mapping[str, Any],
+    about: Mapping[str, Any],
+    *,
+    force: bool,
+    plan: Plan | None = None,
+    report: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a model made from a run's to the folder `out`; return the content of its result.json.
+
+    With `force`, the model that the folder holds is removed first. `about` is added to the result, which is written
+    last; `plan` and `report` are files of a shrunk model.
+    """
+    result = {
+        "schema": SCHEMA,
+        "config": settings.to_result(),
+        "versions": versions(),
+        "rounds": [],
+        "final": {name: final[name] for name in ("accuracy", "loss")},
+        **about,
+    }
+    make_folder(out)
+    if force:
+        clear(out)
+    replace(out / MODEL, weights, durable=True)
+    if plan is not None:
+        plan.write(out / PLAN)
+    if report is not None:
+        replace(out / REPORT, json.dumps(report, indent=1).encode())
+    write_json(out / RESULT, result, durable=True)
+    return result

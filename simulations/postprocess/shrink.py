@@ -3,7 +3,6 @@
 Channels are chosen, and the model is tuned, on the training data; the test set is for the report only.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,25 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 import zstandard
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from fedpress.client.training.loop import evaluate
-from fedpress.common.checked_files import FIELD, stamped, write_json
 from fedpress.common.errors import DataError, SettingError
-from fedpress.common.files import make_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.version import versions
 from fedpress.compression.model import factor_layers, prune_choice, report, weight_sharing
 from fedpress.compression.model.distill.score_matching import ScoreMatching, match_scores
 from fedpress.compression.model.evaluation import accuracy_by_class, batches_of, recalibrate, scores_of
-from fedpress.compression.model.plan import PLAN, Plan
+from fedpress.compression.model.plan import Plan
 from fedpress.compression.model.settings import ShrinkSettings
 from fedpress.compression.model.step import Choice
-from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
+from fedpress.server.run.recorder import MODEL, SCHEMA
 from fedpress.simulations.postprocess import Progress
-from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder
-from fedpress.simulations.run_files import REPORT, check_made, clear
+from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder, weights_of, write_folder
+from fedpress.simulations.run_files import check_made
 from fedpress.simulations.settings import check_device
 
 _SCORING = 2000  # training examples by which channels are chosen
@@ -84,8 +80,7 @@ def shrink(
     done = list(work.steps())
     model, plan = work.model, work.plan
     final = evaluate(model, folder.task.data.test, "cpu")
-    parts = stamped(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, FIELD))
-    data = b"".join(parts)
+    data = weights_of(model)
     summary = {
         "schema": SCHEMA,
         "settings": asdict(wanted),
@@ -97,21 +92,9 @@ def shrink(
         "test": {"before": done[0]["test"]["before"], "after": work.score},
         "versions": versions(),
     }
-    make_folder(out)
-    if force:
-        clear(out)
-    replace(out / MODEL, data, durable=True)
-    plan.write(out / PLAN)
-    replace(out / REPORT, json.dumps(summary, indent=1).encode())
-    result = {
-        "schema": SCHEMA,
-        "config": folder.settings.change("run", out=str(out)).to_result(),
-        "versions": versions(),
-        "rounds": [],
-        "final": {name: final[name] for name in ("accuracy", "loss")},
-        "shrunk": asdict(wanted),
-    }
-    write_json(out / RESULT, result, durable=True)
+    settings = folder.settings.change("run", out=str(out))
+    about = {"shrunk": asdict(wanted)}
+    write_folder(out, data, settings, final, about, force=force, plan=plan, report=summary)
     return summary
 
 
