@@ -15,8 +15,7 @@ from fedpress.client.training.loop import evaluate as evaluate_model
 from fedpress.client.training.loop import train as train_model
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.task import ExamplesLike, Task
-from fedpress.protocol.app_config import AppConfig
-from fedpress.protocol.messages import CLASSES
+from fedpress.protocol.app_config import CLASS_COUNTS, AppConfig
 from fedpress.settings import RunSettings
 from fedpress.settings.extension import NodeModel
 from fedpress.settings.node import NodeConfig
@@ -56,7 +55,7 @@ def train(message: Message, context: Context) -> Message:
         prunes=settings.prunes,
     )
     if settings.needs_class_counts:
-        metrics[CLASSES] = count_classes(model, examples, settings.run.device)
+        metrics[CLASS_COUNTS] = count_classes(model, examples, settings.run.device)
     content = RecordDict({key: ArrayRecord(model.state_dict()), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
 

@@ -1,4 +1,4 @@
-"""The configuration that is sent to the app with a model, written and read in one place."""
+"""The configuration that is sent to the app with a model, and the names of what it reports."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -8,6 +8,8 @@ from flwr.app import ConfigRecord
 
 from fedpress.common.errors import FrameError
 from fedpress.common.settings import key_of
+
+CLASS_COUNTS = "class-counts"  # metric with a node's number of examples of each class
 
 
 @dataclass(frozen=True)

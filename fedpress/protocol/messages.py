@@ -30,7 +30,6 @@ RECORD_NAME = "fedpress"  # of the ConfigRecord that every message carries
 FRAME_STYPE = "fedpress.frame"  # type of an array of bytes that is frames
 LOSSLESS = "none"  # spec of the lossless codec
 RESERVED = frozenset({"base", "after", "lost", "frames"})  # names of records that no extension may have
-CLASSES = "class-counts"  # metric with a node's number of examples of each class
 
 
 class ProtocolMessage(TypedRecord):

@@ -180,7 +180,7 @@ def test_a_folder_without_a_run_gets_one_line(call: Call, empty: Path, run: Path
         assert ended.err.count("\n") == 1
 
 
-def test_nothing_is_overwritten_unasked(call: Call, empty: Path, run: Path) -> None:
+def test_nothing_is_overwritten_without_force(call: Call, empty: Path, run: Path) -> None:
     (empty / "small").mkdir()
     (empty / "small" / "result.json").write_text("precious")
     ended = call("shrink", str(run), "--prune", "0.5", "--out", "small")

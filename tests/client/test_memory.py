@@ -15,7 +15,7 @@ def layout(**shapes: tuple[int, ...]) -> Layout:
     return Layout.of({name: np.zeros(shape, np.float32) for name, shape in shapes.items()})
 
 
-def test_what_is_left_of_a_tensor_goes_with_it_and_begins_anew_where_its_shape_is_another() -> None:
+def test_a_residual_follows_its_tensor_and_restarts_where_the_shape_changed() -> None:
     old, new = layout(a=(2, 3), b=(4,), c=(2,)), layout(b=(4,), a=(1, 3), d=(2,))
     state = {"residual": np.arange(1, 13, dtype=np.float32)}
     kept = adapt_state(state, old, CODEC.init(new), new)
@@ -23,13 +23,13 @@ def test_what_is_left_of_a_tensor_goes_with_it_and_begins_anew_where_its_shape_i
 
 
 @pytest.mark.parametrize("values", [10, 0])
-def test_a_state_that_counts_other_values_than_the_layout_begins_anew(values: int) -> None:
+def test_a_state_of_another_size_restarts(values: int) -> None:
     same = layout(w=(3, 2), running_var=(4,))
     kept = adapt_state({"residual": np.ones(values, np.float32)}, same, CODEC.init(same), same)
     assert kept["residual"].tolist() == [0] * 6
 
 
-def test_a_memory_knows_what_its_states_are_of() -> None:
+def test_a_state_records_the_tensors_it_belongs_to() -> None:
     whole = layout(a=(2,), b=(3,))
     assert ClientState(layout=whole.text, tensors=whole.mask({"b"})).part == layout(b=(3,))
     assert ClientState().part == ClientState(layout="[", tensors=b"").part == Layout(())
@@ -37,7 +37,7 @@ def test_a_memory_knows_what_its_states_are_of() -> None:
 
 
 @pytest.mark.parametrize("field", ["version", "turn"])
-def test_a_state_of_another_version_begins_anew(field: str) -> None:
+def test_a_state_of_another_version_is_dropped(field: str) -> None:
     state = RecordDict()
     ClientState(version=bytes(8), sent=bytes(8)).save(state)
     assert ClientState.load(state).version == bytes(8)

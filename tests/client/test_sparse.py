@@ -31,7 +31,7 @@ def run(model: nn.Module, *, sparse: bool = True, **settings: object) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_dead_weights_stay_dead(optimizer: str) -> None:
+def test_pruned_weights_stay_pruned(optimizer: str) -> None:
     model = sparse_model()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     run(model, optimizer=optimizer, lr=0.01, weight_decay=0.1, proximal_mu=0.1, l1=0.01)

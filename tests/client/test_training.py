@@ -237,7 +237,7 @@ def test_a_model_that_was_evaluated_can_be_trained() -> None:
     assert evaluate(model, data, "cpu")["loss"] < before["loss"]
 
 
-def test_what_is_frozen_stays() -> None:
+def test_frozen_parameters_do_not_change() -> None:
     model = make_model()
     model[0].weight.requires_grad = False
     start = {name: tensor.clone() for name, tensor in model.state_dict().items()}

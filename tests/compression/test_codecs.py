@@ -87,7 +87,7 @@ def test_a_spec_survives_the_round_trip(spec: str) -> None:
 
 @pytest.mark.parametrize("spec", SPECS)
 @given(update=updates())
-def test_what_goes_out_comes_back(spec: str, update: dict[str, np.ndarray]) -> None:
+def test_every_codec_decodes_its_frames(spec: str, update: dict[str, np.ndarray]) -> None:
     """Names, shapes and dtypes, all finite; what may not be approximated exactly; the same frame for the same seed."""
     layout = Layout.of(update)
     codec = parse(spec)
@@ -116,7 +116,7 @@ def test_lossless_codecs_lose_nothing(spec: str, update: dict[str, np.ndarray]) 
         np.testing.assert_array_equal(back[name], wanted)
 
 
-def test_statistics_of_batch_norms_do_not_drown_the_weights() -> None:
+def test_batch_norm_statistics_do_not_affect_the_error_of_weights() -> None:
     """What a variance changed by is far more than what weights did: their error is measured without it."""
     update = sample()
     frame, _ = parse("deadzone(nmse=0.1) | ans").encode(update, {}, derive(0))
@@ -140,7 +140,7 @@ def test_statistics_that_are_not_finite_are_refused_at_both_ends(bad: float) -> 
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_state_is_of_the_same_arrays_from_the_beginning(spec: str) -> None:
+def test_a_state_has_the_same_arrays_from_the_start(spec: str) -> None:
     """A node keeps a state only if it looks like a new one of its layout."""
     codec, update = parse(spec), sample()
     fresh = codec.init(Layout.of(update))
@@ -165,7 +165,7 @@ def test_a_pipeline_is_its_stages_by_hand(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", WRAPPED)
-def test_sent_and_residual_are_what_was_wanted(spec: str) -> None:
+def test_sent_plus_residual_is_the_update(spec: str) -> None:
     """Over many rounds, and over rounds whose frames are lost. With momentum every round's velocity is wanted."""
     codec = parse(spec)
     layout = Layout.of(sample())
@@ -188,7 +188,7 @@ def test_sent_and_residual_are_what_was_wanted(spec: str) -> None:
 
 
 @pytest.mark.parametrize("spec", WRAPPED)
-def test_what_feedback_takes_for_sent_is_what_decodes(spec: str) -> None:
+def test_feedback_subtracts_the_decoded_update(spec: str) -> None:
     codec = parse(spec)
     update = sample()
     layout = Layout.of(update)
@@ -375,7 +375,7 @@ def test_stages_are_frozen_and_hold_nothing_but_their_configuration() -> None:
         assert "https://" in first or name == "none", f"{name}: the first line names the paper"
 
 
-def test_layouts_are_read_back_and_lies_are_refused() -> None:
+def test_layouts_are_read_back_and_invalid_ones_refused() -> None:
     layout = Layout.of(sample())
     assert Layout.read(layout.text) == layout
     assert Layout.read(layout.text).digest == layout.digest

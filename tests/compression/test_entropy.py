@@ -108,7 +108,7 @@ def test_the_size_is_the_entropy(spread: float) -> None:
     assert len(integer_coder.encode(array)) <= 1.005 * entropy + 64
 
 
-def test_nothing_is_larger_than_itself() -> None:
+def test_no_stream_grows_much() -> None:
     noise = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8)
     assert len(integer_coder.encode(noise)) <= noise.nbytes + 8
     assert len(integer_coder.encode(np.zeros(10**6, np.int32))) < 32

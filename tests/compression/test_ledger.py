@@ -18,7 +18,7 @@ entries = st.builds(
 
 
 @given(st.lists(entries, max_size=40))
-def test_what_was_written_is_read_and_adds_up(written: list[LedgerEntry]) -> None:
+def test_a_ledger_returns_its_entries_and_their_totals(written: list[LedgerEntry]) -> None:
     ledger = Ledger()
     for entry in written:
         ledger.add(entry)

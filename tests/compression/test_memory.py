@@ -54,7 +54,7 @@ def claims(codes: range, count: int, tail: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("stage", ["ans", "pack", "zstd(3)"])
-def test_a_bomb_costs_no_more_than_the_layout_allows(stage: str) -> None:
+def test_decoding_a_hostile_frame_takes_bounded_memory(stage: str) -> None:
     """Sixty-four streams, each of which says in a few bytes that it fills all the room there is."""
     layout = Layout.of(update(300))
     spec = f"uniform(8) | {stage}"

@@ -231,7 +231,7 @@ def page_s_transform(block: list[np.float32]) -> list[np.float32]:
 
 
 @pytest.mark.parametrize("spec", ["hadamard", "drive", "eden(3)"])
-def test_values_are_those_of_the_page(spec: str) -> None:
+def test_levels_are_those_of_the_documentation(spec: str) -> None:
     """The rotation of docs/explanation/frame.md: 116 and 7 values are blocks of 64, 32 and 16, and 4 and 7 in none."""
     values = heavy(123)
     stage, layout = only(spec), Layout.of({"a": values[:116], "b": values[116:]})
@@ -271,7 +271,7 @@ def test_rotated_values_are_not_rotated_again() -> None:
         ("eden(2)", "scale", np.inf),
     ],
 )
-def test_numbers_that_cannot_be_are_refused(spec: str, stream: str, value: float) -> None:
+def test_invalid_arguments_are_refused(spec: str, stream: str, value: float) -> None:
     values = heavy(100)
     stage, layout = only(spec), Layout.of({"x": values})
     streams = stage.encode({"values": values}, layout, derive(0))

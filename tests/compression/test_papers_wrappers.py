@@ -91,7 +91,7 @@ def test_powersgd_with_feedback_sends_everything_in_time() -> None:
     assert nmse(update["w"], mean) < 0.02
 
 
-def test_powersgd_s_memory_of_another_layout_is_as_none() -> None:
+def test_powersgd_ignores_a_memory_of_another_layout() -> None:
     codec, update = parse("powersgd(2) | pack"), {"w": matrix(20, 30, 20)}
     other = {"w": matrix(20, 31, 20)}
     _, memory = codec.encode(other, codec.init(Layout.of(other)), derive(0))
@@ -113,7 +113,7 @@ def test_powersgd_sums_pair_by_pair() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-44, 1e-38, 1.0, 3e38])
-def test_powersgd_at_both_ends_of_float32(scale: float) -> None:
+def test_powersgd_with_tiny_and_huge_values(scale: float) -> None:
     array = (np.random.default_rng(0).uniform(-1, 1, (20, 30)) * scale).astype(np.float32)
     for back in rounds("powersgd(3) | pack", [{"w": array}] * 4):
         assert np.isfinite(back["w"]).all()
@@ -121,7 +121,7 @@ def test_powersgd_at_both_ends_of_float32(scale: float) -> None:
             assert nmse(array, back["w"]) < 1
 
 
-def test_powersgd_stands_where_tensors_are_whole() -> None:
+def test_powersgd_must_be_given_whole_tensors() -> None:
     with pytest.raises(SpecError, match="cannot follow another sparsifier"):
         parse("threshold(0.1) | powersgd(1)")
     with pytest.raises(SpecError, match="leaves none"):
@@ -224,7 +224,7 @@ def test_stc_is_the_paper_s_algorithm(seed: int, p: float) -> None:
     np.testing.assert_allclose(got, mean * np.sign(flat) * mask, rtol=1e-6)
 
 
-def test_ternarise_at_both_ends_of_float32() -> None:
+def test_ternarise_with_tiny_and_huge_values() -> None:
     for values in ([3e38, -3.4e38, 0.0], [1e-45, -1e-44, 0.0], [0.0, 0.0], []):
         array = np.array(values, np.float32)
         (back,) = rounds("ternarise | pack", [{"x": array}])
@@ -247,7 +247,7 @@ PRESETS = {
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_is_what_it_stands_for(name: str) -> None:
+def test_a_preset_is_its_chain_of_stages(name: str) -> None:
     updates = [{"w": matrix(20, 30, 20, seed), "b": matrix(1, 30, 1)[0]} for seed in range(3)]
     for preset, spelled in zip(rounds(name, updates), rounds(PRESETS[name], updates), strict=True):
         for tensor in preset:

@@ -33,7 +33,7 @@ def same(frame: bytes, layout: Layout, wanted: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_golden_frames_are_read_by_the_page_alone(path: Path) -> None:
+def test_golden_frames_are_read_by_the_independent_decoder(path: Path) -> None:
     with np.load(path.with_suffix(".npz")) as file:
         wanted = {name: np.asarray(file[name]) for name in file.files}
     same(path.read_bytes(), Layout.of(wanted), wanted)
@@ -42,7 +42,9 @@ def test_golden_frames_are_read_by_the_page_alone(path: Path) -> None:
 @pytest.mark.parametrize("spec", examples())
 @settings(max_examples=6)
 @given(seed=st.integers(0, 2**32), wide=st.integers(1, 90), data=st.data())
-def test_other_updates_too(spec: str, seed: int, wide: int, data: st.DataObject) -> None:
+def test_other_updates_are_read_by_the_independent_decoder(
+    spec: str, seed: int, wide: int, data: st.DataObject
+) -> None:
     rng = np.random.default_rng(seed)
     scale = data.draw(st.sampled_from([1e-20, 0.01, 1e4]))
     few = rng.standard_normal((70, 3)) @ rng.standard_normal((3, wide)) + 0.1 * rng.standard_t(3, (70, wide))
@@ -72,7 +74,7 @@ def test_many_lanes(spec: str) -> None:
     same(frame, layout, codec.decode(frame, layout))
 
 
-def test_what_both_ends_know_makes_frames_smaller_and_is_named() -> None:
+def test_side_information_makes_frames_smaller_and_is_named() -> None:
     """Rows and columns that were active in the last broadcast are so again: the first vectors have their contexts."""
     rng = np.random.default_rng(4)
     rows, columns = rng.lognormal(0, 1, (90, 1)), rng.lognormal(0, 1, (1, 900))

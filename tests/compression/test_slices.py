@@ -29,7 +29,7 @@ SLICES = [EVERYTHING, SOME, Slice({"inner": "matrix"}, {"inner": (np.array([1]),
 
 
 @pytest.mark.parametrize("where", SLICES)
-def test_what_is_taken_is_put_back(where: Slice) -> None:
+def test_put_inverts_take(where: Slice) -> None:
     taken = where.take(WHOLE)
     assert list(taken) == list(where.names)
     back = where.put(taken, WHOLE)
@@ -41,7 +41,7 @@ def test_what_is_taken_is_put_back(where: Slice) -> None:
     assert changed == sum(array.size for array in taken.values())
 
 
-def test_a_part_is_picked_crosswise() -> None:
+def test_a_slice_selects_along_every_axis() -> None:
     taken = SOME.take(WHOLE)
     np.testing.assert_array_equal(taken["kernel"], WHOLE["kernel"][[0, 2, 5]][:, [3, 1]])
     np.testing.assert_array_equal(taken["matrix"], WHOLE["matrix"][:, [6, 7, 1]])
@@ -54,7 +54,7 @@ def models(count: int) -> list[tuple[dict[str, np.ndarray], float]]:
     ]
 
 
-def test_where_all_cover_all_it_is_fedavg_s_mean_bit_for_bit() -> None:
+def test_full_coverage_has_the_bits_of_fedavg() -> None:
     votes = models(7)
     coverage = Coverage(WHOLE, (weight for _, weight in votes))
     expected: dict[str, np.ndarray] = {}

@@ -66,7 +66,7 @@ def test_every_file_was_run_in_a_process_of_its_own(told: dict[str, Any]) -> Non
     assert row(told, "onnx", False)["peak"] < row(told, "torch", False)["before"]
 
 
-def test_what_is_asked_for_is_left_and_nothing_else(told: dict[str, Any], trained: Path) -> None:
+def test_export_writes_the_requested_files_only(told: dict[str, Any], trained: Path) -> None:
     files = {Path(found["file"]) for found in told["rows"] if "file" in found}
     suffixes = ("onnx", "pte", "safetensors")
     assert files == {trained / "export" / f"model.int8.{suffix}" for suffix in suffixes}
@@ -107,7 +107,7 @@ def test_weights_and_configuration_are_the_model(told: dict[str, Any], trained: 
         assert float((tensor - before[name]).abs().max()) <= 0.51 * float(step)
 
 
-def test_int8_that_is_slower_is_told() -> None:
+def test_slower_int8_is_reported() -> None:
     rows = [{"format": "onnx", "int8": small, "seconds": seconds} for small, seconds in ((False, 2.0), (True, 3.0))]
     assert slower(rows) == ["onnx: int8 is 1.50 times slower than float32 here"]
     assert slower([{**found, "seconds": 1 / found["seconds"]} for found in rows]) == []  # type: ignore[operator]
@@ -214,7 +214,9 @@ def test_a_model_that_is_no_graph_is_one_line(
         ("there/deeper/model", "there is a file"),
     ],
 )
-def test_nothing_is_overwritten_unasked(trained: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str) -> None:
+def test_nothing_is_overwritten_without_force(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, out: str, said: str
+) -> None:
     monkeypatch.setattr(module, "read_folder", lambda _: pytest.fail("it is said before any work"))
     (trained / "there").write_text("precious")
     before = {path: path.read_bytes() for path in trained.iterdir() if path.is_file()}
@@ -223,7 +225,7 @@ def test_nothing_is_overwritten_unasked(trained: Path, monkeypatch: pytest.Monke
     assert {path: path.read_bytes() for path in trained.iterdir() if path.is_file()} == before
 
 
-def test_scores_that_are_no_numbers_are_not_torch_s(
+def test_scores_that_are_not_finite_differ_from_torch_s(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = ExportMeasurement(1, 1.0, 1.0, float("nan"), 1.0, 2, 1)

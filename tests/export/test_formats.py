@@ -89,7 +89,7 @@ def test_a_model_that_is_no_graph_is_one_clear_line(format: str) -> None:
     assert "\n" not in said
 
 
-def test_a_format_that_there_is_not() -> None:
+def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(SettingError, match="unknown format 'onxx': did you mean 'onnx'"):
         export(nn.Linear(2, 2), torch.rand(2, 2), "onxx")
 

@@ -40,7 +40,7 @@ def test_one_architecture_is_a_federation_without_groups(federate) -> None:
     assert [{k: v for k, v in row.items() if k != "groups"} for row in one.rows] == plain.rows
 
 
-def test_each_is_averaged_with_its_like_and_nothing_else(federate) -> None:
+def test_each_architecture_is_averaged_separately(federate) -> None:
     """With the same nodes in a group, its model does not depend on what the others have."""
     both = federate("both", **BOTH)
     groups = {visit["node"]: both.group(visit["node"]) for visit in both.visits}
@@ -58,7 +58,7 @@ def test_each_is_averaged_with_its_like_and_nothing_else(federate) -> None:
     ).read_bytes()
 
 
-def test_all_teach_each_and_the_bits_are_the_same_again(federate) -> None:
+def test_each_architecture_is_distilled_from_all_with_the_same_bits(federate) -> None:
     taught, again = federate("taught", **BOTH, **TEACH), federate("again", **BOTH, **TEACH, workers=1)
     assert taught.model == again.model
     assert taught.rows == again.rows
@@ -70,7 +70,7 @@ def test_all_teach_each_and_the_bits_are_the_same_again(federate) -> None:
     assert any(row["distilled"] for row in taught.rows)
 
 
-def test_all_widths_teach_the_whole(federate) -> None:
+def test_the_whole_model_is_distilled_from_all_widths(federate) -> None:
     taught = federate("taught", **SIZES, **TEACH)
     assert all(row["distillation"]["teachers"] == teachers(row) for row in taught.rows)
     assert any(row["distilled"] for row in taught.rows)

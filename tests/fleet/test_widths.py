@@ -57,7 +57,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
-def test_bits_are_the_same_for_any_number_of_workers_and_when_a_run_goes_on(
+def test_bits_are_the_same_for_any_number_of_workers_and_after_a_resume(
     way: dict[str, Any], federate, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = federate("whole", **way)
@@ -78,7 +78,7 @@ def test_bits_are_the_same_for_any_number_of_workers_and_when_a_run_goes_on(
     assert (tmp_path / "parts" / "model.safetensors").read_bytes() == whole.model
 
 
-def test_a_run_goes_on_with_its_own_groups_alone(federate, tmp_path) -> None:
+def test_a_run_resumes_with_the_same_groups_only(federate, tmp_path) -> None:
     federate("run", **SIZES)
     with pytest.raises(SettingError, match=r"^groups must be"):
         settings_of({"out": str(tmp_path / "run"), "resume": True, "groups": [{"width": 1.0, "share": 1.0}]})

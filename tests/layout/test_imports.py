@@ -159,6 +159,6 @@ def test_simulations_add_what_they_declare_and_no_more() -> None:
     assert others("simulations") - BASE == SIM - BASE - NOT_IMPORTED
 
 
-def test_no_folder_is_too_full() -> None:
+def test_no_folder_has_too_many_modules() -> None:
     folders = Counter(path.parent for room in ("fedpress", *ROOMS) for path in sources(room))
     assert not {folder.relative_to(ROOT).as_posix(): count for folder, count in folders.items() if count > FULL}

@@ -39,13 +39,13 @@ def full(model: nn.Sequential, way: str) -> int:
     return min(matrix(model[0], way).shape)
 
 
-def test_every_way_is_tried() -> None:
+def test_every_method_of_factorisation_is_tested() -> None:
     assert {way for _, way in PAIRS} == set(WAYS)
     assert len(PAIRS) == 10
 
 
 @pytest.mark.parametrize(("name", "way"), PAIRS)
-def test_with_its_whole_rank_a_layer_says_what_it_said(name: str, way: str) -> None:
+def test_full_rank_factors_give_the_same_output(name: str, way: str) -> None:
     model, x = layer_of(name)
     torch.testing.assert_close(of_rank(model, way, full(model, way))(x), model(x), rtol=1e-9, atol=1e-10)
 
@@ -87,7 +87,7 @@ def test_the_rank_is_the_lowest_that_keeps_the_energy(way: str, energy: float) -
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_whatever_is_factorised_gets_smaller_and_answers_as_many_questions(case: Case, way: str) -> None:
+def test_a_factorised_model_is_smaller_and_has_the_same_output_shape(case: Case, way: str) -> None:
     model, x = made(case)
     choice = factor_layers.choose(model, way, 0.4)
     less = Plan((choice.step,)).apply(model)
@@ -97,7 +97,7 @@ def test_whatever_is_factorised_gets_smaller_and_answers_as_many_questions(case:
         assert report.parameters(Plan((step,)).apply(model)) < report.parameters(model)
 
 
-def test_layers_that_are_their_own_or_grouped_are_left_as_they_are() -> None:
+def test_grouped_and_custom_layers_are_not_factorised() -> None:
     class Own(nn.Linear):
         pass
 
@@ -108,7 +108,7 @@ def test_layers_that_are_their_own_or_grouped_are_left_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(("way", "energy", "said"), [("qr", 0.9, "'qr'"), ("svd", 0.0, "0.0"), ("svd", 1.1, "1.1")])
-def test_a_wrong_wish_is_refused(way: str, energy: float, said: str) -> None:
+def test_an_invalid_setting_is_refused(way: str, energy: float, said: str) -> None:
     with pytest.raises(SettingError, match=said):
         factor_layers.choose(made(CASES["mlp"])[0], way, energy)
 

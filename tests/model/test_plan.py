@@ -47,7 +47,7 @@ def test_every_kind_of_step_is_tried_here() -> None:
     assert {step.kind for step in steps()} == set(KINDS) == set(LAYERS)
 
 
-def test_a_plan_survives_the_disk_and_makes_room_for_the_weights_it_made(tmp_path: Path) -> None:
+def test_a_plan_is_read_back_and_builds_a_model_for_its_weights(tmp_path: Path) -> None:
     model, x = made(CASES["residual"])
     wanted = Plan(tuple(steps()))
     wanted.write(tmp_path / "plan.json")
@@ -61,7 +61,7 @@ def test_a_plan_survives_the_disk_and_makes_room_for_the_weights_it_made(tmp_pat
     assert torch.equal(room.eval()(x), small.eval()(x))
 
 
-def test_a_plan_leaves_the_model_it_is_put_to_alone() -> None:
+def test_applying_a_plan_does_not_change_the_model() -> None:
     model, _ = made(CASES["cnn"])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     made_of = Plan.of(plan(**LAYERS))
@@ -99,7 +99,7 @@ def test_no_steps_make_the_model_itself() -> None:
         (plan(share={"7": {"clusters": 0}}), "at least 1"),
     ],
 )
-def test_what_is_no_plan_gets_one_line(data: Any, said: str) -> None:
+def test_an_invalid_plan_gets_one_line(data: Any, said: str) -> None:
     with pytest.raises(PlanError) as error:
         Plan.of(json.loads(json.dumps(data)))
     assert said in str(error.value)
@@ -132,7 +132,7 @@ def test_a_plan_of_another_model_gets_one_line(data: Any, said: str, way: str) -
     assert str(error.value).count("\n") == 0
 
 
-def test_groups_keep_as_many_of_each() -> None:
+def test_grouped_convolutions_lose_equally_many_channels_of_each_group() -> None:
     model = nn.Sequential(nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(4, 4, 3, groups=4))
     kept = Plan.of(plan(prune={"0": {"out": [0, 1, 6, 7], "in": [0, 5]}, "1": {"out": [1, 2], "in": None}})).apply(
         model
@@ -146,7 +146,7 @@ def test_groups_keep_as_many_of_each() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\xff", '{"schema": 1, "steps": [{}]}'])
-def test_a_file_that_is_no_plan_gets_one_line(text: str, tmp_path: Path) -> None:
+def test_an_invalid_plan_file_gets_one_line(text: str, tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_bytes(text.encode("latin-1"))
     for path in (tmp_path / "plan.json", tmp_path / "none.json"):
         with pytest.raises(PlanError, match=str(path)) as error:
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_plan_gets_one_line(text: str, tmp_path: Path) -> None
         assert "\n" not in str(error.value)
 
 
-def test_a_device_builds_a_plan_without_what_pruned() -> None:
+def test_a_device_builds_a_plan_without_torch_pruning() -> None:
     code = f"""
 import sys
 from torch import nn

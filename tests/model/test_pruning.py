@@ -60,7 +60,7 @@ def test_removing_channels_that_are_zero_throughout_changes_no_output(case: Case
 
 @pytest.mark.parametrize("name", ["mcmahan", "resnet18"])
 @pytest.mark.slow
-def test_so_it_is_in_large_models(name: str) -> None:
+def test_removing_zero_channels_of_large_models_changes_no_output(name: str) -> None:
     check_silent(CASES[name])
 
 
@@ -77,7 +77,7 @@ def test_channels_that_are_zero_throughout_go_first(case: Case, by: str) -> None
 
 
 @pytest.mark.parametrize("by", CRITERIA)
-def test_a_pruned_model_is_smaller_everywhere_and_answers_as_many_questions(case: Case, by: str) -> None:
+def test_a_pruned_model_is_smaller_and_has_the_same_output_shape(case: Case, by: str) -> None:
     model, x = made(case)
     before = copy.deepcopy(model.state_dict())
     choice = choose(model, x, 0.5, by, examples(x))
@@ -91,7 +91,7 @@ def test_a_pruned_model_is_smaller_everywhere_and_answers_as_many_questions(case
         assert Plan((step,)).apply(model)(x).shape == model(x).shape
 
 
-def test_half_of_every_channel_is_half_of_every_side() -> None:
+def test_pruning_half_of_the_channels_halves_every_axis() -> None:
     model, x = made(CASES["cnn"])
     less = Plan((choose(model, x, 0.5, "l1", ()).step,)).apply(model)
     shapes = [tuple(p.shape) for p in less.parameters() if p.dim() > 1]
@@ -117,7 +117,7 @@ def test_l1_is_the_absolute_sum_of_a_filter_and_joins_add_up() -> None:
     np.testing.assert_allclose(l1(model, [joined], ())[0], wanted.detach().numpy(), rtol=1e-5)
 
 
-def test_activation_is_what_the_next_layer_sees_times_how_it_looks() -> None:
+def test_activation_importance_is_input_times_weight_of_the_next_layer() -> None:
     model, x = made(CASES["mlp"])
     found, _ = channel_groups(model, x)
     hidden = model[1](model[0](x)).relu()  # type: ignore[index]
@@ -125,7 +125,7 @@ def test_activation_is_what_the_next_layer_sees_times_how_it_looks() -> None:
     np.testing.assert_allclose(activation(model, found, examples(x))[0], wanted, rtol=1e-5)
 
 
-def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
+def test_taylor_importance_is_the_first_order_change_of_the_loss() -> None:
     """The loss of a model without a little of a channel falls or rises by the root of its score, times that little."""
     model, x = made(CASES["mlp"])
     model = model.double()
@@ -151,7 +151,7 @@ def test_taylor_is_what_the_loss_loses_to_first_order() -> None:
         (Scaled, set(), {"first": "parameter", "head": "outputs"}),
     ],
 )
-def test_what_cannot_be_removed_is_left_alone(
+def test_channels_that_cannot_be_removed_are_kept(
     make: Callable[[], nn.Module], found: set[str], left: dict[str, str]
 ) -> None:
     torch.manual_seed(1)
@@ -161,14 +161,14 @@ def test_what_cannot_be_removed_is_left_alone(
     assert all(left[layer] in reason for layer, reason in reasons.items())
 
 
-def test_what_has_no_channels_is_refused() -> None:
+def test_a_model_without_removable_channels_is_refused() -> None:
     model = models.CharacterGRU(20, 0.0)
     with pytest.raises(SettingError, match="nothing of this model"):
         choose(model, torch.zeros(2, 5, dtype=torch.int64), 0.5, "l1", ())
 
 
 @pytest.mark.parametrize(("share", "by", "said"), [(0.0, "l1", "0.0"), (1.0, "l1", "1.0"), (0.5, "l2", "'l1'")])
-def test_a_wrong_wish_is_refused(share: float, by: str, said: str) -> None:
+def test_an_invalid_setting_is_refused(share: float, by: str, said: str) -> None:
     model, x = made(CASES["mlp"])
     with pytest.raises(SettingError, match=said):
         choose(model, x, share, by, ())

@@ -16,7 +16,7 @@ from fedpress.compression.model.step import Choice
 from .conftest import Case, made
 
 
-def test_operations_are_two_for_every_weight_at_every_place() -> None:
+def test_a_multiplication_and_an_addition_count_as_two_operations() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, groups=4), nn.Flatten(), nn.Linear(72, 5)
     )
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         return self.mix @ (self.query(x) @ self.key(x).transpose(1, 2))
 
 
-def test_what_a_module_computes_beside_its_layers_counts() -> None:
+def test_operations_between_layers_are_counted() -> None:
     x = torch.randn(3, 5, 6)
     mixed, inner, layer = 2 * 5 * 5 * 5, 2 * 5 * 5 * 4, 2 * 5 * 6 * 4
     for model, name in ((Attention(), ""), (nn.Sequential(nn.Identity(), Attention()), "1.")):
@@ -74,7 +74,7 @@ def test_a_layer_alone_is_a_row() -> None:
     assert (row["layer"], row["after"]["flops"]) == ("", 2 * 6 * 4)
 
 
-def test_accuracy_by_class_is_of_its_own_examples() -> None:
+def test_accuracy_by_class_is_measured_on_the_class_s_examples() -> None:
     model = nn.Identity()
     x = torch.eye(4)[[0, 0, 1, 2, 2]]
     y = torch.tensor([0, 1, 1, 2, 0])
@@ -85,7 +85,7 @@ def test_accuracy_by_class_is_of_its_own_examples() -> None:
     assert report.named(each, "abcd")["d"] is None
 
 
-def test_a_part_that_changes_nothing_gains_and_loses_nothing() -> None:
+def test_a_part_that_changes_nothing_has_no_effect() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.Identity())
     x, y = torch.randn(20, 4), torch.arange(20) % 4
     step = Prune({"0": KeptChannels()})
@@ -112,7 +112,7 @@ def test_batch_norms_measured_anew_have_the_mean_and_variance_of_what_they_see()
 
 
 @pytest.mark.parametrize("count", [1, 101, 201])
-def test_a_last_batch_of_one_is_nothing_to_a_batch_norm(count: int) -> None:
+def test_a_batch_of_one_example_is_not_used_for_batch_norms(count: int) -> None:
     model, x = nn.Sequential(nn.BatchNorm1d(3)), torch.randn(count, 3)
     recalibrate(model, batches_of(x, torch.zeros(count, dtype=torch.int64)))
     if count > 1:

@@ -16,7 +16,7 @@ from .conftest import CASES, Case, examples, made
 
 
 @pytest.mark.parametrize("clusters", [2, 3, 5, 16, 17, 256])
-def test_every_layer_has_so_many_values_and_they_are_the_nearest(case: Case, clusters: int) -> None:
+def test_shared_weights_are_the_nearest_of_the_codebook(case: Case, clusters: int) -> None:
     model, _ = made(case)
     step = weight_sharing.choose(model, clusters).step
     shared = Plan((step,)).apply(model)
@@ -62,7 +62,7 @@ def test_as_many_clusters_as_values_lose_nothing() -> None:
     assert torch.equal(Plan((ShareWeights({"0": 20}),)).apply(model)(x), model(x))
 
 
-def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
+def test_a_codebook_s_gradient_is_the_mean_of_its_weights_gradients() -> None:
     model, x = made(CASES["mlp"])
     shared = Plan((weight_sharing.choose(model, 4).step,)).apply(model)
     plain = unpack(shared)
@@ -76,13 +76,13 @@ def test_a_codebook_learns_the_mean_of_what_its_weights_would_learn() -> None:
 
 
 @pytest.mark.parametrize("clusters", [1, 257])
-def test_a_wrong_wish_is_refused(clusters: int) -> None:
+def test_an_invalid_setting_is_refused(clusters: int) -> None:
     model, _ = made(CASES["mlp"])
     with pytest.raises(SettingError, match=str(clusters)):
         weight_sharing.choose(model, clusters)
 
 
-def test_a_shared_model_s_places_survive_any_count() -> None:
+def test_packed_indices_are_read_back_for_any_number_of_values() -> None:
     """Whatever the number of weights, and of bits a place, none is lost in packing."""
     rng = np.random.default_rng(1)
     for size in range(1, 40):

@@ -113,7 +113,7 @@ def test_the_important_channels_come_first() -> None:
     assert all(sorted(order) == list(range(size)) for order, size in zip(orders, (8, 16, 110), strict=True))
 
 
-def test_there_is_at_least_one_channel_and_never_one_too_many() -> None:
+def test_a_width_keeps_at_least_one_channel_and_rounds_correctly() -> None:
     assert [channel_count(8, width) for width in (1.0, 0.5, 0.25, 0.01)] == [8, 4, 2, 1]
     assert channel_count(110, 0.3) == 33
 
@@ -162,7 +162,7 @@ class Branching(nn.Module):
         (Branching(), "graph cannot be traced"),
     ],
 )
-def test_what_cannot_be_narrowed_is_refused_in_a_line(model: nn.Module, why: str) -> None:
+def test_a_model_that_cannot_be_narrowed_is_refused_in_one_line(model: nn.Module, why: str) -> None:
     with pytest.raises(SettingError, match=why) as caught:
         channel_axes_of(model)
     assert "\n" not in str(caught.value)

@@ -109,7 +109,7 @@ def test_whatever_is_read_is_a_message_or_refused(record: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0])
-def test_a_duration_that_cannot_be_is_0(seconds: float) -> None:
+def test_an_invalid_duration_is_zero(seconds: float) -> None:
     reply = TrainReply(b"", 0, b"", b"", seconds, seconds)
     assert TrainReply.from_record(reply.to_record()) == TrainReply(b"", 0, b"", b"", 0.0, 0.0)
     assert (reply.training_seconds, reply.coding_seconds) == (0.0, 0.0)
@@ -154,14 +154,14 @@ def test_a_spec_from_outside_that_names_no_codec_is_a_broken_message() -> None:
         read_codec("garbage")
 
 
-def test_a_request_is_no_reply() -> None:
+def test_a_request_is_not_read_as_a_reply() -> None:
     with pytest.raises(FrameError, match="kind"):
         read_reply(NodeQuery().to_record())
     with pytest.raises(FrameError, match="kind"):
         read_request({})
 
 
-def test_extensions_have_records_of_their_own() -> None:
+def test_extensions_have_separate_records() -> None:
     assert extension_name(extension_record("personal_layers")) == "personal_layers"
     assert [extension_name(name) for name in ("fedpress", "config", "other.personal_layers")] == ["", "", ""]
 

@@ -17,7 +17,7 @@ from fedpress.extensions.distillation.distillation import DistillationContext, E
 from fedpress.extensions.distillation.proxies import proxy_of
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
-from fedpress.protocol.messages import CLASSES
+from fedpress.protocol.app_config import CLASS_COUNTS
 from fedpress.server import Compressed
 from fedpress.server.messaging.node_evaluation import ModelScore
 from fedpress.simulations.settings import resolve
@@ -32,7 +32,7 @@ BLANK = {name: array * 0 for name, array in GOOD.items()}
 
 
 def vote(model: dict[str, np.ndarray], counts: list[int] | None = None) -> SimpleNamespace:
-    metrics = MetricRecord({"num-examples": 10} | ({CLASSES: counts} if counts else {}))
+    metrics = MetricRecord({"num-examples": 10} | ({CLASS_COUNTS: counts} if counts else {}))
     return SimpleNamespace(
         decode=lambda: model, weight=10.0, message=SimpleNamespace(content=RecordDict({"metrics": metrics}))
     )
@@ -47,13 +47,13 @@ def teach(averaged, teachers, seed: int = 0, **settings):
     return made(**settings)(averaged, [vote(model) for model in teachers], np.random.default_rng(seed)).model
 
 
-def test_the_ensemble_teaches() -> None:
+def test_a_student_learns_from_the_ensemble() -> None:
     taught = teach(BLANK, [GOOD, GOOD], steps=400)
     assert taught is not BLANK
     assert taught["weight"][1, 0] > taught["weight"][0, 0]
 
 
-def test_a_worse_model_is_not_taken() -> None:
+def test_a_worse_model_is_rejected() -> None:
     assert teach(GOOD, [BAD, BAD]) is GOOD
 
 
@@ -76,7 +76,7 @@ def test_statistics_of_a_batch_norm_stay_the_nodes() -> None:
         assert (taught[name] == model[name]).all()
 
 
-def test_without_anything_to_teach_on_it_is_said_how_to_get_some() -> None:
+def test_an_empty_proxy_is_refused_with_the_remedy() -> None:
     with pytest.raises(SettingError, match=r"got 0.*proxy-examples.*folder:PATH.*noise") as caught:
         proxy_of(X[:0], DistillationSettings(), "cpu")
     assert "\n" not in str(caught.value)
@@ -125,24 +125,24 @@ def test_if_no_node_answers_the_average_stays() -> None:
     assert distil(BLANK, [vote(GOOD)], np.random.default_rng(0), DistillationContext(lambda _: [])).model is BLANK
 
 
-def test_without_a_criterion_the_taught_model_is_taken() -> None:
+def test_without_a_criterion_the_distilled_model_is_accepted() -> None:
     assert teach(GOOD, [BAD], criterion="none") is not GOOD
 
 
-def test_who_says_nothing_of_its_classes_does_not_teach() -> None:
+def test_a_node_without_class_counts_is_no_teacher() -> None:
     distil = made(teacher_weights="classes", steps=200)
     votes = [vote(GOOD, [50, 50]), vote(BAD), vote(BAD)]
     assert distil(BLANK, votes, np.random.default_rng(0)).model is not BLANK
     assert distil(BLANK, votes[1:], np.random.default_rng(0)).model is BLANK
 
 
-def test_counts_of_other_classes_do_not_teach() -> None:
+def test_a_node_with_counts_of_other_classes_is_no_teacher() -> None:
     distil = made(teacher_weights="classes", steps=200)
     assert distil(BLANK, [vote(BAD, [50, 50, 50])], np.random.default_rng(0)).model is BLANK
 
 
 @pytest.mark.parametrize("criterion", ["none", "clients", "held-out", "agreement"])
-def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
+def test_a_distilled_model_that_is_not_finite_is_rejected(criterion: str) -> None:
     asked: list[Any] = []
 
     def make() -> nn.Module:
@@ -155,7 +155,7 @@ def test_a_taught_model_that_is_not_finite_is_not_taken(criterion: str) -> None:
     assert not asked
 
 
-def test_the_model_before_speaks_for_who_is_not_there() -> None:
+def test_the_previous_model_stands_for_absent_nodes() -> None:
     """No vote has seen class 1, the model that they began with tells it."""
     knows_none = {"weight": np.zeros((2, 2), np.float32), "bias": np.array([4.0, -4.0], np.float32)}
     votes = [vote(knows_none, [100, 0]) for _ in range(5)]
@@ -197,13 +197,13 @@ def test_one_teacher_is_decoded_at_a_time(source: str) -> None:
     assert (most, len(modules)) == (1, 1), "one decoded, and one module that they and the student take turns with"
 
 
-def test_noise_of_privacy_is_not_gone_around() -> None:
+def test_distillation_with_differential_privacy_is_refused() -> None:
     private = DifferentialPrivacyServerSideFixedClipping(FedAvg(), 1.0, 1.0, 2)
     with pytest.raises(SettingError, match="learn from single updates"):
         Compressed(private, extensions=[Distillation(DistillationSettings(), ensemble=made())])
 
 
-def test_what_the_server_keeps_no_node_has() -> None:
+def test_examples_held_back_are_on_no_node() -> None:
     work = task(resolve({"distillation.enabled": True, "proxy-examples": 100, "guard-examples": 50}))
     dealt = [tuple(row.flatten().tolist()) for node in range(100) for row in work.examples(node).x]
     assert {name: len(held) for name, held in work.held_back.items()} == {"proxy-examples": 100, "guard-examples": 50}
@@ -211,6 +211,6 @@ def test_what_the_server_keeps_no_node_has() -> None:
     assert not task(resolve({})).held_back
 
 
-def test_more_than_there_is_cannot_be_kept() -> None:
+def test_holding_back_all_examples_is_refused() -> None:
     with pytest.raises(SettingError, match="proxy-examples and guard-examples"):
         task(resolve({"distillation.enabled": True, "proxy-examples": 10**6}))

@@ -14,7 +14,7 @@ from fedpress.compression.model.evaluation import scores_of
 from fedpress.extensions.distillation.class_counts import read_counts
 from fedpress.extensions.distillation.ensemble import Teacher, balanced, ensemble_scores
 from fedpress.extensions.distillation.teacher_weights import WEIGHINGS, TeacherStatistics
-from fedpress.protocol.messages import CLASSES
+from fedpress.protocol.app_config import CLASS_COUNTS
 
 X = torch.linspace(-2, 2, 60).view(-1, 1)
 
@@ -52,7 +52,7 @@ def test_the_order_of_teachers_does_not_matter(weighing: str) -> None:
 
 
 @pytest.mark.parametrize("weighing", WEIGHINGS)
-def test_what_is_said_is_a_distribution(weighing: str) -> None:
+def test_an_ensemble_s_output_is_a_distribution(weighing: str) -> None:
     teachers = [Teacher(Says(1.0, 0.0, 0.0), counts(9, 0, 0)), Teacher(Says(0.0, 1.0, 0.0), counts(0, 5, 0))]
     said = together(weighing, *teachers)
     assert torch.isfinite(said.log()).all()
@@ -74,12 +74,12 @@ def test_examples_weigh_as_in_fedavg() -> None:
 
 
 @pytest.mark.parametrize("weighing", ["confidence", "entropy"])
-def test_who_is_sure_weighs_more(weighing: str) -> None:
+def test_a_confident_teacher_has_a_larger_weight(weighing: str) -> None:
     sure, unsure = Teacher(Says(0.98, 0.01, 0.01)), Teacher(Says(0.3, 0.4, 0.3))
     assert together(weighing, sure, unsure)[0] > together("equal", sure, unsure)[0]
 
 
-def test_a_class_that_a_teacher_never_saw_is_left_to_those_who_did() -> None:
+def test_a_teacher_has_no_weight_for_a_class_it_was_not_trained_on() -> None:
     knows_all = Teacher(Says(0.2, 0.2, 0.6), counts(10, 10, 10))
     knows_two = Teacher(Says(0.6, 0.4, 0.0), counts(10, 10, 0))
     said = together("classes", knows_all, knows_two)
@@ -87,7 +87,7 @@ def test_a_class_that_a_teacher_never_saw_is_left_to_those_who_did() -> None:
     assert together("equal", knows_all, knows_two)[2] < said[2]
 
 
-def test_a_class_that_nobody_saw_does_not_break_it() -> None:
+def test_a_class_without_teachers_is_handled() -> None:
     said = together("classes", Teacher(Says(0.5, 0.3, 0.2), counts(4, 4, 0)))
     assert torch.isfinite(said).all()
 
@@ -105,7 +105,7 @@ class Moved(nn.Module):
 
 
 @pytest.mark.parametrize("weighing", WEIGHINGS)
-def test_what_a_teacher_says_of_everything_counts_for_nothing(weighing: str) -> None:
+def test_a_constant_bias_of_a_teacher_is_removed(weighing: str) -> None:
     first, second = nn.Linear(1, 3), nn.Linear(1, 3)
     prior = Moved(first, torch.tensor([2.0, 0.0, -1.0]))
     plain, moved = (
@@ -115,19 +115,19 @@ def test_what_a_teacher_says_of_everything_counts_for_nothing(weighing: str) -> 
     assert torch.allclose(plain, moved, atol=1e-2)
 
 
-def test_balanced_answers_are_of_every_class_as_often() -> None:
+def test_balanced_predictions_are_equally_frequent() -> None:
     said = balanced((scores_of(nn.Linear(1, 3), X) + torch.tensor([5.0, 0.0, -1.0])).log_softmax(-1))
     assert torch.allclose(said.exp().mean(0), torch.full((3,), 1 / 3), atol=1e-3)
     assert torch.allclose(balanced(said), said, atol=1e-2)
 
 
-def test_who_says_the_same_of_everything_says_nothing() -> None:
+def test_a_teacher_with_constant_predictions_has_no_effect() -> None:
     said = balanced(Says(0.9, 0.1, 0.0)(X).log_softmax(-1))
     assert torch.allclose(said.exp(), torch.full((len(X), 3), 1 / 3), atol=1e-3)
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_who_overflows_says_nothing(balance: bool) -> None:
+def test_a_teacher_that_overflows_is_left_out(balance: bool) -> None:
     model, loud = nn.Linear(1, 3), Moved(nn.Linear(1, 3), torch.full((3,), torch.inf))
     alone = ensemble_scores([Teacher(model)], X, balance=balance)
     assert torch.equal(ensemble_scores([Teacher(loud), Teacher(model)], X, balance=balance), alone)
@@ -135,7 +135,7 @@ def test_who_overflows_says_nothing(balance: bool) -> None:
         ensemble_scores([Teacher(loud)], X, balance=balance)
 
 
-def test_teachers_of_any_kind_are_asked_one_at_a_time() -> None:
+def test_teachers_of_any_architecture_are_evaluated_one_at_a_time() -> None:
     made = []
 
     def lazily():
@@ -156,7 +156,7 @@ def test_sequences_have_a_score_at_every_step() -> None:
         assert ensemble_scores(teachers, x, weighing).shape == (20, 7, 3)
 
 
-def test_nobody_is_no_ensemble() -> None:
+def test_an_empty_ensemble_is_refused() -> None:
     with pytest.raises(DataError, match="at least one"):
         ensemble_scores([], X)
 
@@ -168,12 +168,12 @@ def test_a_student_of_another_architecture_learns_it() -> None:
     assert (scores_of(student, X).argmax(-1) == wanted.argmax(-1)).float().mean() > 0.95
 
 
-def test_class_counts_that_cannot_be_are_none() -> None:
+def test_invalid_class_counts_are_ignored() -> None:
     def said(value) -> Tensor | None:
         content = RecordDict(
             {
                 "metrics": MetricRecord(
-                    {CLASSES: list(map(float, value)) if isinstance(value, list) else value}
+                    {CLASS_COUNTS: list(map(float, value)) if isinstance(value, list) else value}
                     if value is not None
                     else {"a": 1}
                 )

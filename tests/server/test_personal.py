@@ -79,7 +79,7 @@ def stays(*patterns: str) -> list[PersonalLayers]:
     return [PersonalLayers(PersonalLayersSettings(tensors=patterns))]
 
 
-def test_what_does_not_go_together_is_refused() -> None:
+def test_conflicting_settings_are_refused() -> None:
     with pytest.raises(SettingError, match="personal_layers needs that nodes keep state"):
         Compressed(fedavg(), extensions=stays("head"), stateless=True)
     with pytest.raises(SettingError, match="personal_layers prevents"):

@@ -14,7 +14,7 @@ from fedpress.settings.server import PolicySettings
 EF = "ef | lowrank(nmse=0.1) | ans"
 
 
-def test_what_each_picks() -> None:
+def test_each_policy_chooses_its_codec() -> None:
     known = RateContext(node="3", round=1, requests=10)
     assert str(Fixed(EF).codec(known)) == EF
     assert str(Budget(EF, 20_000).codec(known)) == "ef | lowrank(bytes=2000) | ans"
@@ -59,7 +59,7 @@ def test_a_federation_keeps_a_budget_and_its_residuals(make_grid, model) -> None
         assert strategy.ledger.totals(round=done.number, direction="up").frame <= 3000
 
 
-def test_no_target_is_below_what_travels_exactly(make_grid, model) -> None:
+def test_no_target_is_below_the_bytes_of_exact_tensors(make_grid, model) -> None:
     model |= {"norm.running_mean": np.ones(500, np.float32), "norm.running_var": np.ones(500, np.float32)}
     seen = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)

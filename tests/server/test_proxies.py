@@ -66,7 +66,7 @@ def test_inverted_inputs_are_what_the_teacher_takes_for_its_classes(norm: nn.Mod
 
 
 @pytest.mark.parametrize("source", ["noise", "inverted"])
-def test_nothing_is_made_up_for_words(source: str) -> None:
+def test_no_inputs_are_generated_for_texts(source: str) -> None:
     with pytest.raises(SettingError, match=r"real numbers.*int64.*folder:PATH"):
         make(torch.zeros(0, 80, dtype=torch.int64), source=source)
     with pytest.raises(SettingError, match="mixed"):

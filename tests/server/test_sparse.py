@@ -52,7 +52,7 @@ def dead(model: dict[str, np.ndarray]) -> np.ndarray:
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("up", "down"), [(UP, DOWN), ("none", "none"), (UP, "none"), ("none", DOWN)])
-def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
+def test_pruned_weights_are_zero_on_every_node_and_are_not_sent(
     up: str, down: str, *, shared: bool, make_grid, model
 ) -> None:
     grid = make_grid(NODES, app=make_app(compress(initial=lambda _: model)) if shared else make_app())
@@ -89,7 +89,7 @@ def test_what_is_dead_is_dead_everywhere_and_does_not_travel(
     assert not dead({"weight": seen[-1].model["bias"]}).any()
 
 
-def test_nothing_of_what_is_live_is_lost(make_grid, model, wanted) -> None:
+def test_no_update_of_an_unpruned_weight_is_lost(make_grid, model, wanted) -> None:
     """Over a run in which messages and replies get lost: what counted plus what is kept is what was wanted."""
     grid = make_grid(NODES)
     dice = random.Random(11)
@@ -154,7 +154,7 @@ def test_a_node_that_missed_several_changes_catches_up(make_grid, model) -> None
 
 
 @pytest.mark.parametrize("name", ["FedAdam", "FedAvgM", "FedMedian", "QFedAvg"])
-def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
+def test_no_strategy_restores_pruned_weights(name: str, make_grid, floats) -> None:
     arguments = {"FedAvgM": {"server_momentum": 0.9}, "QFedAvg": {"client_learning_rate": 0.1}}.get(name, {})
     inner = getattr(flower, name)(fraction_train=1.0, fraction_evaluate=0.0, **arguments)
     seen = []
@@ -164,7 +164,7 @@ def test_no_strategy_revives_what_is_dead(name: str, make_grid, floats) -> None:
     assert dead(seen[3].model).mean() == pytest.approx(0.8, abs=0.001)
 
 
-def test_privacy_s_noise_does_not_revive_it_either(make_grid, floats) -> None:
+def test_noise_of_differential_privacy_does_not_restore_pruned_weights(make_grid, floats) -> None:
     inner = flower.DifferentialPrivacyServerSideFixedClipping(fedavg(1.0), 0.5, 1.0, NODES)
     seen = []
     strategy = Compressed(inner, up=UP, down=DOWN, extensions=gradual(1, 2, 1)).observe(seen.append)
@@ -197,7 +197,7 @@ def test_layers_keep_shares_by_their_axes() -> None:
     assert min(counts(tensors, 0.99999).values()) >= 1
 
 
-def test_the_schedule_ends_where_it_should() -> None:
+def test_the_schedule_ends_at_its_last_round() -> None:
     rule = SparsitySettings(target=0.9, first_round=3, last_round=11, every=4)
     assert [number for number in range(1, 20) if rule.prunes_after(number)] == [3, 7, 11]
     shares = [rule.pruned_share(number) for number in (2, 3, 7, 11, 30)]
@@ -218,12 +218,12 @@ def test_the_schedule_ends_where_it_should() -> None:
         ({"every": 0}, "every"),
     ],
 )
-def test_settings_that_cannot_be(given: dict[str, float], setting: str) -> None:
+def test_invalid_settings_are_refused(given: dict[str, float], setting: str) -> None:
     with pytest.raises(SettingError, match=f"^{setting} must be"):
         SparsitySettings(**given)
 
 
-def test_a_run_is_long_enough_for_its_sparsity() -> None:
+def test_a_run_shorter_than_its_sparsity_schedule_is_refused() -> None:
     sparse = {"sparsity.target": 0.8, "rounds": 10}
     with pytest.raises(SettingError, match="last-round must be at most rounds"):
         resolve(sparse)
@@ -231,7 +231,7 @@ def test_a_run_is_long_enough_for_its_sparsity() -> None:
     assert resolve({"rounds": 10}).extension(SparsitySettings).last_round == 20  # of no meaning in a dense run
 
 
-def test_what_does_not_go_together_is_refused() -> None:
+def test_conflicting_settings_are_refused() -> None:
     with pytest.raises(SettingError, match="distillation needs that every weight may change"):
         Compressed(fedavg(), extensions=[*gradual(), Distillation(DistillationSettings())])
     with pytest.raises(SettingError, match="no extensions"):

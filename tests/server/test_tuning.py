@@ -92,7 +92,7 @@ def test_an_aim_that_takes_more_bytes_is_not_taken() -> None:
 
 
 @pytest.mark.parametrize("stateless", [False, True])
-def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make_grid, tmp_path: Path) -> None:
+def test_a_tuned_federation_resumes_with_the_same_bits(stateless: bool, make_grid, tmp_path: Path) -> None:
     def federation(folder: Path, *, resume: bool = False, stop: int = -1) -> Compressed:
         def on_round(done: SimpleNamespace) -> None:
             if done.number == stop:
@@ -125,7 +125,7 @@ def test_a_tuned_federation_goes_on_as_if_nothing_had_been(stateless: bool, make
 
 
 @pytest.mark.parametrize("terms", [{"down": "none"}, {"down": DOWN, "stateless": True}], ids=str)
-def test_where_there_are_no_deltas_it_is_refused(terms: dict) -> None:
+def test_tuning_without_deltas_is_refused(terms: dict) -> None:
     with pytest.raises(SettingError, match="distillation needs that nodes are sent deltas"):
         Compressed(
             FedAvg(), extensions=[Distillation(DistillationSettings(), tuning=DeltaTuning(make, PROXY, 3))], **terms

@@ -12,7 +12,7 @@ from fedpress.flower.runtime import identify, stamp
 @pytest.mark.parametrize(
     "sizes", [[], [10], [4096], [5000], [70_000, 70_000], [3, 200_000], [5 << 20], [6 << 20], [25 << 20]]
 )
-def test_stand_ins_change_nothing(sizes: list[int]) -> None:
+def test_stand_ins_of_long_frames_do_not_change_the_message_size(sizes: list[int]) -> None:
     identify(1)
     rng = np.random.default_rng(0)
     arrays = {str(i): Array("uint8", (size,), "raw", rng.bytes(size)) for i, size in enumerate(sizes)}

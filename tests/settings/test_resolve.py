@@ -246,7 +246,7 @@ def test_alpha_means_the_partition_that_has_one() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_work_is_refused_in_one_line(given: dict[str, Value], words: list[str]) -> None:
+def test_conflicting_settings_are_refused_in_one_line(given: dict[str, Value], words: list[str]) -> None:
     line = refusal(given)
     assert all(word in line for word in words), line
 

@@ -50,7 +50,7 @@ def test_a_few_settings_of_a_result_can_be_read_without_their_section() -> None:
     assert RunSettings.from_config(result) == settings
 
 
-def test_every_setting_says_what_it_is() -> None:
+def test_every_setting_has_a_help_text() -> None:
     for key, _, _, _, text in rows(RunSettings.schema()):
         assert text, key
         assert not text.endswith("."), key

@@ -33,7 +33,7 @@ seeds, shares = st.integers(0, 50), st.sampled_from([0.0, 0.02, 0.5, 0.9, 1.0])
 
 @given(seeds, shares)
 @settings(max_examples=40, deadline=None)
-def test_a_model_says_itself_what_is_live(seed: int, share: float) -> None:
+def test_masks_are_read_from_the_model(seed: int, share: float) -> None:
     model = pruned(model_of(seed), share)
     layout = Layout.of(model)
     masks = WeightMasks.of(model, layout)
@@ -83,7 +83,7 @@ def test_cut_and_changed_bytes_are_noticed_or_lead_elsewhere() -> None:
             decode_mask_change(data[:end], base, layout)
 
 
-def test_small_weights_that_die_cost_little() -> None:
+def test_masks_of_small_weights_take_few_bytes() -> None:
     """What both ends hold says which weights are likely to die: fewer bits than their share alone would need."""
     rng = np.random.default_rng(3)
     model = {"w": rng.normal(size=(200, 200)).astype(np.float32)}
@@ -96,7 +96,7 @@ def test_small_weights_that_die_cost_little() -> None:
     assert encode_mask_change(WeightMasks.of(masks.apply(model), layout), masks.apply(model), layout) == b""
 
 
-def test_a_memory_goes_with_the_live_weights() -> None:
+def test_a_residual_follows_the_unpruned_weights() -> None:
     """State of pruned weights is dropped, that of restored ones starts at zero, all else stays."""
     model = model_of(0)
     layout = Layout.of(model)

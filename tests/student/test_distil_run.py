@@ -41,7 +41,7 @@ def test_a_student_has_a_folder_like_a_run_s(teacher: Path, tmp_path: Path) -> N
     assert again["student"]["examples"] == result["student"]["examples"] < len(read_folder(teacher).task.data.train)
 
 
-def test_a_folder_s_inputs_teach_without_targets(teacher: Path, tmp_path: Path) -> None:
+def test_a_student_is_trained_on_a_folder_s_inputs_without_targets(teacher: Path, tmp_path: Path) -> None:
     import numpy as np
 
     x = read_folder(teacher).task.data.train.x[:300].numpy()
@@ -74,7 +74,7 @@ def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_
     assert {name: value.shape for name, value in found.items()} == {n: value.shape for n, value in whole.items()}
 
 
-def test_nothing_of_what_was_there_stays(teacher: Path, tmp_path: Path) -> None:
+def test_overwriting_removes_the_old_files(teacher: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shrink(teacher, out, ShrinkSettings(share=16))
     export_run(out, ["safetensors"])

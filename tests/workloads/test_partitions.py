@@ -31,7 +31,7 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
     each=st.integers(1, 4),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_example_has_one_owner_and_nobody_has_none(kind, clients, seed, alpha, each) -> None:
+def test_every_example_has_one_node_and_every_node_has_examples(kind, clients, seed, alpha, each) -> None:
     parts = make(kind, clients, seed, alpha=alpha, shards_each=each)
     assert len(parts) == clients
     assert all(part.size for part in parts)
@@ -62,7 +62,7 @@ def test_a_small_alpha_makes_nodes_differ_more() -> None:
 
 @given(alpha=st.sampled_from([0.01, 0.1, 1.0]), seed=st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_dirichlet_stops_giving_to_who_has_its_share(alpha: float, seed: int) -> None:
+def test_dirichlet_gives_no_further_labels_to_a_full_node(alpha: float, seed: int) -> None:
     """A node's last label may take it beyond an equal share, by no more than all examples of that label."""
     try:
         parts = make("dirichlet", 10, seed, alpha=alpha)
@@ -73,7 +73,7 @@ def test_dirichlet_stops_giving_to_who_has_its_share(alpha: float, seed: int) ->
 
 
 @pytest.mark.parametrize("each", [1, 2, 5])
-def test_a_node_of_shards_knows_few_labels(each: int) -> None:
+def test_a_node_of_shards_has_few_labels(each: int) -> None:
     even = np.repeat(np.arange(10), 100)
     for part in partition("shards", even, 20, 0, shards_each=each):
         assert np.unique(even[part]).size <= each
@@ -114,14 +114,14 @@ def test_with_more_nodes_an_owners_recordings_stay_whole(clients: int) -> None:
         ("natural", {"clients": 61}, "'natural' leaves 1 of 61 clients without data: fewer clients"),
     ],
 )
-def test_what_cannot_be_dealt_out_is_one_line(kind: str, arguments: dict, line: str) -> None:
+def test_an_impossible_partition_gets_one_line(kind: str, arguments: dict, line: str) -> None:
     with pytest.raises(SettingError) as error:
         make(kind, **arguments)
     assert line in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_nobodys_examples_have_no_natural_partition() -> None:
+def test_examples_without_owners_have_no_natural_partition() -> None:
     with pytest.raises(SettingError, match="no natural partition"):
         partition("natural", LABELS, 3, 0)
 

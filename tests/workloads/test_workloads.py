@@ -96,7 +96,9 @@ def test_labels_are_those_of_the_names(found: WorkloadTask) -> None:
     assert set(np.unique(found.data.labels)) == set(range(len(found.data.names)))
 
 
-def test_training_on_a_node_teaches_its_own_examples(found: WorkloadTask, request: pytest.FixtureRequest) -> None:
+def test_training_on_a_node_lowers_the_loss_on_its_examples(
+    found: WorkloadTask, request: pytest.FixtureRequest
+) -> None:
     """With the workload's own settings, from what a run begins with."""
     training = resolve({"workload": request.node.callspec.params["found"]}).training
     model, examples = found.model(), found.examples(0)
@@ -213,7 +215,7 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., WorkloadTask]) -> N
         ),
     ],
 )
-def test_what_cannot_be_a_task_is_one_line(given: dict[str, object], line: str) -> None:
+def test_an_invalid_task_gets_one_line(given: dict[str, object], line: str) -> None:
     with pytest.raises(SettingError) as error:
         task(RunSettings.from_config({**resolve({}).to_config(), **simulation_schema().flatten(given)}))
     assert str(error.value) == line
