@@ -113,8 +113,8 @@ def _rounds(party: EdgeContender, floats: int, rounds: int) -> EchoRounds:
         try:
             party.begin(place, NODES, settings)
             wait_for(lambda: party.over() or len(_read(times) or []) > rounds, "the rounds")
-            traffic = [line.traffic for line in party.lines]
-            socket, turns = sum(t.up + t.down for t in traffic), sum(t.turns for t in traffic)
+            socket = sum(line.up + line.down for line in party.lines)
+            turns = sum(line.turns for line in party.lines)
             wait_for(party.over, "the end of the run")
             for device in party.devices[1:]:  # no other process may share pages with the measured one
                 end(device)

@@ -20,9 +20,9 @@ from fedpress.server import keys
 from fedpress.server.deploy.superlink import SuperLink
 from fedpress.server.run import launcher
 from fedpress.server.run.bundle import Report, write_bundle
+from fedpress.simulations.bench.counting_proxy import HOST, CountingProxy
 from fedpress.simulations.bench.edge_device import PLACE
 from fedpress.simulations.bench.edge_server import HERE
-from fedpress.simulations.bench.tcp_proxy import HOST, Proxy
 
 PATIENCE = 600.0  # seconds until a wait for a contender fails
 ROOT = "root.pem"
@@ -33,7 +33,7 @@ class EdgeContender(Protocol):
     """A server, and devices that talk to it."""
 
     devices: list[psutil.Popen]
-    lines: list[Proxy]
+    lines: list[CountingProxy]
 
     def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
         """Start a run for `nodes` nodes, and as many devices."""
@@ -53,7 +53,7 @@ class FedpressContender:
 
     def __init__(self, app: str) -> None:
         self.devices: list[psutil.Popen] = []
-        self.lines: list[Proxy] = []
+        self.lines: list[CountingProxy] = []
         self._app = app
         self._server: psutil.Popen | None = None
         self._stack = ExitStack()
@@ -74,7 +74,7 @@ class FedpressContender:
         self._stack.callback(lambda: end(self._server))
         wait_for(lambda: launcher.listens(port) or not self._alive(), "the server to listen")
         for number, path in enumerate(enrolments):
-            line = self._stack.enter_context(Proxy((HOST, port)))
+            line = self._stack.enter_context(CountingProxy((HOST, port)))
             state = ["--state", place / f"state-{number}", "--server", line.address, "--app", self._app]
             state += ["--set", "tasks=edge_device:images,edge_device:nothing"]
             device = _start(place / f"device-{number}.log", "client", path, *state)
@@ -103,7 +103,7 @@ class FlowerContender:
 
     def __init__(self) -> None:
         self.devices: list[psutil.Popen] = []
-        self.lines: list[Proxy] = []
+        self.lines: list[CountingProxy] = []
         self._stack = ExitStack()
         self._report: Report | None = None
         self._link: SuperLink | None = None
@@ -129,7 +129,7 @@ class FlowerContender:
             control.start_run(bundle, {})
 
     def _start(self, place: Path, number: int, enrolment: Path, port: int) -> None:
-        line = self._stack.enter_context(Proxy((HOST, port)))
+        line = self._stack.enter_context(CountingProxy((HOST, port)))
         key = place / f"key-{number}"
         openssh = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
         key.touch(0o600)

@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 import psutil
 
 from fedpress.server import keys
-from fedpress.simulations.bench.tcp_proxy import HOST, LineConditions, Proxy
 
 from . import laws
 from .proofapps import MEET
+from .tcp_proxy import HOST, LineConditions, Proxy
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]

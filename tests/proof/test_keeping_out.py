@@ -25,9 +25,9 @@ from fedpress.flower.fleet_api import FleetApi
 from fedpress.server import keys
 from fedpress.server.keys.authority import load_certificate, load_key
 from fedpress.simulations.bench.memory import peak
-from fedpress.simulations.bench.tcp_proxy import HOST
 
 from .federation import Federation, wait_for
+from .tcp_proxy import HOST
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Federation]

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import HOST, LineConditions, Proxy
+from .tcp_proxy import HOST, LineConditions, Proxy
 
 BIG = bytes(range(256)) * 1000
 

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import LineConditions
-
 from .federation import UPLOAD, Federation, wait_for
+from .tcp_proxy import LineConditions
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Federation]

@@ -2,9 +2,8 @@
 
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import LineConditions
-
 from .federation import UPLOAD, Federation, wait_for
+from .tcp_proxy import LineConditions
 
 pytestmark = pytest.mark.slow
 MODEM = 64_000 / 8  # bytes a second

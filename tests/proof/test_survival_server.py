@@ -6,9 +6,8 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from fedpress.simulations.bench.tcp_proxy import LineConditions
-
 from .federation import UPLOAD, Federation, wait_for
+from .tcp_proxy import LineConditions
 
 pytestmark = pytest.mark.slow
 PROCESSES = ("supervisor", "superlink", "serverapp")

@@ -1,10 +1,36 @@
 """The benches run, and their ratios are of the contenders that they list."""
 
+import socket
+import threading
+
 import pytest
 
+from fedpress.simulations.bench.counting_proxy import HOST, CountingProxy
 from fedpress.simulations.bench.edge import SIZES, bench_edge
 from fedpress.simulations.bench.engine import bench_engine
 from fedpress.simulations.workloads.fashion import DEBIAN
+
+
+def test_the_proxy_forwards_and_counts_every_byte_both_ways() -> None:
+    sent = bytes(range(256)) * 1000
+    with socket.create_server((HOST, 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, connection.makefile("rwb") as stream:
+                for _ in range(2):
+                    stream.write(stream.read(len(sent)))
+                    stream.flush()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with CountingProxy(server.getsockname()) as proxy:
+            host, port = proxy.address.split(":")
+            with socket.create_connection((host, int(port))) as client, client.makefile("rwb") as stream:
+                for _ in range(2):
+                    stream.write(sent)
+                    stream.flush()
+                    assert stream.read(len(sent)) == sent
+            assert (proxy.up, proxy.down, proxy.turns) == (2 * len(sent), 2 * len(sent), 2)
 
 
 @pytest.mark.slow
