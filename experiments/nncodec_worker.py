@@ -1,4 +1,4 @@
-"""Runs NNCodec, in an interpreter of its own that has it: `python -I nncodec_worker.py UPDATE.npz SETTINGS REPEATS`.
+"""Runs NNCodec, in a separate interpreter that has it: `python -I nncodec_worker.py UPDATE.npz SETTINGS REPEATS`.
 
 SETTINGS is a JSON list of [qp, lambda_scale]; one line of JSON comes out for each, the fastest
 of REPEATS runs. Knows nothing of fedpress.

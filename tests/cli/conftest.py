@@ -1,4 +1,4 @@
-"""The command, called in this process or started as one of its own, in an empty folder."""
+"""The command, called in this process or started as another, in an empty folder."""
 
 import os
 import signal
@@ -51,8 +51,8 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], em
 
 
 def start(*words: str, folder: Path, **options: object) -> "subprocess.Popen[str]":
-    """Start the command in `folder`, in a session of its own, where a Ctrl-C would reach all that it starts."""
-    # Where fedpress is not installed, it is found beside these tests.
+    """Start the command in `folder`, in a separate session, where a Ctrl-C reaches all of its processes."""
+    # Where fedpress is not installed, it is imported from this checkout.
     found = Path(fedpress.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(found), os.environ.get("PYTHONPATH", "")])}
     defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -1,4 +1,4 @@
-"""`fedpress simulate` as a process of its own, on real data: what it prints, what its folder holds, how it stops."""
+"""`fedpress simulate` as a separate process, on real data: what it prints, what its folder holds, how it stops."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Laws of what a node remembers: a state goes on with the tensors that it is of, and with no others."""
+"""Laws of a node's state: it follows the tensors that it belongs to, and no others."""
 
 import numpy as np
 import pytest

@@ -201,7 +201,7 @@ def test_a_wrong_call_ends_before_the_first_run(options: list[str], says: str, t
 
 
 def test_two_comparisons_do_not_write_into_one_folder(tmp_path: Path) -> None:
-    """Nor does one beside a run of another that was killed: the run has the lock too."""
+    """Nor does a second one while a run of a killed comparison is alive: the run has the lock too."""
     folder = tmp_path / "out"
     folder.mkdir()
     lock = os.open(folder, os.O_RDONLY)

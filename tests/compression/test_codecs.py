@@ -117,7 +117,7 @@ def test_lossless_codecs_lose_nothing(spec: str, update: dict[str, np.ndarray]) 
 
 
 def test_batch_norm_statistics_do_not_affect_the_error_of_weights() -> None:
-    """What a variance changed by is far more than what weights did: their error is measured without it."""
+    """The change of a variance is far larger than that of weights, whose error is measured without it."""
     update = sample()
     frame, _ = parse("deadzone(nmse=0.1) | ans").encode(update, {}, derive(0))
     noisy = {**update, "1.running_var": np.full(16, 100, np.float32)}

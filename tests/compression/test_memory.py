@@ -1,4 +1,4 @@
-"""What encoding and decoding take beside the update: at most four times its bytes, and eight for a hostile frame."""
+"""Memory of encoding and decoding in addition to the update: at most 4 times its bytes, 8 for a hostile frame."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def claims(codes: range, count: int, tail: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("stage", ["ans", "pack", "zstd(3)"])
 def test_decoding_a_hostile_frame_takes_bounded_memory(stage: str) -> None:
-    """Sixty-four streams, each of which says in a few bytes that it fills all the room there is."""
+    """Sixty-four streams of a few bytes, each of which claims all of the allowed memory."""
     layout = Layout.of(update(300))
     spec = f"uniform(8) | {stage}"
     code = DTYPES.index(np.dtype(np.int8))

@@ -180,7 +180,7 @@ def test_dgc_without_momentum_is_error_feedback() -> None:
 
 @given(momentum=st.floats(0, 0.99), seed=st.integers(0, 99))
 def test_dgc_masks_the_velocity_where_something_was_sent(momentum: float, seed: int) -> None:
-    """By what decodes, not by what was chosen: a chosen value that a quantiser made zero goes on."""
+    """The velocity follows the decoded values, not the chosen ones: a chosen value that became zero keeps it."""
     codec, layout = parse(f"dgc({momentum!r}) | topk(0.3) | uniform(3)"), Layout.of({"w": matrix(9, 9, 9)})
     state = codec.init(layout)
     for number in range(4):

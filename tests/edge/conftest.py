@@ -46,7 +46,7 @@ def wait(done: Callable[[], bool], complaint: Callable[[], str] | str) -> None:
 
 @dataclass
 class Place:
-    """A folder with a SuperLink, and what is started beside it."""
+    """A folder with a SuperLink, and the processes that use it."""
 
     folder: Path
     port: int

@@ -1,4 +1,4 @@
-"""What the device knows of flwr's inside: a name that moved fails here, and says in which version."""
+"""The private names of flwr that the device uses: a moved name fails here, with the version."""
 
 import base64
 import time

@@ -1,7 +1,7 @@
 """Killed at any call, a client counts no update twice and loses none: the whole protocol, with the real server's side.
 
 Each node is a Runner over its own folder; its connection is a stand-in in this process. It dies before or after a call,
-and a new Runner, as a new process would, goes on from what the folder holds.
+and a new Runner, as a new process would, continues from the folder.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the loop does when things are not as they should be: one line, and it goes on."""
+"""The device's loop under faults: it logs one line and continues."""
 
 import logging
 from collections.abc import Callable, Iterator

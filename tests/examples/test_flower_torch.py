@@ -129,7 +129,7 @@ def superlink(folder: Path, *, simulated: bool) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    """Run a command in a process group of its own, which is killed in the end."""
+    """Run a command in a separate process group, which is killed in the end."""
     with log.open("wb") as output:
         started = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True, cwd=log.parent

@@ -62,7 +62,7 @@ def test_every_file_was_run_in_a_process_of_its_own(told: dict[str, Any]) -> Non
     for found in told["rows"]:
         assert found["seconds"] > 0
         assert found["peak"] > found["before"] > 0
-    # onnxruntime needs no torch beside it, ExecuTorch's Python does.
+    # onnxruntime does not need torch, ExecuTorch's Python does.
     assert row(told, "onnx", False)["peak"] < row(told, "torch", False)["before"]
 
 

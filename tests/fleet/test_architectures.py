@@ -20,7 +20,7 @@ TEACH = {"distillation.enabled": True, "proxy-examples": 300, "guard-examples": 
 
 
 def teachers(row: dict[str, Any]) -> int:
-    """All nodes of a round teach, whatever their kind, and from the second round on the model that it began with."""
+    """All nodes of a round are teachers, whatever their architecture, and from round 2 on the previous model."""
     return row["clients"] + (row["round"] > 1)
 
 

@@ -169,7 +169,7 @@ def test_every_dependency_has_a_wheel_for_64_bit_arm(python: str, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="seen on x86-64")
 def test_convolutions_need_memory_that_is_written_and_run() -> None:
-    """Why the units have no MemoryDenyWriteExecute: the kernel is asked for what it would do."""
+    """The reason why the units have no MemoryDenyWriteExecute, tested with the kernel."""
     code = """
 import ctypes, json, sys
 if ctypes.CDLL(None, use_errno=True).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, Linux 6.3

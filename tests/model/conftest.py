@@ -31,7 +31,7 @@ class Grouped(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two joins that share their channels, one with a shortcut of its own, and a batch norm on every way."""
+    """Two joins that share their channels, one with a separate shortcut, and a batch norm on every way."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ def test_layers_add_up_to_the_whole(case: Case) -> None:
 
 
 class Attention(nn.Module):
-    """Products of what its layers give, and a weight of its own."""
+    """Matrix products of its layers' outputs, and a further weight."""
 
     def __init__(self) -> None:
         super().__init__()

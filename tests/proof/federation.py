@@ -1,6 +1,6 @@
-"""A federation of real processes on loopback: a server, clients each on a line of its own, and the laws at the end.
+"""A federation of real processes on loopback: a server, clients each on a separate line, and the laws at the end.
 
-Everything is waited for by what processes write, never by time. Each process is a group of its own and carries a mark
+Everything is waited for by what processes write, never by time. Each process is a separate group and carries a mark
 in its environment, so that whatever it started is found again, wherever it went.
 """
 
@@ -308,7 +308,7 @@ class Federation:
     def heal(self) -> None:
         """See to it that all are there and every line is well, as a service manager would; wait until a round is done.
 
-        A server that supervises what fell goes on by itself.
+        A server that restarts its processes continues by itself.
         """
         for line in self.lines.values():
             line.line = LineConditions()

@@ -1,4 +1,4 @@
-"""Who has no business there is kept out: refused, logged once, at next to no cost, while a run goes on."""
+"""Unknown and hostile clients are refused, logged once, at hardly any cost, while a run continues."""
 
 import base64
 import json

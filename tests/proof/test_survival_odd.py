@@ -52,7 +52,7 @@ def test_a_client_s_disk_is_full(small_disk: Path, make_federation: Make) -> Non
 
 
 def test_the_server_s_disk_is_full(small_disk: Path, make_federation: Make) -> None:
-    """It stops with one line that says so, or waits; with room again it goes on where it was."""
+    """It stops with one line that says so, or waits; with free space it continues where it was."""
     federation = make_federation(nodes=2, rounds=6)
     federation.out.symlink_to(small_disk)
     federation.start_all()
@@ -70,7 +70,7 @@ def test_the_server_s_disk_is_full(small_disk: Path, make_federation: Make) -> N
 
 @pytest.mark.parametrize("days", [-1, 1])
 def test_a_clock_that_is_a_day_off(days: int, make_federation: Make) -> None:
-    """Its node is refused, in a line that says why; the run goes on without it, and with it once its clock is set."""
+    """Its node is refused, in a line that says why; the run continues without it, and with it once its clock is set."""
     federation = make_federation(nodes=3, rounds=4, settings={"per-round": 2, "nodes": 2})
     federation.start_server()
     federation.wait_listening()
@@ -107,7 +107,7 @@ def test_a_client_of_another_version(package: str, make_federation: Make) -> Non
 
 
 def test_a_client_whose_state_is_of_another_layout(make_federation: Make) -> None:
-    """What it kept of another federation, with another model, leads nowhere: it gets a key frame and goes on."""
+    """Its state of another federation, with another model, is of no use: it gets a key frame and continues."""
     first = make_federation(nodes=2, rounds=2)
     first.start_all()
     first.finish()

@@ -23,7 +23,7 @@ CODECS = {"up": "ef | topk(0.1) | ans", "down": "topk(0.2) | ans"}
 
 
 def make_app(wrong: dict[int, dict[str, Any]] | None = None, initial: Any = None) -> ClientApp:
-    """An app that adds noise of its own, and that likes models the better the smaller their sum."""
+    """An app that adds noise, and whose loss is lower for models with a smaller sum."""
     app = ClientApp(mods=[compress(initial=initial)])
 
     @app.train()

@@ -1,4 +1,4 @@
-"""Laws of ensemble distillation: what the ensemble knows is learnt, and by the guard's measure nothing gets worse."""
+"""Laws of ensemble distillation: a student learns from the ensemble, and a worse model is never accepted."""
 
 import gc
 import weakref
@@ -156,7 +156,7 @@ def test_a_distilled_model_that_is_not_finite_is_rejected(criterion: str) -> Non
 
 
 def test_the_previous_model_stands_for_absent_nodes() -> None:
-    """No vote has seen class 1, the model that they began with tells it."""
+    """No reply was trained on class 1; the previous model was."""
     knows_none = {"weight": np.zeros((2, 2), np.float32), "bias": np.array([4.0, -4.0], np.float32)}
     votes = [vote(knows_none, [100, 0]) for _ in range(5)]
 

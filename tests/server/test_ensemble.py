@@ -1,4 +1,4 @@
-"""Laws of the ensemble: who knows is heard, whatever its architecture, and teachers are asked one at a time."""
+"""Laws of the ensemble: teachers of any architecture are weighted by their statistics, one in memory at a time."""
 
 from types import SimpleNamespace
 

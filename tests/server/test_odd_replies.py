@@ -1,4 +1,4 @@
-"""Whatever one node says, the round goes on without it, and the server takes no more memory than the message did."""
+"""Whatever one node replies, the round continues without it, and the server takes no more memory than the message."""
 
 from collections.abc import Callable
 from typing import ClassVar

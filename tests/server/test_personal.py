@@ -1,4 +1,4 @@
-"""Laws of layers that stay on the device: what training asked of them is there, and none of it ever travelled."""
+"""Laws of personal layers: their training is kept on the device, and is never sent."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Laws of checkpoints: what was taken apart is put back, and a federation goes on as if nothing had been."""
+"""Laws of checkpoints: objects are restored from their parts, and a resumed federation has the bits of a whole one."""
 
 from pathlib import Path
 

@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused_and_named(
 
 
 def test_an_old_reply_is_not_an_answer(make_grid, model, caplog: pytest.LogCaptureFixture) -> None:
-    """A replay of an earlier round's reply, and a copy of this round's, are refused; the round goes on without."""
+    """A replay of an earlier round's reply, and a copy of this round's, are refused; the round continues without."""
     grid = make_grid(NODES)
     kept: list[RecordDict] = []
 

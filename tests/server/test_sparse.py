@@ -1,4 +1,4 @@
-"""Laws of sparse training: what is dead is zero everywhere and never travels, and nothing of what is live is lost."""
+"""Laws of sparse training: pruned weights are zero everywhere and never sent, and no other update is lost."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""flwr's strategies by name: every one can be built, with the number of nodes and the arguments that were asked for."""
+"""flwr's strategies by name: each can be built, with the given number of nodes and arguments."""
 
 import inspect
 

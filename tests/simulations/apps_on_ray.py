@@ -1,4 +1,4 @@
-"""Apps for the tests of the Ray engine, which imports them by name, in processes of its own."""
+"""Apps for the tests of the Ray engine, which imports them by name in other processes."""
 
 import json
 import os

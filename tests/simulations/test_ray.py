@@ -70,7 +70,7 @@ def test_our_errors_are_raised_as_themselves(kind: str, raised: type[Exception],
     assert (type(caught.value), str(caught.value), caught.value.__notes__) == (raised, text, ["line 1"])
 
 
-# A SuperLink's part: it listens, and has started a process in a session of its own whose parent is gone.
+# A SuperLink's part: it listens, and has started a process in a separate session whose parent is gone.
 LINK = """
 import socket, subprocess, sys, time
 sleep = [sys.executable, "-c", "import time; time.sleep(600)"]

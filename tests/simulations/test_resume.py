@@ -1,4 +1,4 @@
-"""A run that is killed goes on from its last whole round, and ends with the bits of one that was not."""
+"""A run that is killed continues from its last complete round, and ends with the bits of one that was not."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Sparse runs, whole: as sparse as was asked for, fewer bytes, and the same bits anywhere."""
+"""Whole sparse runs: the wanted sparsity, fewer bytes, and the same bits on each engine."""
 
 from pathlib import Path
 from typing import Any

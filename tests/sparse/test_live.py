@@ -84,7 +84,7 @@ def test_cut_and_changed_bytes_are_noticed_or_lead_elsewhere() -> None:
 
 
 def test_masks_of_small_weights_take_few_bytes() -> None:
-    """What both ends hold says which weights are likely to die: fewer bits than their share alone would need."""
+    """Both ends predict the pruned weights from the model: a mask takes fewer bits than its density needs."""
     rng = np.random.default_rng(3)
     model = {"w": rng.normal(size=(200, 200)).astype(np.float32)}
     layout = Layout.of(model)

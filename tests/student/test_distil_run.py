@@ -1,4 +1,4 @@
-"""`fedpress distil`: a run's folder teaches, and the student's is one that other commands take."""
+"""`fedpress distil`: a run's model is the teacher, and other commands accept the student's folder."""
 
 import json
 import shutil

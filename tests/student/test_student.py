@@ -1,4 +1,4 @@
-"""A student learns what its teacher says, in each of the ways that there are."""
+"""Laws of a student's training by its teacher."""
 
 import numpy as np
 import pytest

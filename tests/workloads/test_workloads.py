@@ -225,7 +225,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "workloads.md"
 
 
 def test_your_own_workload_runs(tmp_path: Path) -> None:
-    """From the command line, as documented, in processes of its own."""
+    """From the command line, as documented, in separate processes."""
     example = re.search(r"```python\n(# streets\.py\n.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert example is not None
     (tmp_path / "streets.py").write_text(example[1])

@@ -1,4 +1,4 @@
-"""Simulated time is one, in a run that was stopped too, and over rounds in which nobody was asked."""
+"""Simulated time continues after a resume, and over rounds without requests."""
 
 from pathlib import Path
 
