@@ -23,6 +23,7 @@ from fedpress.common.proxy import named_proxy
 from fedpress.common.settings import Value
 from fedpress.flower.byte_counter import ByteCounter
 from fedpress.settings.device import ClientSettings
+from fedpress.settings.node import NodeConfig
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -61,9 +62,9 @@ def serve(
         If the state folder cannot be used.
     """
     journal = Journal(Path(settings.device.state) if settings.device.state else state_folder(name))
-    config = {**node, **dict(settings.node.arguments), "name": name}
-    if settings.device.data:
-        config["data"] = settings.device.data
+    own = {"name": name} | ({"data": settings.device.data} if settings.device.data else {})
+    config = {**node, **dict(settings.node.arguments), **own}
+    data = NodeConfig.read(config, 0).data
     # torch reads how many threads it may have when it is imported.
     os.environ.setdefault("OMP_NUM_THREADS", str(settings.limits.threads))
     import torch
@@ -73,10 +74,10 @@ def serve(
     from fedpress.flower.fleet_api import FleetApi
 
     app = _load(settings.device.app)
-    if "data" in config:
+    if data:
         from fedpress.client.data import check
 
-        check(str(config["data"]))
+        check(data)
     traffic, status = ByteCounter(), Status()
     gate = Availability(settings.limits, lambda: traffic.total, journal.noted("usage"))
     fleet = FleetApi(server, key or _own_key(journal), ca, heartbeat=settings.polling.heartbeat, traffic=traffic)

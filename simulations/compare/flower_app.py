@@ -18,12 +18,15 @@ from flwr.app import Context, Message
 
 from fedpress.client import compress
 from fedpress.common.errors import DataError, SettingError, unknown
-from fedpress.common.settings import Value
+from fedpress.common.settings import Value, read, values
 from fedpress.server.run.recorder import RESULT
 from fedpress.simulations import simulate
-from fedpress.simulations.compare.opt_in import CLIENTS, DOWN, EVALUATED, FOLDER, SEED, UP
+from fedpress.simulations.compare.app_settings import PREFIX, AppSettings, ComparedRun
+from fedpress.simulations.compare.opt_in import EVALUATED
 
-OURS = {"clients": 10, "workers": 1}  # settings of the simulation, with defaults; all others are the app's
+_GIVEN = {"clients", "workers", "seed"}  # settings of the comparison that a user may give; all others are the app's
+_CODECS = {"up", "down"}  # from the candidate
+_FOUND = {"app", "code"}  # from the app's folder
 
 
 @dataclass(frozen=True)
@@ -65,25 +68,25 @@ def read_app(path: Path) -> App:
 
 
 def resolve_app(app: App, given: Mapping[str, Value]) -> dict[str, Value]:
-    """Return the configuration of a run of `app`; raise SettingError for an unknown key."""
-    known = {**app.config, **OURS, "seed": 0, "up": "", "down": "", "app": str(app.path), "code": app.digest}
+    """Return the configuration of a run of `app`; raise SettingError for an unknown key or an invalid value."""
+    known = {**app.config, "app": str(app.path), "code": app.digest}
+    listed = {*known, *_GIVEN}
     for key in given:
-        if key not in known:
-            raise SettingError(unknown("setting", key, known.keys() - {"app", "code", "up", "down"}))
-    return {**known, **given}
+        if key not in listed | _CODECS:
+            raise SettingError(unknown("setting", key, listed - _FOUND))
+    return values(read(AppSettings, {**known, **given}))
 
 
-def run_app(config: Mapping[str, Value], folder: Path) -> None:
-    """Run an app as `resolve_app` configured it, with the candidate's codecs; leave the files of a run in `folder`.
+def run_app(settings: AppSettings, folder: Path) -> None:
+    """Run an app with the candidate's codecs; leave the files of a run in `folder`.
 
     Raises
     ------
     DataError
         If the app does not use `comparable`, or evaluates nothing.
     """
-    app = read_app(Path(str(config["app"])))
+    app, seed = read_app(Path(settings.app)), settings.seed
     server, client = app.load()
-    seed = int(config["seed"])
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  apps may use the global generator
     torch.manual_seed(seed)
@@ -92,19 +95,19 @@ def run_app(config: Mapping[str, Value], folder: Path) -> None:
     def compressed_client(message: Message, context: Context) -> Message:
         return mod(message, context, client)
 
-    run_config = {key: config[key] for key in app.config}
-    if "seed" in app.config:
-        run_config["seed"] = seed
-    run_config |= {FOLDER: str(folder), UP: config["up"], DOWN: config["down"], SEED: seed, CLIENTS: config["clients"]}
+    run = ComparedRun(str(folder), settings.up, settings.down, seed, settings.clients)
+    resolved = values(settings)
+    run_config = {**{key: resolved[key] for key in app.config}, **values(run, PREFIX)}
     os.chdir(folder)  # files that the app writes go into this run's folder
-    clients, workers = int(config["clients"]), int(config["workers"])
-    simulate(server, compressed_client, clients, workers, run_config=run_config)  # type: ignore[arg-type]
-    if not (folder / RESULT).exists():
+    simulate(server, compressed_client, settings.clients, settings.workers, run_config=run_config)  # type: ignore[arg-type]
+    try:
+        final = json.loads((folder / RESULT).read_bytes())["final"]
+    except FileNotFoundError as error:
         raise DataError(
             f"{app.path}: its ServerApp must start comparable(strategy, context) in place of strategy; comparable is "
             "in fedpress.simulations.compare"
-        )
-    if not json.loads((folder / RESULT).read_bytes())["final"][EVALUATED]:
+        ) from error
+    if not final[EVALUATED]:
         raise DataError(f"{app.path}: its server or its nodes must evaluate the model")
 
 
@@ -112,7 +115,7 @@ def main() -> None:
     """Run the app as the file of settings, the first argument, describes; write to the folder, the second one."""
     config, folder = json.loads(Path(sys.argv[1]).read_bytes()), Path(sys.argv[2])
     try:
-        run_app(config, folder)
+        run_app(read(AppSettings, config), folder)
     except Exception as error:  # noqa: BLE001  an error of the app, of which the comparison shows the last line
         sys.exit(f"{type(error).__name__}: {error}")
 

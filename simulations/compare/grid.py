@@ -16,11 +16,12 @@ from fedpress.common.checked_files import read_json, write_json
 from fedpress.common.errors import DataError, FedpressError, SettingError
 from fedpress.common.files import locked, make_folder, set_aside
 from fedpress.common.rng import derive
-from fedpress.common.settings import Value
+from fedpress.common.settings import Value, read
 from fedpress.common.version import versions
 from fedpress.compression import Layout, Update, parse, parse_stateless
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings
+from fedpress.simulations.compare.app_settings import AppSettings
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.flower_app import read_app, resolve_app
 from fedpress.simulations.settings import resolve, simulation_schema
@@ -47,6 +48,11 @@ class Cell:
     def is_app(self) -> bool:
         """Whether it is a run of a user's Flower app."""
         return "app" in self.config
+
+    @property
+    def app(self) -> AppSettings:
+        """The settings of a run of a user's Flower app."""
+        return read(AppSettings, self.config)
 
     @property
     def settings(self) -> RunSettings:

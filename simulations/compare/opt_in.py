@@ -1,6 +1,5 @@
 """The function that a Flower app calls in its ServerApp to take part in comparisons."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +7,13 @@ from flwr.app import Context, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.common.errors import DataError
-from fedpress.common.settings import Value
+from fedpress.common.settings import read
 from fedpress.server import Compressed
 from fedpress.server.run.recorder import Recorder
 from fedpress.server.strategy.round_record import Round
 from fedpress.settings import RunSettings
+from fedpress.simulations.compare.app_settings import PREFIX, ComparedRun
 
-FOLDER, UP, DOWN = "compare.folder", "compare.up", "compare.down"  # in the app's run config
-SEED, CLIENTS = "compare.seed", "compare.clients"
 EVALUATED = "evaluated"  # in a row of result.json: 1 if the app has evaluated its model
 
 
@@ -42,26 +40,25 @@ def comparable(strategy: Strategy, context: Context) -> Strategy:
     >>> comparable(strategy, Context(1, 1, {}, RecordDict(), {})) is strategy
     True
     """
-    config: dict[str, Value] = dict(context.run_config)
-    if FOLDER not in config:
+    if not any(key.startswith(PREFIX) for key in context.run_config):
         return strategy
+    run = read(ComparedRun, context.run_config, PREFIX)
     inner = strategy.strategy if isinstance(strategy, Compressed) else strategy
-    up, down, seed = str(config[UP]), str(config[DOWN]), int(config[SEED])
-    compressed = Compressed(inner, up=up, down=down, seed=seed)
-    record, scorer = Recorder(Path(str(config[FOLDER])), _settings(config), compressed.ledger), _Scorer()
+    compressed = Compressed(inner, up=run.up, down=run.down, seed=run.seed)
+    record, scorer = Recorder(Path(run.folder), _settings(run), compressed.ledger), _Scorer()
     return compressed.observe(lambda done: record(scorer(done)))
 
 
-def _settings(config: Mapping[str, Value]) -> RunSettings:
+def _settings(run: ComparedRun) -> RunSettings:
     """Return the settings for the run's record; the number of rounds is the app's and not known."""
     return RunSettings.read(
         {
-            "server.up": config[UP],
-            "server.down": config[DOWN],
+            "server.up": run.up,
+            "server.down": run.down,
             "server.rounds": 1,
             "server.per-round": 1,
-            "run.seed": config[SEED],
-            "simulation.clients": config[CLIENTS],
+            "run.seed": run.seed,
+            "simulation.clients": run.clients,
         }
     )
 

@@ -229,7 +229,7 @@ def _advice(advice: Recommendation) -> dict[str, Any]:
 def _about(done: Sequence[CellResult], workload: str) -> str:
     cell = next(one.cell for one in done if one.cell.workload == workload)
     if cell.is_app:
-        return f"The Flower app {workload}, with its own strategy and training, on {cell.config['clients']} nodes."
+        return f"The Flower app {workload}, with its own strategy and training, on {cell.app.clients} nodes."
     simulation, server = cell.settings.simulation, cell.settings.server
     model = f", model {simulation.model}" if simulation.model else ""
     alpha = f"({simulation.alpha})" if simulation.partition == "dirichlet" else ""
