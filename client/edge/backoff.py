@@ -1,4 +1,4 @@
-"""When to ask the server again: soon after work, ever less often when there is none, and not all at once after a loss.
+"""The interval between polls: short after work, longer without, and spread over the devices after a lost connection.
 
 Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """

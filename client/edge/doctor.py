@@ -1,4 +1,4 @@
-"""What keeps a device from taking part: each check says what was seen, and what to do. `fedpress doctor ENROLMENT`."""
+"""Checks of a device, each with its finding and a remedy: `fedpress doctor ENROLMENT`."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a device was given to take part: `fedpress keys issue` writes the file, and this reads it.
+"""The enrolment of a device: `fedpress keys issue` writes the file, and this reads it.
 
 The file is JSON: {"schema": 1, "name", "server": "host:port", "ca": PEM, "key": PEM of a P-384 key in PKCS8, encrypted
 or not, "node": {...}, "expires": ISO}. It holds a private key: nobody but its owner may read it.

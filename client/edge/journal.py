@@ -1,4 +1,4 @@
-"""What a device must not forget, on disk: the message it works on, the state after it, the reply, how far that went.
+"""A device's state on disk: the message that it works on, the state after it, the reply, and how much of it was sent.
 
 Each file is written whole: to a new name, to the disk, then over the old name, then the folder to the disk. A checksum
 tells a file that a broken disk has changed.
@@ -226,7 +226,7 @@ def _read(file: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
     header = json.loads(text)
     left = whole - file.tell()
     if sum(header["lengths"]) != left:
-        raise DataError(f"it should go on for {sum(header['lengths'])} bytes, not {left}")
+        raise DataError(f"it must have {sum(header['lengths'])} more bytes, got {left}")
     blobs = [file.read(length) for length in header["lengths"]]
     for blob in blobs:
         digest.update(blob)

@@ -1,4 +1,4 @@
-"""What a device gives, and when: cores, memory, hours, a command's word, bytes a day."""
+"""Limits of a device: cores, memory, hours, a command that allows work, bytes a day."""
 
 import contextlib
 import ctypes

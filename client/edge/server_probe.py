@@ -41,7 +41,7 @@ class Handshake:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself, as far as it says anything."""
+    """A server's description of itself, as far as it gives one."""
 
     status: int = 0  # HTTP's; 0 if there was no answer
     fedpress: str = ""
@@ -51,7 +51,7 @@ class ServerInfo:
 
 @dataclass(frozen=True)
 class SignedResponse:
-    """What a server says to a request that is signed with this device's key."""
+    """A server's answer to a request that is signed with this device's key."""
 
     cause: str
     said: str

@@ -13,7 +13,7 @@ __all__ = ["EngineGrid", "GridWrapper", "NodeInfo", "RestoredStates", "Run", "en
 
 
 class RestoredStates(Enum):
-    """What became of the nodes' states when a federation is resumed."""
+    """The nodes' states when a federation is resumed."""
 
     RESTORED = "the engine restored them"
     KEPT = "the nodes keep them, and have those of their last message"

@@ -1,4 +1,4 @@
-"""Who gets through the gate: a request's key, clock and signature, checked before its body is read."""
+"""Admission of requests: key, clock and signature are checked before the body is read."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Who may take part: the keys in the devices' folder, and SuperLink kept in step with them."""
+"""The devices that may take part: the keys in their folder, with which SuperLink is kept in step."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What keeps a server from serving: each check says what was seen, and what to do. `fedpress doctor --keys DIR`."""
+"""Checks of a server, each with its finding and a remedy: `fedpress doctor --keys DIR`."""
 
 import errno
 import socket

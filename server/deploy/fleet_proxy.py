@@ -46,7 +46,7 @@ CAUSE = "fedpress-refused"  # header that says in a word why a request was refus
 
 @dataclass
 class Traffic:
-    """What came through the gate from one node and went to it."""
+    """The traffic of one node through the proxy."""
 
     up: int = 0  # bytes of bodies
     down: int = 0

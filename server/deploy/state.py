@@ -1,4 +1,4 @@
-"""What a server knows of its federation at a moment: for the table, the metrics and JSON."""
+"""The state of a federation at one moment, as the server reports it: in the table, the metrics and JSON."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ class State:
     result: dict[str, Any] = field(default_factory=dict)  # as result.json has it
     refusals: Mapping[str, int] = field(default_factory=dict)  # by cause
     restarts: int = 0
-    advice: str = ""  # what to do about a federation that cannot go on
+    advice: str = ""  # the remedy for a federation that cannot continue
 
 
 class Records:

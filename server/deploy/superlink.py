@@ -43,7 +43,7 @@ class SuperLink:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address that it listens on."""
         return f"127.0.0.1:{self.port}"
 
     @property

@@ -43,7 +43,7 @@ _PATIENCE = 10.0  # seconds in which a ServerApp whose run is over says how it e
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server is, and who may reach it.
+    """The addresses and folders of a server.
 
     `keys` is the folder of keys, None where there are none; then only loopback is served unless `anywhere`.
     """
@@ -199,15 +199,15 @@ class _Server:
         return control.start_run(self._bundle, config)
 
     def _fell(self) -> None:
-        """Bring back up what fell; raise FedpressError if that does not help."""
+        """Restart the processes that ended unexpectedly; raise FedpressError if they end again and again."""
         self._falls += 1
         self._state.restarts += 1
         answers = self._link.settle()  # its processes may still be on their way out
         what = "the ServerApp" if answers else "SuperLink"
         if self._falls > _FALLS:
-            raise FedpressError(f"{what} fell {_FALLS} times without a round in between: {self._folder / LOG} says why")
-        _log.warning("%s fell: the run goes on from its checkpoint", what)
-        self._show(f"{what} fell, restarting")
+            raise FedpressError(f"{what} ended {_FALLS} times without a round in between: see {self._folder / LOG}")
+        _log.warning("%s ended unexpectedly: the run continues from its checkpoint", what)
+        self._show(f"{what} ended, restarting")
         if not answers:
             self._link.start()
         self._resume = True
@@ -293,9 +293,7 @@ def _prepare(folder: Path, settings: RunSettings) -> dict[str, tuple[Any, Any]]:
     """Make the run's folder ready; return the settings that differ from those it was left with."""
     begun = any((folder / name).exists() for name in (RESULT, MODEL, TRAFFIC, CHECKPOINT, DATABASE))
     if begun and not settings.run.resume:
-        raise SettingError(
-            f"{settings.run.out} holds a run already: go on with it with --resume, or name another folder"
-        )
+        raise SettingError(f"{settings.run.out} holds a run already: continue it with --resume, or name another folder")
     folder.chmod(0o700)
     make_folder(folder / CHECKPOINT)
     return save_config(folder, settings)
