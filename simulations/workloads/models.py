@@ -12,74 +12,36 @@ def mlp(dropout: float) -> nn.Module:
 
 def cnn(dropout: float) -> nn.Module:
     """Return a small convolutional network for 28 x 28 images, 32,804 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(256, 110),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(110, 10),
-    )
+    return _convolutional((8, 16), (256, 110), dropout)
 
 
 def cnnbn(dropout: float) -> nn.Module:
     """Return `cnn` with batch norm after its convolutions, 32,852 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 5),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 5),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(256, 110),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(110, 10),
-    )
+    return _convolutional((8, 16), (256, 110), dropout, norm=True)
 
 
 def mcmahan(dropout: float) -> nn.Module:
     """Return the CNN of McMahan et al. 2017, https://arxiv.org/abs/1602.05629, 1,663,370 parameters."""
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(3136, 512),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(512, 10),
-    )
+    return _convolutional((32, 64), (3136, 512), dropout, padding=2)
 
 
 def lenet(dropout: float) -> nn.Module:
     """Return the CNN of Li et al. 2021, https://arxiv.org/abs/2102.02079: 6 and 16 channels, 120 and 84 units."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(256, 120),
-        nn.ReLU(),
-        nn.Linear(120, 84),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(84, 10),
-    )
+    return _convolutional((6, 16), (256, 120, 84), dropout)
+
+
+def _convolutional(
+    channels: tuple[int, ...], units: tuple[int, ...], dropout: float, *, padding: int = 0, norm: bool = False
+) -> nn.Module:
+    """Return 5 x 5 convolutions with pooling, then layers of `units`, the first of which is the flattened size."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise((1, *channels)):
+        layers += [nn.Conv2d(inputs, outputs, 5, padding=padding), *[nn.BatchNorm2d(outputs)] * norm]
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+    layers.append(nn.Flatten())
+    for inputs, outputs in pairwise(units):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Linear(units[-1], 10))
 
 
 def pocket(dropout: float) -> nn.Module:
