@@ -37,7 +37,6 @@ class CellResult:
     folder: Path
     result: dict[str, Any] | None  # the content of its result.json; None if it failed
     reason: str = ""  # why it failed
-    cached: bool = False  # whether it was run by an earlier comparison
     after: Path | None = None  # the folder of the model that its candidate's commands made; None without commands
 
 
@@ -72,7 +71,7 @@ def run_cells(
     for key, cell in runs.items():
         path = folder / CELLS / key
         if result := _finished(path):
-            found[key] = CellResult(cell, path, result, cached=True)
+            found[key] = CellResult(cell, path, result)
     waiting = [key for key in runs if key not in found]
     began, ran, noting = time.monotonic(), 0, threading.Lock()
     # Workloads have rounds of different lengths: the time left is estimated from the share of updates that are done.

@@ -1,7 +1,6 @@
 """The progress and the result of a run: a live line on a terminal, plain lines in a pipe."""
 
 import json
-import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,7 +21,6 @@ class Progress:
         self._console = Console(stderr=True, quiet=quiet)
         self._settings = settings
         self._rounds = settings.server.rounds
-        self._began = time.monotonic()
         self._bar = rich_progress.Progress(
             rich_progress.TextColumn("{task.description}"),
             rich_progress.BarColumn(None),
