@@ -6,6 +6,7 @@ Nothing reads them to resume a run: the recorder's state is part of the checkpoi
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Recorder:
         """Record a finished round; round 0, the initial model, has no row."""
         self._write_clients(done)
         scores = {
-            name: float(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
+            name: _number(value) for name, value in (done.evaluation or {}).items() if isinstance(value, int | float)
         }
         if done.number == 0:
             self._result["initial"] = scores
@@ -187,6 +188,11 @@ def _row(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
+
+
+def _number(value: float) -> float | None:
+    """Return a score as JSON can hold it: None if it is infinite or NaN, as a loss of training that diverges may be."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _bytes(up: Totals, down: Totals) -> dict[str, int]:

@@ -102,8 +102,8 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
         )
     console.print(table)
     failures, last = sum(row["failures"] for row in result["rounds"]), result["rounds"][-1] if result["rounds"] else {}
-    scores = [f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if name in final]
-    scores += [f"training loss {last['train_loss']:.4f}"] if "train_loss" in last else []
+    scores = [f"test {name} {final[name]:.4f}" for name in ("accuracy", "loss") if final.get(name) is not None]
+    scores += [f"training loss {last['train_loss']:.4f}"] if last.get("train_loss") is not None else []
     console.print(", ".join(scores + ([f"{failures} failures"] if failures else [])))
     for heading, text in _judged({**last, **final}, settings).items():
         console.print(f"{heading}: {text}", highlight=False, markup=False)
