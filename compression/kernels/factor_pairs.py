@@ -23,6 +23,7 @@ GRAINS = 32  # units of a reconstruction point per step
 _LEAST_SIDE = 8  # fewest rows and columns of a matrix with pairs
 _EXACT = 2.0**53
 _BLOCK = 1 << 17  # elements of a product per block
+_LARGE, _MOST = 1e20, np.finfo(np.float32).max  # a step from which values may be beyond float32's largest
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,11 @@ class FactorPairs:
                 block = slice(column, column + columns)
                 product = left.T @ levels(self.right[first:last, block], self.right_point)
                 product *= unit
-                out[:, block] += product.astype(np.float32)
+                if abs(step) < _LARGE:
+                    out[:, block] += product.astype(np.float32)
+                    continue
+                with np.errstate(over="ignore"):
+                    np.clip(out[:, block] + product.astype(np.float32), -_MOST, _MOST, out=out[:, block])
 
     def _exact(self) -> Iterator[tuple[int, int]]:
         """Yield the longest runs of pairs whose sum is exact in any order."""

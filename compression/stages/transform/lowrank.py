@@ -26,6 +26,7 @@ _FIRST_RANK = 24  # pairs of the first decomposition
 _PRICE = 0.5  # of a bit, over the error that a bit removes at high rates, 2 ln 2 times a twelfth of the squared step
 _SURE = 0.1  # least bits of an element of a vector
 _ROUNDING, _ROUNDING_REST = 0.36, 0.22  # of vectors, and of the remainder
+_LARGE = 1e20  # magnitude from which products of vectors and values may be infinite in float32
 
 
 @dataclass(frozen=True)
@@ -161,4 +162,5 @@ def _refit(
     target = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     square = known @ known.T
     square += np.eye(len(known)) * (1e-6 * np.trace(square) / len(known) + 1e-30)  # vectors may have become zero
-    return np.linalg.solve(square, (known.astype(np.float32) @ target).astype(np.float64)) / weight[:, None]
+    width = np.float32 if scalar_quantizer.peak_of(matrix) < _LARGE else np.float64
+    return np.linalg.solve(square, (known.astype(width) @ target).astype(np.float64)) / weight[:, None]
