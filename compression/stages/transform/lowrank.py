@@ -162,5 +162,8 @@ def _refit(
     target = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     square = known @ known.T
     square += np.eye(len(known)) * (1e-6 * np.trace(square) / len(known) + 1e-30)  # vectors may have become zero
-    width = np.float32 if scalar_quantizer.peak_of(matrix) < _LARGE else np.float64
-    return np.linalg.solve(square, (known.astype(width) @ target).astype(np.float64)) / weight[:, None]
+    if scalar_quantizer.peak_of(matrix) < _LARGE:
+        product = (known.astype(np.float32) @ target).astype(np.float64)
+    else:
+        product = known @ target.astype(np.float64)
+    return np.linalg.solve(square, product) / weight[:, None]
