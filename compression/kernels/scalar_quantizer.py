@@ -27,9 +27,9 @@ def peak_of(values: NDArray[np.float32]) -> float:
     return max(-float(values.min(initial=0)), float(values.max(initial=0)))
 
 
-def float32_step(step: float) -> float:
-    """Return the positive float32 that is nearest to `step`."""
-    return float(np.float32(min(max(step, float(np.finfo(np.float32).smallest_subnormal)), float(_MOST))))
+def within_float32(step: float) -> float:
+    """Return `step`, or the nearest number above 0 that does not become 0 or infinite as float32."""
+    return min(max(step, float(np.finfo(np.float32).smallest_subnormal)), float(_MOST))
 
 
 def quantise(values: NDArray[np.float32], step: float, rounding: float) -> NDArray[np.signedinteger]:

@@ -31,7 +31,9 @@ class DeadZone(StepQuantizer):
         rough = (12 * nmse * energy / sample.size) ** 0.5
         # The step for a sample is the first trial of the search with all values.
         return (
-            find(lambda step: _try(sample, scalar_quantizer.float32_step(step)).error / energy, nmse, rough, slope=1.5)
+            find(
+                lambda step: _try(sample, scalar_quantizer.within_float32(step)).error / energy, nmse, rough, slope=1.5
+            )
             or rough
         )
 

@@ -129,7 +129,7 @@ class StepQuantizer(Stage):
 
         def measure(step: float) -> float:
             nonlocal best
-            if (step := scalar_quantizer.float32_step(step)) < finest:
+            if (step := float(np.float32(scalar_quantizer.within_float32(step)))) < finest:
                 return math.inf
             trial = trials(step)
             if self.nmse is not None:
