@@ -32,9 +32,10 @@ def check_strategy(strategy: object) -> None:
     kind = strategy if isinstance(strategy, type) else type(strategy)
     if issubclass(kind, Strategy):
         raise SettingError(f"strategy must be an instance, got the class: write {kind.__name__}(...)")
+    name = kind.__name__ if kind.__name__ in flower.__all__ else "FedAvg"
     raise SettingError(
         f"strategy must be one of flwr.serverapp.strategy, got {kind.__module__}.{kind.__qualname__}: write "
-        f"`from flwr.serverapp.strategy import {kind.__name__ if hasattr(flower, kind.__name__) else 'FedAvg'}`"
+        f"`from flwr.serverapp.strategy import {name}`"
     )
 
 
