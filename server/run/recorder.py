@@ -170,12 +170,13 @@ def _scores(done: Round, node: str) -> tuple[object, ...]:
     return metrics.get("accuracy", ""), metrics.get("loss", "")
 
 
-def _train_loss(done: Round) -> dict[str, float]:
+def _train_loss(done: Round) -> dict[str, float | None]:
     """Return the mean training loss of the nodes that report one, weighted as their updates."""
     known = [(reply.train_loss, reply.weight) for reply in done.counted.values() if reply.train_loss is not None]
     if not known:
         return {}
-    return {"train_loss": sum(loss * weight for loss, weight in known) / sum(weight for _, weight in known)}
+    mean = sum(loss * weight for loss, weight in known) / sum(weight for _, weight in known)
+    return {"train_loss": _number(mean)}
 
 
 def recorded(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import fedpress
 from fedpress.client.data.folder import read
@@ -24,8 +24,9 @@ def test_a_frame_is_shown_on_a_terminal_that_knows_ascii_alone(
     codec = fedpress.codec("deadzone(nmse=0.1) | ans")
     folder = tmp_path / name
     folder.mkdir()
-    (folder / "frame").write_bytes(codec.encode(update, {}, np.random.default_rng(0))[0])
     save_file(update, folder / "model.safetensors")
+    update = load_file(folder / "model.safetensors")  # in the file's order
+    (folder / "frame").write_bytes(codec.encode(update, {}, np.random.default_rng(0))[0])
     for variable, value in (("PYTHONIOENCODING", "ascii"), ("LANG", "C"), ("LC_ALL", "C")):
         monkeypatch.setenv(variable, value)
     layout = ("--layout", str(folder / "model.safetensors"))

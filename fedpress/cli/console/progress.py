@@ -117,7 +117,7 @@ def row_line(row: dict[str, Any], settings: RunSettings) -> str:
     """Return a line with the results of a round; bytes are those of frames, and after the slash of messages."""
     rate = row["clients"] / row["seconds"] if row["seconds"] else 0.0
     parts = [f"accuracy {row['accuracy']:.4f}"] if "accuracy" in row else []
-    parts += [f"training loss {row['train_loss']:.4f}"] if "train_loss" in row else []
+    parts += [f"training loss {row['train_loss']:.4f}"] if row.get("train_loss") is not None else []
     parts += [f"{heading} {text}" for heading, text in _judged(row, settings).items()]
     for short, way in (("up", "uplink"), ("down", "downlink")):
         parts.append(f"{short} {amount(row[f'{way}_bytes'])}/{amount(row[f'{way}_message_bytes'])}")
