@@ -19,7 +19,7 @@ from fedpress.simulations.network.deadline import DeadlineFilter
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
 from fedpress.simulations.run_files import LOG, PARTITION, clear, holds
-from fedpress.simulations.settings import check_partition, override, resolve, simulation_schema
+from fedpress.simulations.settings import override, resolve, simulation_schema
 from fedpress.simulations.workloads import task
 from fedpress.simulations.workloads.partitions import draw
 
@@ -75,17 +75,13 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
     Raises
     ------
     SettingError
-        As `resolve` does; if a given setting differs from the run's, or has no effect; and if there is no run to
-        resume.
+        As `resolve` does; if a given setting differs from the run's; and if there is no run to resume.
     """
     schema = simulation_schema()
-    flat = schema.flatten(given)
-    chosen = override(read_file(schema, file) if file else {}, flat)
+    chosen = override(read_file(schema, file) if file else {}, schema.flatten(given))
     if chosen.get("run.resume") and chosen.get("run.out") and not has_run(Path(str(chosen["run.out"])).expanduser()):
         raise SettingError(f"out must be the folder of a run with resume, got {chosen['run.out']!r}")
-    settings = continue_run(chosen, lambda saved, chosen: resolve({**saved, **chosen}))
-    check_partition(settings, flat)
-    return settings
+    return continue_run(chosen, lambda saved, chosen: resolve({**saved, **chosen}))
 
 
 def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:

@@ -40,8 +40,11 @@ def simulate(
     # Imported here because torch is slow to import, and --help does not need it.
     from fedpress.cli.console.progress import Progress, close
     from fedpress.simulations.run import run, settings_of
+    from fedpress.simulations.settings import check_partition, simulation_schema
 
-    settings = settings_of({**read_pairs(setting), **given}, config)
+    chosen = simulation_schema().flatten({**read_pairs(setting), **given})
+    settings = settings_of(chosen, config)
+    check_partition(settings, chosen)
     with Progress(settings, quiet=json) as progress:
         result = run(settings, force=force, watch=progress.show, debug=debug, picture=draw_partition)
     close(result, as_json=json)
