@@ -68,7 +68,7 @@ class Progress:
         if not rounds:
             return f"accuracy {result['initial'].get('accuracy', 0):.4f}"
         left = (self._rounds - len(rounds)) * sum(row["seconds"] for row in rounds[-10:]) / len(rounds[-10:])
-        return f"{row_line(rounds[-1], self._settings)}  {left:.0f} s left"
+        return f"{row_line(rounds[-1], self._settings, messages=False)}  {left:.0f} s left"
 
 
 def close(result: dict[str, Any], *, as_json: bool) -> None:
@@ -113,14 +113,15 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     console.print(f"in {settings.run.out}", highlight=False, markup=False, soft_wrap=True)
 
 
-def row_line(row: dict[str, Any], settings: RunSettings) -> str:
-    """Return a line with the results of a round; bytes are those of frames, and after the slash of messages."""
+def row_line(row: dict[str, Any], settings: RunSettings, *, messages: bool = True) -> str:
+    """Return a line with the results of a round: bytes of frames and, after a slash, of `messages`."""
     rate = row["clients"] / row["seconds"] if row["seconds"] else 0.0
     parts = [f"accuracy {row['accuracy']:.4f}"] if "accuracy" in row else []
     parts += [f"training loss {row['train_loss']:.4f}"] if row.get("train_loss") is not None else []
     parts += [f"{heading} {text}" for heading, text in _judged(row, settings).items()]
     for short, way in (("up", "uplink"), ("down", "downlink")):
-        parts.append(f"{short} {amount(row[f'{way}_bytes'])}/{amount(row[f'{way}_message_bytes'])}")
+        carried = f"/{amount(row[f'{way}_message_bytes'])}" if messages else ""
+        parts.append(f"{short} {amount(row[f'{way}_bytes'])}{carried}")
     parts.append(f"{rate:.1f} clients/s")
     return "  ".join(parts + ([f"{row['failures']} failed"] if row["failures"] else []))
 
