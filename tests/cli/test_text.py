@@ -33,7 +33,7 @@ def test_a_frame_is_shown_on_a_terminal_that_knows_ascii_alone(
     shown = finish(start("inspect", str(folder / "frame"), *layout, folder=tmp_path))
     assert (shown.code, shown.err) == (0, "")
     failed = finish(start("inspect", str(folder / "missing"), folder=tmp_path))
-    assert failed.code == 1
+    assert failed.code == 2
     assert len(failed.err.splitlines()) == 1
 
 
