@@ -49,9 +49,9 @@ def export_run(
     formats : sequence of str
         Keys of `FORMATS`.
     int8 : bool
-        Whether to quantize weights to 8 bits.
+        Whether to write a second file of each format, with weights of 8 bits; `.int8` is part of its name.
     out : Path, optional
-        The file, for a single format; in the folder if None.
+        The file in float32, for a single format; in the folder if None.
     examples : int
         Number of test examples, at least 1, on which files are run.
     force : bool
@@ -80,7 +80,12 @@ def export_run(
     if out and len(formats) > 1:
         raise SettingError(f"--out must be given with one format, got {len(formats)}")
     require(examples >= 1, "examples", "at least 1", examples)
-    places = {name: _place(source, out, name, int8=int8, force=force) for name in dict.fromkeys(formats)}
+    sizes = (False, True) if int8 else (False,)
+    places = {
+        (name, small): _place(source, out, name, int8=small, force=force)
+        for name in dict.fromkeys(formats)
+        for small in sizes
+    }
     folder = read_folder(source)
     work = _ExportJob(folder, examples)
     name = folder.settings.simulation.workload
@@ -91,16 +96,13 @@ def export_run(
     else:
         progress("torch cannot export the model as a program: its time and memory are not measured")
     files: dict[Path, bytes] = {}
-    for name, path in places.items():
-        for small in (False, True) if int8 else (False,):
-            data, row = work.make(name, small)
-            progress(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
-            if small == int8:
-                row["file"] = str(path)
-                files[path] = data
-                if name == "safetensors":
-                    files[_description_path(path)] = work.configuration(small)
-            rows.append(row)
+    for (name, small), path in places.items():
+        data, row = work.make(name, small)
+        progress(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
+        files[path] = data
+        if name == "safetensors":
+            files[_description_path(path)] = work.configuration(small)
+        rows.append({**row, "file": str(path)})
     for path, data in files.items():
         make_folder(path.parent)
         replace(path, data)
@@ -178,7 +180,9 @@ class _ExportJob:
 
 def _place(source: Path, out: Path | None, format: str, *, int8: bool, force: bool) -> Path:
     """Return the file to write; raise SettingError if it is invalid, or would replace another file."""
-    path = out or source / EXPORT / f"{EXPORTED}{'.int8' if int8 else ''}{FORMATS[format].suffix}"
+    path = out or source / EXPORT / f"{EXPORTED}{FORMATS[format].suffix}"
+    if int8:
+        path = path.with_name(f"{path.stem}.int8{path.suffix}")
     paths = [path, _description_path(path)] if format == "safetensors" else [path]
     own = {file.resolve() for file in own_files(source)}
     check_folder(path.parent)

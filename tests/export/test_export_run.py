@@ -68,9 +68,10 @@ def test_every_file_was_run_in_a_process_of_its_own(told: dict[str, Any]) -> Non
 
 def test_export_writes_the_requested_files_only(told: dict[str, Any], trained: Path) -> None:
     files = {Path(found["file"]) for found in told["rows"] if "file" in found}
+    names = [f"model{small}" for small in ("", ".int8")]
     suffixes = ("onnx", "pte", "safetensors")
-    assert files == {trained / "export" / f"model.int8.{suffix}" for suffix in suffixes}
-    assert {*(trained / "export").iterdir()} == files | {trained / "export" / "model.int8.json"}
+    assert files == {trained / "export" / f"{name}.{suffix}" for name in names for suffix in suffixes}
+    assert {*(trained / "export").iterdir()} == files | {trained / "export" / f"{name}.json" for name in names}
     assert all(
         path.stat().st_size == found["nbytes"]
         for found in told["rows"]
