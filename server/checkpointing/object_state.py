@@ -17,6 +17,8 @@ from fedpress.common.errors import SettingError
 
 Arrays = dict[str, np.ndarray]
 _PLAIN = (bool, int, float, str)
+# What a strategy waits for before a round: a setting that may change on resume, not state.
+NODE_COUNTS = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
 _RECORDS: dict[str, Callable[..., Any]] = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
@@ -77,7 +79,8 @@ def put_back(saved: Any, arrays: Arrays, now: Any = None) -> Any:  # noqa: PLR09
             return {"list": list, "tuple": tuple, "set": set}[kind](put_back(part, arrays) for part in value)
         case "object":
             for key, part in value.items():
-                setattr(now, key, put_back(part, arrays, getattr(now, key, None)))
+                if key not in NODE_COUNTS:
+                    setattr(now, key, put_back(part, arrays, getattr(now, key, None)))
     return now
 
 

@@ -10,6 +10,7 @@ from fedpress.common.errors import SettingError, unknown
 from fedpress.common.logs import quiet_flower
 from fedpress.common.settings import Value, convert, key_of
 from fedpress.server.aggregation.consistency import innermost
+from fedpress.server.checkpointing.object_state import NODE_COUNTS
 from fedpress.settings import RunSettings
 from fedpress.settings.server import StrategySettings
 
@@ -42,8 +43,7 @@ def check_strategy(strategy: object) -> None:
 def nodes_needed(strategy: Strategy) -> int:
     """Return the number of nodes for which Flower's `strategy` waits before a round; 0 if it names none."""
     inner = innermost(strategy)
-    wanted = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
-    return max(int(getattr(inner, name, 0)) for name in wanted)
+    return max(int(getattr(inner, name, 0)) for name in NODE_COUNTS)
 
 
 def names() -> list[str]:

@@ -40,7 +40,7 @@ def pages(*, slow: bool) -> list[Path]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A copy of the checkout; its `.venv` is the environment of this process until a page makes its own."""
+    """A copy of the checkout; its `.venv` is the environment of this process."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     folder = tmp_path / "checkout"
     for name in listed.split("\0"):
@@ -52,6 +52,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def run_page(page: Path, folder: Path, *, slow: bool) -> None:
+    script = build_script(page, slow=slow)
+    assert "-m venv .venv" not in script, "the environment of these tests would be changed"
     home = folder.parent / "home"
     home.mkdir()
     environment = {
@@ -68,7 +70,7 @@ def run_page(page: Path, folder: Path, *, slow: bool) -> None:
     }
     log = folder.parent / "log"
     with log.open("wb") as output:
-        command = ["bash", "-c", build_script(page, slow=slow)]
+        command = ["bash", "-c", script]
         shell = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
         try:
             code = shell.wait()

@@ -52,6 +52,17 @@ def test_arrays_keep_their_order_in_memory_to_themselves() -> None:
     np.testing.assert_array_equal(back["t"].numpy(), record["t"].numpy())
 
 
+def test_how_many_nodes_a_round_waits_for_is_not_state() -> None:
+    """A run that is resumed for fewer nodes would wait for the others for ever."""
+    arrays: dict[str, np.ndarray] = {}
+    before = flower.FedAvgM(server_momentum=0.5, min_train_nodes=4, min_evaluate_nodes=3, min_available_nodes=9)
+    before.momentum_vector = [np.arange(3.0)]
+    after = flower.FedAvgM(server_momentum=0.5, min_train_nodes=2, min_evaluate_nodes=1, min_available_nodes=2)
+    put_back(take_apart(before, arrays, "x"), arrays, after)
+    assert (after.min_train_nodes, after.min_evaluate_nodes, after.min_available_nodes) == (2, 1, 2)
+    np.testing.assert_equal(after.momentum_vector, before.momentum_vector)
+
+
 @pytest.mark.parametrize("crash", [0, 1, 2, 4])
 @pytest.mark.parametrize("name", ["FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedMedian"])
 def test_a_federation_goes_on_as_if_nothing_had_been(name: str, crash: int, make_grid, model, tmp_path: Path) -> None:
