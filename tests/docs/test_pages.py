@@ -22,8 +22,9 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("README.md")),
 ]
+# Of a block without a fence, or at a prompt.
 COMMAND = re.compile(
-    r"^(?:    )?(?:\$ )?(?:\S*/)?(?:fedpress|flwr|pip|python3?|scripts/\w+|sudo|podman|scp) .*", re.MULTILINE
+    r"^(?:    |\$ )(?:\S*/)?(?:fedpress|flwr|pip|python3?|scripts/\w+|sudo|podman|scp) .*", re.MULTILINE
 )
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not part of the wheel")
