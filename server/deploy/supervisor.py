@@ -86,7 +86,8 @@ def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
         changes = _prepare(folder, settings)
         stack.enter_context(log_to_file(folder / LOG, {LOGGER: logging.INFO}))
         for key, (before, after) in changes.items():
-            _log.info("%s is %r from now on; it was %r", key, after, before)
+            if key != "run.resume":
+                _log.info("%s is %r from now on; it was %r", key, after, before)
         limit_logs(settings.run.log_bytes, settings.run.log_files)
         stack.callback(shutil.rmtree, folder / HOME, ignore_errors=True)
         return _Server(settings, place, folder, watch, stack).run()
