@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -95,7 +96,15 @@ def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> Eng
         states=folder / CHECKPOINT / CLIENTS,
         arrives=None if late.idle else late,
         watching=_watching(folder, watch),
+        prepare=partial(_prepare, settings),
     )
+
+
+def _prepare(settings: RunSettings) -> None:
+    """Load what all workers need."""
+    import torch._dynamo  # noqa: F401  optimizers import it
+
+    task(settings)
 
 
 def _make_folder(settings: RunSettings) -> Path:

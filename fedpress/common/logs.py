@@ -4,6 +4,8 @@ import fcntl
 import logging
 import os
 import sys
+import threading
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
@@ -16,6 +18,11 @@ LOG_BYTES, LOG_FILES = 10 << 20, 3  # the size at which a log is renamed, and th
 ALERT = "fedpress: warning: "  # what an alert on standard error begins with
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
 _LONGEST = 200  # characters of a text from a node
+
+_lock = threading.Lock()
+_files: defaultdict[str, list[logging.Handler]] = defaultdict(list)  # that each logger writes to
+_file_of: dict[int, logging.Handler] = {}  # of threads
+_before: dict[str, tuple[list[logging.Handler], bool, int]] = {}  # handlers, propagation and level of loggers
 
 
 def clean(text: object, longest: int = _LONGEST) -> str:
@@ -144,6 +151,8 @@ def send_logs(handler: logging.Handler, levels: Mapping[str, int] = LEVELS, *, t
 def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "a") -> Iterator[None]:
     """Send records to a file within the context; restore the loggers afterwards.
 
+    Several threads may do so at once: a record of a thread that has a file goes to that one alone.
+
     Parameters
     ----------
     path : Path
@@ -154,15 +163,33 @@ def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "
         Whether to append to the file or to overwrite it.
     """
     handler = LogFile(path, mode)
-    loggers = [logging.getLogger(name) for name in levels]
-    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
-    send_logs(handler, levels)
+    handler.setFormatter(LineFormatter(_FORMAT))
+    handler.addFilter(lambda record: _file_of.get(record.thread or 0, handler) is handler)
+    here = threading.get_ident()
+    with _lock:
+        outer, _file_of[here] = _file_of.get(here), handler
+        for name, level in levels.items():
+            logger = logging.getLogger(name)
+            if not _files[name]:
+                _before[name] = logger.handlers, logger.propagate, logger.level
+                logger.handlers, logger.propagate = [], False
+            _files[name].append(handler)
+            logger.addHandler(handler)
+            logger.setLevel(level)
     try:
         yield
     finally:
-        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
-            logger.handlers, logger.propagate = handlers, propagate
-            logger.setLevel(level)
+        with _lock:
+            for name in levels:
+                logger = logging.getLogger(name)
+                logger.removeHandler(handler)
+                _files[name].remove(handler)
+                if not _files[name]:
+                    logger.handlers, logger.propagate, before = _before.pop(name)
+                    logger.setLevel(before)
+            del _file_of[here]
+            if outer:
+                _file_of[here] = outer
         handler.close()
 
 

@@ -1,9 +1,13 @@
 """Random generators, all derived from the seed of a run; no other module makes any."""
 
 import hashlib
+import threading
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Held from the seeding of `random` and `numpy.random` until they are drawn from: runs in other threads seed them too.
+GLOBAL_GENERATORS = threading.RLock()
 
 
 def derive(seed: int, *path: str | int) -> np.random.Generator:

@@ -1,12 +1,15 @@
 """Differential privacy: rules for compression with flwr's wrappers."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.common.errors import SettingError
+from fedpress.common.rng import GLOBAL_GENERATORS
 from fedpress.compression import Codec
 
 _SERVER = (
@@ -52,6 +55,9 @@ def bound(strategy: Strategy) -> float:
     return float(strategy.clipping_norm) * (1 + _ROUNDING) if isinstance(strategy, _CLIENT) else math.inf
 
 
-def seed_noise_from_system() -> None:
+@contextmanager
+def noise_from_system() -> Iterator[None]:
     """Seed `numpy.random`, from which flwr draws its noise, from the system: a run's seed must not reveal it."""
-    np.random.seed()  # noqa: NPY002
+    with GLOBAL_GENERATORS:
+        np.random.seed()  # noqa: NPY002
+        yield

@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from flwr.serverapp import Grid
 
 from fedpress.common.errors import FedpressError, FrameError, SettingError
 from fedpress.common.logs import LOGGER, clean
-from fedpress.common.rng import derive
+from fedpress.common.rng import GLOBAL_GENERATORS, derive
 from fedpress.flower.grid import GridWrapper, NodeInfo, RestoredStates, engine_grid
 from fedpress.flower.message_size import message_nbytes
 from fedpress.protocol.messages import RECORD_NAME, NodeDescription, NodeQuery, read_reply
@@ -202,11 +203,14 @@ def _description(reply: Message) -> NodeDescription:
             raise FrameError("the reply must be a description of the node")
 
 
-def seed_samplers(grid: NamedGrid, seed: int, *path: str | int) -> None:
+@contextmanager
+def seeded_samplers(grid: NamedGrid, seed: int, *path: str | int) -> Iterator[None]:
     """Seed the generators that flwr's strategies sample with, so that the same nodes are chosen on every engine.
 
     Nodes without a name are queried first: meanwhile an engine's threads may draw from the same generators.
     """
     list(grid.get_node_ids())
-    random.seed(int(derive(seed, *path).integers(2**63)))
-    np.random.seed(int(derive(seed, "numpy", *path).integers(2**32)))  # noqa: NPY002
+    with GLOBAL_GENERATORS:
+        random.seed(int(derive(seed, *path).integers(2**63)))
+        np.random.seed(int(derive(seed, "numpy", *path).integers(2**32)))  # noqa: NPY002
+        yield

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from fedpress.server.aggregation.consistency import consistent_updates, valid_ev
 from fedpress.server.checkpointing.recovery import Recovery
 from fedpress.server.extension import FinalContext, RoundContext
 from fedpress.server.messaging.exchange import Delivery, Exchange
-from fedpress.server.messaging.named_grid import seed_samplers
+from fedpress.server.messaging.named_grid import seeded_samplers
 from fedpress.server.messaging.node_evaluation import NodeEvaluation
 from fedpress.server.rate_control.controller import RateController
 from fedpress.server.strategy.extension_chain import ExtensionChain
@@ -108,9 +109,9 @@ class RoundLoop:
         """
         requests, trouble, exact = 0, "", self.exchange.models.exact
         for attempt in range(ATTEMPTS):
-            seed_samplers(self.exchange.grid, self.seed, "train", number, attempt)
             config = self.settings.train_config
-            messages = list(self.outer.configure_train(number, model_record(exact), config, self.exchange.grid))
+            with seeded_samplers(self.exchange.grid, self.seed, "train", number, attempt):
+                messages = list(self.outer.configure_train(number, model_record(exact), config, self.exchange.grid))
             choose = self.rate.chooser(number, self.exchange)
             delivery = self.exchange.deliver(number, messages, self.settings.timeout, choose)
             if not delivery.requests:  # the strategy trains nobody this round
@@ -118,10 +119,9 @@ class RoundLoop:
             requests += len(delivery.requests)
             updates = self._updates(number, delivery)
             trouble = delivery.refusal or trouble
-            if privacy.is_private(self.strategy):
-                privacy.seed_noise_from_system()
             request = next(iter(delivery.requests.values())).message
-            outcome = aggregate(self.strategy, number, updates, request, self.limits.min_replies, exact)
+            with privacy.noise_from_system() if privacy.is_private(self.strategy) else nullcontext():
+                outcome = aggregate(self.strategy, number, updates, request, self.limits.min_replies, exact)
             if outcome is not None:
                 for update in outcome.updates:
                     self.exchange.accept(update)
@@ -172,8 +172,8 @@ class RoundLoop:
     def _evaluate(self, number: int) -> EvaluationResult:
         """Return the nodes' evaluation of the model that they hold, v."""
         arrays, grid = model_record(self.exchange.models.model), self.exchange.grid
-        seed_samplers(grid, self.seed, "evaluate", number)
-        messages = list(self.outer.configure_evaluate(number, arrays, self.settings.evaluate_config, grid))
+        with seeded_samplers(grid, self.seed, "evaluate", number):
+            messages = list(self.outer.configure_evaluate(number, arrays, self.settings.evaluate_config, grid))
         delivery = self.exchange.deliver(number, messages, self.settings.timeout, lambda *_: parse(LOSSLESS))
         replies = [(reply.node, reply.message) for reply in delivery.replies]
         valid = valid_evaluations(number, self.strategy, replies, self.limits)

@@ -5,16 +5,20 @@ same two under Flower's own simulation runtime. `find_engine` returns either as 
 is a module with a class that has `run`, and an entry in `ENGINES`.
 """
 
+import pkgutil
 from collections.abc import Mapping
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.simulations.engine.base import Engine, EngineRun
-from fedpress.simulations.engine.inprocess import InProcessEngine, Simulation, simulate
-from fedpress.simulations.engine.ray import RayEngine
+from fedpress.simulations.engine.inprocess import Simulation, simulate
 
 __all__ = ["ENGINES", "Engine", "EngineRun", "Simulation", "find_engine", "simulate"]
 
-ENGINES: Mapping[str, Engine] = {"inprocess": InProcessEngine(), "ray": RayEngine()}
+# Classes by name. They are imported when they are used: workers import this package, and few engines.
+ENGINES: Mapping[str, str] = {
+    "inprocess": "fedpress.simulations.engine.inprocess:InProcessEngine",
+    "ray": "fedpress.simulations.engine.ray:RayEngine",
+}
 
 
 def find_engine(name: str) -> Engine:
@@ -42,4 +46,5 @@ def find_engine(name: str) -> Engine:
     """
     if name not in ENGINES:
         raise SettingError(unknown("engine", name, ENGINES))
-    return ENGINES[name]
+    engine: Engine = pkgutil.resolve_name(ENGINES[name])()
+    return engine

@@ -1,6 +1,6 @@
 """The interface of an engine: a federation to run, and a method that runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ class EngineRun:
         Returns whether a reply is in time; all are if None.
     watching : context manager
         Entered before the ServerApp is called, and left after it. It may start threads.
+    prepare : callable, optional
+        Loads what ClientApps share, such as data, in a process from which others are forked.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class EngineRun:
     states: Path | None = None
     arrives: Arrives | None = None
     watching: AbstractContextManager[None] = field(default_factory=nullcontext)
+    prepare: Callable[[], object] | None = None
 
 
 class Engine(Protocol):

@@ -3,10 +3,10 @@
 import os
 import pkgutil
 import secrets
-import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,19 +41,42 @@ class Simulation:
     seconds: float  # of the call
 
 
+class _OneBlasThread:
+    """Limits this process's BLAS while simulations run: it encodes while its workers train, on the same cores."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits  # an optional dependency, not needed to read a run's folder
+
+        with self._lock:
+            if not self._running:
+                self._limits = threadpool_limits(1, user_api="blas")
+            self._running += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._limits.restore_original_limits()
+
+
+_one_blas_thread = _OneBlasThread()
+
+
 class InProcessEngine:
     """Runs the ServerApp in this process and ClientApps in worker processes: see `simulate`."""
 
     def run(self, run: EngineRun) -> None:
         """Run the federation until its ServerApp returns: see `Engine.run`."""
         server_app, client_app = (pkgutil.resolve_name(name) for name in (run.server_app, run.client_app))
-        if "torch" in sys.modules:
-            import torch._dynamo  # noqa: F401  optimizers import it: once here, not once in each worker
         watched = ServerApp()
 
         @watched.main()
         def main(grid: Grid, context: Context) -> None:
-            with run.watching:  # not earlier: workers must be forked before threads start
+            with run.watching:  # not earlier: it may start a thread, and then workers would not be forked
                 server_app(grid, context)
 
         simulate(
@@ -64,6 +87,7 @@ class InProcessEngine:
             run_config=run.run_config,
             states=run.states,
             arrives=run.arrives,
+            prepare=run.prepare,
         )
 
 
@@ -76,12 +100,15 @@ def simulate(
     run_config: Mapping[str, str | int | float | bool] | None = None,
     states: Path | None = None,
     arrives: Arrives | None = None,
+    prepare: Callable[[], object] | None = None,
 ) -> Simulation:
     """Run a ServerApp in this process and a ClientApp in worker processes.
 
-    Each node has its `partition-id` in its node configuration, as under Flower's own simulation runtime. Call it before
-    the process starts threads or uses a GPU, as workers are forked. They share what is loaded by then, such as a
-    dataset, without a copy.
+    Each node has its `partition-id` in its node configuration, as under Flower's own simulation runtime. Scripts and
+    notebooks can call it, from any thread, and several times at once. Workers are forked from this process and share
+    what is loaded, if that is safe. If this process has threads, uses a GPU, or has open sockets or pipes, they are
+    started anew: `client_app` is then pickled, with functions and classes of `__main__`, and large arrays are in memory
+    that workers share. Processes that clients start end with the simulation.
 
     Parameters
     ----------
@@ -99,6 +126,8 @@ def simulate(
         Folder for the states of nodes, to resume from; a temporary one if None.
     arrives : callable, optional
         Returns whether a reply is in time, given the node's partition, the message and the reply; all are if None.
+    prepare : callable, optional
+        Loads what workers share; it is called once, in the process from which they are forked.
 
     Returns
     -------
@@ -108,7 +137,9 @@ def simulate(
     Raises
     ------
     SettingError
-        If there is not at least one client and one worker.
+        If there is not at least one client and one worker, or `client_app` must be pickled and cannot be.
+    FedpressError
+        If a worker cannot load `client_app`.
     Exception
         Whatever the ServerApp raises; processes and temporary files are removed before.
 
@@ -137,7 +168,17 @@ def simulate(
         kept = states or _folder(stack, None)
         kept.mkdir(parents=True, exist_ok=True)
         passing = (mail,) if states else (mail, kept)
-        site = WorkerContext(client_app, run_id, config, partition_of, mail, kept, passing)
+        site = WorkerContext(
+            app=client_app,
+            run_id=run_id,
+            run_config=config,
+            partition_of=partition_of,
+            mail=mail,
+            states=kept,
+            passing=passing,
+            prepare=prepare,
+        )
+        stack.enter_context(_one_blas_thread)
         pool = Pool(site, min(workers, num_clients))
         stack.callback(pool.close)
         grid = InProcessGrid(pool, partition_of, run_id, mail=mail, states=kept, arrives=arrives)

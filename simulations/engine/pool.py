@@ -1,36 +1,50 @@
 """The pool of worker processes, which replaces those that die."""
 
-import gc
 import logging
 import os
 import pickle
-import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing.connection import Connection, wait
 
+import psutil
+
+from fedpress.common.errors import FedpressError
 from fedpress.common.logs import LOGGER
-from fedpress.simulations.engine.worker import Job, JobResult, WorkerContext, fork_workers
+from fedpress.simulations.engine.processes import end_tree
+from fedpress.simulations.engine.stalls import StallMonitor
+from fedpress.simulations.engine.worker import STACK_SIGNAL, Job, JobResult, WorkerContext
 
 _log = logging.getLogger(LOGGER)
+_TICK = 1.0  # seconds between two looks at the workers
+_LOADING = 10.0  # seconds after which a start is called slow
+_WRITING = 0.05  # seconds in which a worker writes a part of its stack
 
 
 @dataclass(frozen=True, eq=False)
 class _Worker:
-    pid: int
+    process: psutil.Process
     connection: Connection
+    stack: int  # descriptor of the file to which it writes its stack
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    worker: _Worker
+    place: int  # of the job
+    node: int
+    began: float = field(default_factory=time.monotonic)
 
 
 class Pool:
     """Worker processes that run a ClientApp, of one thread each.
 
-    Create it before the process starts threads or uses a GPU: it forks.
+    They start in the background: the first job waits until the app is loaded.
 
     Parameters
     ----------
@@ -38,33 +52,23 @@ class Pool:
         What all workers share.
     workers : int
         Number of processes.
+
+    Raises
+    ------
+    SettingError
+        If the app must be sent to a new process, and cannot be pickled.
     """
 
     def __init__(self, site: WorkerContext, workers: int) -> None:
-        from threadpoolctl import threadpool_limits  # an optional dependency, not needed to read a run's folder
+        from fedpress.simulations.engine.starter import launch  # whose dependencies are optional
 
-        self._control, far = socket.socketpair()
-        os.environ["OMP_NUM_THREADS"] = "1"  # for libraries that workers load later
-        # For libraries already loaded: many BLAS threads in many processes contend for the cores. This process encodes
-        # while its workers train, so its own BLAS is limited too, until `close`.
-        self._limits = threadpool_limits(1, user_api="blas")
-        gc.collect()
-        gc.freeze()  # so that the collector does not write to, and thereby copy, shared memory
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._zygote = os.fork()
-        if self._zygote == 0:
-            code = 1
-            try:
-                self._control.close()
-                fork_workers(far.detach(), site)
-                code = 0
-            finally:
-                os._exit(code)
-        gc.unfreeze()
-        far.close()
-        self._idle = [self._start() for _ in range(workers)]
-        self._busy: dict[Connection, tuple[_Worker, int]] = {}
+        self._partition_of = site.partition_of
+        self._starter, self._control = launch(site)
+        self._monitor = StallMonitor(self._starter)
+        self._starting = deque(self._request() for _ in range(workers))
+        self._idle: list[_Worker] = []
+        self._busy: dict[Connection, _Assignment] = {}
+        self._reported: set[_Assignment] = set()
 
     def run(self, jobs: Iterable[Job], timeout: float | None) -> Iterator[tuple[int, JobResult]]:
         """Run jobs, and yield results as workers finish.
@@ -77,22 +81,24 @@ class Pool:
         jobs : iterable of Job
             The jobs. They are taken ahead while workers are busy, as many as there are workers.
         timeout : float or None
-            Seconds for all jobs; None for no limit.
+            Seconds for all jobs, without the start of workers; None for no limit.
 
         Yields
         ------
         tuple of (int, JobResult)
             A job's position in `jobs`, and its result.
         """
+        while self._starting:
+            self._idle.append(self._greet(*self._starting.popleft()))
         deadline = None if timeout is None else time.monotonic() + timeout
         source = enumerate(jobs)
         waiting: deque[tuple[int, Job]] = deque()
         more = True
         try:
             while True:
-                while waiting and self._idle:
+                while waiting and (self._idle or self._starting):
                     self._assign(*waiting.popleft())
-                ahead = len(self._idle) + len(self._busy) - len(waiting)
+                ahead = len(self._idle) + len(self._starting) + len(self._busy) - len(waiting)
                 if more and ahead > 0:
                     found = list(islice(source, 1))
                     waiting.extend(found)
@@ -100,7 +106,9 @@ class Pool:
                 if not (more or waiting or self._busy):
                     return
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                ready = wait(list(self._busy), 0 if more and ahead > 1 else left) if self._busy else []
+                pause = _TICK if left is None else min(left, _TICK)
+                ready = wait(list(self._busy), 0 if more and ahead > 1 else pause) if self._busy else []
+                self._look()
                 if not ready and left == 0:
                     waiting.extend(source)
                     _log.warning("%d messages timed out after %g s", len(waiting) + len(self._busy), timeout)
@@ -108,53 +116,97 @@ class Pool:
                 for connection in ready:
                     yield self._finish(connection)  # type: ignore[arg-type]
         finally:
-            for worker, _ in list(self._busy.values()):
-                self._replace(worker)
+            for assignment in list(self._busy.values()):
+                self._replace(assignment.worker)
 
     def close(self) -> None:
-        """Kill all processes."""
-        self._control.close()  # the zygote kills its workers, and exits
-        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
-            _kill(worker)
-        with suppress(ChildProcessError):
-            os.waitpid(self._zygote, 0)
-        self._limits.restore_original_limits()
+        """End all processes, and those that they started."""
+        end_tree(self._starter)
+        self._control.close()
+        for worker in [*self._idle, *(assignment.worker for assignment in self._busy.values())]:
+            worker.connection.close()
+            os.close(worker.stack)
+        for connection, stack in self._starting:
+            connection.close()
+            os.close(stack)
+
+    def _request(self) -> tuple[Connection, int]:
+        """Ask for a worker; return the connection to it, and the file for its stack."""
+        near, far = socket.socketpair()
+        stack = os.memfd_create("fedpress-stack")
+        with far, suppress(OSError):  # if the starter has ended, `_greet` says why
+            socket.send_fds(self._control, [b"w"], [far.fileno(), stack])
+        return Connection(near.detach()), stack
+
+    def _greet(self, connection: Connection, stack: int) -> _Worker:
+        """Wait until a worker is there, and return it."""
+        began = time.monotonic()
+        while not connection.poll(_LOADING):
+            _log.warning("workers have been loading the app for %.0f s", time.monotonic() - began)
+        try:
+            return _Worker(psutil.Process(connection.recv()), connection, stack)
+        except (EOFError, OSError, psutil.NoSuchProcess):
+            self._control.settimeout(_TICK)
+            with suppress(OSError):
+                if reason := self._control.makefile(encoding="utf-8", errors="replace").read():
+                    raise FedpressError(f"a worker cannot load client_app:\n{reason.strip()}") from None
+            raise FedpressError("a worker ended while it loaded client_app") from None
 
     def _assign(self, place: int, job: Job) -> None:
-        worker = self._idle.pop()
-        self._busy[worker.connection] = worker, place
+        worker = self._idle.pop() if self._idle else self._greet(*self._starting.popleft())
+        self._busy[worker.connection] = _Assignment(worker, place, job.node)
         # A worker that died while it was idle is detected when its connection is read next.
         with suppress(OSError):
             worker.connection.send_bytes(pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
 
     def _finish(self, connection: Connection) -> tuple[int, JobResult]:
-        worker, place = self._busy[connection]
+        assignment = self._busy[connection]
+        worker = assignment.worker
         try:
-            done: JobResult = pickle.loads(connection.recv_bytes())  # noqa: S301  from this engine's own process
+            done: JobResult
+            done, logs = pickle.loads(connection.recv_bytes())  # noqa: S301  from this engine's own process
         except (EOFError, OSError):
             self._replace(worker)
-            return place, JobResult(b"", failure=f"worker {worker.pid} died")
+            return assignment.place, JobResult(b"", failure=f"worker {worker.process.pid} died")
+        for record in logs:
+            logging.getLogger(record.name).handle(record)
         del self._busy[connection]
         self._idle.append(worker)
-        return place, done
+        return assignment.place, done
 
     def _replace(self, worker: _Worker) -> None:
         del self._busy[worker.connection]
-        _kill(worker)
-        self._idle.append(self._start())
+        end_tree(worker.process)
+        worker.connection.close()
+        os.close(worker.stack)
+        self._starting.append(self._request())
 
-    def _start(self) -> _Worker:
-        near, far = socket.socketpair()
-        socket.send_fds(self._control, [b"w"], [far.fileno()])
-        far.close()
-        pid = self._control.recv(8, socket.MSG_WAITALL)
-        if len(pid) < 8:
-            raise RuntimeError("the process that starts workers has exited")
-        return _Worker(int.from_bytes(pid, "little"), Connection(near.detach()))
+    def _look(self) -> None:
+        """Report workers that stall; end the connections of those that died, if another process holds them open."""
+        assigned = {assignment.worker.process.pid: assignment for assignment in self._busy.values()}
+        for pid in self._monitor.stalled({pid: assignment.began for pid, assignment in assigned.items()}):
+            assignment = assigned[pid]
+            if not assignment.worker.process.is_running():
+                with socket.socket(fileno=os.dup(assignment.worker.connection.fileno())) as line:
+                    line.shutdown(socket.SHUT_RDWR)
+            elif assignment not in self._reported:
+                self._reported.add(assignment)
+                _log.warning(
+                    "client %s has made no progress for %.0f s. It is at:\n%s",
+                    self._partition_of.get(assignment.node),
+                    time.monotonic() - assignment.began,
+                    _stack(assignment.worker),
+                )
 
 
-def _kill(worker: _Worker) -> None:
-    # The pid of a worker that has exited is not reused before the zygote forks again, which only this process requests.
-    worker.connection.close()
-    with suppress(ProcessLookupError):
-        os.kill(worker.pid, signal.SIGKILL)
+def _stack(worker: _Worker) -> str:
+    """Return the stacks of a worker's threads."""
+    start = size = os.fstat(worker.stack).st_size
+    with suppress(psutil.NoSuchProcess):
+        worker.process.send_signal(STACK_SIGNAL)
+    for _ in range(20):
+        time.sleep(_WRITING)
+        before, size = size, os.fstat(worker.stack).st_size
+        if before == size > start:
+            break
+    return os.pread(worker.stack, size - start, start).decode(errors="replace").rstrip()

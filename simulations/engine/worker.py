@@ -1,26 +1,30 @@
 """The worker process: it receives a message, calls the ClientApp, and sends the reply."""
 
+import faulthandler
+import logging
 import os
 import pickle
 import random
-import shutil
 import signal
-import socket
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
-from fedpress.flower.runtime import message_of, parts_of
+from fedpress.flower.runtime import identify, message_of, parts_of
 from fedpress.simulations.engine.blob_store import Blobs
 from fedpress.simulations.engine.state_store import NodeStates
+
+STACK_SIGNAL = signal.SIGRTMAX  # at which a worker writes down its stack
 
 
 @dataclass(frozen=True)
@@ -54,28 +58,52 @@ class WorkerContext:
     mail: Path  # folder of the messages' large arrays
     states: Path  # folder of the nodes' states
     passing: tuple[Path, ...]  # folders that are removed with the engine
+    prepare: Callable[[], object] | None  # loads what workers share; called before they are forked
 
 
-def serve(connection: Connection, site: WorkerContext) -> None:
-    """Run jobs until the engine closes the connection."""
+def serve(connection: Connection, stack: int, site: WorkerContext, *, forward_logs: bool) -> None:
+    """Run jobs until the engine closes the connection.
+
+    Parameters
+    ----------
+    connection : Connection
+        To the engine: it gets the process's id, then a pair of a result and log records for each job.
+    stack : int
+        Descriptor of the file to which the stacks of all threads are written at `STACK_SIGNAL`.
+    site : WorkerContext
+        What all workers share.
+    forward_logs : bool
+        Whether log records go to the engine; if not, to the handlers that this process has.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the engine stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.register(STACK_SIGNAL, stack)
+    identify(site.run_id)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     # Otherwise all workers would draw the same numbers, and private noise that nodes share could be removed.
     random.seed()
     np.random.seed()  # noqa: NPY002
+    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    if forward_logs:
+        _collect_logs(records)
     mail, states = Blobs(site.mail, lasting=False), NodeStates(site.states)
-    while True:
-        try:
-            job = pickle.loads(connection.recv_bytes())  # noqa: S301  from the engine itself
-        except (EOFError, OSError):
-            return
-        done = _work(job, site, mail, states)
-        try:
-            connection.send_bytes(pickle.dumps(done, pickle.HIGHEST_PROTOCOL))
-        except OSError:
-            return
+    try:
+        connection.send(os.getpid())
+        while True:
+            done = _work(pickle.loads(connection.recv_bytes()), site, mail, states)  # noqa: S301  from the engine itself
+            logs = [records.get() for _ in range(records.qsize())]
+            connection.send_bytes(pickle.dumps((done, logs), pickle.HIGHEST_PROTOCOL))
+    except (EOFError, OSError):
+        return
+
+
+def _collect_logs(records: "SimpleQueue[logging.LogRecord]") -> None:
+    """Make `records` the only handler of all loggers."""
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.handlers, logger.propagate = [], True
+    logging.getLogger().handlers = [QueueHandler(records)]
 
 
 def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> JobResult:
@@ -92,48 +120,3 @@ def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> Job
         return JobResult(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
     except Exception:  # noqa: BLE001  an error of a client fails only its reply
         return JobResult(b"", failure=traceback.format_exc())
-
-
-def fork_workers(control: int, site: WorkerContext) -> None:
-    """Run the zygote: fork a worker for every connection that arrives over a socket, until the socket is closed.
-
-    The zygote is forked when the app, torch and the data are loaded, and never starts a thread or uses a GPU. Its
-    workers start in milliseconds, share the loaded memory, and can be replaced at any time.
-
-    Parameters
-    ----------
-    control : int
-        File descriptor of the socket.
-    site : WorkerContext
-        What all workers share.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps workers
-    workers = []
-    with socket.socket(fileno=control) as line:
-        while True:
-            data, fds, _, _ = socket.recv_fds(line, 1, 1)
-            if not data:
-                break
-            pid = os.fork()
-            if pid == 0:
-                line.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                code = 1
-                try:
-                    serve(Connection(fds[0]), site)
-                    code = 0
-                finally:
-                    os._exit(code)  # without the exit handlers of the engine's process
-            os.close(fds[0])
-            workers.append(pid)
-            line.sendall(pid.to_bytes(8, "little"))
-    # The engine has ended or was killed: remove its processes and folders.
-    for pid in workers:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    for folder in site.passing:
-        shutil.rmtree(folder, ignore_errors=True)
