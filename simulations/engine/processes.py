@@ -35,10 +35,13 @@ def fork_hazard() -> str:
 
 
 def descriptor_hazard() -> str:
-    """Return which descriptors a fork must not share, as a clause; empty if this process has none of them."""
+    """Return which descriptors a fork must not share, as a clause; empty if this process has opened none of them.
+
+    Those that its own parent left to it are inheritable, and shared already.
+    """
     for link in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # the folder's own descriptor
-            if int(link.name) > 2 and str(link.readlink()).startswith(_FOREIGN):
+            if str(link.readlink()).startswith(_FOREIGN) and not os.get_inheritable(int(link.name)):
                 return "this process has open sockets or pipes"
     return ""
 
