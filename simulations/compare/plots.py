@@ -53,7 +53,7 @@ def styles_of(scores: Sequence[CandidateScore]) -> dict[str, Style]:
     """Return the style of each candidate in all figures; those on Pareto fronts are highlighted first."""
     fronts = {score.name for way in ("up", "down") for score in front(scores, way)}
     ranked = sorted(scores, key=lambda s: (s.name not in fronts, -s.mean("final")))
-    highlighted = {score.name for score in ranked[: len(_COLOURS)]} | {scores[0].name}
+    highlighted = {score.name for score in (*ranked[: len(_COLOURS)], *scores[:1])}
     styles: dict[str, Style] = {}
     for score in scores:
         at = len([1 for style in styles.values() if style.highlighted])
