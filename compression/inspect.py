@@ -10,7 +10,7 @@ from fedpress.common.errors import FrameError
 from fedpress.compression.codec import Codec
 from fedpress.compression.frame import VERSION, read_frame
 from fedpress.compression.layout import Layout
-from fedpress.compression.spec import parse
+from fedpress.compression.spec import read_codec
 
 _BARS = 15  # most symbols with a count in a histogram
 
@@ -72,7 +72,7 @@ def inspect(frame: bytes, layout: Layout | None = None) -> FrameReport:
     head = len(frame) - sum(stream.nbytes for stream in streams)
     known: dict[str, Any] = {}
     if layout is not None:
-        codec = parse(read.spec)
+        codec = read_codec(read.spec)
         update = codec.decode(frame, layout)
         known["tensors"] = tuple(
             TensorReport(name, array.shape, array.dtype.name, _zeros(array), float(np.abs(array).max(initial=0)))

@@ -4,18 +4,7 @@ A preset is a function from its arguments to the spec of a whole codec, such as 
 integers of the papers: it takes fewer bytes.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-
 from fedpress.common.errors import SpecError
-
-
-@dataclass(frozen=True)
-class PresetEntry:
-    """A preset, and specs with it that the tests run."""
-
-    expand: Callable[..., str]
-    examples: tuple[str, ...]
 
 
 def stc(p: float) -> str:
@@ -103,19 +92,3 @@ def deepcompression(fraction: float, k: int) -> str:
     The paper retrains after each step, which is not possible with an update.
     """
     return f"topk({fraction!r}) | kmeans({k}) | ans"
-
-
-PRESETS: Mapping[str, PresetEntry] = {
-    "best": PresetEntry(best, ("best(nmse=0.1)", "best(bytes=4000)")),
-    "fast": PresetEntry(fast, ("fast(nmse=0.1)",)),
-    "stc": PresetEntry(stc, ("stc(0.01)",)),
-    "dgc": PresetEntry(dgc, ("dgc(0.01)",)),
-    "powersgd": PresetEntry(powersgd, ("powersgd(2)",)),
-    "drive": PresetEntry(drive, ("drive",)),
-    "eden": PresetEntry(eden, ("eden(2)",)),
-    "fedpaq": PresetEntry(fedpaq, ("fedpaq(4)",)),
-    "qsgd": PresetEntry(qsgd, ("qsgd(4)",)),
-    "terngrad": PresetEntry(terngrad, ("terngrad",)),
-    "signsgd": PresetEntry(signsgd, ("signsgd",)),
-    "deepcompression": PresetEntry(deepcompression, ("deepcompression(0.1, 16)",)),
-}

@@ -1,11 +1,11 @@
 """Every stage, wrapper and preset by name, each with examples: the one table to add a method to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from fedpress.common.errors import SettingError
+from fedpress.compression import presets
 from fedpress.compression.codec import Stage
-from fedpress.compression.presets import PRESETS
 from fedpress.compression.stages.identity import Identity
 from fedpress.compression.stages.lossless.ans import Ans
 from fedpress.compression.stages.lossless.pack import Pack
@@ -33,15 +33,19 @@ from fedpress.compression.wrappers.base import Wrapper
 from fedpress.compression.wrappers.error_feedback import ErrorFeedback
 from fedpress.compression.wrappers.momentum_correction import MomentumCorrection
 
+Made = TypeVar("Made")
+Preset = Callable[..., str]  # from its arguments to a spec
+
 
 @dataclass(frozen=True)
-class CodecEntry:
-    """A stage that specs can name.
+class CodecEntry(Generic[Made]):
+    """A stage, a wrapper or a preset that specs can name.
 
     Parameters
     ----------
-    make : type of Stage
-        The stage. The arguments of its name are its fields.
+    make : type of Stage, type of Wrapper or callable
+        The stage, whose fields are the arguments of its name; the wrapper, whose fields but for `inner` are; or the
+        preset, a function of them.
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
 
@@ -49,35 +53,16 @@ class CodecEntry:
     --------
     >>> STAGES["sign"].examples
     ('sign | pack', 'topk(0.1) | sign | ans')
-    """
-
-    make: type[Stage]
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class WrapperEntry:
-    """A codec with memory around a pipeline that specs can name.
-
-    Parameters
-    ----------
-    make : type of Wrapper
-        The wrapper. The arguments of its name are its fields but for `inner`, which is the pipeline.
-    examples : tuple of str
-        Specs that use it. The conformance tests run over all of them.
-
-    Examples
-    --------
     >>> WRAPPERS["dgc"].make.__name__
     'MomentumCorrection'
     """
 
-    make: type[Wrapper]
-    examples: tuple[str, ...]
+    make: Made
+    examples: tuple[str, ...] = ()
 
 
-WRAPPERS: Mapping[str, WrapperEntry] = {
-    "ef": WrapperEntry(
+WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
+    "ef": CodecEntry(
         ErrorFeedback,
         (
             "ef | topk(0.05) | ans",
@@ -87,10 +72,10 @@ WRAPPERS: Mapping[str, WrapperEntry] = {
             "ef | powersgd(2)",
         ),
     ),
-    "dgc": WrapperEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
+    "dgc": CodecEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
 }
 
-STAGES: dict[str, CodecEntry] = {
+STAGES: dict[str, CodecEntry[type[Stage]]] = {
     "none": CodecEntry(Identity, ("none",)),
     "fp16": CodecEntry(Fp16, ("fp16", "fp16 | zstd(3)")),
     "bf16": CodecEntry(Bf16, ("bf16", "bf16 | zstd(3)")),
@@ -139,52 +124,20 @@ STAGES: dict[str, CodecEntry] = {
 }
 
 
-def register(stage: type[Stage], *, examples: tuple[str, ...] = ()) -> None:
-    """Register a stage: specs name it by the name of its class in lower case.
-
-    Parameters
-    ----------
-    stage : type
-        A frozen dataclass, a subclass of `Stage`, whose fields are its arguments in a spec.
-    examples : tuple of str, optional
-        Specs in which it is used.
-
-    Raises
-    ------
-    SettingError
-        If another stage or wrapper has the name.
-
-    Examples
-    --------
-    >>> @dataclass(frozen=True)
-    ... class Unchanged(Identity):
-    ...     pass
-    >>> register(Unchanged)
-    >>> "unchanged" in codecs()
-    True
-    >>> del STAGES["unchanged"]
-    """
-    name = stage.__name__.lower()
-    known = WRAPPERS.get(name) or STAGES.get(name)
-    if known is not None and known.make is not stage:
-        raise SettingError(f"a stage must have a new name, got {name!r}, which is that of {known.make.__qualname__}")
-    STAGES[name] = CodecEntry(stage, examples)
-
-
-def codecs() -> tuple[str, ...]:
-    """Return the names that a spec can be made of.
-
-    Returns
-    -------
-    tuple of str
-        Names of wrappers, stages and presets, each once: "powersgd" is a preset where it stands alone, else a stage.
-
-    Examples
-    --------
-    >>> {"ef", "topk", "stc"} <= set(codecs())
-    True
-    """
-    return tuple(dict.fromkeys((*WRAPPERS, *STAGES, *PRESETS)))
+PRESETS: dict[str, CodecEntry[Preset]] = {
+    "best": CodecEntry(presets.best, ("best(nmse=0.1)", "best(bytes=4000)")),
+    "fast": CodecEntry(presets.fast, ("fast(nmse=0.1)",)),
+    "stc": CodecEntry(presets.stc, ("stc(0.01)",)),
+    "dgc": CodecEntry(presets.dgc, ("dgc(0.01)",)),
+    "powersgd": CodecEntry(presets.powersgd, ("powersgd(2)",)),
+    "drive": CodecEntry(presets.drive, ("drive",)),
+    "eden": CodecEntry(presets.eden, ("eden(2)",)),
+    "fedpaq": CodecEntry(presets.fedpaq, ("fedpaq(4)",)),
+    "qsgd": CodecEntry(presets.qsgd, ("qsgd(4)",)),
+    "terngrad": CodecEntry(presets.terngrad, ("terngrad",)),
+    "signsgd": CodecEntry(presets.signsgd, ("signsgd",)),
+    "deepcompression": CodecEntry(presets.deepcompression, ("deepcompression(0.1, 16)",)),
+}
 
 
 def examples() -> tuple[str, ...]:

@@ -2,29 +2,34 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
-from fedpress.common.errors import SpecError, UpdateError, unknown
+from fedpress.common.errors import FrameError, SpecError, UpdateError
 from fedpress.compression.codec import Codec, Stage
 from fedpress.compression.frame import MAX_SPEC
 from fedpress.compression.layout import Layout
 from fedpress.compression.pipeline import Pipeline
-from fedpress.compression.presets import PRESETS
-from fedpress.compression.registry import STAGES, WRAPPERS, codecs
+from fedpress.compression.registry import PRESETS, STAGES, WRAPPERS
+from fedpress.compression.third_party import import_codec, known_codec
 from fedpress.compression.wrappers.named import Preset
 
+T = TypeVar("T")
 _MOST_STAGES = 16
+_COLON = "\u02d0"  # a letter that stands for the colon of package.module:object while Python parses a spec
 
 
 @lru_cache(maxsize=256)
 def parse(spec: str) -> Codec:
-    """Return the codec that a spec describes.
+    """Return the codec that a spec describes, which may come from outside.
+
+    Nothing is imported that this process's user or an installed package did not name: `parse_trusted` does that.
 
     Parameters
     ----------
@@ -46,12 +51,13 @@ def parse(spec: str) -> Codec:
     >>> str(parse("ef|topk( .01 )|uniform(bits=4)|ans"))
     'ef | topk(0.01) | uniform(4) | ans'
     """
-    parts = _parts(spec)
+    parts = _parts(spec, known_codec)
     first = parts[0]
     if len(parts) == 1 and first.name in PRESETS:
-        takes = _takes(PRESETS[first.name].expand)
+        expand = PRESETS[first.name].make
+        takes = _takes(expand)
         given = _arguments(first, takes)
-        return Preset(_show(first.name, given, takes), parse(PRESETS[first.name].expand(**given)))
+        return Preset(_show(first.name, given, takes), parse_trusted(_made(first.name, expand, given)))
     rest, shown = parts, []
     wrap: Callable[[Pipeline], Codec] = lambda pipeline: pipeline  # noqa: E731
     if first.name in WRAPPERS:
@@ -66,7 +72,7 @@ def parse(spec: str) -> Codec:
         make_stage = _stage(part)
         takes = _takes(make_stage)
         given = _arguments(part, takes)
-        stages.append(make_stage(**given))
+        stages.append(_made(part.name, make_stage, given))
         shown.append(_show(part.name, given, takes))
     text = " | ".join(shown)
     if len(text.encode()) > MAX_SPEC:
@@ -84,6 +90,62 @@ def parse(spec: str) -> Codec:
     return codec
 
 
+@lru_cache(maxsize=256)
+def parse_trusted(spec: str) -> Codec:
+    """Return the codec that a spec of this process's user describes.
+
+    Parameters
+    ----------
+    spec : str
+        The spec, as `parse` takes it. A name `package.module:object` is imported.
+
+    Returns
+    -------
+    Codec
+        The codec. In its text, and so in its frames, an entry point is named `package.module:object`.
+
+    Raises
+    ------
+    SpecError
+        If the spec does not describe a codec, or names what cannot be imported.
+
+    Examples
+    --------
+    >>> str(parse_trusted("fedpress.compression.stages.identity:Identity"))
+    'fedpress.compression.stages.identity:Identity'
+    """
+    return parse(" | ".join(str(part) for part in _parts(spec, import_codec)))
+
+
+def read_codec(spec: str) -> Codec:
+    """Return the codec that a request or a frame from outside names.
+
+    Parameters
+    ----------
+    spec : str
+        The spec, as `parse` takes it.
+
+    Returns
+    -------
+    Codec
+        The codec.
+
+    Raises
+    ------
+    FrameError
+        If the spec does not describe a codec, or one that is not available here.
+
+    Examples
+    --------
+    >>> str(read_codec("fp16"))
+    'fp16'
+    """
+    try:
+        return parse(spec)
+    except SpecError as error:
+        raise FrameError(f"a spec must name a codec, got {spec[:80]!r}: {error}") from error
+
+
 @dataclass(frozen=True)
 class _Part:
     """One part of a spec: `topk(0.01)`."""
@@ -92,12 +154,16 @@ class _Part:
     args: list[object]
     named: dict[str, object]
 
+    def __str__(self) -> str:
+        arguments = [*map(repr, self.args), *(f"{key}={value!r}" for key, value in self.named.items())]
+        return f"{self.name}({', '.join(arguments)})" if arguments else self.name
 
-def _parts(spec: str) -> list[_Part]:
+
+def _parts(spec: str, name_of: Callable[[str], str]) -> list[_Part]:
     if len(spec) > MAX_SPEC:
         raise SpecError(f"a spec must have at most {MAX_SPEC} characters, got {len(spec)}")
     try:
-        node = ast.parse(spec.strip(), mode="eval").body
+        node = ast.parse(spec.strip().replace(":", _COLON), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SpecError(f"not a spec: {spec!r}; one looks like 'ef | topk(0.01) | uniform(4) | ans'") from error
     nodes: list[ast.expr] = []
@@ -107,16 +173,15 @@ def _parts(spec: str) -> list[_Part]:
     nodes.append(node)
     if len(nodes) > _MOST_STAGES:
         raise SpecError(f"a spec must have at most {_MOST_STAGES} parts, got {len(nodes)}")
-    return [_part(part, spec) for part in reversed(nodes)]
+    return [_part(part, spec, name_of) for part in reversed(nodes)]
 
 
-def _part(node: ast.expr, spec: str) -> _Part:
+def _part(node: ast.expr, spec: str, name_of: Callable[[str], str]) -> _Part:
     call = node if isinstance(node, ast.Call) else ast.Call(node, [], [])
-    if not isinstance(call.func, ast.Name):
-        raise SpecError(f"not a codec: {ast.unparse(node)!r} in {spec!r}; one looks like 'topk(0.01)'")
-    name = call.func.id
-    if name not in codecs():
-        raise SpecError(unknown("codec", name, codecs()))
+    name = _text(call.func)
+    if not re.fullmatch(r"[\w.]+:[\w.]+|\w+", name):
+        raise SpecError(f"not a codec: {_text(node)!r} in {spec!r}; one looks like 'topk(0.01)'")
+    name = name_of(name)
     args = [_literal(arg, name) for arg in call.args]
     named = {}
     for keyword in call.keywords:
@@ -130,10 +195,24 @@ def _literal(node: ast.expr, name: str) -> object:
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-        raise SpecError(f"{name} takes numbers, got {ast.unparse(node)!r}") from error
+        raise SpecError(f"{name} takes numbers, got {_text(node)!r}") from error
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(f"{name} takes numbers, got {value!r}")
     return value
+
+
+def _text(node: ast.expr) -> str:
+    return ast.unparse(node).replace(_COLON, ":")
+
+
+def _made(name: str, make: Callable[..., T], given: Mapping[str, Any]) -> T:
+    """Return what the stage or preset `name` makes of its arguments; raise SpecError if it refuses them."""
+    try:
+        return make(**given)
+    except SpecError:
+        raise
+    except ValueError as error:  # of a stage of another package
+        raise SpecError(f"{name}: {error}") from error
 
 
 def _stage(part: _Part) -> type[Stage]:
@@ -199,7 +278,7 @@ def parse_stateless(spec: str) -> Codec:
     Parameters
     ----------
     spec : str
-        The spec, as `parse` takes it.
+        The spec, as `parse_trusted` takes it.
 
     Returns
     -------
@@ -216,7 +295,7 @@ def parse_stateless(spec: str) -> Codec:
     >>> parse_stateless("lowrank(nmse=0.3) | ans").stateful
     False
     """
-    codec = parse(spec)
+    codec = parse_trusted(spec)
     if codec.stateful:
         raise SpecError(
             f"down must be a codec without state, got {spec!r}: a delta carries what the last one left out, so leave "

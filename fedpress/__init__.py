@@ -14,8 +14,8 @@ if (Path(__file__).parent.parent / "server" / "app.py").is_file():
 
 from fedpress.common.version import VERSION
 from fedpress.compression import FrameError, Layout, codecs
-from fedpress.compression import parse as codec
-from fedpress.compression.registry import register
+from fedpress.compression import parse_trusted as codec
+from fedpress.compression.third_party import register
 
 if TYPE_CHECKING:
     from fedpress.simulations.completed_run import Run

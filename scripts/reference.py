@@ -15,8 +15,7 @@ from fedpress.cli.main import app
 from fedpress.client.mod.extension import ClientExtension
 from fedpress.common.errors import FedpressError
 from fedpress.common.settings import Schema, toml
-from fedpress.compression.presets import PRESETS
-from fedpress.compression.registry import STAGES, WRAPPERS
+from fedpress.compression.registry import PRESETS, STAGES, WRAPPERS
 from fedpress.extensions import EXTENSIONS, load
 from fedpress.protocol.messages import ProtocolMessage
 from fedpress.server.aggregation.client_update import FederationLimits
@@ -26,7 +25,7 @@ from fedpress.server.extension import Extension, FinalContext, Property, RoundCo
 from fedpress.server.messaging.extension_messages import RequestContext
 from fedpress.server.messaging.ledger import Ledger
 from fedpress.server.rate_control.policies import Budget
-from fedpress.server.strategy.flower_strategies import PREFIX, arguments_of, names
+from fedpress.server.strategy.flower_strategies import PREFIX, arguments_of, find_strategy, names
 from fedpress.settings.device import client_schema
 from fedpress.settings.registry import extension_sections
 from fedpress.settings.tables import rows
@@ -173,7 +172,7 @@ def _strategies() -> str:
             f"`{name}`",
             ", ".join(
                 f"`{PREFIX}{key}`, required" if default is None else _pair((PREFIX + key, default))
-                for key, (_, default) in arguments_of(name).items()
+                for key, (_, default) in arguments_of(find_strategy(name)).items()
             ),
         )
         for name in names()
@@ -220,7 +219,7 @@ def codecs() -> str:
         text += f"## {kind}\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in stages.items())
     text += "## Wrappers\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in WRAPPERS.items())
     lines = (
-        (f"`{_call(name, inspect.signature(e.expand).parameters)}`", _summary(e.expand), _examples(e.examples))
+        (f"`{_call(name, inspect.signature(e.make).parameters)}`", _summary(e.make), _examples(e.examples))
         for name, e in PRESETS.items()
     )
     return text + "## Presets\n\n" + _table(("preset", "method", "examples"), lines)

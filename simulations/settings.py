@@ -5,10 +5,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import SettingError
 from fedpress.common.settings import Schema, read_file
 from fedpress.server.rate_control.policies import build_policy
-from fedpress.server.strategy.flower_strategies import strategy_arguments
+from fedpress.server.strategy.flower_strategies import build_strategy
 from fedpress.settings import RunSettings
 from fedpress.settings.extension import require_holdout
 from fedpress.settings.run import ONLY_DEPLOYED
@@ -16,7 +16,7 @@ from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.network.devices import find_devices
 from fedpress.simulations.network.links import find_link
 from fedpress.simulations.workloads import find
-from fedpress.simulations.workloads.task import Workload
+from fedpress.simulations.workloads.task import Workload, constructors
 
 _OF_PARTITIONS = {"simulation.alpha": "dirichlet", "simulation.shards-per-client": "shards"}  # each implies its own
 
@@ -84,12 +84,11 @@ def _check(settings: RunSettings, workload: Workload) -> None:
     """Raise SettingError if settings conflict."""
     simulation, server = settings.simulation, settings.server
     check_device(settings.run.device)
-    strategy_arguments(settings.strategy)
+    build_strategy(settings)
     build_policy(settings.policy, server.up)
     find_link(settings.network.link)
     devices = find_devices(settings.network.devices)
-    if simulation.model and simulation.model not in workload.models:
-        raise SettingError(unknown("model", simulation.model, workload.models))
+    constructors(workload, simulation)
     if server.per_round > simulation.clients:
         raise SettingError(f"per-round must be at most clients, {simulation.clients}, got {server.per_round}")
     if simulation.engine == "ray" and (settings.network.deadline or devices.dropouts):

@@ -21,6 +21,7 @@ from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
 from fedpress.common.proxy import named_proxy
 from fedpress.common.settings import Value
+from fedpress.compression.third_party import import_codecs
 from fedpress.flower.byte_counter import ByteCounter
 from fedpress.settings.device import ClientSettings
 from fedpress.settings.node import NodeConfig
@@ -74,6 +75,7 @@ def serve(
     from fedpress.flower.fleet_api import FleetApi
 
     app = _load(settings.device.app)
+    import_codecs({name: name for name in settings.device.codecs})
     if data:
         from fedpress.client.data import check
 

@@ -16,7 +16,7 @@ from fedpress.client.mod.trained_model import MOST_NORM, norm_of_change, take_mo
 from fedpress.client.mod.uplink import encode_update
 from fedpress.common.errors import FrameError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import Update
+from fedpress.compression import Update, read_codec
 from fedpress.protocol.arrays import frame_record, model_record, read_frame_record
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import (
@@ -28,7 +28,6 @@ from fedpress.protocol.messages import (
     TrainReply,
     TrainRequest,
     answer_of,
-    read_codec,
     read_request,
 )
 from fedpress.protocol.model_frames import ModelFrames

@@ -80,11 +80,11 @@ def codec(
     from rich.console import Console
 
     from fedpress.cli.console.codec_table import print_codecs
-    from fedpress.compression import parse
+    from fedpress.compression import parse_trusted
     from fedpress.simulations.bench.codec import bench_codec, default_specs
     from fedpress.simulations.bench.recorded_updates import recorded
 
-    specs = [str(parse(spec)) for spec in codecs.split(";") if spec.strip()] or default_specs()
+    specs = [str(parse_trusted(spec)) for spec in codecs.split(";") if spec.strip()] or default_specs()
     wanted = [name.strip() for name in only.split(",") if name.strip()]
     found = [row for row in recorded(updates) if not wanted or row[0] in wanted]
     missing = set(wanted) - {row[0] for row in found}

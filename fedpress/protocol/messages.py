@@ -20,8 +20,7 @@ from typing import ClassVar
 
 from flwr.app import ConfigRecord
 
-from fedpress.common.errors import FrameError, SpecError
-from fedpress.compression import Codec, parse
+from fedpress.common.errors import FrameError
 from fedpress.protocol.typed_records import TypedRecord
 
 LONGEST_NAME = 256  # characters of a node's name, and of the names of records and models
@@ -387,35 +386,6 @@ def answer_of(nonce: bytes, round: int, node: str, frame: bytes) -> bytes:
     state.update(len(node.encode()).to_bytes(4, "little") + node.encode())
     state.update(frame)
     return state.digest()
-
-
-def read_codec(spec: str) -> Codec:
-    """Return the codec of a spec that came in a message.
-
-    Parameters
-    ----------
-    spec : str
-        The spec.
-
-    Returns
-    -------
-    Codec
-        The codec.
-
-    Raises
-    ------
-    FrameError
-        If it does not name a codec.
-
-    Examples
-    --------
-    >>> str(read_codec("fp16"))
-    'fp16'
-    """
-    try:
-        return parse(spec)
-    except SpecError as error:
-        raise FrameError(f"a spec must name a codec, got {spec[:80]!r}: {error}") from error
 
 
 def _check_lengths(message: TypedRecord, **most: int) -> None:

@@ -16,11 +16,11 @@ from typing import Self
 import numpy as np
 
 from fedpress.common.errors import FrameError
-from fedpress.compression import Codec, Layout, Update, parse
+from fedpress.compression import Codec, Layout, Update, parse, read_codec
 from fedpress.compression.frame import read_frame
 from fedpress.compression.updates import apply, changed, difference, version_of
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks, decode_mask_change, encode_mask_change
-from fedpress.protocol.messages import LOSSLESS, read_codec
+from fedpress.protocol.messages import LOSSLESS
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,11 @@ class DeviceSettings(Settings):
 
     app: str = option("fedpress.client.app:app", help="the ClientApp, module:object; the server cannot change it")
     tasks: tuple[str, ...] = option(
-        (), help="tasks and workloads, module:object, that a run may name in addition to those of fedpress"
+        (), help="tasks, workloads and models, module:object, that a run may name in addition to those of fedpress"
+    )
+    codecs: tuple[str, ...] = option(
+        (),
+        help="codecs, module:object, that a run may name in addition to those of fedpress and of installed packages",
     )
     data: str = option(
         "", help="the device's data, if not the task's: folder:PATH, sqlite:PATH?table=NAME or python:MODULE:OBJECT"
@@ -29,10 +33,10 @@ class DeviceSettings(Settings):
     )
 
     def check(self) -> None:
-        for name in (self.app, *self.tasks):
+        for name in (self.app, *self.tasks, *self.codecs):
             module, colon, attribute = name.partition(":")
             if not (module and colon and attribute):
-                raise SettingError(f"app and tasks must be module:object, got {name!r}")
+                raise SettingError(f"app, tasks and codecs must be module:object, got {name!r}")
 
 
 @dataclass(frozen=True)

@@ -139,8 +139,9 @@ class RunSettings:
         Raises
         ------
         SettingError
-            If sections conflict.
+            If sections conflict, or a codec cannot be had.
         """
+        self.server.check_codecs()
         run = self
         for extension in self.extensions:
             run = extension.complete(run)
@@ -168,7 +169,7 @@ CORE: dict[str, type[Settings]] = {
 
 def named_objects(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of a run's config that may name an object to import, `package.module:object`."""
-    keys = {"task": "deployment.task", "workload": "simulation.workload"}
+    keys = {"task": "deployment.task", "workload": "simulation.workload", "model": "simulation.model"}
     return {name: str(config.get(key, "")) for name, key in keys.items()}
 
 

@@ -13,8 +13,8 @@ class SimulationSettings(Settings):
     """A workload's data, distributed over virtual clients, and the engine that runs them."""
 
     clients: int = option(minimum=1, help="number of virtual clients")
-    workload: str = option("digits", help="data and models: a name, or package.module:object")
-    model: str = option("", help="one of the workload's models; its first if not given")
+    workload: str = option("digits", help="data and models: a name, or module:object")
+    model: str = option("", help="one of the workload's models, or module:object; its first model if not given")
     start: str = option("", path="", help="folder of the model to start from; fresh weights if not given")
     partition: str = option("iid", choices=PARTITIONS, help="how the data is distributed")
     alpha: float = option(0.5, above=0, help="Dirichlet's alpha: the smaller, the more clients differ")

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from fedpress.common.settings import require
-from fedpress.compression import Codec, parse
+from fedpress.compression import Codec, parse, parse_trusted
 from fedpress.settings.server import PolicySettings
 
 
@@ -123,7 +123,8 @@ def build_policy(settings: PolicySettings, up: str) -> Policy:
     >>> build_policy(PolicySettings(), "fp16")
     Fixed(up='fp16')
     """
-    return Fixed(up) if settings.name == "fixed" else Budget(up, settings.nbytes)
+    codec = str(parse_trusted(up))
+    return Fixed(codec) if settings.name == "fixed" else Budget(codec, settings.nbytes)
 
 
 def describe(policy: Policy) -> str:

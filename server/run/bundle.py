@@ -20,6 +20,7 @@ from fedpress.common import errors
 from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import LOGGER, LogFile, send_logs
 from fedpress.common.settings import Value, toml
+from fedpress.compression.third_party import own_codecs
 
 HELLO = b"\n"  # the first byte that a hosted ServerApp writes; its failure as JSON follows when it ends
 _log = logging.getLogger(LOGGER)
@@ -43,13 +44,18 @@ clientapp = "fedpress_hosted_client:app"
 """
 # Flower looks for the assignment of `app` in the text of these modules before it imports them.
 _SERVER = """\
+from fedpress.compression.third_party import import_codecs
 from fedpress.server.run.bundle import host
 
+import_codecs({codecs!r})
 app = host({server_app!r}, {client_app!r}, {num_clients!r}, {report!r}, log={log!r})
 """
 _CLIENT = """\
 import pkgutil
 
+from fedpress.compression.third_party import import_codecs
+
+import_codecs({codecs!r})
 app = pkgutil.resolve_name({client_app!r})
 """
 
@@ -79,12 +85,21 @@ def write_bundle(
                 f"{key} must be a string, a number or a boolean in the run's configuration, got {value!r}"
             )
     config = "".join(f"{toml(key)} = {toml(value)}\n" for key, value in run_config.items())
-    names = {"server_app": server_app, "client_app": client_app}
+    names = {"server_app": server_app, "client_app": client_app, "codecs": _importable_codecs()}
     folder.mkdir()
     (folder / "pyproject.toml").write_text(_PROJECT + config, encoding="utf-8")
     server = _SERVER.format(**names, num_clients=num_clients, report=str(report), log=str(log or ""))
     (folder / "fedpress_hosted_server.py").write_text(server, encoding="utf-8")
     (folder / "fedpress_hosted_client.py").write_text(_CLIENT.format(**names), encoding="utf-8")
+
+
+def _importable_codecs() -> dict[str, str]:
+    """Return the codecs of other packages that the hosted apps import, as this process has."""
+    codecs = own_codecs()
+    for name, reference in codecs.items():
+        if not reference:
+            raise SettingError(f"codec {name!r} must be defined in a module that other processes can import")
+    return codecs
 
 
 def host(server_app: str, client_app: str, num_clients: int, report: str, *, log: str = "") -> ServerApp:

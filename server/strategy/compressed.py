@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import Layout, Update, parse, parse_stateless
+from fedpress.compression import Layout, Update, parse_stateless, parse_trusted
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
@@ -126,7 +126,7 @@ class Compressed(Strategy):
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
             )
         self.strategy = strategy
-        self.up = Fixed(str(parse(up))) if isinstance(up, str) else up
+        self.up = Fixed(str(parse_trusted(up))) if isinstance(up, str) else up
         self.down = parse_stateless(down)
         self.key = parse_stateless(key if stateless or str(self.down) != LOSSLESS else LOSSLESS)
         self.seed = seed

@@ -1,13 +1,15 @@
-"""flwr's strategies by name, with their arguments."""
+"""Strategies by name, with their arguments: Flower's, and those of other packages."""
 
 import inspect
-from typing import Any, get_type_hints
+from collections.abc import Callable
+from typing import Any, cast
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import SettingError
 from fedpress.common.logs import quiet_flower
+from fedpress.common.named import find_object
 from fedpress.common.settings import Value, convert, key_of
 from fedpress.server.aggregation.consistency import innermost
 from fedpress.server.checkpointing.object_state import NODE_COUNTS
@@ -47,7 +49,7 @@ def nodes_needed(strategy: Strategy) -> int:
 
 
 def names() -> list[str]:
-    """Return the names of all strategies that can be compressed."""
+    """Return the names of Flower's strategies that can be compressed."""
     classes = {name: getattr(flower, name) for name in flower.__all__}
     return [
         name
@@ -56,14 +58,33 @@ def names() -> list[str]:
     ]
 
 
-def arguments_of(name: str) -> dict[str, tuple[type, Value | None]]:
+def find_strategy(name: str) -> Callable[..., Any]:
+    """Return what makes a strategy: a class, or a function.
+
+    Parameters
+    ----------
+    name : str
+        One of Flower's, one of an installed package, or `package.module:object`.
+
+    Raises
+    ------
+    SettingError
+        If there is no such strategy, or its models are trees.
+    """
+    if name in {made.__name__ for made in _TREES}:
+        raise SettingError(f"strategy must be one of {', '.join(names())}, whose models are tensors, got {name!r}")
+    found = find_object("strategy", name, {known: getattr(flower, known) for known in names()}, "strategies")
+    if not callable(found):
+        raise SettingError(f"strategy must be a class or a function that returns a strategy, got {name!r}")
+    return cast("Callable[..., Any]", found)
+
+
+def arguments_of(make: Callable[..., Any]) -> dict[str, tuple[type, Value | None]]:
     """Return a strategy's own arguments that settings can hold: each one's type and default, None if required."""
-    make = getattr(flower, name)
-    hints = get_type_hints(make.__init__)
     return {
-        key_of(argument): (hints[argument], None if parameter.default is parameter.empty else parameter.default)
-        for argument, parameter in inspect.signature(make).parameters.items()
-        if argument not in _OURS and hints[argument] in (int, float, bool, str)
+        key_of(name): (parameter.annotation, None if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(make, eval_str=True).parameters.items()
+        if name not in _OURS and parameter.annotation in (int, float, bool, str)
     }
 
 
@@ -76,11 +97,7 @@ def strategy_arguments(settings: StrategySettings) -> dict[str, Any]:
         If the strategy or an argument is unknown, or a required argument is missing.
     """
     name, given = settings.name, dict(settings.arguments)
-    if name in {made.__name__ for made in _TREES}:
-        raise SettingError(f"strategy must be one of {', '.join(names())}, whose models are tensors, got {name!r}")
-    if name not in names():
-        raise SettingError(unknown("strategy", name, names()))
-    own = arguments_of(name)
+    own = arguments_of(find_strategy(name))
     for key in given:
         if key not in own:
             takes = ", ".join(PREFIX + known for known in own) or "no arguments"
@@ -92,27 +109,40 @@ def strategy_arguments(settings: StrategySettings) -> dict[str, Any]:
 
 
 def build_strategy(settings: RunSettings) -> Strategy:
-    """Return the Flower strategy of a run, with `per-round` nodes in each round.
+    """Return the strategy of a run, with `per-round` nodes in each round.
 
     Raises
     ------
     SettingError
         If the strategy or an argument is unknown, or a value is out of range.
     """
-    server = settings.server
-    arguments = strategy_arguments(settings.strategy)
-    make: type[FedAvg] = getattr(flower, settings.strategy.name)
+    server, name = settings.server, settings.strategy.name
+    arguments, make = strategy_arguments(settings.strategy), find_strategy(name)
     evaluating = round(server.fraction_evaluate * settings.clients)
+    sampling = {
+        # min_train_nodes is exact, a fraction would be rounded; the fraction must only be above 0.
+        "fraction_train": 1e-9,
+        "fraction_evaluate": server.fraction_evaluate,
+        "min_train_nodes": server.per_round,
+        "min_evaluate_nodes": evaluating,
+        "min_available_nodes": max(server.per_round, evaluating),
+    }
+    parameters = inspect.signature(make).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        missing = sampling.keys() - parameters.keys()
+        if missing:
+            raise SettingError(
+                f"strategy {name!r} must take the arguments of FedAvg and pass them on, as with **kwargs: it lacks "
+                f"{', '.join(sorted(missing))}"
+            )
     try:
         with quiet_flower():  # without its warning that nodes do not evaluate: that is a setting
-            return make(
-                # min_train_nodes is exact, a fraction would be rounded; the fraction must only be above 0.
-                fraction_train=1e-9,
-                fraction_evaluate=server.fraction_evaluate,
-                min_train_nodes=server.per_round,
-                min_evaluate_nodes=evaluating,
-                min_available_nodes=max(server.per_round, evaluating),
-                **arguments,
-            )
+            strategy = make(**sampling, **arguments)
     except ValueError as error:  # flwr's own checks of its arguments
-        raise SettingError(f"{settings.strategy.name}: {error}") from error
+        raise SettingError(f"{name}: {error}") from error
+    if not isinstance(strategy, Strategy) or has_trees(strategy):
+        raise SettingError(
+            f"strategy {name!r} must make a flwr.serverapp.strategy.Strategy whose models are tensors, got "
+            f"{type(strategy).__module__}.{type(strategy).__qualname__}"
+        )
+    return strategy

@@ -15,7 +15,7 @@ from fedpress.compression.entropy import matrix_coder, row_coder
 from fedpress.compression.entropy.context_classes import entropy_bits
 from fedpress.compression.frame import read_frame
 from fedpress.compression.kernels import factor_pairs
-from fedpress.compression.presets import PRESETS
+from fedpress.compression.registry import PRESETS
 from fedpress.compression.stages.lossless.ans import Ans
 from fedpress.compression.stages.quantize.deadzone import DeadZone
 from fedpress.compression.stages.quantize.qsgd import Qsgd

@@ -11,6 +11,7 @@ from flwr.app import Message, RecordDict
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
+from fedpress.compression.third_party import own_codecs
 from fedpress.flower.grid import EngineGrid, RestoredStates, Run
 from fedpress.flower.runtime import CRASHED, RAISED, empty_run, error_reply, message_of, parts_of, stamp
 from fedpress.simulations.engine.blob_store import Blobs
@@ -142,7 +143,7 @@ class InProcessGrid(EngineGrid):
                 data, names = self._mail.dump(content)
                 used.update(names)
                 node = message.metadata.dst_node_id
-                yield Job(node, metadata, self._states.head(node), data)
+                yield Job(node, metadata, self._states.head(node), data, own_codecs())
 
         with self._lock:
             self._polls = 0

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
+from fedpress.compression.third_party import import_codecs
 from fedpress.flower.runtime import identify, message_of, parts_of
 from fedpress.simulations.engine.blob_store import Blobs
 from fedpress.simulations.engine.state_store import NodeStates
@@ -35,6 +36,7 @@ class Job:
     metadata: dict[str, Any]
     state: str  # name of the node's state; empty if it has none
     content: bytes  # its records without large arrays, which are in the mail folder, once for all nodes
+    codecs: dict[str, str] = field(default_factory=dict)  # of other packages, that the engine's process has imported
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def _collect_logs(records: "SimpleQueue[logging.LogRecord]") -> None:
 
 def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> JobResult:
     try:
+        import_codecs(job.codecs)
         message = message_of(job.metadata, mail.load(job.content))
         context = Context(
             run_id=site.run_id,

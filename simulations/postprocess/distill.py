@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from fedpress.client.training.loop import evaluate
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
 from fedpress.compression.model.distill.settings import StudentSettings
@@ -20,6 +20,7 @@ from fedpress.simulations.postprocess.run_folder import RunFolder, read_folder, 
 from fedpress.simulations.run_files import check_made
 from fedpress.simulations.settings import check_device
 from fedpress.simulations.workloads import Examples, find
+from fedpress.simulations.workloads.task import constructors
 
 TRAIN, PROXY = "train", "proxy"
 _MOST = 1 << 40  # inputs of a folder: all of them
@@ -79,9 +80,8 @@ def distil_run(
     check_device(device)
     require(0 <= holdout < 1, "holdout", "in [0, 1)", holdout)
     folder = read_folder(source)
-    known = find(folder.settings.simulation.workload).models
-    if model not in known:
-        raise SettingError(unknown("model", model, known))
+    simulation = folder.settings.simulation
+    makes = constructors(find(simulation.workload), replace(simulation, model=model))
     check_made(out, source, force=force)
     seed = folder.settings.run.seed if seed is None else seed
     # The student starts from new weights, whatever its teacher started from.
@@ -89,7 +89,7 @@ def distil_run(
     settings = settings.change("run", seed=seed, out=str(out), resume=False)
     train, held_out = _split(folder, holdout)
     x, y = _inputs(folder, train, on)
-    student = replace(folder.task, seed=seed).model(model)
+    student = replace(folder.task, seed=seed, makes=makes).model(model)
     progress(f"distilling {source} into {model} on {len(x):,} examples{'' if y is not None else ' without targets'}")
     began = time.monotonic()
     train_student(student, folder.model, x, y, student_settings, derive(seed, "student"), device, progress)
@@ -104,7 +104,7 @@ def distil_run(
         "seconds": seconds,
         "teacher": {
             "folder": str(source),
-            "model": folder.settings.simulation.model or next(iter(known)),
+            "model": next(iter(folder.task.makes)),
             "parameters": sum(p.numel() for p in folder.model.parameters()),
             "accuracy": evaluate(folder.model, folder.task.data.test, "cpu")["accuracy"],
         },

@@ -1,14 +1,14 @@
 """The workloads: real data, its partition among nodes, and models for it.
 
 `task(settings)` is the task of fedpress's Flower apps; it is made once per process. A workload is an object with
-`models`, `defaults` and `load`; built-in ones are in the table below, one file each, others are named
-`package.module:object`.
+`models`, `defaults` and `load`; built-in ones are in the table below, one file each, others are entry points of
+installed packages or named `package.module:object`.
 """
 
-import pkgutil
 from functools import lru_cache
 
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import SettingError
+from fedpress.common.named import find_object
 from fedpress.settings import RunSettings
 from fedpress.simulations.workloads.digits import Digits
 from fedpress.simulations.workloads.fashion import Fashion
@@ -27,21 +27,24 @@ WORKLOADS: dict[str, Workload] = {
 
 
 def find(name: str) -> Workload:
-    """Return the workload `name`, built-in or `package.module:object`; raise SettingError if it does not exist."""
-    if name in WORKLOADS:
-        return WORKLOADS[name]
-    if ":" not in name:
-        raise SettingError(f"{unknown('workload', name, WORKLOADS)}, or your own as package.module:object")
-    try:
-        found: Workload = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"workload {name!r} cannot be imported: {error}") from error
-    if isinstance(found, type):
-        raise SettingError(f"workload {name!r} is a class: name an object of it")
-    missing = [part for part in ("models", "defaults", "load") if not hasattr(found, part)]
+    """Return a workload, made if it is a class.
+
+    Parameters
+    ----------
+    name : str
+        A built-in one, one of an installed package, or `package.module:object`.
+
+    Raises
+    ------
+    SettingError
+        If it does not exist, or is no workload.
+    """
+    found = find_object("workload", name, WORKLOADS, "workloads")
+    workload: Workload = found() if isinstance(found, type) else found
+    missing = [part for part in ("models", "defaults", "load") if not hasattr(workload, part)]
     if missing:
         raise SettingError(f"workload {name!r} lacks {', '.join(missing)}: see docs/how-to/workloads.md")
-    return found
+    return workload
 
 
 def task(settings: RunSettings) -> WorkloadTask:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from fedpress.client.training.loop import Metrics, evaluate
 from fedpress.common.errors import SettingError, unknown
+from fedpress.common.named import import_object
 from fedpress.common.rng import derive
 from fedpress.compression import Update
 from fedpress.settings import RunSettings
@@ -151,6 +153,44 @@ class TaskTerms:
         return cls(settings.simulation, settings.run.seed, settings.run.device, held_back)
 
 
+def constructors(workload: Workload, simulation: SimulationSettings) -> dict[str, Callable[[], nn.Module]]:
+    """Return the constructors of a run's models by name: its own first, then the others of the workload.
+
+    Raises
+    ------
+    SettingError
+        If there is no such model.
+    """
+    name = simulation.model or next(iter(workload.models))
+    makes: dict[str, Callable[[], nn.Module]] = {
+        known: partial(make, simulation.dropout) for known, make in workload.models.items()
+    }
+    if ":" in name:
+        makes[name] = _own_model(name, simulation.dropout)
+    if name not in makes:
+        raise SettingError(f"{unknown('model', name, makes)}; one of your own is package.module:object")
+    return {name: makes[name], **makes}
+
+
+def _own_model(name: str, dropout: float) -> Callable[[], nn.Module]:
+    """Return the constructor of the model that `package.module:object` makes."""
+    make: Callable[..., nn.Module] = import_object("model", name)
+    try:
+        if "dropout" in signature(make).parameters:
+            make = partial(make, dropout=dropout)
+        elif dropout:
+            raise SettingError(f"dropout must be 0 with the model {name}, which does not take it, got {dropout}")
+        with torch.random.fork_rng(devices=[]):
+            made = make()
+    except SettingError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise SettingError(f"model {name!r} must be a function without required arguments: {error}") from error
+    if not isinstance(made, nn.Module):
+        raise SettingError(f"model {name!r} must return a torch.nn.Module, got {type(made).__qualname__}")
+    return make
+
+
 def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
     """Return the task of a run.
 
@@ -162,9 +202,7 @@ def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
         If the data cannot be loaded.
     """
     simulation, seed = terms.simulation, terms.seed
-    name = simulation.model or next(iter(workload.models))
-    if name not in workload.models:
-        raise SettingError(unknown("model", name, workload.models))
+    makes = constructors(workload, simulation)
     data, held_back = _hold_back(workload.load(simulation), terms)
     parts = partition(
         simulation.partition,
@@ -176,10 +214,8 @@ def make_task(workload: Workload, terms: TaskTerms) -> WorkloadTask:
         owners=data.owners,
         groups=data.groups,
     )
-    makes: dict[str, Callable[[], nn.Module]] = {
-        other: partial(workload.models[other], simulation.dropout) for other in sorted(workload.models, key=name.__ne__)
-    }
     if simulation.start:
+        name = next(iter(makes))
         makes[name] = loader_of(Path(simulation.start), makes[name], data.train.x[:1])
     return WorkloadTask(data, parts, makes, seed, terms.device, simulation.holdout, held_back, simulation.fetch)
 

@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as nps
 import fedpress
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
-from fedpress.compression import FrameError, Layout, SpecError, UpdateError, parse
+from fedpress.compression import FrameError, Layout, SpecError, UpdateError, codecs, parse
 from fedpress.compression.frame import read_frame
 from fedpress.compression.pipeline import Pipeline
-from fedpress.compression.registry import STAGES, WRAPPERS, codecs, examples
+from fedpress.compression.registry import STAGES, WRAPPERS, examples
 
 SPECS = examples()
 WRAPPED = [spec for entry in WRAPPERS.values() for spec in entry.examples]

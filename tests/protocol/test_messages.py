@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fedpress.client.mod.node_state import StateRecord
 from fedpress.common.errors import FrameError
+from fedpress.compression import read_codec
 from fedpress.extensions.personal_layers.messages import PersonalLayersReply, PersonalLayersRequest
 from fedpress.protocol.messages import (
     BaseRequest,
@@ -21,7 +22,6 @@ from fedpress.protocol.messages import (
     TrainRequest,
     extension_name,
     extension_record,
-    read_codec,
     read_reply,
     read_request,
 )
