@@ -48,8 +48,9 @@ def main(grid: Grid, context: Context) -> None:
         time.sleep(0.2)
     inner = FedAvg(fraction_evaluate=0.0, min_available_nodes=nodes, min_train_nodes=nodes)
     personal = [PersonalLayers(PersonalLayersSettings(tensors=("head",)))] if context.run_config.get("personal") else []
-    limits = FederationLimits(min_replies=nodes)
-    strategy = Compressed(inner, up=UP, down="none", limits=limits, extensions=personal)
+    limits = FederationLimits(min_replies=int(context.run_config.get("replies", nodes)))
+    up = str(context.run_config.get("up", UP))
+    strategy = Compressed(inner, up=up, down="none", limits=limits, extensions=personal)
     start = ArrayRecord({"w": Array(np.zeros(2000, np.float32))})
     if personal:
         start["head"] = Array(np.ones(7, np.float32))

@@ -1,25 +1,12 @@
-"""A package of somebody else, `acme`, installed by pip into a folder of its own."""
+"""Programs that find the package `acme`, or do not."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder in which the package is installed, with its entry points."""
-    source, folder = tmp_path_factory.mktemp("source") / "acme", tmp_path_factory.mktemp("site")
-    shutil.copytree(HERE / "acme", source)
-    words = ["install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--target", folder, source]
-    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
-    return folder
 
 
 @pytest.fixture
