@@ -35,7 +35,6 @@ app = typer.Typer(
     name="fedpress",
     help="Federated learning on Flower that sends as few bytes as possible, both ways.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
