@@ -129,11 +129,11 @@ assert {"grid", "sparse_grid"} <= set(fedpress.codecs())
 READ = """
 import sys
 import fedpress
-from fedpress.compression import codec_of
+from fedpress.compression import read_codec
 from fedpress.compression.frame import read_frame
 
 try:
-    print(codec_of(read_frame(open(sys.argv[1], "rb").read())))
+    print(read_codec(read_frame(open(sys.argv[1], "rb").read()).spec))
 except fedpress.FrameError as error:
     print("FrameError:", error)
 print("imported" if "acme.codecs" in sys.modules else "not imported")
