@@ -54,11 +54,11 @@ def register(codec: type[Stage] | type[Wrapper] | Preset, *, examples: tuple[str
     >>> del STAGES["unchanged"], _references["unchanged"]
     """
     name = getattr(codec, "__name__", "").lower()
-    _add(name, codec, examples)
+    add_codec(name, codec, examples)
     _references[name] = ""
     if codec.__module__ != "__main__" and "<locals>" not in codec.__qualname__:
         reference = f"{codec.__module__}:{codec.__qualname__}"
-        _add(reference, codec)
+        add_codec(reference, codec)
         _references[name] = _references[reference] = reference
 
 
@@ -165,6 +165,11 @@ def own_codecs() -> dict[str, str]:
     return dict(_references)
 
 
+def codecs_by_name() -> dict[str, Any]:
+    """Return the codecs of `own_codecs` themselves, for a process of the same user that cannot import all of them."""
+    return {name: table[name].make for name in _references for table in _TABLES if name in table}
+
+
 def import_codecs(references: Mapping[str, str]) -> None:
     """Import the codecs of `own_codecs` of another process of the same user.
 
@@ -180,7 +185,7 @@ def import_codecs(references: Mapping[str, str]) -> None:
     """
     for name, reference in references.items():
         if reference and not _known(name):
-            _add(name, import_object("codec", reference))
+            add_codec(name, import_object("codec", reference))
             _references[name] = reference
 
 
@@ -195,16 +200,17 @@ def _add_installed() -> None:
             continue
         try:
             made = import_object("codec", point.value)
-            _add(point.value, made)
+            add_codec(point.value, made)
             if name.isidentifier():
-                _add(name, made)
+                add_codec(name, made)
                 _entry_points[name] = point.value
         except SettingError as error:
             package = point.dist.name if point.dist else "unknown"
             _log.warning("the entry point %s of the package %s is left out: %s", name, package, error)
 
 
-def _add(name: str, codec: Any, examples: tuple[str, ...] = ()) -> None:
+def add_codec(name: str, codec: Any, examples: tuple[str, ...] = ()) -> None:
+    """Add a codec to those that specs can name; raise SettingError if it is none, or the name is another's."""
     table = _table_of(codec)
     known = next((each[name].make for each in _TABLES if name in each), codec)
     if known is not codec:

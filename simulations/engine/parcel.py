@@ -20,7 +20,7 @@ from typing import Any
 import cloudpickle
 
 from fedpress.common.errors import SettingError
-from fedpress.compression.registry import STAGES, CodecEntry
+from fedpress.compression.third_party import add_codec, codecs_by_name
 from fedpress.protocol.records import LARGE
 
 _ALIGNMENT = 64  # bytes; of arrays in the parcel
@@ -32,7 +32,7 @@ class _Surroundings:
     """The state of this process's libraries that a fork would have copied."""
 
     levels: dict[str, int]  # of loggers
-    stages: tuple[CodecEntry, ...]  # codec stages that the user registered
+    codecs: dict[str, Any]  # by name: those that the user registered or named
     torch: tuple[Any, Any] | None  # its default type, and the state of its generator
 
     @classmethod
@@ -42,7 +42,7 @@ class _Surroundings:
         torch = sys.modules.get("torch")
         return cls(
             {logger.name: logger.level for logger in loggers if isinstance(logger, logging.Logger) and logger.level},
-            tuple(entry for entry in STAGES.values() if not entry.make.__module__.startswith("fedpress.")),
+            codecs_by_name(),
             (torch.get_default_dtype(), torch.get_rng_state()) if torch else None,
         )
 
@@ -50,8 +50,8 @@ class _Surroundings:
         """Set them in this process."""
         for name, level in self.levels.items():
             logging.getLogger(name).setLevel(level)
-        for entry in self.stages:
-            STAGES[entry.make.__name__.lower()] = entry
+        for name, codec in self.codecs.items():
+            add_codec(name, codec)
         if self.torch:
             import torch
 
