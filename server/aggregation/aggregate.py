@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
-from flwr.serverapp.strategy.strategy_utils import aggregate_metricrecords
 
 from fedpress.common.logs import FLOWER, quiet_flower
 from fedpress.compression import FrameError, Layout, Update
@@ -24,6 +23,8 @@ from fedpress.server.aggregation.coverage import Coverage
 
 # Exactly these types, without subclasses, use only the mean and the metrics of replies.
 STREAMING: tuple[type[FedAvg], ...] = (FedAvg, FedProx, FedAvgM, FedAdagrad, FedAdam, FedYogi)
+
+_AVERAGED = FedAvg().train_metrics_aggr_fn  # by default: the weighted mean of each metric
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def cast(model: Update, layout: Layout) -> Update:
 
 def _is_streamed(strategy: FedAvg, updates: Sequence[ClientUpdate]) -> bool:
     """Return whether `strategy` needs no more than the mean: a metrics function of the user's own may need replies."""
-    own = strategy.train_metrics_aggr_fn is not aggregate_metricrecords
+    own = strategy.train_metrics_aggr_fn is not _AVERAGED
     parts = any(update.base.place is not None for update in updates)  # which only their mean can be made of
     return type(strategy) in STREAMING and (parts or not own)
 
