@@ -90,8 +90,9 @@ def read_pairs(pairs: list[str] | None) -> dict[str, Any]:
     """Return the values given to `--set`, by key; raise SettingError if a key has two values."""
     values: dict[str, Any] = {}
     for key, value in (read_pair(text, "--set") for text in pairs or []):
-        if values.setdefault(key, value) != value:
+        if key in values and values[key] != value:
             raise SettingError(f"{key} must be given once, got {values[key]!r} and {value!r}")
+        values[key] = value
     return values
 
 

@@ -243,8 +243,9 @@ class Schema:
         """
         flat: dict[str, Any] = {}
         for key, value in self._flatten(tables, ""):
-            if flat.setdefault(key, value) != value:
+            if key in flat and flat[key] != value:
                 raise SettingError(f"{key} must be given once, got {flat[key]!r} and {value!r}")
+            flat[key] = value
         return flat
 
     def absolute(self, flat: Mapping[str, Any]) -> dict[str, Any]:
