@@ -148,7 +148,8 @@ class Pool:
         except (EOFError, OSError, psutil.NoSuchProcess):
             self._control.settimeout(_TICK)
             with suppress(OSError):
-                if reason := self._control.makefile(encoding="utf-8", errors="replace").read():
+                # One read: the next fails, as the process has ended without reading all requests.
+                if reason := self._control.recv(1 << 16).decode(errors="replace"):
                     raise FedpressError(f"a worker cannot load client_app:\n{reason.strip()}") from None
             raise FedpressError("a worker ended while it loaded client_app") from None
 
