@@ -181,7 +181,7 @@ def expected_noise(values: int, density: float) -> float:
     Examples
     --------
     >>> round(expected_noise(10_000, 1.0), 1)
-    15.1
+    12.2
     """
     cut = _Blocks.of(values, density)
     last = cut.padded - (cut.count - 1) * cut.size
