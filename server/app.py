@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.logs import limit_logs
 from fedpress.common.task import Task
+from fedpress.flower.grid import ClosedGrid, EngineGrid
 from fedpress.protocol.arrays import model_record
 from fedpress.server.run.recorder import RECORDER, Recorder
 from fedpress.server.strategy.factory import build
@@ -32,7 +33,15 @@ def main(grid: Grid, context: Context) -> None:
         # Twice the model in float32 is more than any frame of it takes.
         largest = _SPARE + 2 * sum(4 * array.size for array in strategy.extensions.begin(initial).values())
         names, signals = settings.deployment.node_names, settings.deployment.signals
-        grid = PollingGrid(grid, Path(names) if names else None, largest, Path(signals) if signals else None)  # type: ignore[arg-type]
+        grid = PollingGrid(
+            grid,  # type: ignore[arg-type]
+            Path(names) if names else None,
+            largest,
+            Path(signals) if signals else None,
+            close_at=settings.server.close_at,
+        )
+    elif not isinstance(grid, EngineGrid):
+        grid = ClosedGrid(grid, settings.clients)
     recorder = Recorder(folder, settings, strategy.ledger)
     strategy.observe(recorder)
     strategy.parts[RECORDER] = recorder

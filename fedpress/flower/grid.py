@@ -88,6 +88,25 @@ class GridWrapper(EngineGrid):
         return self._grid.send_and_receive(messages, timeout=timeout)
 
 
+class ClosedGrid(GridWrapper):
+    """A Grid of a simulation, whose nodes are there from the start.
+
+    Parameters
+    ----------
+    grid : Grid
+        The wrapped Grid.
+    nodes : int
+        The number of nodes.
+    """
+
+    def __init__(self, grid: Grid, nodes: int) -> None:
+        super().__init__(grid)
+        self._nodes = nodes
+
+    def most_nodes(self) -> int:
+        return self._nodes
+
+
 def engine_grid(grid: Grid) -> EngineGrid:
     """Return `grid` itself if it is an EngineGrid, otherwise a wrapper without optional features."""
     return grid if isinstance(grid, EngineGrid) else GridWrapper(grid)

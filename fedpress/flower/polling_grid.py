@@ -7,6 +7,7 @@ waiting.
 
 import json
 import logging
+import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ _log = logging.getLogger(LOGGER)
 
 SENT, ARRIVED = "sent", "arrived"  # signal files: messages sent to nodes, and replies from them
 _MIN_PAUSE, _MAX_PAUSE, _GROWTH = 0.01, 0.5, 1.5  # seconds between two polls, and their growth while no reply arrives
+_MIN_GRACE = 10.0  # seconds for the last replies to come
 _MAX_SILENCE = 2.0  # seconds between two polls without a signal
 
 
@@ -52,13 +54,18 @@ class PollingGrid(GridWrapper):
         Greatest size of a reply, bytes.
     signals : Path | None
         The folder of the signal files by which this process and the server's proxy notify each other of messages.
+    close_at : float
+        Share of the replies after which others are waited for as long again, but at least 10 seconds, and no longer.
     """
 
-    def __init__(self, grid: HttpGrid, nodes: Path | None, largest: int, signals: Path | None = None) -> None:
+    def __init__(
+        self, grid: HttpGrid, nodes: Path | None, largest: int, signals: Path | None = None, *, close_at: float = 1.0
+    ) -> None:
         super().__init__(grid)
         self._http = grid
         self._nodes = nodes
         self._largest = largest
+        self._close_at = close_at
         self._sent, self._arrived = (SignalFile(signals / name) if signals else None for name in (SENT, ARRIVED))
 
     def names(self) -> Mapping[int, str] | None:
@@ -75,7 +82,9 @@ class PollingGrid(GridWrapper):
         names = self.push_messages(sent)
         receivers = {name: one.metadata.dst_node_id for name, one in zip(names, sent, strict=False) if name}
         waiting = set(receivers)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = math.inf if timeout is None else began + timeout
+        enough = max(1, math.floor(self._close_at * len(waiting)))
         pending: list[_PendingReply] = []
         replies: list[Message] = []
         pause = _MIN_PAUSE
@@ -87,7 +96,11 @@ class PollingGrid(GridWrapper):
             finished = [one for one in pending if one.fetch()]
             pending = [one for one in pending if not one.done]
             replies += [one.message(receivers[one.request_id]) for one in finished]
-            if deadline is not None and time.monotonic() >= deadline:
+            now = time.monotonic()
+            if len(replies) >= enough:
+                enough = len(receivers) + 1  # the round closes once
+                deadline = min(deadline, now + max(now - began, _MIN_GRACE))
+            if now >= deadline:
                 break
             if waiting or pending:
                 pause = _MIN_PAUSE if finished else min(_MAX_PAUSE, pause * _GROWTH)

@@ -22,9 +22,20 @@ class ServerSettings(Settings):
     stateless: bool = option(False, help="clients keep no state between rounds")
     exclude: tuple[str, ...] = option((), help="patterns of names of tensors whose changes are not sent")
     max_norm: float = option(
-        0.0, minimum=0, adjustable=True, help="largest L2 norm of an update that is accepted; 0 for no bound"
+        0.0, minimum=0, adjustable=True, help="an update of a larger L2 norm is scaled down to it; 0 for no bound"
     )
-    max_examples: float = option(1e18, above=0, adjustable=True, help="largest weight of a reply that is accepted")
+    norm_multiple: float = option(
+        3.0,
+        minimum=0,
+        adjustable=True,
+        help="an update is scaled down to this multiple of the usual L2 norm; 0 for no bound",
+    )
+    weight_multiple: float = option(
+        3.0,
+        minimum=0,
+        adjustable=True,
+        help="a reply weighs at most this multiple of the round's median; 0 for no bound",
+    )
     stored_bytes: int = option(
         1 << 34,
         minimum=0,
@@ -36,10 +47,27 @@ class ServerSettings(Settings):
     )
     min_replies: int = option(1, minimum=1, adjustable=True, help="a round with fewer accepted replies is repeated")
     timeout: float = option(3600.0, above=0, adjustable=True, help="seconds to wait for a round's replies")
+    over_selection: float = option(
+        1.0,
+        minimum=1,
+        maximum=10,
+        adjustable=True,
+        help="clients that are asked for each of per-round; 1.3 with real devices",
+    )
+    close_at: float = option(
+        1.0,
+        above=0,
+        maximum=1,
+        adjustable=True,
+        help="share of the replies after which a round waits as long again, and closes; 0.8 with real devices",
+    )
 
     def check(self) -> None:
         if self.min_replies > self.per_round:
             raise SettingError(f"min-replies must be at most per-round, {self.per_round}, got {self.min_replies}")
+        for name in ("norm_multiple", "weight_multiple"):
+            if 0 < (multiple := getattr(self, name)) < 1:
+                raise SettingError(f"{name.replace('_', '-')} must be 0 or at least 1, got {multiple:g}")
 
     def check_codecs(self) -> None:
         """Raise SettingError unless the codecs work; import those that they name, as the user of this process says."""

@@ -7,7 +7,7 @@ are given every reply, decoded.
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.app import Message, MetricRecord, RecordDict
@@ -18,7 +18,8 @@ from fedpress.compression import FrameError, Layout, Update
 from fedpress.compression.updates import changed
 from fedpress.protocol.arrays import arrays_of, model_record
 from fedpress.server.aggregation import privacy
-from fedpress.server.aggregation.client_update import ClientUpdate, log_refusal, read_frame_of
+from fedpress.server.aggregation.client_update import ClientUpdate, log_refusal
+from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.aggregation.coverage import Coverage
 
 # Exactly these types, without subclasses, use only the mean and the metrics of replies.
@@ -34,10 +35,18 @@ class AggregationResult:
     model: Update = field(default_factory=dict)  # empty if the strategy returned none
     metrics: MetricRecord | None = None
     updates: Sequence[ClientUpdate] = ()  # those that counted
+    norms: Sequence[float] = ()  # of these updates, as they were sent
 
 
 def aggregate(
-    strategy: Strategy, number: int, updates: Sequence[ClientUpdate], request: Message, least: int, exact: Update
+    strategy: Strategy,
+    number: int,
+    updates: Sequence[ClientUpdate],
+    *,
+    request: Message,
+    least: int,
+    exact: Update,
+    bounds: ContributionBounds,
 ) -> AggregationResult | None:
     """Return the result of aggregating `updates` in round `number`; None if fewer than `least` of them count.
 
@@ -49,27 +58,24 @@ def aggregate(
         Any of the round's messages.
     exact : Update
         The server's model w before the round.
+    bounds : ContributionBounds
+        Bounds the weights and the norms of the updates; tracks the norms of those that count.
     """
-    counted = list(updates)
-    if isinstance(strategy, FedAvg) and _is_streamed(strategy, updates):
-        mean = _mean(number, counted, exact)
-        if len(counted) < least:
-            return None
-        return _stream(strategy, number, mean, counted, request)
-    for update in updates:
-        try:
-            key, _ = read_frame_of(update.message)
-            model = update.decode()
-            if privacy.divides_by_norm(strategy) and not changed(model, update.base.exact):
-                raise FrameError(f"its update must not be zero: {type(strategy).__name__} divides by its norm")
-            update.message.content[key] = model_record(model)
-        except FrameError as error:
-            log_refusal(number, update.node, error)
-            counted.remove(update)
-    if len(counted) < least:
+    weighed = bounds.weigh(number, updates)
+    streams = _is_streamed(strategy, updates)
+    read = _mean(number, weighed, exact) if streams else _decode_all(strategy, number, weighed)
+    if len(read.updates) < least:
         return None
-    arrays, metrics = strategy.aggregate_train(number, [update.message for update in counted])
-    return AggregationResult(arrays_of(arrays), metrics, counted)
+    clipped = bounds.clip(number, read.updates, read.norms)
+    bounds.observe(read.updates, read.norms)
+    if clipped != read.updates:  # rare: updates are read again, so that no more than one model is held at a time
+        again = _mean(number, clipped, exact) if streams else _decode_all(strategy, number, clipped)
+        read = replace(again, norms=read.norms)
+    if isinstance(strategy, FedAvg) and streams:
+        return _stream(strategy, number, read, request)
+    with privacy.noise_for(strategy, len(read.updates)):
+        arrays, metrics = strategy.aggregate_train(number, [update.message for update in read.updates])
+    return AggregationResult(arrays_of(arrays), metrics, read.updates, read.norms)
 
 
 def cast(model: Update, layout: Layout) -> Update:
@@ -84,24 +90,34 @@ def cast(model: Update, layout: Layout) -> Update:
     return result
 
 
-def _is_streamed(strategy: FedAvg, updates: Sequence[ClientUpdate]) -> bool:
+def _is_streamed(strategy: Strategy, updates: Sequence[ClientUpdate]) -> bool:
     """Return whether `strategy` needs no more than the mean: a metrics function of the user's own may need replies."""
+    if not isinstance(strategy, FedAvg) or type(strategy) not in STREAMING:
+        return False
     own = strategy.train_metrics_aggr_fn is not _AVERAGED
     parts = any(update.base.place is not None for update in updates)  # which only their mean can be made of
-    return type(strategy) in STREAMING and (parts or not own)
+    return parts or not own
 
 
-def _stream(
-    strategy: FedAvg, number: int, mean: Update, updates: list[ClientUpdate], request: Message
-) -> AggregationResult:
+@dataclass(frozen=True)
+class _DecodedUpdates:
+    """The updates of a round that decode."""
+
+    updates: list[ClientUpdate]
+    norms: list[float]  # of each, as it was sent
+    mean: Update = field(default_factory=dict)  # empty if it is not computed
+
+
+def _stream(strategy: FedAvg, number: int, read: _DecodedUpdates, request: Message) -> AggregationResult:
     """Return the result of aggregating the mean, as one reply, and the metrics of all replies."""
-    total = sum(update.weight for update in updates)
+    total = sum(update.weight for update in read.updates)
     metrics = MetricRecord({strategy.weighted_by_key: total})
-    content = RecordDict({strategy.arrayrecord_key: model_record(mean), "metrics": metrics})
-    with _metrics_of(strategy, [update.message.content for update in updates]), quiet_flower():
+    content = RecordDict({strategy.arrayrecord_key: model_record(read.mean), "metrics": metrics})
+    with _metrics_of(strategy, [update.message.content for update in read.updates]), quiet_flower():
         arrays, aggregated = strategy.aggregate_train(number, [Message(content, reply_to=request)])
-    logging.getLogger(FLOWER).info("aggregate_train: Received %d results", len(updates))  # in place of Flower's line
-    return AggregationResult(arrays_of(arrays), aggregated, updates)
+    count = len(read.updates)
+    logging.getLogger(FLOWER).info("aggregate_train: Received %d results", count)  # in place of Flower's line
+    return AggregationResult(arrays_of(arrays), aggregated, read.updates, read.norms)
 
 
 @contextmanager
@@ -115,6 +131,23 @@ def _metrics_of(strategy: FedAvg, replies: list[RecordDict]) -> Iterator[None]:
         strategy.train_metrics_aggr_fn = function
 
 
+def _decode_all(strategy: Strategy, number: int, updates: Sequence[ClientUpdate]) -> _DecodedUpdates:
+    """Put the model of each update into its message; leave out those that do not decode."""
+    read = _DecodedUpdates([], [])
+    for update in updates:
+        try:
+            model, norm = update.decode_with_norm()
+            if privacy.divides_by_norm(strategy) and not changed(model, update.base.exact):
+                raise FrameError(f"its update must not be zero: {type(strategy).__name__} divides by its norm")
+        except FrameError as error:
+            log_refusal(number, update.node, error)
+            continue
+        update.message.content[update.record] = model_record(model)
+        read.updates.append(update)
+        read.norms.append(norm)
+    return read
+
+
 class _UndecodableError(Exception):
     def __init__(self, update: ClientUpdate, cause: FrameError) -> None:
         super().__init__(str(cause))
@@ -122,42 +155,51 @@ class _UndecodableError(Exception):
         self.cause = cause
 
 
-def _mean(number: int, updates: list[ClientUpdate], exact: Update) -> Update:
-    """Return the weighted mean of updates; those that do not decode are removed from `updates`.
+def _mean(number: int, updates: Sequence[ClientUpdate], exact: Update) -> _DecodedUpdates:
+    """Return the weighted mean of the updates that decode.
 
     The arithmetic is that of FedAvg, in its order, so the result has the same bits. Weights are shares of the updates
     that count, so the mean starts again without one that does not decode: such frames are rare.
     """
-    while updates:
+    left = list(updates)
+    while left:
+        norms: list[float] = []
         try:
-            return _weighted_mean(updates) if updates[0].base.place is None else _mean_of_parts(updates, exact)
+            # A sum that overflows holds an update that is clipped when it is read again.
+            with np.errstate(over="ignore", invalid="ignore"):
+                whole = left[0].base.place is None
+                mean = _weighted_mean(left, norms) if whole else _mean_of_parts(left, norms, exact)
+            return _DecodedUpdates(left, norms, mean)
         except _UndecodableError as error:
             log_refusal(number, error.update.node, error.cause)
-            updates.remove(error.update)
-    return {}
+            left.remove(error.update)
+    return _DecodedUpdates([], [])
 
 
-def _weighted_mean(updates: Sequence[ClientUpdate]) -> Update:
+def _weighted_mean(updates: Sequence[ClientUpdate], norms: list[float]) -> Update:
     total = sum(update.weight for update in updates)
     sums: Update = {}
     for update in updates:
         share = update.weight / total
-        for name, array in _decode(update).items():
+        for name, array in _decode(update, norms).items():
             sums[name] = sums[name] + array * share if name in sums else array * share
     return sums
 
 
-def _mean_of_parts(updates: Sequence[ClientUpdate], exact: Update) -> Update:
+def _mean_of_parts(updates: Sequence[ClientUpdate], norms: list[float], exact: Update) -> Update:
     """Return the mean of models that are parts of the server's, elementwise over the parts that cover it."""
     coverage = Coverage(exact, (update.weight for update in updates))
     for update in updates:
         if update.base.place is not None:
-            coverage.add(_decode(update), update.weight, update.base.place)
+            coverage.add(_decode(update, norms), update.weight, update.base.place)
     return coverage.mean()
 
 
-def _decode(update: ClientUpdate) -> Update:
+def _decode(update: ClientUpdate, norms: list[float]) -> Update:
+    """Return the update's model, and add its norm to `norms`."""
     try:
-        return update.decode()
+        model, norm = update.decode_with_norm()
     except FrameError as error:
         raise _UndecodableError(update, error) from error
+    norms.append(norm)
+    return model

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Message
@@ -18,6 +18,8 @@ from fedpress.protocol.update_frames import UpdateCoding
 from fedpress.server.downlink.model_store import ModelStore
 
 _log = logging.getLogger(LOGGER)
+
+_MAX_CLAIM = 2**63  # more than anybody has examples, and a sum of such claims is finite
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,20 @@ class FederationLimits:
     2
     """
 
-    min_replies: int = 1  # a round in which fewer replies count is repeated, at most twice
-    max_norm: float = math.inf  # an update of a larger L2 norm, over all floating-point tensors, is refused
-    max_examples: float = 1e18  # a reply with a larger weight is refused: by default, more than can be counted
+    min_replies: int = 1  # a round in which fewer replies count is repeated
+    over_selection: float = 1.0  # nodes that are asked for each that the strategy samples, if there are as many
+    max_norm: float = math.inf  # an update of a larger L2 norm, over all floating-point tensors, is scaled down to it
+    norm_multiple: float = 3.0  # an update is scaled down to this multiple of the usual norm; infinity for no bound
+    weight_multiple: float = 3.0  # a reply weighs at most this multiple of the round's median; infinity for no bound
     stored_bytes: int = 1 << 34  # of nodes' models on disk; a node whose model is no longer stored is sent a key frame
 
     def __post_init__(self) -> None:
         require(self.min_replies >= 1, "min_replies", "at least 1", self.min_replies)
+        require(self.over_selection >= 1, "over_selection", "at least 1", self.over_selection)
         require(self.max_norm > 0, "max_norm", "above 0", self.max_norm)
-        require(self.max_examples > 0, "max_examples", "above 0", self.max_examples)
+        require(self.norm_multiple >= 1, "norm_multiple", "at least 1", self.norm_multiple)
+        require(self.weight_multiple >= 1, "weight_multiple", "at least 1", self.weight_multiple)
         require(self.stored_bytes >= 0, "stored_bytes", "at least 0", self.stored_bytes)
-
-
-@dataclass(frozen=True)
-class UpdateRules:
-    """Rules for reading a round's replies."""
-
-    weighted_by: str = "num-examples"  # name of the metric that is a reply's weight; empty if replies need none
-    limits: FederationLimits = FederationLimits()
-    clip_norm: float = math.inf  # an update of a larger L2 norm is scaled down to it
 
 
 @dataclass(frozen=True)
@@ -92,12 +89,20 @@ class ClientUpdate:
     """One node's reply to a training message, its update still encoded."""
 
     node: str  # its name
+    claim: float  # the weight that it claims, usually its number of examples
     weight: float  # by which it is averaged
     message: Message  # the reply, without fedpress's records
     encoded: EncodedUpdate
     base: NodeModel
-    rules: UpdateRules = UpdateRules()
+    record: str = "arrays"  # name of the ArrayRecord in which it was sent
+    weighted_by: str = "num-examples"  # name of the metric that is its weight; empty if it needs none
+    clip_norm: float = math.inf  # an update of a larger L2 norm is scaled down to it
     time: WorkTime = WorkTime()
+
+    def weighted(self, weight: float) -> "ClientUpdate":
+        """Return the update with another weight, also in its message."""
+        write_weight(self.message, self.weighted_by, weight)
+        return replace(self, weight=weight)
 
     def decode(self) -> Update:
         """Return w plus the node's update.
@@ -105,8 +110,12 @@ class ClientUpdate:
         Raises
         ------
         FrameError
-            If it does not decode to tensors within the limits.
+            If it does not decode to finite tensors.
         """
+        return self.decode_with_norm()[0]
+
+    def decode_with_norm(self) -> tuple[Update, float]:
+        """Return w plus the node's update, and the update's L2 norm before it was clipped; raise as `decode` does."""
         encoded, base, part, version = self.encoded, self.base, self.encoded.part, self.encoded.version
         coding = UpdateCoding(encoded.codec, part, base.masks, version, self._delta())
         sent, whole = coding.decode(encoded.frame), coding.whole
@@ -115,17 +124,17 @@ class ClientUpdate:
         update = difference(sent, base.exact, part) if whole else sent
         with np.errstate(over="ignore"):
             norm = math.sqrt(sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in part.floating))
-            if norm > self.rules.limits.max_norm:
-                raise FrameError(f"its update's norm must be at most {self.rules.limits.max_norm:.6g}, got {norm:.6g}")
-            if norm > self.rules.clip_norm:
-                share = np.float32(self.rules.clip_norm / norm)
+            if not math.isfinite(norm):
+                raise FrameError(f"its update's norm must be finite, got {norm}")
+            if norm > self.clip_norm:
+                share = np.float32(self.clip_norm / norm)
                 update |= {tensor.name: update[tensor.name] * share for tensor in part.floating}
                 whole = False
             model = {**base.exact, **sent} if whole else apply(base.exact, update, base.layout)
             for tensor in part.floating:  # in float32, to which the server rounds tensors of any width
                 if not np.isfinite(np.asarray(model[tensor.name], np.float32)).all():
                     raise FrameError(f"tensor {tensor.name!r} must be finite in float32")
-        return model
+        return model, norm
 
     def _delta(self) -> Update | None:
         """Return the delta that the node was sent last, which predicts where its update is large."""
@@ -136,7 +145,7 @@ class ClientUpdate:
         return difference(versions.get(version), versions.get(before), part)
 
 
-def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> float:
+def read_weight(reply: Message, weighted_by: str) -> float:
     """Return the weight of a reply, the metric `weighted_by`; raise FrameError if it is missing or out of range.
 
     If `weighted_by` is empty, replies need no weight.
@@ -147,9 +156,18 @@ def read_weight(reply: Message, weighted_by: str, limits: FederationLimits) -> f
     if len(metrics) != 1:
         raise FrameError(f"a reply must hold one MetricRecord, got {len(metrics)}")
     weight = metrics[0].get(weighted_by)
-    if not isinstance(weight, int | float) or not 0 < weight <= limits.max_examples:
-        raise FrameError(f"{weighted_by} must be above 0 and at most {limits.max_examples:g}, got {weight!r}")
+    if not isinstance(weight, int | float) or not 0 < weight < _MAX_CLAIM:
+        raise FrameError(f"{weighted_by} must be above 0 and below 2**63, got {weight!r}")
     return float(weight)
+
+
+def write_weight(reply: Message, weighted_by: str, weight: float) -> None:
+    """Set the weight of a reply that `read_weight` accepts."""
+    if not weighted_by:
+        return
+    (metrics,) = reply.content.metric_records.values()
+    if metrics[weighted_by] != weight:
+        metrics[weighted_by] = weight
 
 
 def read_frame_of(reply: Message) -> tuple[str, bytes]:

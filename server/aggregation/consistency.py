@@ -8,7 +8,14 @@ from flwr.app import Message
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.compression import FrameError
-from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, log_refusal, read_weight
+from fedpress.server.aggregation.client_update import (
+    ClientUpdate,
+    FederationLimits,
+    log_refusal,
+    read_weight,
+    write_weight,
+)
+from fedpress.server.aggregation.contribution_bounds import bounded_weights
 
 
 def innermost(strategy: Strategy) -> Strategy:
@@ -41,14 +48,17 @@ def valid_evaluations(
     number: int, strategy: Strategy, replies: Sequence[tuple[str, Message]], limits: FederationLimits
 ) -> list[Message]:
     """Return the evaluations, given as (node, reply), that `strategy` can average; log the others."""
-    valid = []
+    if not _is_flower(strategy):
+        return [reply for _, reply in replies]
+    key, valid, claims = weighted_by(strategy), [], []
     for node, reply in replies:
         try:
-            if _is_flower(strategy):
-                read_weight(reply, weighted_by(strategy), limits)
+            claims.append(read_weight(reply, key))
             valid.append((node, reply))
         except FrameError as error:
             log_refusal(number, node, error)
+    for (_, reply), weight in zip(valid, bounded_weights(claims, limits.weight_multiple), strict=True):
+        write_weight(reply, key, weight)
     return [valid[at][1] for at in _majority(number, strategy, valid)]
 
 

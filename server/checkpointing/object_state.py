@@ -7,13 +7,25 @@ object that was constructed the same way.
 import inspect
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fedpress.common.errors import SettingError
+
+
+@runtime_checkable
+class StatefulObject(Protocol):
+    """An object that returns its own state, as privacy accountants do."""
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the state for `load_state_dict`."""
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Restore a state that `state_dict` returned."""
+
 
 Arrays = dict[str, np.ndarray]
 _PLAIN = (bool, int, float, str)
@@ -51,6 +63,8 @@ def take_apart(thing: object, arrays: Arrays, path: str) -> Any:  # noqa: PLR091
             return {kind: [take_apart(item, arrays, f"{path}.{i}") for i, item in enumerate(thing)]}
     if _is_setting(thing):
         return {"same": True}
+    if isinstance(thing, StatefulObject):
+        return {"state": take_apart(thing.state_dict(), arrays, path)}
     if _has_attributes(thing):
         return {"object": {key: take_apart(value, arrays, f"{path}.{key}") for key, value in vars(thing).items()}}
     raise SettingError(f"{path} is a {type(thing).__name__}, which a checkpoint cannot hold")
@@ -77,6 +91,8 @@ def put_back(saved: Any, arrays: Arrays, now: Any = None) -> Any:  # noqa: PLR09
             return {key: put_back(part, arrays, current.get(key)) for key, part in restored}
         case "list" | "tuple" | "set":
             return {"list": list, "tuple": tuple, "set": set}[kind](put_back(part, arrays) for part in value)
+        case "state":
+            now.load_state_dict(put_back(value, arrays))
         case "object":
             for key, part in value.items():
                 if key not in NODE_COUNTS:

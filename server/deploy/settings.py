@@ -14,7 +14,12 @@ from fedpress.settings import RunSettings
 from fedpress.settings.deployment import WORKLOADS_TASK, DeploymentSettings
 from fedpress.settings.run import ONLY_SIMULATED
 
-_DEFAULTS = {"deployment.nodes": 1, "run.out": "fedpress-server"}
+_DEFAULTS = {
+    "deployment.nodes": 1,
+    "run.out": "fedpress-server",
+    "server.over-selection": 1.3,
+    "server.close-at": 0.8,
+}
 _NOT_DEPLOYED = ("simulation.clients", "simulation.engine", "simulation.workers", "simulation.start")
 
 

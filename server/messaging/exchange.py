@@ -32,7 +32,6 @@ from fedpress.server.aggregation.client_update import (
     ClientUpdate,
     EncodedUpdate,
     NodeModel,
-    UpdateRules,
     WorkTime,
     log_refusal,
     read_frame_of,
@@ -68,15 +67,17 @@ class NodeReply:
     tensors: bytes  # mask of the tensors that its frame holds
     work: WorkTime
 
-    def update(self, models: Models, rules: UpdateRules) -> ClientUpdate:
+    def update(self, models: Models, weighted_by: str, clip_norm: float) -> ClientUpdate:
         """Return the reply as an update, still encoded; raise FrameError if it is not one."""
-        downlink = models.of(self.node)
+        downlink, claim = models.of(self.node), read_weight(self.message, weighted_by)
+        record, frame = read_frame_of(self.message)
         return ClientUpdate(
             node=self.node,
-            weight=read_weight(self.message, rules.weighted_by, rules.limits),
+            claim=claim,
+            weight=claim,
             message=self.message,
             encoded=EncodedUpdate(
-                frame=read_frame_of(self.message)[1],
+                frame=frame,
                 codec=self.request.up,
                 part=downlink.layout.part(self.tensors),
                 version=self.request.version,
@@ -90,7 +91,9 @@ class NodeReply:
                 group=models.group(self.node),
                 place=models.places.get(models.group(self.node)),
             ),
-            rules=rules,
+            record=record,
+            weighted_by=weighted_by,
+            clip_norm=clip_norm,
             time=self.work,
         )
 
@@ -101,6 +104,7 @@ class Delivery:
 
     requests: dict[int, SentRequest]  # by node id
     replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
+    answered: set[int] = field(default_factory=set)  # ids of the nodes that sent anything, an error included
     refusal: str = ""  # reason of the last refusal of a reply; empty if none was refused
     diverged: int = 0  # number of nodes whose training diverged
 
@@ -186,6 +190,7 @@ class Exchange:
         left = deadline - time.monotonic()
         if retry and left > 0:
             self._send_requests(round, retry, delivery, left)
+        self._note_silence(round, delivery)
         delivery.replies.sort(key=lambda reply: self.grid.order(reply.message.metadata.src_node_id))
         return delivery
 
@@ -198,6 +203,20 @@ class Exchange:
         """Delete the models that no node holds, except those `needed`."""
         self.models.retain(self.nodes.versions, needed)
 
+    def resting(self, round: int) -> set[int]:
+        """Return the ids of the nodes that rest in a round, since they did not answer before."""
+        names = {name for name, record in self.nodes.items() if record.rests(round)}
+        return {node for node in self.grid.get_node_ids() if self.grid.name(node) in names} if names else set()
+
+    def _note_silence(self, round: int, delivery: Delivery) -> None:
+        for node in delivery.requests:
+            record = self.nodes[self.grid.name(node)]
+            if node in delivery.answered:
+                record.silent = 0
+            else:
+                record.silent, record.silent_round = record.silent + 1, round
+                _log.warning("round %d: node %s did not answer", round, self.grid.name(node))
+
     def _send_requests(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send requests and read replies; return the nodes that lack the base, and whether each needs a key frame."""
         if not nodes:
@@ -209,6 +228,7 @@ class Exchange:
         for message in self.grid.send_and_receive(requests, timeout=timeout):
             node = message.metadata.src_node_id
             name = self.grid.name(node)
+            delivery.answered.add(node)
             if message.has_error():
                 delivery.refusal = f"node {clean(name)} failed: {clean(message.error.reason)}"
                 _log.warning("round %d: %s", round, delivery.refusal)

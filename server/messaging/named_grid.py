@@ -131,6 +131,11 @@ class NamedGrid(GridWrapper):
             self._query(nodes, min(self._timeout, _PATIENCE))
         return bool(self._queried.intersection(nodes))
 
+    @property
+    def waits(self) -> bool:
+        """Whether nodes may join or return, so that it is worth waiting for them."""
+        return self._engine.most_nodes() is None
+
     def snapshot(self) -> Any:
         return self._engine.snapshot()
 

@@ -78,7 +78,7 @@ class NodeEvaluation:
         for reply in valid_evaluations(self.number, self.strategy, replies, self.limits):
             node = names[reply.metadata.src_node_id]
             try:
-                scores[node] = read_weight(reply, weighted_by(self.strategy), self.limits), _read_score(reply)
+                scores[node] = read_weight(reply, weighted_by(self.strategy)), _read_score(reply)
             except FrameError as error:
                 log_refusal(self.number, node, error)
         return scores

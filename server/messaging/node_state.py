@@ -13,6 +13,15 @@ class NodeRecord:
     offered: bytes = b""  # version that it was sent after that; empty once it replied
     accepted: bytes = b""  # name of the last frame that was aggregated
     turn: int = 0  # number of stateful updates that it had sent by its last reply
+    silent: int = 0  # number of requests in a row that it did not answer
+    silent_round: int = 0  # round of the last of these
+
+    def rests(self, round: int) -> bool:
+        """Return whether others are asked in its place: it did not answer, and longer each time that it did not."""
+        return self.silent > 0 and round - self.silent_round < 1 << min(self.silent, _MAX_REST)
+
+
+_MAX_REST = 5  # a node rests for fewer than 2**5 rounds
 
 
 class NodeRecords(dict[str, NodeRecord]):
@@ -29,7 +38,10 @@ class NodeRecords(dict[str, NodeRecord]):
 
     def as_json(self) -> dict[str, Any]:
         """Return the records as JSON."""
-        rows = [[name, r.held.hex(), r.offered.hex(), r.accepted.hex(), r.turn] for name, r in self.items()]
+        rows = [
+            [name, r.held.hex(), r.offered.hex(), r.accepted.hex(), r.turn, r.silent, r.silent_round]
+            for name, r in self.items()
+        ]
         return {"nodes": rows}
 
     @classmethod

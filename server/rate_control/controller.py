@@ -8,6 +8,7 @@ from flwr.serverapp.strategy import Strategy
 from fedpress.common.errors import SettingError
 from fedpress.compression import Codec, Layout
 from fedpress.server.aggregation import privacy
+from fedpress.server.aggregation.coordinates import warn_of_equal_values
 from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.rate_control.policies import Fixed, Policy, RateContext
 from fedpress.server.strategy.round_record import Round
@@ -21,7 +22,9 @@ class RateController:
         self._strategy = strategy
         self._stateless = stateless
         self._memory: dict[Layout, set[str]] = {}  # names of the codecs' state, by the layout of the model
-        self._check(policy.codec(RateContext("", 1, 1)), None)  # so that errors are raised before round 1
+        first = policy.codec(RateContext("", 1, 1))  # so that errors are raised before round 1
+        self._check(first, None)
+        warn_of_equal_values(strategy, first)
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
         """Return a function from a node's name and the number of requests to its codec in round `number`."""

@@ -30,7 +30,7 @@ RECORDER = "recorder"  # its state's name in checkpoints
 RESULT, MODEL, CHECKPOINT, TRAFFIC = "result.json", "model.safetensors", "checkpoint", "clients.csv"
 _COLUMNS = (
     *("round", "node", "down_frame", "down_message", "up_frame", "up_message"),
-    *("examples", "training_seconds", "coding_seconds", "train_loss", "accuracy", "loss"),
+    *("examples", "weight", "norm", "training_seconds", "coding_seconds", "train_loss", "accuracy", "loss"),
 )
 
 
@@ -160,9 +160,9 @@ class Recorder:
 
 def _work(counted: CountedReply | None) -> tuple[object, ...]:
     if counted is None:
-        return "", "", "", ""
+        return ("",) * 6
     time, loss = counted.time, "" if counted.train_loss is None else counted.train_loss
-    return counted.weight, time.training, time.coding, loss
+    return counted.claim, counted.weight, float(f"{counted.norm:.6g}"), time.training, time.coding, loss
 
 
 def _scores(done: Round, node: str) -> tuple[object, ...]:

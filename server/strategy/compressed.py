@@ -19,6 +19,7 @@ from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.aggregation.consistency import model_key
+from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.checkpointing.recovery import Recovery, Stateful
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
@@ -133,7 +134,8 @@ class Compressed(Strategy):
         self.limits = limits
         self.ledger = Ledger()
         self.final_facts: Mapping[str, Any] = {}
-        self.parts: dict[str, Stateful] = {}
+        self._bounds = ContributionBounds(limits.norm_multiple, limits.weight_multiple, privacy.is_private(strategy))
+        self.parts: dict[str, Stateful] = {"bounds": self._bounds}
         self.extensions = ExtensionChain(extensions)
         self._shared_initial = shared_initial
         self._stateless = stateless
@@ -141,6 +143,7 @@ class Compressed(Strategy):
         self._checkpoint = None if checkpoint is None else Path(checkpoint)
         self._resume = resume
         self._observers: list[Observer] = []
+        privacy.check_strategy(strategy)
         self._rate = RateController(self.up, strategy, stateless=stateless)
         self._running = False
         self._terms = {
@@ -190,6 +193,7 @@ class Compressed(Strategy):
                 exchange=self._exchange(grid, initial_arrays, timeout, recovery.models if recovery else Path(folder)),
                 extensions=self.extensions,
                 rate=self._rate,
+                bounds=self._bounds,
                 limits=self.limits,
                 seed=self.seed,
                 settings=settings,

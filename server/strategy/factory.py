@@ -49,8 +49,10 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
         exclude=server.exclude,
         limits=FederationLimits(
             min_replies=server.min_replies,
+            over_selection=server.over_selection,
             max_norm=server.max_norm or math.inf,
-            max_examples=server.max_examples,
+            norm_multiple=server.norm_multiple or math.inf,
+            weight_multiple=server.weight_multiple or math.inf,
             stored_bytes=server.stored_bytes,
         ),
         checkpoint=folder / CHECKPOINT if folder else None,

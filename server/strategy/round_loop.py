@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import DivergedError, FedpressError
@@ -19,8 +19,9 @@ from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.aggregate import AggregationResult, aggregate, cast
-from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, UpdateRules, log_refusal
+from fedpress.server.aggregation.client_update import ClientUpdate, FederationLimits, log_refusal
 from fedpress.server.aggregation.consistency import consistent_updates, valid_evaluations, weighted_by
+from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.checkpointing.recovery import Recovery
 from fedpress.server.extension import FinalContext, RoundContext
 from fedpress.server.messaging.exchange import Delivery, Exchange
@@ -29,10 +30,12 @@ from fedpress.server.messaging.node_evaluation import NodeEvaluation
 from fedpress.server.rate_control.controller import RateController
 from fedpress.server.strategy.extension_chain import ExtensionChain
 from fedpress.server.strategy.round_record import CountedReply, Round
+from fedpress.server.strategy.selection import select
 
 _log = logging.getLogger(LOGGER)
 
-ATTEMPTS = 3  # at a round, before the run fails
+ATTEMPTS = 3  # at a round, before the run fails if no other node can come
+_MAX_PAUSE = 300.0  # seconds between two attempts; the first pause is of one second, and each is twice the last
 
 EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -73,6 +76,7 @@ class RoundLoop:
     exchange: Exchange
     extensions: ExtensionChain
     rate: RateController
+    bounds: ContributionBounds
     limits: FederationLimits
     seed: int
     settings: RoundSettings
@@ -103,15 +107,14 @@ class RoundLoop:
         return facts
 
     def _train(self, number: int) -> TrainingResult:
-        """Train a round; repeat it if too few replies count.
+        """Train a round; repeat it, with other nodes, if too few replies count.
 
         The inner strategy's state changes only when replies are aggregated, so a round can be repeated.
         """
-        requests, trouble, exact = 0, "", self.exchange.models.exact
-        for attempt in range(ATTEMPTS):
-            config = self.settings.train_config
-            with seeded_samplers(self.exchange.grid, self.seed, "train", number, attempt):
-                messages = list(self.outer.configure_train(number, model_record(exact), config, self.exchange.grid))
+        requests, trouble, exact, failed = 0, "", self.exchange.models.exact, set[int]()
+        attempt = 0
+        while True:
+            messages = self._configure(number, attempt, exact, failed)
             choose = self.rate.chooser(number, self.exchange)
             delivery = self.exchange.deliver(number, messages, self.settings.timeout, choose)
             if not delivery.requests:  # the strategy trains nobody this round
@@ -121,27 +124,56 @@ class RoundLoop:
             trouble = delivery.refusal or trouble
             request = next(iter(delivery.requests.values())).message
             with privacy.noise_from_system() if privacy.is_private(self.strategy) else nullcontext():
-                outcome = aggregate(self.strategy, number, updates, request, self.limits.min_replies, exact)
+                outcome = aggregate(
+                    self.strategy,
+                    number,
+                    updates,
+                    request=request,
+                    least=self.limits.min_replies,
+                    exact=exact,
+                    bounds=self.bounds,
+                )
             if outcome is not None:
                 for update in outcome.updates:
                     self.exchange.accept(update)
                 return TrainingResult(outcome, requests)
             if delivery.diverged and not updates:
                 raise DivergedError(f"round {number}: {delivery.refusal}: a lower learning rate, or clipping, may help")
-            least, asked = self.limits.min_replies, len(delivery.requests)
-            _log.warning("round %d: fewer than %d of %d replies count", number, least, asked)
-        last = f"; the last: {trouble}" if trouble else ""
-        raise FedpressError(
-            f"round {number}: fewer than {self.limits.min_replies} replies counted, {ATTEMPTS} times{last}"
+            privacy.abandon(self.strategy, number)
+            failed |= delivery.requests.keys() - {reply.message.metadata.src_node_id for reply in delivery.replies}
+            self._pause(number, attempt, trouble)
+            attempt += 1
+
+    def _configure(self, number: int, attempt: int, exact: Update, failed: set[int]) -> list[Message]:
+        """Return the messages of an attempt at a round: nodes that failed or did not answer are asked last."""
+        grid, config = self.exchange.grid, self.settings.train_config
+        resting, factor = self.exchange.resting(number) | failed, self.limits.over_selection
+        with seeded_samplers(grid, self.seed, "train", number, attempt):
+            messages = list(self.outer.configure_train(number, model_record(exact), config, grid))
+            return select(messages, list(grid.get_node_ids()), resting, factor) if resting or factor > 1 else messages
+
+    def _pause(self, number: int, attempt: int, trouble: str) -> None:
+        """Wait before the next attempt; raise FedpressError after the last, where no other node can come."""
+        least, last = self.limits.min_replies, f"; the last: {trouble}" if trouble else ""
+        if not self.exchange.grid.waits:
+            if attempt + 1 == ATTEMPTS:
+                raise FedpressError(f"round {number}: fewer than {least} replies counted, {ATTEMPTS} times{last}")
+            _log.warning("round %d: fewer than %d replies count%s", number, least, last)
+            return
+        seconds = min(_MAX_PAUSE, 2.0 ** min(attempt, 10))
+        _log.warning(
+            "round %d is abandoned: fewer than %d replies count%s; it is repeated in %g seconds",
+            *(number, least, last, seconds),
         )
+        time.sleep(seconds)
 
     def _updates(self, number: int, delivery: Delivery) -> list[ClientUpdate]:
         """Return the valid replies; log the others."""
-        rules = UpdateRules(weighted_by(self.strategy), self.limits, privacy.bound(self.strategy))
+        key, clip_norm = weighted_by(self.strategy), min(self.limits.max_norm, privacy.bound(self.strategy))
         updates = []
         for reply in delivery.replies:
             try:
-                updates.append(reply.update(self.exchange.models, rules))
+                updates.append(reply.update(self.exchange.models, key, clip_norm))
             except FrameError as error:
                 delivery.refusal = log_refusal(number, reply.node, error)
         return consistent_updates(number, self.strategy, updates)
@@ -204,7 +236,9 @@ class RoundLoop:
             evaluated=evaluated.metrics,
             node_evaluations=evaluated.by_node,
             groups=self.exchange.models.by_group,
-            counted={update.node: _counted(update) for update in outcome.updates},
+            counted={
+                update.node: _counted(update, norm) for update, norm in zip(outcome.updates, outcome.norms, strict=True)
+            },
             failures=trained.requests - len(outcome.updates),
             seconds=time.monotonic() - began,
         )
@@ -218,11 +252,18 @@ class RoundLoop:
             self.recovery.save(number, self.exchange, self.extensions, result)
 
 
-def _counted(update: ClientUpdate) -> CountedReply:
+def _counted(update: ClientUpdate, norm: float) -> CountedReply:
     metrics = next(iter(update.message.content.metric_records.values()), MetricRecord())
     loss = metrics.get("train_loss")
     known = float(loss) if isinstance(loss, int | float) and math.isfinite(loss) else None
-    return CountedReply(str(update.encoded.codec), update.weight, update.time, known)
+    return CountedReply(
+        codec=str(update.encoded.codec),
+        claim=update.claim,
+        weight=update.weight,
+        norm=norm,
+        time=update.time,
+        train_loss=known,
+    )
 
 
 def _note(history: dict[int, MetricRecord], number: int, metrics: MetricRecord | None) -> None:

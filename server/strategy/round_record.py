@@ -15,7 +15,9 @@ class CountedReply:
     """A node's reply that counted."""
 
     codec: str  # spec
-    weight: float  # by which it was averaged, usually its number of examples
+    claim: float  # the weight that it claims, usually its number of examples
+    weight: float  # by which it was averaged
+    norm: float  # L2 norm of its update, as it was sent
     time: WorkTime
     train_loss: float | None = None  # mean loss of the node's training; None if it does not report one
 

@@ -123,6 +123,24 @@ def test_a_reply_comes_back_as_it_was(link: Link, then: Any) -> None:
     assert link.confirmed == [reply.metadata.message_id]
 
 
+def test_a_silent_node_does_not_keep_a_round_open(link: Link, then: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once most have replied, the others have as long again; with all of the replies nothing is left out."""
+    for close_at, replies, least, most in ((0.8, 4, 60, 200), (1.0, 4, 3600, 3700), (0.8, 3, 3600, 3700)):
+        clock = [0.0]
+        monkeypatch.setattr("fedpress.flower.polling_grid.time.monotonic", lambda clock=clock: clock[0])
+        link.sent.clear()
+
+        def happens(count: int, clock: list[float] = clock, replies: int = replies) -> None:
+            clock[0] += 10
+            if 3 <= count < 3 + replies:
+                link.reply(link.sent[count - 3], answer())
+
+        then(happens)
+        grid = PollingGrid(cast("HttpGrid", link), None, 1 << 20, close_at=close_at)
+        assert len(grid.send_and_receive([question(node) for node in range(5)], timeout=3600)) == replies
+        assert least <= clock[0] <= most
+
+
 def test_a_slow_upload_holds_up_nobody(link: Link, then: Any) -> None:
     slow: dict[str, bytes] = {}
     order: list[int] = []

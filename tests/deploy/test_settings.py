@@ -108,7 +108,7 @@ def begun(tmp_path: Path) -> Path:
     [
         *(("deployment", "nodes", 2), ("deployment", "nodes", 9), ("deployment", "max-body", MIN_BODY + 1)),
         *(("server", "per-round", 2), ("server", "min-replies", 2), ("server", "timeout", 5.0)),
-        *(("server", "max-norm", 7.0), ("server", "max-examples", 50.0), ("server", "stored-bytes", 1)),
+        *(("server", "max-norm", 7.0), ("server", "weight-multiple", 5.0), ("server", "stored-bytes", 1)),
     ],
 )
 @pytest.mark.parametrize("in_file", [False, True])

@@ -146,10 +146,10 @@ def main(grid: Grid, context: Context) -> None:
 
     aggregate = round_loop.aggregate
 
-    def noted(strategy: Any, number: int, updates: Any, *rest: Any) -> Any:
+    def noted(strategy: Any, number: int, updates: Any, **rest: Any) -> Any:
         (Path(os.environ[MEET]) / "aggregate.round").write_text(str(number))
         pause("aggregate")
-        outcome = aggregate(strategy, number, updates, *rest)
+        outcome = aggregate(strategy, number, updates, **rest)
         if outcome is not None:
             rows = [
                 {

@@ -92,6 +92,9 @@ class DirectGrid(EngineGrid):
     def context(self, partition: int) -> Context:
         return next(c for c in self.contexts.values() if c.node_config["partition-id"] == partition)
 
+    def most_nodes(self) -> int | None:
+        return len(self.partition)
+
     def set_run(self, run: object) -> None: ...
 
     @property

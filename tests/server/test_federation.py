@@ -23,6 +23,7 @@ from fedpress.protocol.messages import LOSSLESS, RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.aggregate import aggregate
 from fedpress.server.aggregation.client_update import ClientUpdate, EncodedUpdate, NodeModel
+from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.downlink.model_store import ModelStore
 
 LOSSY = "ef | topk(0.1) | ans"
@@ -341,6 +342,7 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
             updates = [
                 ClientUpdate(
                     node=str(i),
+                    claim=1.0,
                     weight=1.0,
                     message=Message(RecordDict({"m": MetricRecord({"num-examples": 1})}), reply_to=message),
                     encoded=EncodedUpdate(frame, codec, layout, b""),
@@ -349,7 +351,15 @@ def test_the_mean_takes_a_few_models_of_memory_however_many_vote(make_grid) -> N
                 for i in range(count)
             ]
             tracemalloc.start()
-            outcome = aggregate(FedAvg(fraction_evaluate=0.0), 1, updates, message, 1, model)
+            outcome = aggregate(
+                FedAvg(fraction_evaluate=0.0),
+                1,
+                updates,
+                request=message,
+                least=1,
+                exact=model,
+                bounds=ContributionBounds(norm_multiple=3.0, weight_multiple=3.0, private=False),
+            )
             peaks[count] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
         assert outcome is not None

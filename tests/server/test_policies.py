@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 
 from fedpress.common.settings import read
@@ -77,3 +78,19 @@ def test_codecs_of_one_policy_keep_one_memory(make_grid, model) -> None:
     strategy = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up=Fickle())
     with pytest.raises(SettingError, match="keep the same memory"):
         strategy.start(make_grid(3), model_record(model), num_rounds=2)
+
+
+@pytest.mark.parametrize("up", ["ef | topk(0.01) | ans", "qsgd(4) | ans", "sign | ans"])
+@pytest.mark.parametrize("kind", [flower.FedMedian, flower.FedTrimmedAvg])
+def test_medians_of_equal_values_are_warned_of_once(kind, up: str, caplog: pytest.LogCaptureFixture) -> None:
+    Compressed(kind(), up=up)
+    assert len([record for record in caplog.records if kind.__name__ in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "up"),
+    [(flower.FedMedian, "none"), (flower.FedMedian, "ef | lowrank(nmse=0.1) | ans"), (flower.MultiKrum, "qsgd(4)")],
+)
+def test_what_goes_together_is_not_warned_of(kind, up: str, caplog: pytest.LogCaptureFixture) -> None:
+    Compressed(kind(), up=up)
+    assert not caplog.records

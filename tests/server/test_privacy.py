@@ -8,6 +8,13 @@ from flwr.app import Message
 from flwr.clientapp.mod import LocalDpMod, adaptiveclipping_mod, fixedclipping_mod
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.supercore.privacy_accounting import (
+    GaussianPrivacyEvent,
+    NeighboringRelation,
+    PrivacyConfig,
+    PrivacySpent,
+    SamplingMethod,
+)
 
 from fedpress.client import compress
 from fedpress.compression import Layout, SettingError
@@ -46,7 +53,14 @@ def final(result) -> dict[str, np.ndarray]:
 def test_with_none_both_ways_and_no_noise_every_wrapper_is_itself(name: str, make_grid, floats) -> None:
     grid = make_grid(NODES, app=app_of(name))
     wrapped = Compressed(private(name)).start(grid, model_record(floats), num_rounds=3)
-    bare = private(name).start(make_grid(NODES, app=app_of(name), ordered=True), model_record(floats), num_rounds=3)
+    plain = make_grid(NODES, app=app_of(name), ordered=True)
+
+    def weigh_equally(reply: Message) -> bool:  # as all replies do inside Compressed
+        reply.content["metrics"]["num-examples"] = 1
+        return True
+
+    plain.after = weigh_equally
+    bare = private(name).start(plain, model_record(floats), num_rounds=3)
     for tensor, array in final(wrapped).items():
         np.testing.assert_allclose(array, final(bare)[tensor], rtol=0, atol=1e-6)
 
@@ -116,3 +130,92 @@ def test_only_the_outermost_strategy_runs(make_grid, floats) -> None:
     outer = flower.DifferentialPrivacyServerSideFixedClipping(inner, 0.0, 1.0, NODES)
     with pytest.raises(SettingError, match="must be the outermost strategy"):
         outer.start(make_grid(NODES), model_record(floats), num_rounds=1)
+
+
+def large() -> dict[str, np.ndarray]:
+    """A model of so many values that the noise of one round can be measured."""
+    return {"weight": np.zeros((200, 200), np.float32)}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("fail", [0, 1, 3])
+def test_noise_is_what_one_node_can_move_whoever_replies(name: str, fail: int, make_grid) -> None:
+    grid = make_grid(NODES, app=app_of(name))
+    grid.after = lambda r: "metrics" not in r.content or grid.partition[r.metadata.src_node_id] >= fail
+    seen = []
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=NODES)
+    arguments = {**WRAPPERS[name][0], "noise_multiplier": 2.0, "num_sampled_clients": NODES}
+    if "Adaptive" in name:
+        arguments |= {"clipped_count_stddev": 1e3, "clip_norm_lr": 1e-9}  # the norm stays as it is
+    strategy = Compressed(getattr(flower, f"DifferentialPrivacy{name}")(inner, **arguments))
+    strategy.observe(seen.append).start(grid, model_record(large()), num_rounds=1)
+    assert len(seen[1].counted) == NODES - fail
+    one_node = 0.5 / (NODES - fail)
+    assert seen[1].model["weight"].std() == pytest.approx(2.0 * one_node, rel=0.05)
+
+
+def test_a_claim_moves_nothing_under_privacy(make_grid, floats) -> None:
+    """One node of four moves the mean by a quarter of the bound, whatever it says that it weighs."""
+    grid, seen = make_grid(NODES), []
+
+    def after(reply: Message) -> bool:
+        if "metrics" in reply.content and grid.partition[reply.metadata.src_node_id] == 1:
+            reply.content["metrics"]["num-examples"] = 10**9
+        return True
+
+    grid.after = after
+    Compressed(private("ServerSideFixedClipping")).observe(seen.append).start(grid, model_record(floats), num_rounds=1)
+    assert {counted.weight for counted in seen[1].counted.values()} == {1.0}
+
+
+class Accountant:
+    """Counts releases, as the one of flwr[dp] does; its state is its own."""
+
+    config = PrivacyConfig(1e-5, NODES, NeighboringRelation.ADD_OR_REMOVE_ONE, SamplingMethod.NO_AMPLIFICATION)
+
+    def __init__(self) -> None:
+        self.num_releases = 0
+        self.backend = object()  # which no checkpoint can hold
+
+    def compose(self, event: GaussianPrivacyEvent, count: int = 1) -> None:
+        self.num_releases += count
+
+    def get_privacy_spent(self, delta: float | None = None) -> PrivacySpent:
+        return PrivacySpent(float(self.num_releases), 1e-5, self.num_releases, "count")
+
+    def state_dict(self) -> dict[str, object]:
+        return {"releases": self.num_releases}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.num_releases = int(str(state["releases"]))
+
+
+def test_an_accountant_counts_releases_through_repeats_and_checkpoints(make_grid, floats, tmp_path) -> None:
+    for rounds, spoiled in ((2, NODES), (4, 0)):
+        grid, accountant = make_grid(NODES), Accountant()
+        left = [spoiled]
+
+        def after(reply: Message, left: list[int] = left) -> bool:
+            if "metrics" in reply.content and left[0] > 0:
+                left[0] -= 1
+                reply.content["metrics"]["num-examples"] = -1
+            return True
+
+        grid.after = after
+        inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=NODES)
+        wrapper = flower.DifferentialPrivacyServerSideFixedClipping(inner, 1.0, 0.5, NODES, accountant=accountant)
+        strategy = Compressed(wrapper, checkpoint=tmp_path, resume=True)
+        strategy.start(grid, model_record(floats), num_rounds=rounds)
+        assert accountant.num_releases == rounds
+
+
+def test_noise_for_a_mean_does_not_fit_another_strategy(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(SettingError, match="FedAdam"):
+        Compressed(flower.DifferentialPrivacyServerSideFixedClipping(flower.FedAdam(), 1.0, 1.0, NODES))
+
+    class Own(FedAvg):
+        def aggregate_train(self, server_round, replies):
+            return super().aggregate_train(server_round, replies)
+
+    Compressed(flower.DifferentialPrivacyServerSideFixedClipping(Own(), 1.0, 1.0, NODES))
+    assert "Own" in caplog.text

@@ -1,7 +1,5 @@
 """Laws of what is let into the sum, and of nodes that are not what they were."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
@@ -10,7 +8,7 @@ from flwr.serverapp.strategy import FedAvg, FedMedian
 from fedpress.client.mod.node_state import ClientState
 from fedpress.compression import Layout, parse
 from fedpress.protocol.arrays import model_record
-from fedpress.protocol.messages import RECORD_NAME, answer_of
+from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 from fedpress.server.aggregation.client_update import FederationLimits
 
@@ -30,26 +28,12 @@ def is_evil(grid: DirectGrid, reply: Message) -> bool:
     return trained and grid.partition[reply.metadata.src_node_id] == EVIL
 
 
-def resend(grid: DirectGrid, reply: Message, change: Callable[[dict[str, np.ndarray]], None], layout: Layout) -> None:
-    """Change the update in a reply as a node would that does so on purpose: the frame is valid, and bound."""
-    (record,) = reply.content.array_records.values()
-    update = parse(UP).decode(record["frame"].data, layout)
-    change(update)
-    order = next(
-        m.content[RECORD_NAME] for m in reversed(grid.sent) if m.metadata.dst_node_id == reply.metadata.src_node_id
-    )
-    codec = parse(UP)
-    frame, _ = codec.encode(update, codec.init(layout), np.random.default_rng(0), base=order["version"])
-    record["frame"].data = frame
-    reply.content[RECORD_NAME]["answer"] = answer_of(order["nonce"], order["round"], str(EVIL), frame)
-
-
 @pytest.mark.parametrize("kind", [FedAvg, FedMedian])
-@pytest.mark.parametrize("evil", ["norm", "overflow", "negative", "zero", "absurd", "text", "mask", "no answer"])
+@pytest.mark.parametrize("evil", ["negative", "zero", "absurd", "text", "mask", "no answer"])
 def test_what_cannot_be_is_refused_and_named(
     evil: str, kind: type[FedAvg], make_grid, model, caplog: pytest.LogCaptureFixture
 ) -> None:
-    grid, layout = make_grid(NODES), Layout.of(model)
+    grid = make_grid(NODES)
 
     def spoil(reply: Message) -> bool:
         if is_evil(grid, reply):
@@ -60,16 +44,11 @@ def test_what_cannot_be_is_refused_and_named(
                 reply.content[RECORD_NAME]["tensors"] = b"\xff\xff"
             elif evil == "no answer":
                 reply.content[RECORD_NAME]["answer"] = b""
-            else:
-                scale = 1e3 if evil == "norm" else 1e38
-                resend(grid, reply, lambda update: update.update(weight=update["weight"] * np.float32(scale)), layout)
         return True
 
     grid.after = spoil
     seen = []
-    strategy = Compressed(everyone(kind), up=UP, down=DOWN, limits=FederationLimits(max_norm=100.0)).observe(
-        seen.append
-    )
+    strategy = Compressed(everyone(kind), up=UP, down=DOWN).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
     assert f"node {EVIL}: its reply is refused" in caplog.text
