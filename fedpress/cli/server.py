@@ -44,11 +44,11 @@ def server(
     from fedpress.server.keys import PORT
 
     open_to_all = insecure or insecure_anywhere
-    if not open_to_all and not keys.is_dir():
-        raise SettingError(f"keys must be the folder that `fedpress keys init` made, got {keys}")
     host, port = parse_address(listen) if listen else ("127.0.0.1" if open_to_all else "0.0.0.0", PORT)  # noqa: S104
     place = Place(host, port, None if open_to_all else keys, insecure_anywhere, health, metrics)
     chosen = resolve({**read_pairs(setting), **given}, config)
+    if not open_to_all and not keys.is_dir():
+        raise SettingError(f"keys must be the folder that `fedpress keys init` made, got {keys}")
     if open_to_all:
         typer.echo(
             "fedpress: INSECURE: no TLS and no keys: anybody who reaches this server can take part, "
