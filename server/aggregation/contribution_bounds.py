@@ -68,11 +68,12 @@ class ContributionBounds:
         for update, norm in zip(updates, norms, strict=True):
             bound = self.norm_multiple * usual[update.base.group] * min(1.0, middle / update.weight)
             if norm > bound:
+                bound = min(bound, update.clip_norm)
                 _log.warning(
                     "round %d: node %s: its update has norm %.6g and counts with %.6g, %g times the usual one",
                     *(number, update.node, norm, bound, bound / usual[update.base.group]),
                 )
-                clipped.append(replace(update, clip_norm=min(update.clip_norm, bound)))
+                clipped.append(replace(update, clip_norm=bound))
             else:
                 clipped.append(update)
         return clipped

@@ -137,7 +137,7 @@ class RoundLoop:
                 for update in outcome.updates:
                     self.exchange.accept(update)
                 return TrainingResult(outcome, requests)
-            if delivery.diverged and not updates:
+            if delivery.diverged and not updates and self._is_conclusive(delivery, attempt):
                 raise DivergedError(f"round {number}: {delivery.refusal}: a lower learning rate, or clipping, may help")
             privacy.abandon(self.strategy, number)
             failed |= delivery.requests.keys() - {reply.message.metadata.src_node_id for reply in delivery.replies}
@@ -151,6 +151,12 @@ class RoundLoop:
         with seeded_samplers(grid, self.seed, "train", number, attempt):
             messages = list(self.outer.configure_train(number, model_record(exact), config, grid))
             return select(messages, list(grid.get_node_ids()), resting, factor) if resting or factor > 1 else messages
+
+    def _is_conclusive(self, delivery: Delivery, attempt: int) -> bool:
+        """Return whether training diverges, and not only that of a few nodes: no node ends a deployed run alone."""
+        if not self.exchange.grid.waits:
+            return True
+        return delivery.diverged == len(delivery.requests) and attempt + 1 >= ATTEMPTS
 
     def _pause(self, number: int, attempt: int, trouble: str) -> None:
         """Wait before the next attempt; raise FedpressError after the last, where no other node can come."""

@@ -1,5 +1,6 @@
 """What plain Flower accepts of an app or a strategy, the two lines accept; what cannot work is said at once."""
 
+import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -177,6 +178,44 @@ def test_training_that_diverges_is_named_with_its_node(huge: float, make_grid, c
         Compressed(fedavg(), up=UP, down=DOWN).start(
             make_grid(3, app=app_of(lambda model, _: {**model, "base": grown})), model_record(INITIAL), num_rounds=2
         )
+
+
+@pytest.fixture
+def deployed(make_grid, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Return the numbers of nodes that counted in each round with one node a round, where others may join."""
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+
+    def run(app: Callable[[Message, Context], Message], seed: int) -> list[int]:
+        grid, counted = make_grid(4, app=app), []
+        grid.most_nodes = lambda: None
+        grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
+        one = fedavg(fraction_train=1e-9, min_train_nodes=1)
+        strategy = Compressed(one, seed=seed).observe(lambda done: counted.append(len(done.counted)))
+        strategy.start(grid, model_record(INITIAL), num_rounds=3)
+        return counted[1:]
+
+    return run
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_deployed_run_outlives_a_node_whose_training_diverges(seed: int, deployed) -> None:
+    grown = np.full((6, 5), np.inf, np.float32)
+    one = app_of(lambda model, partition: {**model, "base": grown} if partition == 1 else model)
+    assert deployed(one, seed) == [1, 1, 1]
+    with pytest.raises(DivergedError, match=r"round 1: node \d"):
+        deployed(app_of(lambda model, _: {**model, "base": grown}), seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_deployed_run_outlives_a_node_whose_app_lacks_the_mod(seed: int, deployed) -> None:
+    with_mod, without = app_of(lambda model, _: model), app_of(lambda model, _: model, mod=False)
+
+    def app(message: Message, context: Context) -> Message:
+        return (without if context.node_config["partition-id"] == 1 else with_mod)(message, context)
+
+    assert deployed(app, seed) == [1, 1, 1]
+    with pytest.raises(FedpressError, match=r"compress\(\)"):
+        deployed(without, seed)
 
 
 @pytest.mark.parametrize("strategy", [OldFedAvg(), FedAvg, object(), None])
