@@ -84,7 +84,7 @@ class PollingGrid(GridWrapper):
         waiting = set(receivers)
         began = time.monotonic()
         deadline = math.inf if timeout is None else began + timeout
-        enough = max(1, math.floor(self._close_at * len(waiting)))
+        closing = False
         pending: list[_PendingReply] = []
         replies: list[Message] = []
         pause = _MIN_PAUSE
@@ -97,8 +97,10 @@ class PollingGrid(GridWrapper):
             pending = [one for one in pending if not one.done]
             replies += [one.message(receivers[one.request_id]) for one in finished]
             now = time.monotonic()
-            if len(replies) >= enough:
-                enough = len(receivers) + 1  # the round closes once
+            failures = sum(reply.has_error() for reply in replies)  # they must not shorten the time of the others
+            enough = max(1, math.floor(self._close_at * (len(receivers) - failures)))
+            if not closing and len(replies) - failures >= enough:
+                closing = True
                 deadline = min(deadline, now + max(now - began, _MIN_GRACE))
             if now >= deadline:
                 break

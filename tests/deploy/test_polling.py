@@ -64,6 +64,14 @@ class Link:
             self.parts |= parts
         return parts
 
+    def report_gone(self, to: Message) -> None:
+        """Reply in place of a node that is gone, as SuperLink does."""
+        error = create_message_error_unavailable_res_message(to.metadata, "node_unavail")
+        error.metadata.__dict__["_message_id"] = error.object_id
+        with no_object_id_recompute():
+            self.parts |= {name: part.deflate() for name, part in get_all_nested_objects(error).items()}
+            self.ready.append((message_to_proto(error), get_object_tree(error)))
+
     def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
         self.asked += 1
         ready, self.ready = self.ready, []
@@ -141,6 +149,25 @@ def test_a_silent_node_does_not_keep_a_round_open(link: Link, then: Any, monkeyp
         assert least <= clock[0] <= most
 
 
+def test_nodes_that_fail_do_not_shorten_the_time_of_others(
+    link: Link, then: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("fedpress.flower.polling_grid.time.monotonic", lambda: clock[0])
+
+    def happens(count: int) -> None:
+        clock[0] += 10
+        if count <= 8:
+            link.report_gone(link.sent[count - 1])
+        elif count in (60, 61):
+            link.reply(link.sent[count - 52], answer())
+
+    then(happens)
+    grid = PollingGrid(cast("HttpGrid", link), None, 1 << 20, close_at=0.8)
+    replies = grid.send_and_receive([question(node) for node in range(10)], timeout=3600)
+    assert [reply.has_error() for reply in replies] == [True] * 8 + [False] * 2
+
+
 def test_a_slow_upload_holds_up_nobody(link: Link, then: Any) -> None:
     slow: dict[str, bytes] = {}
     order: list[int] = []
@@ -174,11 +201,7 @@ def test_an_upload_that_was_broken_off_is_an_error(link: Link, then: Any) -> Non
 def test_superlink_s_word_on_a_node_that_is_gone_counts_as_that_node_s(link: Link, then: Any) -> None:
     def happens(count: int) -> None:
         if count == 1:
-            said = create_message_error_unavailable_res_message(link.sent[0].metadata, "node_unavail")
-            said.metadata.__dict__["_message_id"] = said.object_id
-            with no_object_id_recompute():
-                link.parts |= {name: part.deflate() for name, part in get_all_nested_objects(said).items()}
-                link.ready.append((message_to_proto(said), get_object_tree(said)))
+            link.report_gone(link.sent[0])
 
     then(happens)
     (reply,) = grid_of(link).send_and_receive([question(5)], timeout=60)
