@@ -4,6 +4,7 @@ import logging
 import os
 import pickle
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -170,6 +171,7 @@ class Pool:
             self._replace(worker)
             return assignment.place, JobResult(b"", failure=f"worker {worker.process.pid} died")
         for record in logs:
+            record.thread = threading.get_ident()  # a log file takes the records of its simulation's thread
             logging.getLogger(record.name).handle(record)
         del self._busy[connection]
         self._idle.append(worker)

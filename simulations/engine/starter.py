@@ -183,7 +183,6 @@ def _fork_worker(control: socket.socket, ends: list[int], site: WorkerContext, *
     try:
         end_with_parent()
         control.close()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         serve(Connection(ends[0]), ends[1], site, forward_logs=anew)
         code = 0
     finally:

@@ -79,6 +79,7 @@ def serve(connection: Connection, stack: int, site: WorkerContext, *, forward_lo
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the engine stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the exit codes of what clients start would be lost
     faulthandler.register(STACK_SIGNAL, stack)
     identify(site.run_id)
     if "torch" in sys.modules:

@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from fedpress.common.errors import FedpressError, SettingError
+from fedpress.common.logs import log_to_file
 from fedpress.simulations import simulate
 
 from .engineapps import ask, out, said
@@ -254,6 +255,26 @@ def test_logs_of_clients_arrive(caplog: pytest.LogCaptureFixture) -> None:
     assert {"client 0 speaks", "client 1 speaks"} <= {record.getMessage() for record in caplog.records}
 
 
+def test_logs_of_clients_go_to_the_file_of_their_simulation(tmp_path: Path) -> None:
+    both = threading.Barrier(2, timeout=60)
+
+    def run(number: int) -> None:
+        with log_to_file(tmp_path / f"{number}.log"):
+            both.wait()
+            ask(lambda message, context: logging.getLogger("fedpress").warning("a client of %d", number))
+            both.wait()
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for number in (1, 2):
+        text = (tmp_path / f"{number}.log").read_text()
+        assert f"a client of {number}" in text
+        assert f"a client of {3 - number}" not in text
+
+
 def test_an_app_that_cannot_be_sent_is_one_line_before_the_server_app_is_called() -> None:
     lock, called = threading.Lock(), []
 
@@ -285,6 +306,9 @@ def test_an_app_that_cannot_be_loaded_is_an_error(tmp_path: Path, monkeypatch: p
 
 
 THREADS = """
+import subprocess
+import sys
+
 import torch
 from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -300,6 +324,7 @@ server, client = ServerApp(), ClientApp()
 @client.query()
 def query(message, context):
     use_threads()
+    assert subprocess.run([sys.executable, "-c", "raise SystemExit(3)"]).returncode == 3
     return Message(RecordDict(), reply_to=message)
 
 @server.main()
