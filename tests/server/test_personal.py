@@ -15,13 +15,13 @@ from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import FrameError, Layout, UpdateError, parse
 from fedpress.compression.frame import read_frame
-from fedpress.compression.tensor_patterns import match_tensors
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.personal_layers import client as personal_layers
 from fedpress.extensions.personal_layers.model_split import ModelSplit
 from fedpress.extensions.personal_layers.server import PersonalLayers
 from fedpress.extensions.personal_layers.settings import PersonalLayersSettings
+from fedpress.extensions.personal_layers.tensor_patterns import match_tensors
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME, extension_record
 from fedpress.server import Compressed

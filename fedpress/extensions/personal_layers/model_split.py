@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 
 from fedpress.compression import Layout, Update, parse
-from fedpress.compression.tensor_patterns import match_tensors
+from fedpress.extensions.personal_layers.tensor_patterns import match_tensors
 from fedpress.protocol.messages import LOSSLESS
 
 
