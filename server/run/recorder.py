@@ -86,7 +86,9 @@ class Recorder:
             if evaluated.message:
                 row |= {"evaluate_bytes": evaluated.frame, "evaluate_message_bytes": evaluated.message}
             accuracies = [
-                value for m in done.node_evaluations.values() if isinstance(value := m.get("accuracy"), int | float)
+                value
+                for metrics in done.node_evaluations.values()
+                if isinstance(value := metrics.get("accuracy"), int | float) and math.isfinite(value)
             ]
             if accuracies:
                 row["nodes_accuracy"] = spread(accuracies)
@@ -167,7 +169,8 @@ def _work(counted: CountedReply | None) -> tuple[object, ...]:
 
 def _scores(done: Round, node: str) -> tuple[object, ...]:
     metrics = done.node_evaluations.get(node) or MetricRecord()
-    return metrics.get("accuracy", ""), metrics.get("loss", "")
+    values = (metrics.get(name) for name in ("accuracy", "loss"))
+    return tuple(value if isinstance(value, int | float) else "" for value in values)
 
 
 def _train_loss(done: Round) -> dict[str, float | None]:

@@ -1,5 +1,7 @@
 """Laws of asking nodes what they think of a model: counted, and of no effect on the federation."""
 
+import json
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
 from fedpress.server.extension import Extension, RoundContext
 from fedpress.server.messaging.node_evaluation import ModelScore
-from fedpress.server.run.recorder import Recorder
+from fedpress.server.run.recorder import RESULT, Recorder
 from fedpress.server.strategy.round_record import Round
 from fedpress.simulations.settings import resolve
 
@@ -114,6 +116,16 @@ def test_an_extension_cannot_replace_a_rounds_own_entries(make_grid, floats, tmp
     strategy.observe(Recorder(tmp_path, resolve({}), strategy.ledger))
     with pytest.raises(SettingError, match="clients"):
         strategy.start(make_grid(NODES, app=make_app()), model_record(floats), num_rounds=1)
+
+
+@pytest.mark.parametrize("accuracy", [math.nan, math.inf, -math.inf])
+def test_an_accuracy_that_is_not_finite_is_not_in_the_result(accuracy: float, make_grid, floats, tmp_path) -> None:
+    app = make_app({2: {"accuracy": accuracy}})
+    strategy = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=1.0), **CODECS)
+    strategy.observe(Recorder(tmp_path, resolve({}), strategy.ledger))
+    strategy.start(make_grid(NODES, app=app), model_record(floats), num_rounds=1)
+    (row,) = json.loads((tmp_path / RESULT).read_text(), parse_constant=pytest.fail)["rounds"]
+    assert (row["nodes_accuracy"]["nodes"], row["nodes_accuracy"]["worst"]) == (NODES - 1, 0.5)
 
 
 @pytest.mark.parametrize(
