@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedpress.cli.options import Debug
+from fedpress.common.errors import SettingError
 
 if TYPE_CHECKING:
     from fedpress.server.keys import Device
 
 keys = typer.Typer(help="Make the keys of a server and its devices.", no_args_is_help=True)
 
+
+def check_keys(folder: Path) -> Path:
+    """Return `folder`; raise SettingError if it is no folder of keys."""
+    if not folder.is_dir():
+        raise SettingError(f"keys must be the folder that `fedpress keys init` made, got {folder}")
+    return folder
+
+
 _Keys = Annotated[Path, typer.Option("--keys", help="The folder of keys.")]
+_ExistingKeys = Annotated[Path, typer.Option("--keys", callback=check_keys, help="The folder of keys.")]
 
 
 @keys.callback()
@@ -41,6 +51,8 @@ def init(
     """
     from fedpress.server.keys import authority
 
+    if renew:
+        check_keys(folder)
     make = authority.renew if renew else authority.init
     certificate = make(folder, host or [], days=days)
     hosts = ", ".join(authority.hosts_of(certificate))
@@ -68,7 +80,7 @@ def issue(
         ),
     ] = False,
     days: Annotated[int, typer.Option(help="Days for which the device is admitted.")] = 365,
-    folder: _Keys = Path("keys"),
+    folder: _ExistingKeys = Path("keys"),
     _debug: Debug = False,
 ) -> None:
     """Make a device's key, and the one file that the device needs.
@@ -92,7 +104,7 @@ def issue(
 @keys.command()
 def revoke(
     name: Annotated[str, typer.Argument(help="The device's name.")],
-    folder: _Keys = Path("keys"),
+    folder: _ExistingKeys = Path("keys"),
     _debug: Debug = False,
 ) -> None:
     """Revoke a device's key, with effect on a running server too. Its name may then be issued again.
@@ -107,7 +119,7 @@ def revoke(
 
 @keys.command("list")
 def list_(
-    folder: _Keys = Path("keys"),
+    folder: _ExistingKeys = Path("keys"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fedpress.cli.keys import check_keys
 from fedpress.cli.options import Config, Debug, SetOption, read_pairs, settings_options
-from fedpress.common.errors import SettingError
 from fedpress.settings import RunSettings
 
 
@@ -47,8 +47,8 @@ def server(
     host, port = parse_address(listen) if listen else ("127.0.0.1" if open_to_all else "0.0.0.0", PORT)  # noqa: S104
     place = Place(host, port, None if open_to_all else keys, insecure_anywhere, health, metrics)
     chosen = resolve({**read_pairs(setting), **given}, config)
-    if not open_to_all and not keys.is_dir():
-        raise SettingError(f"keys must be the folder that `fedpress keys init` made, got {keys}")
+    if not open_to_all:
+        check_keys(keys)
     if open_to_all:
         typer.echo(
             "fedpress: INSECURE: no TLS and no keys: anybody who reaches this server can take part, "

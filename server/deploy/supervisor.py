@@ -234,9 +234,12 @@ class _Server:
         enrolled = len(self._devices.valid) if self._devices else wanted
         if enrolled >= wanted:
             return ""
+        remedy = f"--set nodes={max(enrolled, 1)}"
+        if self._settings.server.per_round > enrolled:
+            remedy += f" --set per-round={max(enrolled, 1)}"
         return (
             f"a round needs {wanted} nodes, and {enrolled} have a valid key: `fedpress keys issue NAME` adds one, "
-            f"or stop this server and continue with --resume --set nodes={max(enrolled, 1)}"
+            f"or stop this server and continue with --resume {remedy}"
         )
 
     def _keys_changed(self) -> bool:
