@@ -195,11 +195,14 @@ def log_to_file(path: Path, levels: Mapping[str, int] = LEVELS, *, mode: str = "
 
 @contextmanager
 def quiet_flower(level: int = logging.ERROR) -> Iterator[None]:
-    """Suppress records of flwr's logger below `level` within the context."""
-    logger = logging.getLogger(FLOWER)
-    before = logger.level
-    logger.setLevel(level)
+    """Suppress this thread's records of flwr's logger below `level` within the context."""
+    logger, here = logging.getLogger(FLOWER), threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.thread != here or record.levelno >= level
+
+    logger.addFilter(passes)  # not the logger's level, which simulations in other threads share
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.removeFilter(passes)

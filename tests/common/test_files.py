@@ -16,7 +16,7 @@ from fedpress.common import files
 from fedpress.common.checked_files import read_json, read_tensors, write_json, write_tensors
 from fedpress.common.errors import DataError, FolderInUseError
 from fedpress.common.files import locked, replace, write_tail
-from fedpress.common.logs import LOGGER, LogFile, clean, limit_logs, log_to_file
+from fedpress.common.logs import FLOWER, LOGGER, LogFile, clean, limit_logs, log_to_file, quiet_flower
 
 VALUE = {"name": "ä", "checksum of": {"checksum": "0" * 64}, "list": [1.5, None, True]}
 ARRAYS = {"w": np.arange(12, dtype=np.float32).reshape(3, 4).T, "n": np.array(7)}
@@ -147,6 +147,29 @@ def test_no_text_passes_for_a_record(tmp_path: Path) -> None:
     text = (tmp_path / "log").read_text()
     assert sum(line[0].isdigit() for line in text.splitlines()) == 2
     assert "\x1b" not in text
+
+
+def test_flower_is_quiet_in_one_thread_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, FLOWER)
+    inside, left = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with quiet_flower():
+            inside.set()
+            left.wait(60)
+            logging.getLogger(FLOWER).info("of the other thread")
+
+    thread = threading.Thread(target=other)
+    with quiet_flower():
+        thread.start()
+        inside.wait(60)
+        logging.getLogger(FLOWER).info("within")
+        logging.getLogger(FLOWER).error("an error")
+    logging.getLogger(FLOWER).info("outside")
+    left.set()
+    thread.join(60)
+    assert caplog.messages == ["an error", "outside"]
+    assert logging.getLogger(FLOWER).level == logging.INFO
 
 
 def test_logs_rotate_also_where_several_write(tmp_path: Path) -> None:
