@@ -17,7 +17,7 @@ from fedpress.compression.frame import MAX_SPEC
 from fedpress.compression.layout import Layout
 from fedpress.compression.pipeline import Pipeline
 from fedpress.compression.registry import PRESETS, STAGES, WRAPPERS
-from fedpress.compression.third_party import import_codec, known_codec
+from fedpress.compression.third_party import import_codec, known_codec, redefinitions
 from fedpress.compression.wrappers.named import Preset
 
 T = TypeVar("T")
@@ -25,7 +25,6 @@ _MOST_STAGES = 16
 _COLON = "\u02d0"  # a letter that stands for the colon of package.module:object while Python parses a spec
 
 
-@lru_cache(maxsize=256)
 def parse(spec: str) -> Codec:
     """Return the codec that a spec describes, which may come from outside.
 
@@ -51,6 +50,11 @@ def parse(spec: str) -> Codec:
     >>> str(parse("ef|topk( .01 )|uniform(bits=4)|ans"))
     'ef | topk(0.01) | uniform(4) | ans'
     """
+    return _parse(spec, redefinitions())
+
+
+@lru_cache(maxsize=256)
+def _parse(spec: str, _redefinitions: int) -> Codec:
     parts = _parts(spec, known_codec)
     first = parts[0]
     if len(parts) == 1 and first.name in PRESETS:
@@ -90,7 +94,6 @@ def parse(spec: str) -> Codec:
     return codec
 
 
-@lru_cache(maxsize=256)
 def parse_trusted(spec: str) -> Codec:
     """Return the codec that a spec of this process's user describes.
 
@@ -114,6 +117,11 @@ def parse_trusted(spec: str) -> Codec:
     >>> str(parse_trusted("fedpress.compression.stages.identity:Identity"))
     'fedpress.compression.stages.identity:Identity'
     """
+    return _parse_trusted(spec, redefinitions())
+
+
+@lru_cache(maxsize=256)
+def _parse_trusted(spec: str, _redefinitions: int) -> Codec:
     return parse(" | ".join(str(part) for part in _parts(spec, import_codec)))
 
 

@@ -23,11 +23,14 @@ _TABLES = (STAGES, WRAPPERS, PRESETS)
 # Each name that was registered or imported -> package.module:object; empty if other processes cannot import it.
 _references: dict[str, str] = {}
 _entry_points: dict[str, str] = {}  # the name of each entry point that is in a table -> package.module:object
+_redefined: list[str] = []  # the names of codecs that were registered again with other code
 _log = logging.getLogger(LOGGER)
 
 
 def register(codec: type[Stage] | type[Wrapper] | Preset, *, examples: tuple[str, ...] = ()) -> None:
     """Register a codec: specs name it by its name in lower case, or as `package.module:Name`.
+
+    A class that is defined again, as by a notebook's cell that is run again, replaces the earlier one.
 
     Parameters
     ----------
@@ -60,6 +63,11 @@ def register(codec: type[Stage] | type[Wrapper] | Preset, *, examples: tuple[str
         reference = f"{codec.__module__}:{codec.__qualname__}"
         add_codec(reference, codec)
         _references[name] = _references[reference] = reference
+
+
+def redefinitions() -> int:
+    """Return how often a registered codec was replaced by another of the same module and name."""
+    return len(_redefined)
 
 
 def codecs() -> tuple[str, ...]:
@@ -214,7 +222,11 @@ def add_codec(name: str, codec: Any, examples: tuple[str, ...] = ()) -> None:
     table = _table_of(codec)
     known = next((each[name].make for each in _TABLES if name in each), codec)
     if known is not codec:
-        raise SettingError(f"a codec must have a name of its own, got {name!r}, which is {known.__qualname__}")
+        if (known.__module__, known.__qualname__) != (codec.__module__, codec.__qualname__):
+            raise SettingError(f"a codec must have a name of its own, got {name!r}, which is {known.__qualname__}")
+        _redefined.append(name)
+        for each in _TABLES:
+            each.pop(name, None)
     table[name] = CodecEntry(codec, examples)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from hypothesis.extra import numpy as nps
 import fedpress
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
-from fedpress.compression import FrameError, Layout, SpecError, UpdateError, codecs, parse
+from fedpress.compression import FrameError, Layout, SpecError, Streams, UpdateError, codecs, parse, third_party
 from fedpress.compression.frame import read_frame
 from fedpress.compression.pipeline import Pipeline
 from fedpress.compression.registry import STAGES, WRAPPERS, examples
+from fedpress.compression.stages.identity import Identity
 
 SPECS = examples()
 WRAPPED = [spec for entry in WRAPPERS.values() for spec in entry.examples]
@@ -400,3 +402,35 @@ def test_generators_are_pinned() -> None:
     assert derive(0).integers(10**6, size=3).tolist() == [519630, 581812, 522861]
     assert derive(7, "train", 3).integers(10**6, size=3).tolist() == [941963, 563582, 33963]
     assert derive(7, "train", "3").integers(10**6, size=3).tolist() == [542680, 10238, 121069]
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget at the end of a test which codecs it registered."""
+    monkeypatch.setattr(third_party, "_references", dict(third_party._references))
+    before = dict(STAGES)
+    yield
+    STAGES.clear()
+    STAGES.update(before)
+
+
+def scaled(factor: int) -> type[Identity]:
+    """Return a new stage that multiplies by `factor`."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Scaled(Identity):
+        def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+            return {**streams, "values": streams["values"] * np.float32(factor)}
+
+    return Scaled
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_stage_that_is_defined_again_replaces_the_earlier_one() -> None:
+    update = {"x": np.ones(2, np.float32)}
+    for factor in (1, 2):
+        fedpress.register(scaled(factor))
+        codec = fedpress.codec("scaled")
+        frame, _ = codec.encode(update, {}, np.random.default_rng(0))
+        assert codec.decode(frame, Layout.of(update))["x"].tolist() == [factor, factor]
+    assert codecs().count("scaled") == 1
