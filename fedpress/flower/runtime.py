@@ -13,9 +13,12 @@ from fedpress.flower.metadata import get_metadata, set_metadata
 
 RAISED = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 CRASHED = ErrorCode.CLIENT_APP_CRASHED
+# The errors of a node that is gone, or whose reply never came whole.
+GONE = frozenset({ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE})
 
 __all__ = [
     "CRASHED",
+    "GONE",
     "RAISED",
     "empty_run",
     "error_reply",

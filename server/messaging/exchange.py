@@ -12,7 +12,7 @@ from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import LOGGER, clean
 from fedpress.compression import Codec, FrameError, Layout
 from fedpress.flower.message_size import message_nbytes
-from fedpress.flower.runtime import RAISED
+from fedpress.flower.runtime import GONE, RAISED
 from fedpress.protocol.arrays import frame_record, holds_frame
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import (
@@ -104,7 +104,7 @@ class Delivery:
 
     requests: dict[int, SentRequest]  # by node id
     replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
-    answered: set[int] = field(default_factory=set)  # ids of the nodes that sent anything, an error included
+    answered: set[int] = field(default_factory=set)  # ids of the nodes that sent anything, an error of theirs included
     refusal: str = ""  # reason of the last refusal of a reply; empty if none was refused
     diverged: int = 0  # number of nodes whose training diverged
 
@@ -228,7 +228,8 @@ class Exchange:
         for message in self.grid.send_and_receive(requests, timeout=timeout):
             node = message.metadata.src_node_id
             name = self.grid.name(node)
-            delivery.answered.add(node)
+            if not (message.has_error() and message.error.code in GONE):
+                delivery.answered.add(node)
             if message.has_error():
                 delivery.refusal = f"node {clean(name)} failed: {clean(message.error.reason)}"
                 _log.warning("round %d: %s", round, delivery.refusal)

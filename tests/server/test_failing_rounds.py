@@ -7,6 +7,7 @@ import pytest
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp.strategy import FedAvg
 
+from fedpress.flower.runtime import GONE
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
@@ -61,14 +62,25 @@ def test_other_nodes_are_asked_when_a_round_is_repeated(make_grid, model) -> Non
     assert not set(asked[:4]) & set(asked[4:])
 
 
-def test_a_node_that_never_answers_is_asked_less(make_grid, model) -> None:
+@pytest.mark.parametrize("code", [None, *GONE])
+def test_a_node_that_never_answers_is_asked_less(code: int | None, make_grid, model) -> None:
     counts: list[Counter[int]] = []
     for _ in range(2):
         grid = make_grid(NODES)
         quiet = next(node for node, partition in grid.partition.items() if partition == 4)
-        grid.before = lambda m, quiet=quiet: (
-            not (m.metadata.dst_node_id == quiet and m.content[RECORD_NAME]["kind"] == "train")
-        )
+        train = grid.app
+
+        def app(message: Message, context, grid=grid, quiet=quiet, train=train) -> Message:
+            if context.node_id == quiet and grid.sent[-1].content[RECORD_NAME]["kind"] == "train":
+                return Message(Error(code, "gone"), reply_to=message)
+            return train(message, context)
+
+        if code is None:
+            grid.before = lambda m, quiet=quiet: (
+                not (m.metadata.dst_node_id == quiet and m.content[RECORD_NAME]["kind"] == "train")
+            )
+        else:
+            grid.app = app
         Compressed(sampling(4), seed=1).start(grid, model_record(model), num_rounds=30)
         counts.append(Counter(partition for _, partition in trained_by(grid)))
     assert counts[0] == counts[1], "the same nodes for the same seed"
