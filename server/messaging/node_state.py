@@ -21,7 +21,7 @@ class NodeRecord:
         return self.silent > 0 and round - self.silent_round < 1 << min(self.silent, _MAX_REST)
 
 
-_MAX_REST = 5  # a node rests for fewer than 2**5 rounds
+_MAX_REST = 3  # a node rests for fewer than 2**3 rounds
 
 
 class NodeRecords(dict[str, NodeRecord]):
