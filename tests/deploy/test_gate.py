@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from flwr.superlink.routers.fleet.router import router
 
+from fedpress.common.checked_files import read_json, write_json
 from fedpress.flower.control_api import PUBLIC_KEY, SIGNATURE, TIMESTAMP
 from fedpress.flower.signal_file import SignalFile
 from fedpress.server.deploy.authentication import Admission, Refused
@@ -122,7 +123,7 @@ def test_keys_that_are_not_enrolled_do_not_get_through(site: Site, device: Issue
 def test_a_key_that_is_over_does_not_get_through(site: Site, keys: Path, enrol: Callable[..., Issued]) -> None:
     device = enrol("toaster")
     path = keys / "devices" / "toaster.json"
-    path.write_text(path.read_text().replace(device.device.expires.isoformat(), (datetime.now(UTC) - DAY).isoformat()))
+    write_json(path, {**read_json(path), "expires": (datetime.now(UTC) - DAY).isoformat()})
     site.devices.refresh()
     assert refused(site, device.sign()) == "expired"
 

@@ -14,12 +14,16 @@ from fedpress.server.deploy.health import Health
 from fedpress.server.deploy.metrics import Metrics
 from fedpress.server.deploy.state import NodeState, Records, State
 from fedpress.server.run.launcher import free_port
+from fedpress.settings import RunSettings
 
+CONFIG = RunSettings.from_config({"server.rounds": 3, "server.per-round": 2, "simulation.clients": 2}).to_result()
 ROW = {
     "round": 1,
     "accuracy": 0.5,
     "uplink_bytes": 10,
     "downlink_bytes": 20,
+    "uplink_message_bytes": 12,
+    "downlink_message_bytes": 24,
     "clients": 2,
     "failures": 1,
     "seconds": 2.0,
@@ -32,7 +36,9 @@ def node(name: str, *, online: bool = True) -> NodeState:
 
 @pytest.fixture
 def state() -> State:
-    return State("running", [node("a"), node("b", online=False)], 2, 3, {"rounds": [ROW]}, {"stale": 4}, 1)
+    return State(
+        "running", [node("a"), node("b", online=False)], 2, 3, {"config": CONFIG, "rounds": [ROW]}, {"stale": 4}, 1
+    )
 
 
 @pytest.fixture
@@ -85,7 +91,7 @@ def test_in_a_pipe_each_change_is_a_line(state: State, capsys: pytest.CaptureFix
         fleet.show(state)
         fleet.show(state)
         state.nodes = [node("a", online=False)]
-        state.result = {"rounds": [ROW, {**ROW, "round": 2}]}
+        state.result = {"config": CONFIG, "rounds": [ROW, {**ROW, "round": 2}]}
         fleet.show(state)
     out, err = capsys.readouterr()
     assert not out
@@ -103,7 +109,7 @@ def test_as_json_each_change_is_an_object(state: State, capsys: pytest.CaptureFi
 
 def test_failures_are_counted_by_node(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"rounds": [ROW]}))
-    rows = ["round,node,down_frame,examples", "1,a,5,10", "1,b,5,", "2,b,5,"]
+    rows = ["round,node,down_message,examples", "1,a,5,10", "1,b,5,", "2,b,5,"]
     (tmp_path / "clients.csv").write_text("\n".join(rows))
     records = Records(tmp_path)
     assert records.refresh()

@@ -1,5 +1,7 @@
 """Laws of a federation whose nodes have models of several architectures."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,13 +27,12 @@ def teachers(row: dict[str, Any]) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _twins(monkeypatch: pytest.MonkeyPatch) -> None:
+def _twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the workload importable by its name, in workers too."""
-    import sys
-
-    from . import twins
-
-    monkeypatch.setitem(sys.modules, "fedpress_test_twins", twins)
+    folder = tmp_path / "importable"
+    folder.mkdir()
+    shutil.copy(Path(__file__).with_name("twins.py"), folder / "fedpress_test_twins.py")
+    monkeypatch.syspath_prepend(folder)
 
 
 def test_one_architecture_is_a_federation_without_groups(federate) -> None:
