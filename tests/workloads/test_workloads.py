@@ -196,29 +196,24 @@ def test_ten_thousand_clients_of_fashion(make: Callable[..., WorkloadTask]) -> N
 
 
 @pytest.mark.parametrize(
-    ("given", "line"),
+    ("given", "words"),
     [
-        (
-            {"workload": "fashon"},
-            "unknown workload 'fashon': did you mean 'fashion'?, or your own as package.module:object",
-        ),
-        ({"model": "mpl"}, "unknown model 'mpl': did you mean 'mlp'?"),
-        ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
-        ({"holdout": -0.5}, "holdout must be at least 0 and below 1, got -0.5"),
-        ({"clients": 1439}, "1438 examples cannot be divided among 1439 clients"),
-        ({"partition": "natural"}, "this workload has no natural partition: its examples have no owners"),
-        ({"workload": "nowhere.at:all"}, "workload 'nowhere.at:all' cannot be imported: No module named 'nowhere'"),
-        ({"workload": "math:pi"}, "workload 'math:pi' lacks models, defaults, load: see docs/how-to/workloads.md"),
-        (
-            {"workload": "fedpress.simulations.workloads.digits:Digits"},
-            "workload 'fedpress.simulations.workloads.digits:Digits' is a class: name an object of it",
-        ),
+        ({"workload": "fashon"}, ["'fashon'", "'fashion'"]),
+        ({"model": "mpl"}, ["'mpl'", "'mlp'"]),
+        ({"dropout": 1.0}, ["dropout", "1.0"]),
+        ({"holdout": -0.5}, ["holdout", "-0.5"]),
+        ({"clients": 1439}, ["1438", "1439"]),
+        ({"partition": "natural"}, ["natural"]),
+        ({"workload": "nowhere.at:all"}, ["'nowhere.at:all'", "'nowhere'"]),
+        ({"workload": "math:pi"}, ["'math:pi'", "models, defaults, load"]),
     ],
 )
-def test_an_invalid_task_gets_one_line(given: dict[str, object], line: str) -> None:
+def test_an_invalid_task_gets_one_line(given: dict[str, object], words: list[str]) -> None:
     with pytest.raises(SettingError) as error:
         task(RunSettings.from_config({**resolve({}).to_config(), **simulation_schema().flatten(given)}))
-    assert str(error.value) == line
+    message = str(error.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
 
 
 DOCS = Path(__file__).parents[2] / "docs" / "how-to" / "workloads.md"
