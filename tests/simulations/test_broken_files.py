@@ -207,11 +207,11 @@ def test_a_folder_has_one_process(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
+    """A disk of 32 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(disk)], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("this user may not mount a disk")
@@ -225,12 +225,15 @@ def test_a_full_disk_is_waited_for(small_disk: Path, whole: tuple[Path, bytes]) 
     settings = {**SETTINGS, "out": str(small_disk / "run")}
     code = f"from fedpress.simulations.run import run, settings_of; run(settings_of({settings!r}))"
     ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(int(1.9e6)))
+    ballast.write_bytes(bytes(int(33.4e6)))
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        line = next(line for line in process.stderr if str(small_disk / "run") in line)
-        assert "full" in line
-        ballast.unlink()
-        process.communicate(timeout=120)
-        assert process.returncode == 0
+        try:
+            assert process.stderr
+            line = next(line for line in process.stderr if str(small_disk / "run") in line)
+            assert "full" in line
+            ballast.unlink()
+            process.communicate(timeout=120)
+            assert process.returncode == 0
+        finally:
+            process.kill()
     assert (small_disk / "run" / "model.safetensors").read_bytes() == whole[1]
