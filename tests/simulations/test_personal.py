@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedpress.common.checked_files import write_json
 from fedpress.common.errors import SettingError
 from fedpress.server.run.accuracy_summary import spread
 from fedpress.server.run.recorder import Recorder
@@ -77,9 +78,9 @@ def test_a_run_that_is_killed_goes_on_to_the_same_end(
     class Stop(Exception):
         pass
 
-    def stop(recorder: Recorder, done: object) -> None:
-        write(recorder, done)
-        if getattr(done, "number", 2) == 2:  # in the second round, and after fine-tuning
+    def stop(recorder: Recorder, *done: object) -> None:
+        write(recorder, *done)
+        if getattr(done[0], "number", 2) == 2:  # in the second round, and after fine-tuning
             raise Stop
 
     for name in ("__call__", "finish"):
@@ -91,7 +92,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_end(
             if name == "finish":  # killed before the result was written
                 result = json.loads((tmp_path / "run" / "result.json").read_text())
                 del result["final"]["nodes"]
-                (tmp_path / "run" / "result.json").write_text(json.dumps(result))
+                write_json(tmp_path / "run" / "result.json", result)
                 (tmp_path / "run" / "personal.csv").unlink()
     assert outcome(tmp_path / "run", workers=1, resume=True) == whole[1]
     assert outcome(tmp_path / "run", workers=1, resume=True) == whole[1]  # one that is over is not run again
