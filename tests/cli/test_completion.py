@@ -24,10 +24,12 @@ def test_a_word_is_completed(typed: str) -> None:
 
 
 def test_completion_can_be_installed(tmp_path: Path) -> None:
-    subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "fedpress", "--install-completion", "bash"],
         env={**os.environ, "HOME": str(tmp_path)},
         capture_output=True,
-        check=True,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stderr
     assert any("_FEDPRESS_COMPLETE" in path.read_text() for path in tmp_path.rglob("*.sh"))

