@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -21,15 +20,3 @@ def test_a_word_is_completed(typed: str) -> None:
         check=True,
     )
     assert TYPED[typed] in done.stdout.split()
-
-
-def test_completion_can_be_installed(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "fedpress", "--install-completion", "bash"],
-        env={**os.environ, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert any("_FEDPRESS_COMPLETE" in path.read_text() for path in tmp_path.rglob("*.sh"))
