@@ -43,7 +43,7 @@ def register(codec: type[Stage] | type[Wrapper] | Preset, *, examples: tuple[str
     Raises
     ------
     SettingError
-        If it is none of these, or another codec has the name.
+        If it is neither a stage, a wrapper nor a preset, or another codec has the name.
 
     Examples
     --------
@@ -218,7 +218,7 @@ def _add_installed() -> None:
 
 
 def add_codec(name: str, codec: Any, examples: tuple[str, ...] = ()) -> None:
-    """Add a codec to those that specs can name; raise SettingError if it is none, or the name is another's."""
+    """Add a codec to those that specs can name; raise SettingError if it is no codec or its name is taken."""
     table = _table_of(codec)
     known = next((each[name].make for each in _TABLES if name in each), codec)
     if known is not codec:

@@ -39,8 +39,8 @@ def take_model(reply: Message, key: str, given: ArrayRecord) -> tuple[str, Updat
         If there is no such ArrayRecord, or it has tensors of other names, shapes or kinds than `given`.
     """
     records = reply.content.array_records
-    alike = list(records) if len(records) == 1 else [n for n, r in records.items() if r.keys() == given.keys()]
-    name = key if key in records or len(alike) != 1 else alike[0]
+    matching = list(records) if len(records) == 1 else [n for n, r in records.items() if r.keys() == given.keys()]
+    name = key if key in records or len(matching) != 1 else matching[0]
     if name not in records:
         raise UpdateError(f"one ArrayRecord of a reply must be the model, {key!r}, got {sorted(records) or 'none'}")
     returned = arrays_of(records[name])

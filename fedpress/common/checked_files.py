@@ -132,7 +132,7 @@ def _checksum(data: bytes, place: tuple[int, int]) -> str:
 
 
 def _place(data: bytes) -> tuple[int, int] | None:
-    """Return where the checksum's digits begin and end; None if there is none."""
+    """Return where the checksum's digits begin and end; None without one."""
     is_json = data[:1] == b"{"  # the length of a safetensors file's header is a multiple of 8, and never begins so
     matches = _FIELD.finditer(data) if is_json else _FIELD.finditer(data, 8, _header_end(data))
     spans = [match.span(1) for match in matches]

@@ -34,7 +34,7 @@ def import_object(kind: str, reference: str) -> Any:
     Parameters
     ----------
     kind : str
-        What it is to be, for messages: "codec".
+        The kind of object, as messages name it: "codec".
     reference : str
         The name.
 

@@ -376,12 +376,12 @@ class Exchange:
         if self._key in records:
             return self._key
         wanted = {tensor.name for tensor in self.models.layout.tensors}
-        alike = list(records) if len(records) == 1 else [name for name, r in records.items() if r.keys() == wanted]
-        if len(alike) != 1:
+        matching = list(records) if len(records) == 1 else [name for name, r in records.items() if r.keys() == wanted]
+        if len(matching) != 1:
             raise SettingError(
                 f"one ArrayRecord of a strategy's message must be the model, {self._key!r}, got {sorted(records)}"
             )
-        return alike[0]
+        return matching[0]
 
     def _extend(self, content: RecordDict, node: str) -> tuple[int, int]:
         """Add the extensions' records to a request; return the bytes of frames in them, and of those uncompressed."""

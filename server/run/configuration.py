@@ -81,7 +81,7 @@ def differences(saved: Mapping[str, Any], settings: RunSettings) -> dict[str, tu
 
 
 def _saved_config(folder: Path) -> dict[str, Any]:
-    """Return the settings of the run with checkpoints in `folder`; empty if there is none."""
+    """Return the settings of the run with checkpoints in `folder`; empty without any."""
     path = folder / CONFIG
     try:
         if path.exists():
