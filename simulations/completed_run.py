@@ -133,8 +133,20 @@ class RunSummary:
     accuracy: float | None  # of the last one, in [0, 1]; None before the first evaluation
     ratio: float | None  # float32 bytes of what was sent over the frames' bytes, both ways together
 
+    @classmethod
+    def of(cls, run: Run) -> "RunSummary":
+        """Return the line on `run`."""
+        return cls(
+            run.folder.name,
+            run.settings.simulation.workload,
+            run.settings.simulation.model,
+            len(run.rounds),
+            run.result.get("final", {}).get("accuracy"),
+            run.result.get("totals", {}).get("ratio"),
+        )
 
-def list_runs(folder: Path) -> list[RunSummary]:
+
+def list_runs(folder: Path) -> list[Run]:
     """Return the runs in a folder.
 
     Parameters
@@ -144,7 +156,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
 
     Returns
     -------
-    list of RunSummary
+    list of Run
         The runs, by name; those whose result.json cannot be read are left out, with a warning.
 
     Examples
@@ -155,7 +167,7 @@ def list_runs(folder: Path) -> list[RunSummary]:
     found = []
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
-            found.append(_summary(path))
+            found.append(_read_run(path))
         except SettingError as error:
             _log.warning("%s is left out, its settings are those of another version: %s", path, error)
         except DataError as error:
@@ -163,17 +175,10 @@ def list_runs(folder: Path) -> list[RunSummary]:
     return found
 
 
-def _summary(path: Path) -> RunSummary:
+def _read_run(path: Path) -> Run:
     try:
-        result = read_json(path)
-        settings = RunSettings.from_config(result["config"])
-        return RunSummary(
-            path.parent.name,
-            settings.simulation.workload,
-            settings.simulation.model,
-            len(result["rounds"]),
-            result.get("final", {}).get("accuracy"),
-            result.get("totals", {}).get("ratio"),
-        )
+        run = Run(path.parent, read_json(path))
+        RunSummary.of(run)  # raises if anything is missing
+        return run
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error

@@ -13,19 +13,26 @@ def runs(
     folder: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="The folder with the runs' folders.")
     ] = Path("runs"),
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy by round and by bytes of all listed runs into this image file.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     _debug: Debug = False,
 ) -> None:
     """List the runs in a folder: workload, rounds, accuracy, and the compression ratio to float32.
 
-    Example: `fedpress runs`
+    Example: `fedpress runs --plot runs.png`
     """
     from rich.console import Console
     from rich.table import Table
 
-    from fedpress.simulations.completed_run import list_runs
+    from fedpress.simulations.completed_run import RunSummary, list_runs
+    from fedpress.simulations.plots import plot_runs
 
-    found = list_runs(folder)
+    runs = list_runs(folder)
+    found = [RunSummary.of(run) for run in runs]
+    if plot is not None:
+        plot_runs({run.folder.name: run.result for run in runs}, plot)
     if json:
         typer.echo(json_module.dumps([vars(row) for row in found]))
         return

@@ -77,12 +77,14 @@ def test_init_writes_a_file_that_simulate_takes(call: Call, empty: Path) -> None
     assert call("init", "--force").code == 0
 
 
-def test_runs_lists_what_is_there(call: Call, empty: Path) -> None:
+def test_runs_lists_and_draws_what_is_there(call: Call, empty: Path) -> None:
     folder = empty / "runs" / "one"
     folder.mkdir(parents=True)
     result = {
         "config": resolve({}).to_result(),
-        "rounds": [{}, {}],
+        "rounds": [
+            {"round": number, "accuracy": number / 4, "uplink_bytes": 9, "downlink_bytes": 90} for number in (1, 2)
+        ],
         "final": {"accuracy": 0.5},
         "totals": {"ratio": 9.0},
     }
@@ -95,6 +97,10 @@ def test_runs_lists_what_is_there(call: Call, empty: Path) -> None:
         0.5,
         9.0,
     )
+    assert call("runs", "--plot", "runs.svg").code == 0
+    assert "<svg" in Path("runs.svg").read_text(encoding="utf-8")
+    assert call("runs", "--plot", "runs.unknown").code == 1
+    assert call("runs", str(empty), "--plot", "runs.svg").code == 1
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from fedpress.simulations import simulate
 
 from .engineapps import ask, out, said
 
-SIZE = 1 << 26  # bytes of large data
+SIZE = 1 << 28  # bytes of large data, several times what a worker needs for itself
 
 
 @contextmanager
