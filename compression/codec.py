@@ -301,7 +301,7 @@ class Codec(ABC):
         side : dict of str to ndarray, optional
             The update that `encode` was given as `side`.
         base : bytes, optional
-            The hash that the frame must carry; any if None.
+            The hash that the frame must carry, or that a short frame leaves out; any that it carries if None.
 
         Returns
         -------
@@ -314,7 +314,7 @@ class Codec(ABC):
             If the frame is not one of this codec, layout and base; nothing else is raised.
         """
 
-    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0) -> "Codec":
+    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0, *, base: bytes = b"") -> "Codec":
         """Return this codec with the quantisation step of a frame in place of a target.
 
         With the same step a similar update has about the same error, and no step has to be searched.
@@ -327,6 +327,8 @@ class Codec(ABC):
             Names, shapes and dtypes of its update.
         coarser : float
             What to multiply the step by.
+        base : bytes
+            Version of the model that a short frame starts from; empty if it starts from none.
 
         Returns
         -------

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError, UpdateError
 from fedpress.compression.codec import Codec, Stage, State, Streams, no_target
-from fedpress.compression.frame import read_frame, write_frame
+from fedpress.compression.frame import FrameHead, read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.streams import SIDE, take
 
@@ -152,7 +152,7 @@ class Pipeline(Codec):
         return np.asarray(streams["values"], np.float32)
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
-        read = read_frame(frame)
+        read = read_frame(frame, FrameHead(self.text, layout.digest, base or b""))
         if read.spec != self.text:
             raise FrameError(f"a frame must be of the codec {self.text!r}, got {read.spec!r}")
         if read.layout != layout.digest:
@@ -170,8 +170,8 @@ class Pipeline(Codec):
             raise FrameError("a value is not finite")
         return layout.unflatten(values, exact)
 
-    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0) -> "Pipeline":
-        streams: Streams = read_frame(frame).streams
+    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0, *, base: bytes = b"") -> "Pipeline":
+        streams: Streams = read_frame(frame, FrameHead(self.text, layout.digest, base)).streams
         for number in reversed(range(len(self.stages))):
             stage = self.stages[number]
             step = stage.step_of(streams)

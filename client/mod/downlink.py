@@ -1,7 +1,7 @@
 """The downlink on a node: from a request's frames, and the model that the node holds, to the model for the app."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import FrameError
@@ -40,14 +40,16 @@ def receive_model(
     if not base and not frames.is_key and (base := initial()):
         base = representable(base, Layout.of(base))
         version = version_of(base, Layout.of(base))
-    if frames.required not in (b"", version):
-        return None
+    if not frames.is_key:
+        if not version or (not frames.frames and frames.version != version):
+            return None
+        frames = replace(frames, base=version if frames.frames else b"")
     layout = Layout.read(request.layout) if request.layout else Layout.of(base)
     try:
         model = apply_frames(frames, base, layout, weight_masks=request.weight_masks)
     except FrameError:
         if frames.is_key:
             raise
-        return None  # the base is not the model of its version; key frames do not need it
+        return None  # they start from another base, or the base is not the model of its version
     delta = difference(model, base, layout) if frames.base and request.keep else None
     return ReceivedModel(model, layout, delta)

@@ -166,13 +166,7 @@ def _receive(
 
     extensions = ActiveExtensions.take(message.content, state.extensions)
     del message.content[RECORD_NAME]
-    frames = ModelFrames.split(
-        read_frame_record(message.content.array_records.get(request.arrays)),
-        request.frame_lengths,
-        request.frame_tensors,
-        weight_mask_length=request.weight_mask_length,
-        version=request.version,
-    )
+    frames = ModelFrames.split(read_frame_record(message.content.array_records.get(request.arrays)), request)
     return receive_model(frames, request, state, exchanged), extensions.begin(first)
 
 

@@ -89,6 +89,7 @@ class TrainRequest(ProtocolMessage, kind="train"):
     >>> request = TrainRequest(
     ...     arrays="arrays",
     ...     frame_lengths=(120,),
+    ...     frame_specs=("fp16",),
     ...     frame_tensors=(b"",),
     ...     weight_mask_length=0,
     ...     version=bytes(8),
@@ -110,6 +111,7 @@ class TrainRequest(ProtocolMessage, kind="train"):
 
     arrays: str  # name of the ArrayRecord: frames when it travels, the model when the app sees it
     frame_lengths: tuple[int, ...]  # bytes of each frame, in the order in which they are applied
+    frame_specs: tuple[str, ...]  # of each frame's codec: frames leave out what this message and its receiver know
     frame_tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
     weight_mask_length: int  # bytes after the frames that lead to the model's weight masks; 0 if they are the base's
     version: bytes  # of the model that the frames lead to, 8 bytes
@@ -126,11 +128,12 @@ class TrainRequest(ProtocolMessage, kind="train"):
     seed: int  # of the run
 
     def __post_init__(self) -> None:
-        if len(self.frame_lengths) != len(self.frame_tensors):
-            raise FrameError(
-                f"frame_tensors must have a mask for each of {len(self.frame_lengths)} frames, "
-                f"got {len(self.frame_tensors)}"
-            )
+        for name in ("frame_specs", "frame_tensors"):
+            if len(getattr(self, name)) != len(self.frame_lengths):
+                raise FrameError(
+                    f"{name} must have an item for each of {len(self.frame_lengths)} frames, "
+                    f"got {len(getattr(self, name))}"
+                )
         if min((0, *self.frame_lengths, self.weight_mask_length)) < 0:
             raise FrameError("frame_lengths and weight_mask_length must be at least 0")
         for name in ("round", "seed", "turn"):

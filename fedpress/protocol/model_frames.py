@@ -8,7 +8,7 @@ Where weights may be pruned, a pruned weight is minus zero, frames hold only the
 the masks of the base, or from masks of all weights, to those of the new model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -17,17 +17,18 @@ import numpy as np
 
 from fedpress.common.errors import FrameError
 from fedpress.compression import Codec, Layout, Update, parse, read_codec
-from fedpress.compression.frame import read_frame
+from fedpress.compression.frame import has_base, shorten
 from fedpress.compression.updates import apply, changed, difference, version_of
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks, decode_mask_change, encode_mask_change
-from fedpress.protocol.messages import LOSSLESS
+from fedpress.protocol.messages import LOSSLESS, TrainRequest
 
 
 @dataclass(frozen=True)
 class ModelFrames:
     """Frames that lead to a model; without frames if the receiver holds it already."""
 
-    frames: tuple[bytes, ...]  # in the order in which they are applied
+    frames: tuple[bytes, ...]  # short ones, in the order in which they are applied
+    specs: tuple[str, ...]  # of each frame's codec
     tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
     base: bytes = b""  # version of the model that they start from, 8 bytes; empty for key frames, or without frames
     weight_mask: bytes = b""  # leads to the model's weight masks; empty if they are the base's
@@ -36,12 +37,7 @@ class ModelFrames:
     @property
     def is_key(self) -> bool:
         """Whether they need no base."""
-        return bool(self.frames) and not self.base
-
-    @property
-    def required(self) -> bytes:
-        """Version of the model that the receiver must hold, 8 bytes; empty if it needs none."""
-        return self.base if self.frames else self.version
+        return bool(self.frames) and not has_base(self.frames[0])
 
     @property
     def data(self) -> bytes:
@@ -54,24 +50,24 @@ class ModelFrames:
         return sum(map(len, self.frames)) + len(self.weight_mask)
 
     @classmethod
-    def split(
-        cls, data: bytes, lengths: Sequence[int], tensors: tuple[bytes, ...], *, weight_mask_length: int, version: bytes
-    ) -> Self:
-        """Return the frames that were sent as `data`.
+    def split(cls, data: bytes, request: TrainRequest) -> Self:
+        """Return the frames that were sent as `data` with a request; which base they start from is not known.
 
         Raises
         ------
         FrameError
-            If the lengths do not add up to the data, or the frames start from different bases.
+            If the lengths do not add up to the data, or only some frames start from a base.
         """
-        if sum(lengths) + weight_mask_length != len(data):
+        lengths = request.frame_lengths
+        if sum(lengths) + request.weight_mask_length != len(data):
             raise FrameError(f"{len(data)} bytes of frames must be as long as announced, {sum(lengths)}")
         ends = np.cumsum([0, *lengths]).tolist()
         frames = tuple(data[start:end] for start, end in pairwise(ends))
-        bases = {read_frame(frame).base for frame in frames} or {b""}
-        if len(bases) > 1:
+        if len({has_base(frame) for frame in frames}) > 1:
             raise FrameError("the frames of a message must start from the same base")
-        return cls(frames, tensors, bases.pop(), data[ends[-1] :], version)
+        return cls(
+            frames, request.frame_specs, request.frame_tensors, weight_mask=data[ends[-1] :], version=request.version
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,11 +108,10 @@ def make_delta(
     mask = layout.mask(changed(target.model, base))
     part = layout.part(mask)
     update = target.weight_masks.select(difference(target.model if aim is None else aim, base, part))
-    frame, _ = codec.encode(update, {}, rng, base=version)
+    frame = shorten(codec.encode(update, {}, rng, base=version)[0])
     weight_mask = encode_mask_change(target.masks, base, layout) if target.masks is not None else b""
-    return ModelFrames((frame,), (mask,), version, weight_mask), _follow(
-        [(frame, mask)], base, layout, target.weight_masks
-    )
+    frames = ModelFrames((frame,), (str(codec),), (mask,), version, weight_mask)
+    return frames, _follow(frames, base, layout, target.weight_masks)
 
 
 def make_key(target: Target, codec: Codec, rng: np.random.Generator) -> tuple[ModelFrames, Update]:
@@ -127,17 +122,18 @@ def make_key(target: Target, codec: Codec, rng: np.random.Generator) -> tuple[Mo
     """
     model, layout = target.model, target.layout
     lossy = {t.name for t in layout.lossy if len(t.shape) > 1} if str(codec) != LOSSLESS else set()
-    steps: list[tuple[bytes, bytes]] = []
+    steps: list[tuple[bytes, str, bytes]] = []
     for names, coder in ((lossy, codec), (model.keys() - lossy, parse(LOSSLESS))):
         if names:
             mask = layout.mask(names)
             update = target.weight_masks.select(
                 {tensor.name: model[tensor.name] for tensor in layout.part(mask).tensors}
             )
-            steps.append((coder.encode(update, {}, rng)[0], mask))
+            steps.append((shorten(coder.encode(update, {}, rng)[0]), str(coder), mask))
     weight_mask = encode_mask_change(target.masks, None, layout) if target.masks is not None else b""
-    frames, masks = zip(*steps, strict=True)
-    return ModelFrames(frames, masks, b"", weight_mask), _follow(steps, {}, layout, target.weight_masks)
+    coded, specs, masks = zip(*steps, strict=True)
+    frames = ModelFrames(coded, specs, masks, weight_mask=weight_mask)
+    return frames, _follow(frames, {}, layout, target.weight_masks)
 
 
 def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_masks: bool) -> Update:
@@ -159,19 +155,18 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
     """
     start = {} if frames.is_key else base
     masks = decode_mask_change(frames.weight_mask, start or None, layout) if weight_masks else UNPRUNED
-    model = _follow(list(zip(frames.frames, frames.tensors, strict=True)), start, layout, masks)
+    model = _follow(frames, start, layout, masks)
     if Layout.of(model) != layout or version_of(model, layout) != frames.version:
         raise FrameError(f"the frames must lead to the model {frames.version.hex()} that was announced")
     return model
 
 
-def _follow(
-    steps: Sequence[tuple[bytes, bytes]], base: Mapping[str, np.ndarray], layout: Layout, masks: WeightMasks
-) -> Update:
-    """Return the model to which frames, each with the mask of its tensors, lead from `base`, which may be empty."""
+def _follow(frames: ModelFrames, base: Mapping[str, np.ndarray], layout: Layout, masks: WeightMasks) -> Update:
+    """Return the model to which the frames lead from `base`, which may be empty."""
     model: Update = dict(base)
-    for frame, mask in steps:
+    for frame, spec, mask in zip(frames.frames, frames.specs, frames.tensors, strict=True):
         part = layout.part(mask)
-        update = masks.restore(read_codec(read_frame(frame).spec).decode(frame, masks.unpruned(part)), part)
+        update = read_codec(spec).decode(frame, masks.unpruned(part), base=frames.base)
+        update = masks.restore(update, part)
         model = apply(model, update, layout) if base else model | update
     return masks.apply({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})

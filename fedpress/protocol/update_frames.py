@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedpress.compression import Codec, Layout, State, Update
+from fedpress.compression.frame import shorten
 from fedpress.compression.updates import difference
 from fedpress.compression.weight_masks import WeightMasks
 from fedpress.protocol.messages import LOSSLESS
@@ -37,7 +38,7 @@ class UpdateCoding:
         return self.masks.select(difference(trained, model, self.part))
 
     def encode(self, selected: Update, state: State, rng: np.random.Generator) -> tuple[bytes, State, State]:
-        """Return the frame, the codec's state if it is accepted, and the state if it is not.
+        """Return the short frame, the codec's state if it is accepted, and the state if it is not.
 
         Parameters
         ----------
@@ -52,11 +53,11 @@ class UpdateCoding:
             If an update cannot be encoded, such as one that is not finite.
         """
         if self.whole:
-            return self.codec.encode(selected, {}, rng)[0], {}, {}
+            return shorten(self.codec.encode(selected, {}, rng)[0]), {}, {}
         before = self._unpruned_state(state)
         frame, after = self.codec.encode(selected, before, rng, side=self._side(), base=self.version)
         lost = self.codec.lost(before, selected) if self.codec.stateful else {}
-        return frame, self.masks.restore_state(after, self.part), self.masks.restore_state(lost, self.part)
+        return shorten(frame), self.masks.restore_state(after, self.part), self.masks.restore_state(lost, self.part)
 
     def decode(self, frame: bytes) -> Update:
         """Return the content of the frame, zero where a weight is pruned.

@@ -17,7 +17,7 @@ from fedpress.server.checkpointing.object_state import Arrays
 
 KEPT = 2
 VERSIONS = "versions"
-FORMAT = "4"
+FORMAT = "5"
 
 
 @dataclass(frozen=True)

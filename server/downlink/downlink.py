@@ -181,7 +181,7 @@ class Downlink:
 
     def _make_frames(self, held: bytes, *, key: bool) -> ModelFrames:
         if self.keep and not key and held == self.version:
-            return ModelFrames((), (), version=held)
+            return ModelFrames((), (), (), version=held)
         if not self.keep and self.initial and not key:
             return replace(self._delta(self.initial, self.codec, self._aim)[0], version=self.version)
         if self.keep and not key and held in self.versions:
@@ -216,7 +216,7 @@ class Downlink:
         if codec is self.codec:
             part = self.layout.part(frames.tensors[0])
             coarser = self._hooks.late_delta_step() if self._hooks else 1.0
-            self._pinned = codec.pinned(frames.frames[0], self.masks.unpruned(part), coarser)
+            self._pinned = codec.pinned(frames.frames[0], self.masks.unpruned(part), coarser, base=frames.base)
         return frames, model
 
     def _key_frames(self) -> tuple[ModelFrames, Update]:

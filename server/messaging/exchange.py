@@ -345,6 +345,7 @@ class Exchange:
         request = TrainRequest(
             arrays=arrays,
             frame_lengths=tuple(map(len, frames.frames)),
+            frame_specs=frames.specs,
             frame_tensors=frames.tensors,
             weight_mask_length=len(frames.weight_mask),
             version=frames.version,

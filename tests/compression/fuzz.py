@@ -12,7 +12,15 @@ import numpy as np
 
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, UpdateError, parse
-from fedpress.compression.frame import DTYPES, put_varint, read_frame, write_frame
+from fedpress.compression.frame import (
+    DTYPES,
+    FrameHead,
+    put_varint,
+    read_frame,
+    restore,
+    shorten,
+    write_frame,
+)
 from fedpress.compression.registry import examples
 
 SECONDS = 1.0  # that one frame may take
@@ -108,6 +116,27 @@ def broken(case: Case, other: Case, rng: np.random.Generator) -> bytes:
     return bytes(frame) if rng.random() < 0.05 else sealed(bytes(frame))
 
 
+def broken_short(frame: bytes, case: Case, rng: np.random.Generator) -> bytes:
+    """The short form of a frame, or of the right one with a changed head, most often with a checksum that is right."""
+    if rng.random() < 0.5:
+        try:
+            return shorten(frame)
+        except FrameError:
+            pass
+    short = bytearray(shorten(case.frame))
+    for _ in range(int(rng.integers(1, 4))):
+        short[int(rng.integers(min(len(short), 40)))] = int(rng.choice([0, 1, 2, 21, 128, 130, 255, rng.integers(256)]))
+    if rng.random() < 0.2:
+        del short[int(rng.integers(len(short))) :]
+    if rng.random() < 0.05:
+        return bytes(short)
+    try:
+        whole = restore(bytes(short), FrameHead(read_frame(case.frame).spec, case.layout.digest, b""))
+    except FrameError:
+        return bytes(short)
+    return bytes(short[:1]) + zlib.crc32(whole[7:]).to_bytes(4, "little") + bytes(short[5:])
+
+
 def by_hand(case: Case, rng: np.random.Generator) -> bytes:
     """The right spec and layout, and streams that claim whatever they like."""
     read = read_frame(case.frame)
@@ -185,6 +214,8 @@ def fuzz(frames: int, seed: int, keep: Path | None, note: Callable[[str], None])
     while report.frames < frames:
         case, other = (every[int(rng.integers(len(every)))] for _ in range(2))
         frame = broken(case, other, rng)
+        if rng.random() < 0.3:
+            frame = broken_short(frame, case, rng)
         wrong = attempt(case, frame, report, watch=report.frames % _WATCHED == 0)
         if wrong:
             report.failures.append(f"{case.spec}: {wrong}")

@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import fedpress
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, SpecError, Streams, UpdateError, codecs, parse, third_party
-from fedpress.compression.frame import read_frame
+from fedpress.compression.frame import FrameHead, has_base, read_frame, restore, shorten
 from fedpress.compression.pipeline import Pipeline
 from fedpress.compression.registry import STAGES, WRAPPERS, examples
 from fedpress.compression.stages.identity import Identity
@@ -302,10 +303,14 @@ def test_nan_is_refused_by_name() -> None:
         parse("none").encode({"x": np.array([1e300])}, {}, derive(0))
 
 
-def test_a_frame_of_another_codec_layout_or_base_is_refused() -> None:
+@pytest.mark.parametrize("short", [False, True])
+def test_a_frame_of_another_codec_layout_or_base_is_refused(*, short: bool) -> None:
     update = sample()
     layout = Layout.of(update)
-    frame, _ = parse("fp16").encode(update, {}, derive(0), base=b"12345678")
+    whole, _ = parse("fp16").encode(update, {}, derive(0), base=b"12345678")
+    frame = shorten(whole) if short else whole
+    with pytest.raises(FrameError) if short else nullcontext():
+        parse("fp16").decode(frame, layout)
     for decode in (
         lambda: parse("fp16 | zstd(3)").decode(frame, layout),
         lambda: parse("fp16").decode(frame, Layout.of({"w": update["w"]})),
@@ -315,6 +320,30 @@ def test_a_frame_of_another_codec_layout_or_base_is_refused() -> None:
         with pytest.raises(FrameError):
             decode()
     parse("fp16").decode(frame, layout, base=b"12345678")
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("base", [b"", b"12345678"])
+def test_a_short_frame_is_read_as_the_whole_one(spec: str, base: bytes) -> None:
+    update = sample(600)
+    layout, codec = Layout.of(update), pipeline(spec)
+    frame, _ = codec.encode(update, codec.init(layout), derive(0), base=base)
+    short = shorten(frame)
+    assert len(short) <= len(frame) - 18 - len(base)
+    assert has_base(short) == has_base(frame) == bool(base)
+    assert restore(short, FrameHead(str(codec), layout.digest, base)) == frame
+    one, other = codec.decode(frame, layout, base=base), codec.decode(short, layout, base=base)
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    with pytest.raises(FrameError, match="short"):
+        read_frame(short)
+
+
+@pytest.mark.parametrize("spec", ["crosspolytope(0.3)", "qsgd(4) | ans", "lowrank(nmse=0.3) | ans", "fp16", "none"])
+def test_a_connection_sends_at_most_twelve_bytes_of_head(spec: str) -> None:
+    update = {"w": sample(30_000)["w"], "b": np.ones(10, np.float32)}
+    frame, _ = parse(spec).encode(update, {}, derive(0), base=b"12345678")
+    payload = sum(array.nbytes for array in read_frame(frame).streams.values())
+    assert len(shorten(frame)) <= payload + 12
 
 
 def resealed(body: bytes) -> bytes:
@@ -343,8 +372,11 @@ def test_a_changed_frame_raises_frame_error_only(spec: str, data: st.DataObject)
     at = data.draw(st.integers(0, len(frame) - 1))
     flipped = bytearray(frame)
     flipped[at] ^= data.draw(st.integers(1, 255))
-    for broken in (bytes(flipped), frame[:at], frame + b"x", frame[at:], b""):
-        if broken == frame:
+    short = shorten(frame)
+    turned = bytearray(short)
+    turned[at % len(short)] ^= data.draw(st.integers(1, 255))
+    for broken in (bytes(flipped), frame[:at], frame + b"x", frame[at:], b"", bytes(turned), short + b"x", short[:at]):
+        if broken in (frame, short):
             continue
         with pytest.raises(FrameError):
             codec.decode(broken, layout)

@@ -30,7 +30,8 @@ from torch import nn
 from fedpress.client import app as ours
 from fedpress.client import compress
 from fedpress.client.training.loop import evaluate
-from fedpress.compression.frame import put_head, read_frame, write_frame
+from fedpress.compression import Layout
+from fedpress.compression.frame import FrameHead, put_head, read_frame, write_frame
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, answer_of
 from fedpress.settings import RunSettings
@@ -170,10 +171,11 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _overhear(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
-    global _asked  # noqa: PLW0603
+    global _asked, _known  # noqa: PLW0603
     order = message.content.config_records.get(RECORD_NAME)
     if order is not None and "nonce" in order:
         _asked = (order["nonce"], order["round"], NodeConfig.read(context.node_config, context.node_id).name)
+        _known = order["up"], Layout.of(dict(initial(context))), order["version"]
     return call_next(message, context)
 
 
@@ -221,6 +223,7 @@ def _put(reply: Message, data: bytes) -> None:
 
 
 _asked: tuple[Any, ...] = ()
+_known: tuple[str, Layout, bytes] = ("", Layout(()), b"")  # the update's codec, and the model that was trained
 
 
 def _garbage(reply: Message) -> None:
@@ -233,7 +236,9 @@ def _huge(reply: Message) -> None:
 
 def _bomb(reply: Message) -> None:
     """A frame of a few kB, right in every other way, whose streams unfold to a gigabyte."""
-    real = read_frame(_frame_of(reply).data)
+    up, layout, version = _known
+    part = layout.part(reply.content.config_records[RECORD_NAME]["tensors"])
+    real = read_frame(_frame_of(reply).data, FrameHead(up, part.digest, version))
     press = zstandard.ZstdCompressor(
         compression_params=zstandard.ZstdCompressionParameters.from_level(
             19, write_content_size=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS

@@ -5,6 +5,8 @@ import numpy as np
 from fedpress.compression import Layout, Update
 from fedpress.compression.updates import representable
 from fedpress.compression.weight_masks import WeightMasks, prunable
+from fedpress.protocol.messages import TrainRequest
+from fedpress.protocol.model_frames import ModelFrames
 
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
     "weight": ((12, 7), "float32"),
@@ -32,3 +34,26 @@ def a_model(rng: np.random.Generator, names: list[str], pruned: float) -> Update
 def same(one: Update, other: Update) -> bool:
     """Whether two models have the same tensors, in their order, bit for bit."""
     return [*one] == [*other] and all(one[name].tobytes() == other[name].tobytes() for name in one)
+
+
+def request_of(frames: ModelFrames) -> TrainRequest:
+    """A request that is sent with these frames."""
+    return TrainRequest(
+        arrays="arrays",
+        frame_lengths=tuple(map(len, frames.frames)),
+        frame_specs=frames.specs,
+        frame_tensors=frames.tensors,
+        weight_mask_length=len(frames.weight_mask),
+        version=frames.version,
+        layout="",
+        weight_masks=False,
+        keep=True,
+        up="none",
+        exclude=b"",
+        accepted=b"",
+        turn=0,
+        server=b"",
+        nonce=bytes(16),
+        round=1,
+        seed=0,
+    )

@@ -43,7 +43,7 @@ WRONG: dict[type, tuple[Any, ...]] = {
     float: (1, "soon", True),
     str: (b"text", 1),
     bool: (1, "True"),
-    list: (b"", 1, "text", ["text"], [1.5]),
+    list: (b"", 1, "text", [True], [1.5]),
 }
 
 
@@ -57,6 +57,7 @@ def instances(draw: st.DrawFn, kind: type[Any]) -> TypedRecord:
     if kind is TrainRequest:
         lengths = draw(st.lists(WHOLE, max_size=3))
         values["frame_lengths"] = tuple(lengths)
+        values["frame_specs"] = tuple(draw(VALUES["str"]) for _ in lengths)
         values["frame_tensors"] = tuple(draw(VALUES["bytes"]) for _ in lengths)
     made: TypedRecord = kind(**values)
     return made
@@ -116,10 +117,10 @@ def test_an_invalid_duration_is_zero(seconds: float) -> None:
 
 
 def test_frames_and_their_masks_go_together() -> None:
-    request = {"frame_lengths": [3], "frame_tensors": [b""], "weight_mask_length": 0}
+    request = {"frame_lengths": [3], "frame_specs": ["none"], "frame_tensors": [b""], "weight_mask_length": 0}
     good = {**_any_request(), **request}
     assert TrainRequest.from_record(good).frame_lengths == (3,)
-    for bad in ({"frame_tensors": []}, {"frame_lengths": [-3]}, {"weight_mask_length": -1}):
+    for bad in ({"frame_specs": []}, {"frame_tensors": []}, {"frame_lengths": [-3]}, {"weight_mask_length": -1}):
         with pytest.raises(FrameError, match=next(iter(bad))):
             TrainRequest.from_record({**good, **bad})
 

@@ -13,7 +13,7 @@ from fedpress.compression.updates import version_of
 from fedpress.compression.weight_masks import WeightMasks
 from fedpress.protocol.model_frames import ModelFrames, Target, apply_frames, make_delta, make_key
 
-from .models import SHAPES, a_model, same
+from .models import SHAPES, a_model, request_of, same
 
 CODECS = ["none", "uniform(8) | ans", "qsgd(4) | ans", "lowrank(nmse=0.3) | ans", "topk(0.2) | ans", "zstd(3)"]
 
@@ -26,14 +26,7 @@ def drifted(rng: np.random.Generator, model: Update, names: list[str], pruned: f
 
 def received(frames: ModelFrames) -> ModelFrames:
     """The frames after they were sent in one piece."""
-    lengths = tuple(map(len, frames.frames))
-    return ModelFrames.split(
-        frames.data,
-        lengths,
-        frames.tensors,
-        weight_mask_length=len(frames.weight_mask),
-        version=frames.version,
-    )
+    return replace(ModelFrames.split(frames.data, request_of(frames)), base=frames.base)
 
 
 @st.composite
@@ -62,7 +55,7 @@ def test_a_delta_leads_where_the_server_says(case: tuple[np.random.Generator, Up
     frames, there = make_delta(target, base, version, parse(codec), rng)
     frames = replace(frames, version=version_of(there, target.layout))
     assert received(frames) == frames
-    assert (frames.is_key, frames.required) == (False, version)
+    assert (frames.is_key, frames.base) == (False, version)
     here = apply_frames(received(frames), base, target.layout, weight_masks=masks)
     assert same(here, there)
     for name in (t.name for t in target.layout.tensors if not t.lossy and not t.floating):
@@ -80,7 +73,7 @@ def test_a_key_leads_where_the_server_says_from_nothing(
     target = target_of(model, masks=masks)
     frames, there = make_key(target, parse(codec), rng)
     frames = replace(frames, version=version_of(there, target.layout))
-    assert (frames.is_key, frames.required) == (True, b"")
+    assert (frames.is_key, frames.base) == (True, b"")
     for held in ({}, base):
         assert same(apply_frames(received(frames), held, target.layout, weight_masks=masks), there)
     if codec == "none":
@@ -106,8 +99,8 @@ def test_a_wrong_base_is_noticed(case: tuple[np.random.Generator, Update, Update
 def test_no_frames_lead_from_a_model_to_itself() -> None:
     model = a_model(np.random.default_rng(0), [*SHAPES], 0.5)
     layout = Layout.of(model)
-    frames = ModelFrames((), (), version=version_of(model, layout))
-    assert (frames.is_key, frames.required) == (False, frames.version)
+    frames = ModelFrames((), (), (), version=version_of(model, layout))
+    assert not frames.is_key
     assert same(apply_frames(received(frames), model, layout, weight_masks=True), model)
     with pytest.raises(FrameError):
         apply_frames(frames, {**model, "bias": model["bias"] + 1}, layout, weight_masks=True)
@@ -124,14 +117,35 @@ def test_a_delta_may_be_aimed_at_another_model() -> None:
 
 @pytest.mark.parametrize(("lengths", "mask"), [((5,), 0), ((), 5), ((1, 2), 0)])
 def test_lengths_that_do_not_fit_the_data_are_refused(lengths: tuple[int, ...], mask: int) -> None:
+    request = replace(
+        request_of(ModelFrames((), (), ())),
+        frame_lengths=lengths,
+        frame_specs=("none",) * len(lengths),
+        frame_tensors=(b"",) * len(lengths),
+        weight_mask_length=mask,
+    )
     with pytest.raises(FrameError):
-        ModelFrames.split(b"four", lengths, (b"",) * len(lengths), weight_mask_length=mask, version=b"")
+        ModelFrames.split(b"four", request)
 
 
 def test_frames_of_different_bases_are_refused() -> None:
     rng = np.random.default_rng(0)
     base, model = (a_model(rng, ["weight", "bias"], 0.0) for _ in range(2))
-    target = target_of(model, masks=False)
-    parts = [make_delta(target, base, name, parse("none"), rng)[0].frames[0] for name in (b"one-base", b"another.")]
+    target, codec = target_of(model, masks=False), parse("none")
+    delta, key = make_delta(target, base, b"one-base", codec, rng)[0], make_key(target, codec, rng)[0]
+    both = ModelFrames(delta.frames + key.frames, ("none", "none"), (b"", b""))
     with pytest.raises(FrameError, match="same base"):
-        ModelFrames.split(b"".join(parts), tuple(map(len, parts)), (b"", b""), weight_mask_length=0, version=b"")
+        ModelFrames.split(both.data, request_of(both))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_delta_from_another_version_or_of_another_codec_is_refused(codec: str) -> None:
+    """Frames leave out their base and their codec, and are checked against them all the same."""
+    rng = np.random.default_rng(0)
+    base, model = (a_model(rng, ["weight", "bias"], 0.0) for _ in range(2))
+    target = target_of(model, masks=False)
+    frames, there = make_delta(target, base, b"one-base", parse(codec), rng)
+    frames = replace(frames, version=version_of(there, target.layout))
+    for wrong in ({"base": b"another."}, {"base": b""}, {"specs": ("uniform(7) | ans",)}, {"specs": ("garbage",)}):
+        with pytest.raises(FrameError):
+            apply_frames(replace(frames, **wrong), base, target.layout, weight_masks=False)

@@ -12,10 +12,12 @@ from flwr.clientapp import ClientApp
 
 from fedpress.client import compress
 from fedpress.client.mod.mod import Mod
-from fedpress.compression import Layout
+from fedpress.compression import Layout, Update, parse
+from fedpress.compression.frame import has_base
 from fedpress.flower.grid import EngineGrid
 from fedpress.flower.runtime import RAISED, identify
 from fedpress.protocol.folding import fold, unfold
+from fedpress.protocol.messages import RECORD_NAME
 
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 
@@ -91,6 +93,11 @@ class DirectGrid(EngineGrid):
 
     def context(self, partition: int) -> Context:
         return next(c for c in self.contexts.values() if c.node_config["partition-id"] == partition)
+
+    def decode(self, spec: str, frame: bytes, layout: Layout) -> Update:
+        """Decode the frame of the reply that is on its way: to that of the newest request."""
+        version = self.sent[-1].content[RECORD_NAME]["version"]
+        return parse(spec).decode(frame, layout, base=version if has_base(frame) else b"")
 
     def most_nodes(self) -> int | None:
         return len(self.partition)

@@ -295,7 +295,7 @@ def test_a_residual_goes_with_its_tensor(make_grid, model, wanted) -> None:
             return True
         (record,) = reply.content.array_records.values()
         part = layout.part(reply.content[RECORD_NAME]["tensors"])
-        update = parse(UP).decode(record["frame"].data, part)
+        update = grid.decode(UP, record["frame"].data, part)
         sums = counted[grid.partition[reply.metadata.src_node_id]]
         for tensor in part.lossy:
             sums[tensor.name] = sums.get(tensor.name, 0) + update[tensor.name].astype(np.float64)

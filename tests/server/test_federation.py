@@ -143,7 +143,7 @@ def test_a_lost_reply_loses_nothing(make_grid, model, wanted) -> None:
         if not reply.has_error() and reply.content.array_records:
             (record,) = reply.content.array_records.values()
             (frame,) = record.values()
-            update = parse(LOSSY).decode(frame.data, layout)
+            update = grid.decode(LOSSY, frame.data, layout)
             counted[grid.partition[reply.metadata.src_node_id]].append(layout.flatten(update)[0])
         return True
 

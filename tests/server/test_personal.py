@@ -14,7 +14,6 @@ from fedpress.client import compress
 from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
 from fedpress.compression import FrameError, Layout, UpdateError, parse
-from fedpress.compression.frame import read_frame
 from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.extensions.personal_layers import client as personal_layers
@@ -128,7 +127,7 @@ def test_none_of_them_travels_but_once(make_grid, model) -> None:
         if not reply.has_error() and reply.content.array_records:
             (array,) = next(iter(reply.content.array_records.values())).values()
             seen_up.append(shared.part(reply.content[RECORD_NAME]["tensors"]))
-            parse(LOSSY).decode(array.data, seen_up[-1])
+            grid.decode(LOSSY, array.data, seen_up[-1])
         return True
 
     grid.after = after
@@ -143,9 +142,11 @@ def test_none_of_them_travels_but_once(make_grid, model) -> None:
             order = message.content[RECORD_NAME]
             (array,) = next(iter(message.content.array_records.values())).values()
             assert len(array.data) == sum(order["frame_lengths"])
-            for length, mask in zip(order["frame_lengths"], order["frame_tensors"], strict=True):
+            for length, spec, mask in zip(
+                order["frame_lengths"], order["frame_specs"], order["frame_tensors"], strict=True
+            ):
                 assert {t.name for t in shared.part(mask).tensors} <= model.keys() - set(OWN)
-                parse(read_frame(array.data[:length]).spec).decode(array.data[:length], shared.part(mask))
+                parse(spec).decode(array.data[:length], shared.part(mask))
     assert seen_up
     assert all(not set(OWN) & {t.name for t in layout.tensors} for layout in seen_up)
 

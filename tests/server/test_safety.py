@@ -6,7 +6,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
 from fedpress.client.mod.node_state import ClientState
-from fedpress.compression import Layout, parse
+from fedpress.compression import Layout
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
@@ -109,7 +109,7 @@ def test_a_node_that_comes_back_with_an_old_state_counts_nothing_twice(make_grid
         nonlocal counted
         if not reply.has_error() and reply.content.array_records and grid.partition[reply.metadata.src_node_id] == 0:
             (record,) = reply.content.array_records.values()
-            counted = counted + layout.flatten(parse(UP).decode(record["frame"].data, layout))[0]
+            counted = counted + layout.flatten(grid.decode(UP, record["frame"].data, layout))[0]
         return True
 
     def on_round(done) -> None:

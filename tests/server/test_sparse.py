@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import FedAvg, FedXgbBagging
 from fedpress.client import compress
 from fedpress.client.mod.node_state import ClientState
 from fedpress.common.errors import SettingError
-from fedpress.compression import Layout, parse
+from fedpress.compression import Layout
 from fedpress.compression.weight_masks import WeightMasks, prunable
 from fedpress.extensions.clipping.server import Clipping
 from fedpress.extensions.clipping.settings import ClippingSettings
@@ -63,7 +63,7 @@ def test_pruned_weights_are_zero_on_every_node_and_are_not_sent(
             part = layout.part(reply.content[RECORD_NAME]["tensors"])
             (array,) = next(iter(reply.content.array_records.values())).values()
             masks = WeightMasks.of(seen[-1].model, layout)
-            update = parse(up).decode(array.data, masks.unpruned(part))
+            update = grid.decode(up, array.data, masks.unpruned(part))
             if "weight" in update:
                 sizes.append(update["weight"].size)
         return True
@@ -103,7 +103,7 @@ def test_no_update_of_an_unpruned_weight_is_lost(make_grid, model, wanted) -> No
         if not reply.has_error() and reply.content.array_records:
             (array,) = next(iter(reply.content.array_records.values())).values()
             masks = WeightMasks.of(seen[-1].model, layout)
-            update = masks.restore(parse(UP).decode(array.data, masks.unpruned(layout)), layout)
+            update = masks.restore(grid.decode(UP, array.data, masks.unpruned(layout)), layout)
             counted[grid.partition[reply.metadata.src_node_id]] += layout.flatten(update)[0]
         return True
 

@@ -23,6 +23,7 @@ def exchanged(number: int) -> tuple[Message, Message]:
     request = TrainRequest(
         arrays="arrays",
         frame_lengths=(),
+        frame_specs=(),
         frame_tensors=(),
         weight_mask_length=0,
         version=b"",
