@@ -263,12 +263,9 @@ class Exchange:
 
     def _check_mod(self, round: int, failed: list[int], delivery: Delivery) -> None:
         """Raise FedpressError if nodes failed, and none has ever answered as compress() does."""
-        if failed and not self._mod_seen:
-            # Where others may join, a few nodes with another app, or none that works, must not end the run.
-            self._mod_seen = self.grid.any_answers(list(self.grid.get_node_ids()) if self.grid.waits else failed)
-            if not self._mod_seen:
-                advice = "does the ClientApp have mods=[compress()], before any other mod?"
-                raise FedpressError(f"round {round}: {delivery.refusal}: {advice}")
+        if failed and not self._mod_seen and self.grid.none_answers(failed):
+            advice = "does the ClientApp have mods=[compress()], before any other mod?"
+            raise FedpressError(f"round {round}: {delivery.refusal}: {advice}")
 
     def _read(self, round: int, node: int, message: Message, record: ConfigRecord, delivery: Delivery) -> bool | None:
         """Read a reply; return whether its node needs a key frame if it lacks the base, else None."""

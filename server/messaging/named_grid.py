@@ -2,6 +2,8 @@
 
 import logging
 import random
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +24,8 @@ Join = Callable[
     [str, NodeDescription], str
 ]  # returns the reason why a node cannot take part, or "", given its name and description
 
-_PATIENCE = 60.0  # seconds to wait for an answer that takes no work
+_PATIENCE = 60.0  # seconds to wait for an answer that takes no work, and to leave alone who did not give one
+_MAX_DOUBLINGS = 6  # of the latter time, each time that it is asked in vain
 
 _log = logging.getLogger(LOGGER)
 
@@ -33,6 +36,9 @@ class NamedGrid(GridWrapper):
     A name is the partition's number in a simulation, and the enrolled name in a deployment. Nodes without a
     known name are queried once. Strategies sample by position in the list of nodes, so the same order gives the same
     choice on every engine.
+
+    Where others may join, a node that cannot take part, or that does not answer, is left out with one warning and
+    costs the others no more than a query now and then. Where nobody can join, the run fails.
 
     Parameters
     ----------
@@ -46,8 +52,7 @@ class NamedGrid(GridWrapper):
         Returns the reason why a node cannot take part, or "", given its name and description; every node is then
         queried.
     needed : int
-        Number of nodes that the strategy waits for: the run fails if that many are connected and too few can
-        take part, or if that many can never be connected.
+        Number of nodes that the strategy waits for.
 
     Raises
     ------
@@ -68,9 +73,12 @@ class NamedGrid(GridWrapper):
         self._bound = known is not None
         self._names = dict(known or {})
         self._join = join
+        self._connected: list[int] = []
         self._queried: set[int] = set()
         self._joined: set[int] = set()  # nodes that take part
         self._left_out: dict[int, str] = {}  # nodes that do not take part -> reason
+        self._unanswered = Counter[int]()  # queries in a row that a node did not answer with a description
+        self._next_query: dict[int, float] = {}  # when to query such a node again, time.monotonic()
         self._needed = needed
         most = self._engine.most_nodes()
         if most is not None and most < needed:
@@ -84,21 +92,22 @@ class NamedGrid(GridWrapper):
         return self._names[node]
 
     def get_node_ids(self) -> Iterable[int]:
-        nodes = list(self._grid.get_node_ids())
+        nodes = self._connected = list(self._grid.get_node_ids())
         unnamed = [node for node in nodes if node not in self._names]
         if unnamed and self._bound:
             self._names |= self._engine.names() or {}
-        elif unnamed:
-            self._query(unnamed, self._timeout)
-        if self._join and (unqueried := [node for node in nodes if node in self._names and node not in self._queried]):
-            self._query(unqueried, self._timeout)
+        else:
+            self._query_due(unnamed)
+        if self._join:
+            self._query_due([node for node in nodes if node in self._names and node not in self._queried])
         named = [node for node in nodes if node in self._names]
-        if nodes and not named and not self._bound:
+        if nodes and not named and not self._bound and not self._are_few(nodes):
             raise FedpressError(
                 "no node replied with its name: does the ClientApp have mods=[compress()], before any other mod?"
             )
         if self._join:
-            self._check_enough(nodes)
+            if not self.waits:
+                self._check_enough(nodes)
             named = [node for node in named if node in self._joined]
         return sorted(named, key=self.order)
 
@@ -125,11 +134,13 @@ class NamedGrid(GridWrapper):
             else:
                 _log.warning("a reply from node %d, which was sent no message, is ignored", reply.metadata.src_node_id)
 
-    def any_answers(self, nodes: list[int]) -> bool:
-        """Return whether the app of any of these nodes answers a query, as compress() does."""
-        if not self._queried.intersection(nodes):
-            self._query(nodes, min(self._timeout, _PATIENCE))
-        return bool(self._queried.intersection(nodes))
+    def none_answers(self, failed: list[int]) -> bool:
+        """Return whether, besides the nodes that failed, no node's app answers a query as compress() does."""
+        nodes = list(self.get_node_ids()) if self.waits else failed
+        if self._are_few(nodes) or self._queried.intersection(nodes):
+            return False
+        self._query_due(nodes)
+        return not self._queried.intersection(nodes)
 
     @property
     def waits(self) -> bool:
@@ -158,36 +169,58 @@ class NamedGrid(GridWrapper):
                 f"take part. Left out: {reasons}"
             )
 
+    def _are_few(self, nodes: list[int]) -> bool:
+        """Return whether others may join, and these nodes are too few to judge the app of all by theirs."""
+        return self.waits and len(nodes) < max(2, self._needed)
+
+    def _query_due(self, nodes: list[int]) -> None:
+        """Query nodes; where others may join, not those that did not answer a short while ago."""
+        now = time.monotonic()
+        due = [node for node in nodes if not self.waits or now >= self._next_query.get(node, now)]
+        if due:
+            self._query(due, min(self._timeout, _PATIENCE) if self._bound and self.waits else self._timeout)
+
     def _query(self, nodes: list[int], timeout: float) -> None:
         # Flower calls a mod only for types of messages that its app handles: all apps train, few handle queries.
         query = RecordDict({RECORD_NAME: NodeQuery().to_record()})
         messages = [Message(query, node, MessageType.TRAIN) for node in nodes]
         replies = list(self._grid.send_and_receive(messages, timeout=timeout))
+        reasons = dict.fromkeys(nodes, "no reply")
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
-                description = _description(reply)
+                self._add(node, _description(reply))
+                reasons.pop(node, None)
             except FrameError as error:
-                _log.warning("node %d did not answer with its name: %s", node, clean(error))
-                continue
-            name = self._names.get(node) or description.name
-            if node not in self._names and name in self._names.values():
-                _log.warning("node %d has the name %s of another node: left out", node, clean(name))
-                continue
-            self._names[node] = name
-            self._queried.add(node)
-            if self._join and (reason := self._join(name, description)):
-                _log.warning("node %s is left out: %s", clean(name), clean(reason))
-                self._left_out[node] = reason
-            else:
-                self._joined.add(node)
-            self.versions[name] = description.version
+                reasons[node] = clean(error)
+        for node, reason in reasons.items():
+            if not self._unanswered[node]:
+                _log.warning("node %s did not answer with its name: %s", clean(self._names.get(node, node)), reason)
+            self._next_query[node] = time.monotonic() + _PATIENCE * 2 ** min(self._unanswered[node], _MAX_DOUBLINGS)
+            self._unanswered[node] += 1
 
         for message in messages:
             self._count(message, message.metadata.dst_node_id, "down")
         for reply in replies:
             if not reply.has_error():
                 self._count(reply, reply.metadata.src_node_id, "up")
+
+    def _add(self, node: int, description: NodeDescription) -> None:
+        """Add a node that described itself; raise FrameError if it has the name of another node."""
+        name = self._names.get(node) or description.name
+        if node not in self._names and name in map(self._names.get, self._connected):
+            raise FrameError(f"{name!r} is the name of another node")
+        self._names[node] = name
+        self._queried.add(node)
+        self._unanswered.pop(node, None)
+        if self._join and (reason := self._join(name, description)):
+            known = [(self._names[other], because) for other, because in self._left_out.items()]
+            if (name, reason) not in known:  # a device that connects anew has another id
+                _log.warning("node %s is left out: %s", clean(name), clean(reason))
+            self._left_out[node] = reason
+        else:
+            self._joined.add(node)
+        self.versions[name] = description.version
 
     def _count(self, message: Message, node: int, direction: Direction) -> None:
         name = self._names.get(node, str(node))

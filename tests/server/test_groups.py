@@ -1,9 +1,12 @@
 """Laws of nodes that say what they run: who takes part, and with which model."""
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, FedMedian
 
 from fedpress.common.errors import FedpressError, SettingError
@@ -90,11 +93,66 @@ def test_a_run_that_too_few_devices_can_join_ends_and_says_which_cannot(sizes, b
         federate(grid, model, sizes)
 
 
-def test_a_device_that_comes_back_with_another_width_goes_on(make_grid, model) -> None:
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("fault", ["width", "app", "silent"])
+def test_a_device_that_cannot_take_part_ends_no_run_that_others_can_join(
+    fault: str, bound: bool, make_grid, model, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nodes 0 and 1 are connected from the start, node 2 later; node 1 is left out, with one warning."""
+    grid = make_grid(3)
+    grid.most_nodes = lambda: None
+    late = {grid.partition[node]: node for node in grid.partition}[2]
+    present = set(grid.partition) - {late}
+    monkeypatch.setattr(grid, "get_node_ids", lambda: sorted(present))
+    monkeypatch.setattr("flwr.serverapp.strategy.strategy_utils.sleep", lambda _: present.add(late))
+    if bound:
+        grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
+    app, other = grid.app, ClientApp()
+
+    @other.train()
+    def train(message: Message, context: Context) -> Message:
+        raise KeyError("arrays")
+
+    grid.app = lambda m, context: (other if fault == "app" and not int(context.node_config["width"]) else app)(
+        m, context
+    )
+    grid.before = lambda m: fault != "silent" or bool(grid.contexts[m.metadata.dst_node_id].node_config["width"])
+    strategy, _ = federate(grid, model, {0: 1.0, 1: "large" if fault == "width" else 0, 2: 1.0})
+    assert [set(done.counted) for done in strategy.done[1:]] == [{"0", "2"}] * 3  # type: ignore[attr-defined]
+    name = "1" if bound or fault == "width" else str(next(n for n, p in grid.partition.items() if p == 1))
+    assert sum(f"node {name} " in record.getMessage() for record in caplog.records) == 1
+
+
+def test_an_app_without_compress_ends_no_run_that_others_can_join(make_grid, model, monkeypatch, caplog) -> None:
+    """A device whose app is another is alone at first: rounds are abandoned until one comes that can train."""
+    grid = make_grid(2)
+    grid.most_nodes = lambda: None
+    grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
+    nodes = {partition: node for node, partition in grid.partition.items()}
+    present = {nodes[0]}
+    monkeypatch.setattr(grid, "get_node_ids", lambda: sorted(present))
+    monkeypatch.setattr(time, "sleep", lambda _: present.add(nodes[1]))
+    app, other = grid.app, ClientApp()
+
+    @other.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(RecordDict({"metrics": MetricRecord({"num-examples": 1})}), reply_to=message)
+
+    grid.app = lambda message, context: (other if context.node_id == nodes[0] else app)(message, context)
+    done: list[Any] = []
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=1, min_available_nodes=1)
+    Compressed(inner).observe(done.append).start(grid, model_record(model), num_rounds=2)
+    assert [set(one.counted) for one in done[1:]] == [{"1"}] * 2
+    assert "node 0: its app has no compress()" in caplog.text
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_device_that_comes_back_with_another_width_goes_on(bound: bool, make_grid, model) -> None:
     grid = make_grid(2)
     for node in grid.contexts.values():
         node.node_config["width"] = 1.0
-    grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}  # bound to its key
+    if bound:
+        grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}  # bound to its key
     counted: list[set[str]] = []
 
     def done(round: Any) -> None:
