@@ -1,17 +1,33 @@
 """The two interfaces of compression: a stage (streams in, streams out) and a codec (an update in, a frame out)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.common.errors import SpecError
+from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.layout import Layout, Update
 
 Streams = dict[str, NDArray[Any]]  # named 1-D arrays; an update enters as {"values": float32 (n,)}
 State = Mapping[str, NDArray[Any]]  # a codec's memory between rounds, as named arrays; {} without memory
+
+
+class CodecFaultError(FrameError):
+    """A codec raised another error than FrameError, its cause, while it decoded bytes from outside."""
+
+
+@contextmanager
+def only_frame_errors(codec: object) -> Iterator[None]:
+    """Raise FrameError in place of whatever else is raised within the context: codecs may be of other packages."""
+    try:
+        yield
+    except FrameError:
+        raise
+    except Exception as error:
+        raise CodecFaultError(f"the codec {str(codec)!r} cannot decode it: {type(error).__name__}: {error}") from error
 
 
 class Stage(ABC):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError, UpdateError
-from fedpress.compression.codec import Codec, Stage, State, Streams, no_target
+from fedpress.compression.codec import Codec, Stage, State, Streams, no_target, only_frame_errors
 from fedpress.compression.frame import FrameHead, read_frame, write_frame
 from fedpress.compression.layout import Layout, Update
 from fedpress.compression.streams import SIDE, take
@@ -160,15 +160,17 @@ class Pipeline(Codec):
         if base is not None and read.base != base:
             raise FrameError(f"a frame that starts from the model {read.base.hex()}, not from {base.hex()}")
         streams = read.streams
-        for stage in reversed(self.stages):
-            streams = stage.decode(_with_side(streams, stage, side, layout), layout)
-        values = take(streams, "values", np.float32, layout.size)
-        exact = take(streams, "exact", np.uint8, layout.exact_nbytes) if layout.exact_nbytes else np.zeros(0, np.uint8)
-        if len(streams) > (2 if layout.exact_nbytes else 1):
-            raise FrameError(f"streams that belong to nothing: {', '.join(streams)}")
-        if not np.isfinite(values).all():
-            raise FrameError("a value is not finite")
-        return layout.unflatten(values, exact)
+        with only_frame_errors(self):
+            for stage in reversed(self.stages):
+                streams = stage.decode(_with_side(streams, stage, side, layout), layout)
+            values, exact = take(streams, "values", np.float32, layout.size), np.zeros(0, np.uint8)
+            if layout.exact_nbytes:
+                exact = take(streams, "exact", np.uint8, layout.exact_nbytes)
+            if len(streams) > (2 if layout.exact_nbytes else 1):
+                raise FrameError(f"streams that belong to nothing: {', '.join(streams)}")
+            if not np.isfinite(values).all():
+                raise FrameError("a value is not finite")
+            return layout.unflatten(values, exact)
 
     def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0, *, base: bytes = b"") -> "Pipeline":
         streams: Streams = read_frame(frame, FrameHead(self.text, layout.digest, base)).streams
@@ -197,9 +199,10 @@ class Pipeline(Codec):
         return replace(self, stages=tuple(stages), text=" | ".join(parts))
 
     def uncoded(self, streams: Streams, layout: Layout) -> Streams:
-        for stage in reversed(self.stages):
-            if stage.lossless:
-                streams = stage.decode(streams, layout)
+        with only_frame_errors(self):
+            for stage in reversed(self.stages):
+                if stage.lossless:
+                    streams = stage.decode(streams, layout)
         return streams
 
     def lost(self, before: State, update: Update) -> State:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 import numpy as np
@@ -90,7 +91,7 @@ def _parse(spec: str, _redefinitions: int) -> Codec:
     update = {"x": np.array([1.0, -2.0], np.float32)}
     layout = Layout.of(update)
     with suppress(UpdateError):  # an update of this size may be too small for a codec's target
-        codec.decode(codec.encode(update, codec.init(layout), np.random.default_rng(0))[0], layout)
+        _made(text, lambda: codec.decode(codec.encode(update, codec.init(layout), np.random.default_rng(0))[0], layout))
     return codec
 
 
@@ -213,13 +214,13 @@ def _text(node: ast.expr) -> str:
     return ast.unparse(node).replace(_COLON, ":")
 
 
-def _made(name: str, make: Callable[..., T], given: Mapping[str, Any]) -> T:
-    """Return what the stage or preset `name` makes of its arguments; raise SpecError if it refuses them."""
+def _made(name: str, make: Callable[..., T], given: Mapping[str, Any] = MappingProxyType({})) -> T:
+    """Return what `make`, of the codec `name`, makes of its arguments; raise SpecError if it refuses them."""
     try:
         return make(**given)
-    except SpecError:
+    except (SpecError, UpdateError):
         raise
-    except ValueError as error:  # of a stage of another package
+    except Exception as error:  # of a stage of another package
         raise SpecError(f"{name}: {error}") from error
 
 

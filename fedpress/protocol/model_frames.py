@@ -17,6 +17,7 @@ import numpy as np
 
 from fedpress.common.errors import FrameError
 from fedpress.compression import Codec, Layout, Update, parse, read_codec
+from fedpress.compression.codec import only_frame_errors
 from fedpress.compression.frame import has_base, shorten
 from fedpress.compression.updates import apply, changed, difference, version_of
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks, decode_mask_change, encode_mask_change
@@ -166,7 +167,9 @@ def _follow(frames: ModelFrames, base: Mapping[str, np.ndarray], layout: Layout,
     model: Update = dict(base)
     for frame, spec, mask in zip(frames.frames, frames.specs, frames.tensors, strict=True):
         part = layout.part(mask)
-        update = read_codec(spec).decode(frame, masks.unpruned(part), base=frames.base)
+        codec = read_codec(spec)
+        with only_frame_errors(codec):
+            update = codec.decode(frame, masks.unpruned(part), base=frames.base)
         update = masks.restore(update, part)
         model = apply(model, update, layout) if base else model | update
     return masks.apply({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})

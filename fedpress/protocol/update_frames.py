@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedpress.compression import Codec, Layout, State, Update
+from fedpress.compression.codec import only_frame_errors
 from fedpress.compression.frame import shorten
 from fedpress.compression.updates import difference
 from fedpress.compression.weight_masks import WeightMasks
@@ -68,7 +69,8 @@ class UpdateCoding:
             If the frame does not decode, or is of an update of another model.
         """
         base = b"" if self.whole else self.version
-        content = self.codec.decode(frame, self.masks.unpruned(self.part), side=self._side(), base=base)
+        with only_frame_errors(self.codec):
+            content = self.codec.decode(frame, self.masks.unpruned(self.part), side=self._side(), base=base)
         return self.masks.restore(content, self.part)
 
     def _side(self) -> Update | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, UpdateError, parse
+from fedpress.compression.codec import CodecFaultError
 from fedpress.compression.frame import (
     DTYPES,
     FrameHead,
@@ -187,6 +188,8 @@ def attempt(case: Case, frame: bytes, report: Report, *, watch: bool) -> str | N
         report.outcomes["decoded"] += 1
         fine = Layout.of(back) == case.layout and all(np.isfinite(array).all() for array in back.values())
         wrong = None if fine else "decoded to what the layout does not hold"
+    except CodecFaultError as error:
+        wrong = str(error)
     except FrameError as error:
         report.outcomes[str(error)[:24]] += 1
         wrong = None

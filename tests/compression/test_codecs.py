@@ -17,6 +17,7 @@ import fedpress
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.compression import FrameError, Layout, SpecError, Streams, UpdateError, codecs, parse, third_party
+from fedpress.compression.codec import CodecFaultError
 from fedpress.compression.frame import FrameHead, has_base, read_frame, restore, shorten
 from fedpress.compression.pipeline import Pipeline
 from fedpress.compression.registry import STAGES, WRAPPERS, examples
@@ -356,6 +357,8 @@ def resealed(body: bytes) -> bytes:
 def survive(codec: object, frame: bytes, layout: Layout) -> None:
     try:
         back = codec.decode(frame, layout)  # type: ignore[attr-defined]
+    except CodecFaultError:
+        raise
     except FrameError:
         return
     assert Layout.of(back) == layout
@@ -455,6 +458,51 @@ def scaled(factor: int) -> type[Identity]:
             return {**streams, "values": streams["values"] * np.float32(factor)}
 
     return Scaled
+
+
+FAULTS = {
+    "raises": lambda streams: {}["values"],
+    "no streams": lambda streams: None,
+    "no arrays": lambda streams: {"values": streams["values"].tolist()},
+    "another shape": lambda streams: {"values": streams["values"].reshape(1, -1)},
+}
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_a_stage_of_another_package_raises_is_a_frame_error(fault: str) -> None:
+    """A node chooses the bytes that the stage decodes: a fault of the stage refuses the reply, and no more."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Faulty(Identity):
+        def decode(self, streams: Streams, layout: Layout) -> Streams:
+            return FAULTS[fault](streams) if streams["values"][0] > 5 else streams
+
+    fedpress.register(Faulty)
+    codec = fedpress.codec("faulty")
+    update = {"x": np.full(3, 9, np.float32), "y": np.full((2, 2), 9, np.float32)}
+    frame, _ = codec.encode(update, {}, np.random.default_rng(0))
+    with pytest.raises(FrameError, match="faulty") as raised:
+        codec.decode(frame, Layout.of(update))
+    assert raised.value.__cause__ is not None
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_stage_of_another_package_that_cannot_be_made_is_a_spec_error() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Divides(Identity):
+        by: int
+
+        def __post_init__(self) -> None:
+            _ = 1 / self.by
+
+        def encode(self, streams: Streams, layout: Layout, rng: np.random.Generator) -> Streams:
+            return {**streams, "values": streams["values"] / [1, 2, 3][self.by]}
+
+    fedpress.register(Divides)
+    for spec in ("divides(0)", "divides(7)"):
+        with pytest.raises(SpecError, match="divides"):
+            fedpress.codec(spec)
 
 
 @pytest.mark.usefixtures("registered")

@@ -1,5 +1,6 @@
 """Whatever one node replies, the round continues without it, and the server takes no more memory than the message."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -12,6 +13,9 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 
 from fedpress.client import compress
 from fedpress.common.errors import FedpressError, SettingError
+from fedpress.compression import Layout, Streams
+from fedpress.compression.registry import STAGES, CodecEntry
+from fedpress.compression.stages.identity import Identity
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
@@ -85,6 +89,30 @@ def test_an_odd_reply_is_left_out_and_the_round_goes_on(oddity: str, kind: type[
     strategy = Compressed(everyone(kind), up=UP, down=DOWN).observe(seen.append)
     strategy.start(grid, model_record(model), num_rounds=2)
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES - 1, 1)] * 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Faulty(Identity):
+    """A stage of another package, with a fault that a node can reach by what it sends."""
+
+    def decode(self, streams: Streams, layout: Layout) -> Streams:
+        return streams if streams["values"].max(initial=0) < 5 else {"values": streams["missing"]}
+
+
+def test_a_fault_in_a_stage_of_another_package_refuses_the_reply_and_ends_no_run(make_grid, monkeypatch) -> None:
+    monkeypatch.setitem(STAGES, "faulty", CodecEntry(Faulty))
+
+    def grow(message: Message, context: Context, app: Callable[[Message, Context], Message]) -> Message:
+        reply = app(message, context)
+        if context.node_config["partition-id"] == ODD:
+            ((key, record),) = reply.content.array_records.items()
+            reply.content[key] = ArrayRecord({"w": Array(record["w"].numpy() + np.float32(9))})
+        return reply
+
+    grid, seen = make_grid(NODES, app=make_app(mods=[compress(), grow])), []
+    strategy = Compressed(everyone(), up="faulty").observe(seen.append)
+    strategy.start(grid, model_record({"w": np.ones((3, 2), np.float32)}), num_rounds=2)
+    assert [set(done.counted) for done in seen[1:]] == [{"0", "1", "3", "4"}] * 2
 
 
 def test_a_node_whose_description_is_odd_is_left_out(make_grid, model, caplog) -> None:
