@@ -27,9 +27,12 @@ class EngineGrid(Grid):
     ----------
     lazy : bool
         Whether `send_and_receive` iterates over its messages once, so that they may be generated lazily.
+    cut_off : set of int
+        Nodes whose replies the last `send_and_receive` did not wait for until its timeout.
     """
 
     lazy: ClassVar[bool] = False
+    cut_off: frozenset[int] = frozenset()
 
     def names(self) -> Mapping[int, str] | None:
         """Return the known names of nodes by node id; None if names must be requested from the nodes."""

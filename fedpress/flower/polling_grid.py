@@ -87,7 +87,7 @@ class PollingGrid(GridWrapper):
         closing = False
         pending: list[_PendingReply] = []
         replies: list[Message] = []
-        pause = _MIN_PAUSE
+        pause, now = _MIN_PAUSE, began
         while waiting or pending:
             signal = self._arrived.last if self._arrived else 0
             new = [one for one in self._poll(waiting) if one.request_id in waiting]
@@ -107,6 +107,8 @@ class PollingGrid(GridWrapper):
             if waiting or pending:
                 pause = _MIN_PAUSE if finished else min(_MAX_PAUSE, pause * _GROWTH)
                 self._wait(pause, signal)
+        unheard = {receivers[name] for name in (*waiting, *(one.request_id for one in pending))}
+        self.cut_off = frozenset(unheard if timeout is None or now < began + timeout else ())
         return replies
 
     def _wait(self, pause: float, signal: int) -> None:

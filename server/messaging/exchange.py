@@ -105,6 +105,9 @@ class Delivery:
     requests: dict[int, SentRequest]  # by node id
     replies: list[NodeReply] = field(default_factory=list)  # valid ones, in the order of the nodes' names
     answered: set[int] = field(default_factory=set)  # ids of the nodes that sent anything, an error of theirs included
+    cut_off: set[int] = field(
+        default_factory=set
+    )  # ids of the nodes whose replies were not waited for until the timeout
     refusal: str = ""  # reason of the last refusal of a reply; empty if none was refused
     diverged: int = 0  # number of nodes whose training diverged
 
@@ -212,10 +215,12 @@ class Exchange:
         for node in delivery.requests:
             record = self.nodes[self.grid.name(node)]
             if node in delivery.answered:
-                record.silent = 0
-            else:
-                record.silent, record.silent_round = record.silent + 1, round
-                _log.warning("round %d: node %s did not answer", round, self.grid.name(node))
+                record.silent = record.cut_off = 0
+                continue
+            early = node in delivery.cut_off
+            record.note_silence(round, cut_off=early)
+            what = "is not waited for any longer" if early else "did not answer"
+            _log.warning("round %d: node %s %s", round, clean(self.grid.name(node)), what)
 
     def _send_requests(self, round: int, nodes: dict[int, bool], delivery: Delivery, timeout: float) -> dict[int, bool]:
         """Send requests and read replies; return the nodes that lack the base, and whether each needs a key frame."""
@@ -258,6 +263,7 @@ class Exchange:
                 continue
             if needs_key is not None:
                 retry[node] = needs_key
+        delivery.cut_off |= self.grid.cut_off
         self._check_mod(round, failed, delivery)
         return retry
 

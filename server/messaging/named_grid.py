@@ -147,6 +147,10 @@ class NamedGrid(GridWrapper):
         """Whether nodes may join or return, so that it is worth waiting for them."""
         return self._engine.most_nodes() is None
 
+    @property
+    def cut_off(self) -> frozenset[int]:  # type: ignore[override]
+        return self._engine.cut_off
+
     def snapshot(self) -> Any:
         return self._engine.snapshot()
 

@@ -13,14 +13,25 @@ class NodeRecord:
     offered: bytes = b""  # version that it was sent after that; empty once it replied
     accepted: bytes = b""  # name of the last frame that was aggregated
     turn: int = 0  # number of stateful updates that it had sent by its last reply
-    silent: int = 0  # number of requests in a row that it did not answer
+    silent: int = 0  # number of requests in a row for which it counts as silent
     silent_round: int = 0  # round of the last of these
+    cut_off: int = 0  # number of requests in a row whose rounds closed before it replied, and before their timeout
+
+    def note_silence(self, round: int, *, cut_off: bool) -> None:
+        """Record that it did not reply in a round, which closed before its timeout if `cut_off`.
+
+        Whether a node that was cut off is slow or silent shows only later: it counts as silent after a few rounds.
+        """
+        self.cut_off = self.cut_off + 1 if cut_off else 0
+        if not cut_off or self.cut_off > _PATIENCE:
+            self.silent, self.silent_round = self.silent + 1, round
 
     def rests(self, round: int) -> bool:
         """Return whether others are asked in its place: it did not answer, and longer each time that it did not."""
         return self.silent > 0 and round - self.silent_round < 1 << min(self.silent, _MAX_REST)
 
 
+_PATIENCE = 3  # rounds in a row in which a node may be too slow before it counts as silent
 _MAX_REST = 3  # a node rests for fewer than 2**3 rounds
 
 
@@ -39,7 +50,7 @@ class NodeRecords(dict[str, NodeRecord]):
     def as_json(self) -> dict[str, Any]:
         """Return the records as JSON."""
         rows = [
-            [name, r.held.hex(), r.offered.hex(), r.accepted.hex(), r.turn, r.silent, r.silent_round]
+            [name, r.held.hex(), r.offered.hex(), r.accepted.hex(), r.turn, r.silent, r.silent_round, r.cut_off]
             for name, r in self.items()
         ]
         return {"nodes": rows}

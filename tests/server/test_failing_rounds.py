@@ -87,6 +87,30 @@ def test_a_node_that_never_answers_is_asked_less(code: int | None, make_grid, mo
     assert 0 < counts[0][4] < 30 * 4 / NODES / 2
 
 
+@pytest.mark.parametrize("lost", [0, 2, 1000])
+def test_a_node_that_was_cut_off_is_asked_as_before_unless_it_always_is(lost: int, make_grid, model) -> None:
+    """A round that closes early does not show that a node is silent: it may only be slower than others."""
+    grid = make_grid(NODES)
+    slow = next(node for node, partition in grid.partition.items() if partition == 4)
+    grid.cut_off = frozenset({slow})
+    requests = [0]
+
+    def before(message: Message) -> bool:
+        trains = message.metadata.dst_node_id == slow and message.content[RECORD_NAME]["kind"] == "train"
+        requests[0] += trains
+        return not trains or requests[0] > lost
+
+    grid.before = before
+    Compressed(sampling(4), seed=1).start(grid, model_record(model), num_rounds=40)
+    others = Counter(partition for _, partition in trained_by(grid))
+    if lost <= 2:
+        plain = make_grid(NODES)
+        Compressed(sampling(4), seed=1).start(plain, model_record(model), num_rounds=40)
+        assert trained_by(grid) == trained_by(plain)
+    else:
+        assert 0 < others[4] < 40 * 4 / NODES / 1.5
+
+
 def test_all_are_asked_where_the_strategy_asks_all(make_grid, model) -> None:
     grid, seen = make_grid(NODES), []
     grid.after = lambda r: "metrics" not in r.content or grid.partition[r.metadata.src_node_id] != 4
