@@ -11,9 +11,10 @@ that sums of whole numbers below 2**24 are exact in float32, in any order and on
 among N, no sum is above sqrt(64 k N) with one pass over blocks.
 """
 
-import math
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate
+from operator import mul
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,10 @@ from fedpress.common.rng import shared
 
 BLOCK = 64  # the order of the matrices in blocks; every size is a multiple of it
 _SMALL, _PASSES = 1024, 3  # passes over blocks up to this size; one beyond it
-_CHUNK = 1 << 16  # values that are multiplied at once, to stay in the cache
+_CHUNK = 1 << 14  # values that go through several passes at once, to stay in the cache
+_BITS = 4  # a matrix of order 2**_BITS takes the least time for each doubling of the size
+# Signs of eight values, by the bits of a byte, low ones first.
+_SIGNS = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").astype(np.float32)
 
 
 def padded_size(count: int) -> int:
@@ -39,20 +43,22 @@ def padded_size(count: int) -> int:
     return BLOCK * min([power, *(size for size in smaller if size >= units)])
 
 
-def rotate(values: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """Return the rotation of `values`, (n,), not normalised.
+def rotate(values: NDArray[np.float32], seed: int, unit: float = 1.0) -> NDArray[np.float32]:
+    """Return the rotation of `values` times `unit`, not normalised.
 
     Parameters
     ----------
     values : ndarray of float32, (n,)
-        The vector x, with magnitudes of at most 1.
+        The vector x.
     seed : int
         Seed of the signs, below 2**64.
+    unit : float
+        A power of two that leaves magnitudes of about 1, so that nothing overflows.
 
     Returns
     -------
     ndarray of float32, (N,)
-        The rotated vector, whose norm is that of x times the root of `gain(N)`.
+        The rotated vector, whose norm is that of x times `unit` and the root of `gain(N)`.
 
     Examples
     --------
@@ -61,16 +67,24 @@ def rotate(values: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     True
     """
     size = padded_size(values.size)
+    vector = np.zeros(size, np.float32)
+    np.multiply(values, np.float32(unit), out=vector[: values.size])
+    spare = np.empty_like(vector)
     *before_blocks, last = _signs(seed, size)
-    rotated = np.zeros(size, np.float32)
-    rotated[: values.size] = values
-    for signs in before_blocks:
-        np.multiply(rotated, signs, out=rotated)
-        _multiply(rotated, _hadamard(BLOCK), 1)
-    np.multiply(rotated, last, out=rotated)
-    for factor, stride in _factors(size):
-        _multiply(rotated, _hadamard(factor), stride)
-    return rotated
+    near, far = _factors(size)
+    for part, byte in _parts(size, near):
+        one, other = vector[part], spare[part]
+        for signs in before_blocks:
+            _flip(one, signs[byte])
+            one, other = _multiply(one, other, _hadamard(BLOCK), 1)
+        _flip(one, last[byte])
+        for order, stride in near:
+            one, other = _multiply(one, other, _hadamard(order), stride)
+    if (len(before_blocks) + len(near)) % 2:
+        vector, spare = spare, vector
+    for order, stride in far:
+        vector, spare = _multiply(vector, spare, _hadamard(order), stride)
+    return vector
 
 
 def rotate_back(rotated: NDArray[np.float32], seed: int, count: int) -> NDArray[np.float32]:
@@ -96,14 +110,20 @@ def rotate_back(rotated: NDArray[np.float32], seed: int, count: int) -> NDArray[
     >>> (rotate_back(rotate(x, 5), 5, 3) / gain(64)).tolist()
     [1.0, 2.0, 3.0]
     """
+    vector, spare = rotated, np.empty_like(rotated)
     *before_blocks, last = _signs(seed, rotated.size)
-    for factor, stride in _factors(rotated.size):
-        _multiply(rotated, _hadamard(factor).T, stride)
-    np.multiply(rotated, last, out=rotated)
-    for signs in reversed(before_blocks):
-        _multiply(rotated, _hadamard(BLOCK).T, 1)
-        np.multiply(rotated, signs, out=rotated)
-    return rotated[:count]
+    near, far = _factors(rotated.size)
+    for order, stride in far:
+        vector, spare = _multiply(vector, spare, _hadamard(order).T, stride)
+    for part, byte in _parts(rotated.size, near):
+        one, other = vector[part], spare[part]
+        for order, stride in near:
+            one, other = _multiply(one, other, _hadamard(order).T, stride)
+        _flip(one, last[byte])
+        for signs in reversed(before_blocks):
+            one, other = _multiply(one, other, _hadamard(BLOCK).T, 1)
+            _flip(one, signs[byte])
+    return (spare if (len(before_blocks) + len(near)) % 2 else vector)[:count]
 
 
 def gain(size: int) -> float:
@@ -121,42 +141,53 @@ def _passes(size: int) -> int:
     return _PASSES if size <= _SMALL else 1
 
 
-def _signs(seed: int, size: int) -> NDArray[np.int8]:
-    """Return the signs before each pass over blocks and before the last matrix, int8 (passes + 1, size)."""
+def _signs(seed: int, size: int) -> NDArray[np.uint8]:
+    """Return the bits of the signs before each pass over blocks and before the last matrix, (passes + 1, size / 8)."""
     rows = _passes(size) + 1
-    words = shared(seed, rows * size // 64).astype("<u8")
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little").view(np.int8)
-    return np.subtract(1, 2 * bits, dtype=np.int8).reshape(rows, size)
+    return shared(seed, rows * size // 64).astype("<u8").view(np.uint8).reshape(rows, size // 8)
 
 
-def _factors(size: int) -> Iterator[tuple[int, int]]:
-    """Yield the orders of the matrices whose Kronecker product is that of order `size`, each with its stride."""
-    odd = size >> ((size & -size).bit_length() - 1)
-    orders = [{1: 1, 3: 24, 5: 20}[odd]]
-    while math.prod(orders) < size:
-        orders.append(min(BLOCK, size // math.prod(orders)))
-    stride = 1
-    for order in orders:
-        if order > 1:
-            yield order, stride
-        stride *= order
+def _flip(vector: NDArray[np.float32], signs: NDArray[np.uint8]) -> None:
+    """Multiply `vector` by signs, eight to a byte, in place."""
+    np.multiply(vector, _SIGNS.take(signs, axis=0).reshape(-1), out=vector)
 
 
-def _multiply(values: NDArray[np.float32], matrix: NDArray[np.float32], stride: int) -> None:
-    """Multiply every vector of elements that are `stride` apart by `matrix`, in place."""
+Factors = list[tuple[int, int]]  # orders of matrices whose Kronecker product is a Hadamard matrix, each with its stride
+
+
+def _factors(size: int) -> tuple[Factors, Factors]:
+    """Return the factors of the matrix of order `size`: those within `_CHUNK` neighbouring values, and the others.
+
+    Sylvester's matrices are cut into small ones, which takes fewer operations.
+    """
+    bits = (size & -size).bit_length() - 1
+    paley, doublings = {1: (1, 0), 3: (24, 3), 5: (20, 2)}[size >> bits]
+    parts = max(1, round((bits - doublings) / _BITS))
+    orders = [paley, *(1 << (bits - doublings + place) // parts for place in range(parts))]
+    strides = accumulate(orders[:-1], mul, initial=1)
+    factors = [(order, stride) for order, stride in zip(orders, strides, strict=True) if order > 1]
+    near = [(order, stride) for order, stride in factors if order * stride <= _CHUNK]
+    return near, factors[len(near) :]
+
+
+def _parts(size: int, near: Factors) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of a vector that the near factors do not leave, of about `_CHUNK` values, and of its signs' bytes."""
+    order, stride = near[-1]
+    length = order * stride * max(1, _CHUNK // (order * stride))
+    for at in range(0, size, length):
+        yield slice(at, at + length), slice(at // 8, (at + length) // 8)
+
+
+def _multiply(
+    vector: NDArray[np.float32], out: NDArray[np.float32], matrix: NDArray[np.float32], stride: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Write `matrix` times every vector of elements that are `stride` apart into `out`; return `out` and `vector`."""
     order = len(matrix)
     if stride == 1:
-        rows = values.reshape(-1, order)
-        for at in range(0, len(rows), _CHUNK // order):
-            part = rows[at : at + _CHUNK // order]
-            part[:] = part @ matrix.T
-        return
-    groups = values.reshape(-1, order, stride)
-    many, width = max(1, _CHUNK // (order * stride)), min(stride, _CHUNK // order)
-    for at in range(0, len(groups), many):
-        for column in range(0, stride, width):
-            part = groups[at : at + many, :, column : column + width]
-            part[:] = np.matmul(matrix, part)
+        np.matmul(vector.reshape(-1, order), matrix.T, out=out.reshape(-1, order))
+    else:
+        np.matmul(matrix, vector.reshape(-1, order, stride), out=out.reshape(-1, order, stride))
+    return out, vector
 
 
 @cache

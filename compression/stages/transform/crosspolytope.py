@@ -16,7 +16,7 @@ from fedpress.common.errors import FrameError, SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.entropy import bit_io
 from fedpress.compression.frame import ByteReader
-from fedpress.compression.kernels.uniform_rotation import padded_size, rotate, rotate_back
+from fedpress.compression.kernels.uniform_rotation import gain, padded_size, rotate, rotate_back
 from fedpress.compression.layout import Layout
 from fedpress.compression.streams import FLOAT32_MAX, take, tensor_bounds, tensor_parts, values_of, without
 
@@ -26,7 +26,7 @@ _ZERO = 255  # code of the scale of a tensor that is zero
 _EIGHTHS = np.array(
     [1.0, 0.917004, 0.8408964, 0.7711054, 0.70710677, 0.64841974, 0.59460354, 0.5452539], dtype=np.float32
 )
-_CHUNK = 1 << 18  # rotated values that are searched at once
+_CHUNK = 1 << 16  # rotated values that are searched at once
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def expected_noise(values: int, density: float) -> float:
 
 def _least_step(parts: list[NDArray[np.float32]], noise: float) -> int:
     """Return the least step of the density whose expected noise is at most `noise`."""
-    energies = [float(np.square(part, dtype=np.float64).sum()) for part in parts]
+    energies = [_energy(part) for part in parts]
     total = sum(energies)
     low, high = 0, 255
     while low < high:
@@ -203,6 +203,12 @@ def _least_step(parts: list[NDArray[np.float32]], noise: float) -> int:
         else:
             low = middle + 1
     return low
+
+
+def _energy(values: NDArray[np.float32]) -> float:
+    """Return the squared norm, in float64, which holds that of all finite values."""
+    chunks = (values[at : at + _CHUNK].astype(np.float64) for at in range(0, values.size, _CHUNK))
+    return sum(float(np.dot(chunk, chunk)) for chunk in chunks)
 
 
 @lru_cache(maxsize=4096)
@@ -234,23 +240,26 @@ def _width(base: int, places: int) -> int:
 
 def _vertices(part: NDArray[np.float32], cut: _Blocks, seed: int) -> tuple[float, NDArray[np.uint64]]:
     """Return the scale of a tensor, and for each block twice the position of its largest magnitude, plus its sign."""
-    _, exponent = np.frexp(np.abs(part).max(initial=0))
-    unit = np.ldexp(part, -exponent)  # at most 1, so that nothing overflows
-    energy = float(np.square(unit, dtype=np.float64).sum())
-    if not energy:
+    largest = max(float(part.max(initial=0)), -float(part.min(initial=0)))
+    if not largest:
         return 0.0, np.zeros(0, np.uint64)
-    rotated = rotate(unit, seed)
-    symbols, along = np.empty(cut.count, np.uint64), 0.0
-    blocks = max(1, _CHUNK // cut.size)
+    unit = math.ldexp(1, min(max(-math.frexp(largest)[1], -126), 126))  # a float32
+    rotated = rotate(part, seed, unit)
+    symbols = np.empty(cut.count, np.uint64)
+    along = energy = 0.0
+    blocks = min(cut.count, max(1, _CHUNK // cut.size))
+    magnitudes = np.zeros((blocks, cut.size), np.float32)
     for first in range(0, cut.count, blocks):
         chunk = rotated[first * cut.size : (first + blocks) * cut.size]
-        rows = np.zeros(-(-chunk.size // cut.size) * cut.size, np.float32)
-        np.abs(chunk, out=rows[: chunk.size])
-        at = rows.reshape(-1, cut.size).argmax(1)
-        largest = chunk[np.arange(at.size) * cut.size + at]
-        along += float(np.abs(largest).sum(dtype=np.float64))
-        symbols[first : first + at.size] = 2 * at + (largest < 0)
-    return math.ldexp(energy / along, int(exponent)), symbols
+        energy += float(np.dot(chunk, chunk))
+        rows = magnitudes[: min(blocks, cut.count - first)]
+        rows.reshape(-1)[chunk.size :] = 0  # the last block may be shorter
+        np.abs(chunk, out=rows.reshape(-1)[: chunk.size])
+        at = rows.argmax(1)
+        extreme = chunk[np.arange(at.size) * cut.size + at]
+        along += float(np.abs(extreme).sum(dtype=np.float64))
+        symbols[first : first + at.size] = 2 * at + (extreme < 0)
+    return energy / gain(cut.padded) / along / unit, symbols
 
 
 def _scale_codes(scale: NDArray[np.float64], top: np.float32, rng: np.random.Generator) -> NDArray[np.uint8]:
