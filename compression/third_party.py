@@ -23,6 +23,7 @@ _TABLES = (STAGES, WRAPPERS, PRESETS)
 # Each name that was registered or imported -> package.module:object; empty if other processes cannot import it.
 _references: dict[str, str] = {}
 _entry_points: dict[str, str] = {}  # the name of each entry point that is in a table -> package.module:object
+_broken: set[str] = set()  # package.module:object of each entry point that could not be added
 _redefined: list[str] = []  # the names of codecs that were registered again with other code
 _log = logging.getLogger(LOGGER)
 
@@ -202,9 +203,9 @@ def _known(name: str) -> bool:
 
 
 def _add_installed() -> None:
-    """Add the entry points of installed packages by their names and as `package.module:object`."""
+    """Add the entry points of installed packages by their names and as `package.module:object`; try each once."""
     for name, point in installed(GROUP).items():
-        if _known(point.value):
+        if _known(point.value) or point.value in _broken:
             continue
         try:
             made = import_object("codec", point.value)
@@ -213,6 +214,7 @@ def _add_installed() -> None:
                 add_codec(name, made)
                 _entry_points[name] = point.value
         except SettingError as error:
+            _broken.add(point.value)
             package = point.dist.name if point.dist else "unknown"
             _log.warning("the entry point %s of the package %s is left out: %s", name, package, error)
 

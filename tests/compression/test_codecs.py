@@ -443,6 +443,7 @@ def test_generators_are_pinned() -> None:
 def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forget at the end of a test which codecs it registered."""
     monkeypatch.setattr(third_party, "_references", dict(third_party._references))
+    monkeypatch.setattr(third_party, "_broken", set())
     before = dict(STAGES)
     yield
     STAGES.clear()
@@ -503,6 +504,26 @@ def test_a_stage_of_another_package_that_cannot_be_made_is_a_spec_error() -> Non
     for spec in ("divides(0)", "divides(7)"):
         with pytest.raises(SpecError, match="divides"):
             fedpress.codec(spec)
+
+
+@pytest.mark.usefixtures("registered")
+def test_an_entry_point_that_cannot_be_imported_is_tried_and_reported_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stranger names codecs: none of its names may make this process import again and again."""
+    (tmp_path / "torn.py").write_text(
+        f"with open({str(tmp_path / 'count')!r}, 'a') as f: f.write('x')\nraise OSError\n"
+    )
+    info = tmp_path / "torn-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torn\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[fedpress.codecs]\ntorn = torn:Torn\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("unheard", "unheard:Of", "torn:Torn", "another"):
+        with pytest.raises(SpecError):
+            parse(name)
+    assert (tmp_path / "count").read_text() == "x"
+    assert sum("torn" in record.getMessage() for record in caplog.records) == 1
 
 
 @pytest.mark.usefixtures("registered")
