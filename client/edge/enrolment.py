@@ -1,7 +1,7 @@
 """The enrolment of a device: `fedpress keys issue` writes the file, and this reads it.
 
 The file is JSON: {"schema": 1, "name", "server": "host:port", "ca": PEM, "key": PEM of a P-384 key in PKCS8, encrypted
-or not, "node": {...}, "expires": ISO}. It holds a private key: nobody but its owner may read it.
+or not, "node": {...}, "expires": ISO, "checksum"}. It holds a private key: nobody but its owner may read it.
 """
 
 import json
@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.common.address import parse_address
-from fedpress.common.errors import EnrolmentError, PassphraseError, SettingError
+from fedpress.common.checked_files import FIELD, check
+from fedpress.common.errors import DataError, EnrolmentError, PassphraseError, SettingError
 from fedpress.common.settings import Value
 
 SCHEMA = 1
@@ -122,7 +123,7 @@ def _is_credential(path: Path) -> bool:
 
 def _record(data: bytes, what: str) -> dict[str, Any]:
     try:
-        text = data.decode("utf-8-sig").strip()
+        text = data.decode("utf-8-sig").replace("\r\n", "\n").strip()
         record = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         if not text or (text.startswith("{") and (error.pos >= len(text) or not text.endswith("}"))):
@@ -134,8 +135,12 @@ def _record(data: bytes, what: str) -> dict[str, Any]:
         raise EnrolmentError(f"{what} is no enrolment: it is JSON, but no object")
     if missing := [name for name in _FIELDS if name not in record]:
         raise EnrolmentError(f"{what} is no enrolment: it has no {missing[0]}")
-    if strange := sorted(set(record) - set(_FIELDS)):
+    if strange := sorted(record.keys() - {*_FIELDS, *FIELD}):
         raise EnrolmentError(f"{what} has a field that this fedpress does not know: {strange[0]!r}")
+    try:
+        check(text.encode(), what)
+    except DataError as error:
+        raise EnrolmentError(f"{error}: copy it again") from error
     return record
 
 

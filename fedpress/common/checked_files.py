@@ -1,7 +1,7 @@
 """JSON and safetensors files with a checksum of all their bytes, so that one changed bit is noticed.
 
-The checksum is a field of the file itself: of the object in a JSON file, of the metadata in a safetensors file. Other
-programs read both as usual. It is the SHA-256 of the file with zeros in the checksum's place.
+The checksum is a field of the file itself: the last one of the object in a JSON file, one of the metadata in a
+safetensors file. Other programs read both as usual. It is the SHA-256 of the file with zeros in the checksum's place.
 """
 
 import hashlib
@@ -22,6 +22,8 @@ from fedpress.common.files import replace
 _ZEROS = "0" * 64
 FIELD = {"checksum": _ZEROS}  # in the metadata, or the object, that `stamped` completes
 _FIELD = re.compile(rb'"checksum": ?"([0-9a-f]{64})"')
+_LONGEST_END = 200  # bytes in which the last field of a JSON file is looked for
+_LAST_FIELD = re.compile(_FIELD.pattern + rb"\s*\}\s*\Z")  # of a whole JSON file, not of an object inside it
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,8 @@ def write_json(
     durable: bool = False,
     indent: int | None = 1,
 ) -> None:
-    """Write `value` and its checksum to a JSON file, atomically."""
-    text = json.dumps({**value, **FIELD}, indent=indent)
-    replace(path, stamped(text.encode()), durable=durable)
+    """Write `value` and its checksum, in place of a field `checksum` of its own, to a JSON file, atomically."""
+    replace(path, stamped_json(value, indent=indent), durable=durable)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -97,10 +98,15 @@ def read_checked(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    check(data, str(path))
+    return data
+
+
+def check(data: bytes, name: str) -> None:
+    """Raise DataError if the content of a file, which the message calls `name`, has a checksum that is wrong."""
     place = _place(data)
     if place is not None and data[slice(*place)].decode() != _checksum(data, place):
-        raise DataError(f"{path} is not what was written: its checksum is wrong")
-    return data
+        raise DataError(f"{name} is not what was written: its checksum is wrong")
 
 
 def digests(folder: Path, *names: str) -> dict[str, str]:
@@ -113,6 +119,12 @@ def digests(folder: Path, *names: str) -> dict[str, str]:
         except OSError as error:
             raise DataError(f"{folder / name} cannot be read: {error.strerror}") from error
     return found
+
+
+def stamped_json(value: Mapping[str, Any], *, indent: int | None = 1) -> list[bytes | memoryview]:
+    """Return the parts of a JSON file that holds `value` and its checksum."""
+    others = {name: each for name, each in value.items() if name not in FIELD}
+    return stamped(json.dumps({**others, **FIELD}, indent=indent).encode())
 
 
 def stamped(data: bytes) -> list[bytes | memoryview]:
@@ -134,9 +146,11 @@ def _checksum(data: bytes, place: tuple[int, int]) -> str:
 def _place(data: bytes) -> tuple[int, int] | None:
     """Return where the checksum's digits begin and end; None without one."""
     is_json = data[:1] == b"{"  # the length of a safetensors file's header is a multiple of 8, and never begins so
-    matches = _FIELD.finditer(data) if is_json else _FIELD.finditer(data, 8, _header_end(data))
-    spans = [match.span(1) for match in matches]
-    return spans[-1] if spans else None  # a field of the same name further inside comes earlier
+    if is_json:
+        last = _LAST_FIELD.search(data, max(0, len(data) - _LONGEST_END))
+        return last.span(1) if last else None
+    spans = [match.span(1) for match in _FIELD.finditer(data, 8, _header_end(data))]
+    return spans[-1] if spans else None
 
 
 def _header_end(data: bytes) -> int:

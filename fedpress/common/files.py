@@ -218,6 +218,35 @@ def make_folder(path: Path) -> None:
         raise SettingError(f"the folder {path} cannot be made: {error.strerror}") from error
 
 
+@contextmanager
+def output_folder(path: Path, user: str) -> Iterator[None]:
+    """Make the folder `path`, and hold its lock; a new one that is left empty is removed.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    user : str
+        What writes to it, for the message.
+
+    Raises
+    ------
+    SettingError
+        If it cannot be made.
+    FolderInUseError
+        If another process uses it.
+    """
+    is_new = not path.exists()
+    make_folder(path)
+    with locked(path, user):
+        try:
+            yield
+        finally:
+            if is_new:
+                with suppress(OSError):  # it is not empty
+                    path.rmdir()
+
+
 def check_folder(path: Path) -> None:
     """Raise SettingError if the folder `path` is not writable, or could not be made.
 

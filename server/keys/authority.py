@@ -38,30 +38,34 @@ def init(folder: Path, hosts: Sequence[str], *, days: int = SERVER_DAYS) -> x509
     ------
     SettingError
         If a host is invalid, `hosts` is empty, or `folder` holds keys: they are never overwritten.
+    FolderInUseError
+        If another process makes keys in it.
     """
     names = _general_names(hosts)
-    now = _now()
     _require_days(days, CA_DAYS)
+    folder.mkdir(mode=MODES["."], parents=True, exist_ok=True)
+    with files.locked(folder, "command that makes keys"):
+        return _init(folder, names, days)
+
+
+def _init(folder: Path, names: list[x509.GeneralName], days: int) -> x509.Certificate:
+    now = _now()
     for name in (CA_KEY, CA_CERTIFICATE, KEY, CERTIFICATE):
         if (folder / name).exists():
             raise SettingError(
                 f"{folder / name} exists already, and keys are never overwritten: name another folder with --keys, "
                 "or make a new server certificate from these with --renew"
             )
-    folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(MODES["."])
-    (folder / DEVICES).mkdir(exist_ok=True)
+    (folder / DEVICES).mkdir(mode=MODES[DEVICES], exist_ok=True)
     (folder / DEVICES).chmod(MODES[DEVICES])
     authority, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
     ca = _authority_certificate(authority, now)
     certificate = _server_certificate(key.public_key(), ca, authority, names, now, days)
-    try:
-        create(folder / CA_KEY, _key_pem(authority), MODES[CA_KEY])
-        create(folder / CA_CERTIFICATE, _pem(ca), MODES[CA_CERTIFICATE])
-        create(folder / KEY, _key_pem(key), MODES[KEY])
-        create(folder / CERTIFICATE, _pem(certificate), MODES[CERTIFICATE])
-    except FileExistsError as error:  # another process ran init at the same time
-        raise SettingError(f"{error.filename} exists already, and keys are never overwritten") from error
+    create(folder / CA_KEY, _key_pem(authority), MODES[CA_KEY])
+    create(folder / CA_CERTIFICATE, _pem(ca), MODES[CA_CERTIFICATE])
+    create(folder / KEY, _key_pem(key), MODES[KEY])
+    create(folder / CERTIFICATE, _pem(certificate), MODES[CERTIFICATE])
     return certificate
 
 

@@ -1,6 +1,5 @@
 """Devices by name: each has one valid key, which can be revoked. One file each, `devices/NAME.json`."""
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedpress.common import files
 from fedpress.common.address import join_address, parse_address
-from fedpress.common.checked_files import FIELD, read_json, stamped
+from fedpress.common.checked_files import FIELD, read_json, stamped_json
 from fedpress.common.errors import DataError, SettingError, unknown
 from fedpress.common.settings import Value
 from fedpress.server.keys import authority
@@ -100,7 +99,7 @@ def issue(
             "expires": device.expires.isoformat(),
         }
         try:
-            files.create(out, json.dumps(enrolment, indent=1).encode() + b"\n", MODE)
+            files.create(out, b"".join(stamped_json(enrolment)) + b"\n", MODE)
         except FileExistsError as error:
             raise SettingError(f"{out} exists already, and is not overwritten: name another file with --out") from error
         except OSError as error:
@@ -189,8 +188,7 @@ def _write(path: Path, device: Device) -> None:
         "expires": device.expires.isoformat(),
         "revoked": device.revoked and device.revoked.isoformat(),
     }
-    data = stamped(json.dumps({**record, **FIELD}, indent=1).encode())
-    files.replace(path, data, durable=True, mode=MODE, wait=False)
+    files.replace(path, stamped_json(record), durable=True, mode=MODE, wait=False)
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedpress.client.training.loop import evaluate
 from fedpress.common.errors import SettingError
+from fedpress.common.files import output_folder
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
 from fedpress.compression.model.distill.settings import StudentSettings
@@ -89,32 +90,36 @@ def distil_run(
     settings = settings.change("run", seed=seed, out=str(out), resume=False)
     train, held_out = _split(folder, holdout)
     x, y = _inputs(folder, train, on)
-    student = replace(folder.task, seed=seed, makes=makes).model(model)
-    progress(f"distilling {source} into {model} on {len(x):,} examples{'' if y is not None else ' without targets'}")
-    began = time.monotonic()
-    train_student(student, folder.model, x, y, student_settings, derive(seed, "student"), device, progress)
-    seconds = time.monotonic() - began
-    student.cpu(), folder.model.cpu()
-    final = evaluate(student, folder.task.data.test, "cpu")
-    report: dict[str, Any] = {
-        "settings": asdict(student_settings),
-        "on": on,
-        "examples": len(x),
-        "parameters": sum(p.numel() for p in student.parameters()),
-        "seconds": seconds,
-        "teacher": {
-            "folder": str(source),
-            "model": next(iter(folder.task.makes)),
-            "parameters": sum(p.numel() for p in folder.model.parameters()),
-            "accuracy": evaluate(folder.model, folder.task.data.test, "cpu")["accuracy"],
-        },
-    }
-    if len(held_out):
-        report["held_out"] = {
-            role: evaluate(network, held_out, "cpu")["accuracy"]
-            for role, network in (("student", student), ("teacher", folder.model))
+    with output_folder(out, "command"):
+        check_made(out, source, force=force)
+        student = replace(folder.task, seed=seed, makes=makes).model(model)
+        progress(
+            f"distilling {source} into {model} on {len(x):,} examples{'' if y is not None else ' without targets'}"
+        )
+        began = time.monotonic()
+        train_student(student, folder.model, x, y, student_settings, derive(seed, "student"), device, progress)
+        seconds = time.monotonic() - began
+        student.cpu(), folder.model.cpu()
+        final = evaluate(student, folder.task.data.test, "cpu")
+        report: dict[str, Any] = {
+            "settings": asdict(student_settings),
+            "on": on,
+            "examples": len(x),
+            "parameters": sum(p.numel() for p in student.parameters()),
+            "seconds": seconds,
+            "teacher": {
+                "folder": str(source),
+                "model": next(iter(folder.task.makes)),
+                "parameters": sum(p.numel() for p in folder.model.parameters()),
+                "accuracy": evaluate(folder.model, folder.task.data.test, "cpu")["accuracy"],
+            },
         }
-    return write_folder(out, weights_of(student), settings, final, {"student": report}, force=force)
+        if len(held_out):
+            report["held_out"] = {
+                role: evaluate(network, held_out, "cpu")["accuracy"]
+                for role, network in (("student", student), ("teacher", folder.model))
+            }
+        return write_folder(out, weights_of(student), settings, final, {"student": report}, force=force)
 
 
 def _split(folder: RunFolder, share: float) -> tuple[Examples, Examples]:

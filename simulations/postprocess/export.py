@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from fedpress.common.errors import DataError, SettingError, unknown
-from fedpress.common.files import check_folder, make_folder, replace
+from fedpress.common.files import check_folder, output_folder, replace
 from fedpress.common.rng import derive
 from fedpress.common.settings import require
 from fedpress.common.version import versions
@@ -80,33 +80,15 @@ def export_run(
     if out and len(formats) > 1:
         raise SettingError(f"--out must be given with one format, got {len(formats)}")
     require(examples >= 1, "examples", "at least 1", examples)
-    sizes = (False, True) if int8 else (False,)
-    places = {
-        (name, small): _place(source, out, name, int8=small, force=force)
-        for name in dict.fromkeys(formats)
-        for small in sizes
-    }
-    folder = read_folder(source)
-    work = _ExportJob(folder, examples)
-    name = folder.settings.simulation.workload
-    progress(f"{source}: {name}, {len(work.x):,} test examples, accuracy {work.accuracy:.4f} in torch")
-    rows = []
-    if found := work.in_torch(folder.model):
-        rows.append({"format": "torch", "int8": False, **asdict(found)})
-    else:
-        progress("torch cannot export the model as a program: its time and memory are not measured")
-    files: dict[Path, bytes] = {}
-    for (name, small), path in places.items():
-        data, row = work.make(name, small)
-        progress(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
-        files[path] = data
-        if name == "safetensors":
-            files[_description_path(path)] = work.configuration(small)
-        rows.append({**row, "file": str(path)})
-    for path, data in files.items():
-        make_folder(path.parent)
-        replace(path, data)
-    return {"schema": SCHEMA, "source": str(source), "examples": len(work.x), "rows": rows, "versions": versions()}
+    kinds = [(name, small) for name in dict.fromkeys(formats) for small in ((False, True) if int8 else (False,))]
+
+    def places() -> dict[tuple[str, bool], Path]:
+        return {(name, small): _place(source, out, name, int8=small, force=force) for name, small in kinds}
+
+    (parent,) = {path.parent for path in places().values()}
+    job = _ExportJob(read_folder(source), examples)
+    with output_folder(parent, "command"):
+        return {"schema": SCHEMA, "source": str(source), **job.export(places(), progress), "versions": versions()}
 
 
 class _ExportJob:
@@ -122,6 +104,27 @@ class _ExportJob:
         # Training inputs, never test inputs.
         self.seen = self._data.train.pick(np.sort(rng.permutation(len(self._data.train))[:_CALIBRATION])).x
         self._scores = scores_of(folder.model, self.x)
+
+    def export(self, places: Mapping[tuple[str, bool], Path], progress: Progress) -> dict[str, Any]:
+        """Write a file of each format and size to its place; return the number of examples, and the table's rows."""
+        source, workload = self._folder.path, self._folder.settings.simulation.workload
+        progress(f"{source}: {workload}, {len(self.x):,} test examples, accuracy {self.accuracy:.4f} in torch")
+        rows = []
+        if found := self.in_torch(self._folder.model):
+            rows.append({"format": "torch", "int8": False, **asdict(found)})
+        else:
+            progress("torch cannot export the model as a program: its time and memory are not measured")
+        files: dict[Path, bytes] = {}
+        for (name, small), path in places.items():
+            data, row = self.make(name, small)
+            progress(f"{name}{' int8' if small else ''}: {row['nbytes']:,} bytes, {row['agreement']:.2%} as torch")
+            files[path] = data
+            if name == "safetensors":
+                files[_description_path(path)] = self.configuration(small)
+            rows.append({**row, "file": str(path)})
+        for path, data in files.items():
+            replace(path, data)
+        return {"examples": len(self.x), "rows": rows}
 
     @property
     def accuracy(self) -> float:

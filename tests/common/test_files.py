@@ -18,7 +18,7 @@ from fedpress.common.errors import DataError, FolderInUseError
 from fedpress.common.files import locked, replace, write_tail
 from fedpress.common.logs import FLOWER, LOGGER, LogFile, clean, limit_logs, log_to_file, quiet_flower
 
-VALUE = {"name": "ä", "checksum of": {"checksum": "0" * 64}, "list": [1.5, None, True]}
+VALUE = {"name": "ä", "checksum of": {"checksum": "0" * 64}, "list": [1.5, None, True], "x": {"checksum": "a" * 64}}
 ARRAYS = {"w": np.arange(12, dtype=np.float32).reshape(3, 4).T, "n": np.array(7)}
 
 
@@ -27,6 +27,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     read = read_json(tmp_path / "a.json")
     assert {key: value for key, value in read.items() if key != "checksum"} == VALUE
     assert json.loads((tmp_path / "a.json").read_text()) == read
+    write_json(tmp_path / "b.json", {"checksum": "b" * 64, **VALUE, "last": {"checksum": "c" * 64}})
+    assert read_json(tmp_path / "b.json")["last"] == {"checksum": "c" * 64}
     write_tensors(tmp_path / "a.safetensors", ARRAYS, {"x": '"checksum":"' + "0" * 64 + '"'})
     back = read_tensors(tmp_path / "a.safetensors")
     np.testing.assert_equal(back.arrays, ARRAYS)
@@ -63,6 +65,9 @@ def test_a_changed_file_is_noticed(at: int, how: str, name: str, tmp_path_factor
 def test_files_of_other_programs_have_no_checksum(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": 1}')
     assert read_json(tmp_path / "a.json") == {"a": 1}
+    inner = {"a": {"checksum": "f" * 64}}
+    (tmp_path / "a.json").write_text(json.dumps(inner))
+    assert read_json(tmp_path / "a.json") == inner
     (tmp_path / "a.json").write_text("[1]")
     with pytest.raises(DataError, match=r"a\.json"):
         read_json(tmp_path / "a.json")
@@ -124,7 +129,8 @@ with locked(Path({str(tmp_path)!r}), "run"):
             pass
         other.kill()
         other.wait()
-        with locked(tmp_path), pytest.raises(FolderInUseError), locked(tmp_path):  # two threads neither
+        # The fork may not have run yet, and releases the lock when it does.
+        with locked(tmp_path, wait=4), pytest.raises(FolderInUseError), locked(tmp_path):  # two threads neither
             pass
         with locked(tmp_path):
             pass

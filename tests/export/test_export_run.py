@@ -15,12 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fedpress.cli import main
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import DataError, FolderInUseError, SettingError
+from fedpress.common.files import locked
+from fedpress.compression.model.distill.settings import StudentSettings
 from fedpress.compression.model.export import ExportMeasurement
 from fedpress.compression.model.quantization import unpack
+from fedpress.compression.model.settings import ShrinkSettings
 from fedpress.simulations.postprocess import export as module
+from fedpress.simulations.postprocess.distill import distil_run
 from fedpress.simulations.postprocess.export import export_run, slower
 from fedpress.simulations.postprocess.run_folder import read_folder
+from fedpress.simulations.postprocess.shrink import shrink
 from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import WORKLOADS, task
 from fedpress.simulations.workloads.digits import Digits
@@ -34,6 +39,24 @@ sys.modules["torch"] = sys.modules["fedpress"] = sys.modules["onnx"] = None
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
+
+
+MADE: dict[str, Callable[[Path, Path], object]] = {
+    "export": lambda run, out: export_run(run, ["safetensors"], out=out / "model.safetensors", examples=10),
+    "shrink": lambda run, out: shrink(run, out, ShrinkSettings(prune=0.5, tune=0)),
+    "distil": lambda run, out: distil_run(run, "mlp", out, StudentSettings(epochs=1)),
+}
+
+
+@pytest.mark.parametrize("command", MADE)
+def test_two_commands_cannot_write_to_one_folder(command: str, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with locked(out), pytest.raises(FolderInUseError, match=str(out)):
+        MADE[command](trained, out)
+    assert not list(out.iterdir())
+    MADE[command](trained, out)
+    assert list(out.iterdir())
 
 
 @pytest.fixture(scope="module")
