@@ -59,7 +59,7 @@ class ServerSettings(Settings):
         above=0,
         maximum=1,
         adjustable=True,
-        help="share of the replies after which a round waits as long again, and closes; 0.8 with real devices",
+        help="share of the replies after which a round waits as long again, at least 10 s; 0.8 with real devices",
     )
 
     def check(self) -> None:

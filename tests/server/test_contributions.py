@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -68,6 +69,26 @@ def test_one_bad_node_of_ten_moves_the_model_like_a_few_honest_ones(scale, claim
     (_, one) = steps(app_of(scale, claim), strategy=strategy)
     assert 0.45 <= moved(one) <= 1.3
     assert len(one.counted) == NODES
+
+
+@pytest.mark.parametrize(("scale", "claim"), [(-10.0, 10**9), (-1.0, 1), (1e9, 10), (1e-6, 1e-6)])
+def test_one_bad_node_of_two_moves_the_model_no_further_than_three_honest_ones(
+    scale, claim, steps, monkeypatch
+) -> None:
+    """Half of the replies is no minority: it may turn or stop the model, which stays finite and near."""
+    monkeypatch.setitem(globals(), "BAD", 1)
+    seen = steps(app_of(scale, claim), nodes=2, rounds=3)
+    ways = [abs(moved(one) - moved(before)) for before, one in pairwise(seen)]
+    assert max(ways) <= 2 + 1e-3
+
+
+@pytest.mark.parametrize("claim", [10, 20, 30, 1000])
+def test_an_honest_node_with_more_examples_counts_at_least_in_proportion_to_them(claim: int, steps) -> None:
+    """Its update is larger, since it trains for more steps; it weighs at most three medians, and is no attacker."""
+    (_, one) = steps(app_of(scale=claim / 10, claim=claim))
+    weight = min(claim, 30) / 10
+    assert moved(one) >= (NODES - 1 + weight) / (NODES - 1 + weight) - 1e-4
+    assert moved(one) <= (NODES - 1 + 3) / (NODES - 1 + weight) + 1e-4
 
 
 def test_what_a_node_claims_and_sends_is_recorded(steps) -> None:
