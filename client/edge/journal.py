@@ -79,7 +79,7 @@ class Journal:
         self._lock.close()
 
     def load(self, series: int) -> RecordDict:
-        """Return the state that a series of runs left; empty if there is none.
+        """Return the state that a series of runs left; empty without one.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class Journal:
 
     @contextmanager
     def _guarded(self, path: Path) -> Iterator[BinaryIO | None]:
-        """Yield the open file, None if there is none; a broken one is set aside."""
+        """Yield the open file, None without a file; a broken one is set aside."""
         try:
             file = path.open("rb")
         except FileNotFoundError:

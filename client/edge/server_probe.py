@@ -33,7 +33,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 class Handshake:
     """How a TLS handshake ended."""
 
-    fault: str = ""  # authority, name, early, expired, plain or other; empty if there is none
+    fault: str = ""  # authority, name, early, expired, plain or other; empty without a fault
     said: str = ""
     protocol: str = ""
     until: datetime | None = None  # when the certificate ends

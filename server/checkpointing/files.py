@@ -50,7 +50,7 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
     def load(self) -> CheckpointContent | None:
-        """Return the newest checkpoint that is as it was written; newer ones are set aside. None if there is none.
+        """Return the newest checkpoint that is as it was written; newer ones are set aside. None without a checkpoint.
 
         Raises
         ------

@@ -123,7 +123,7 @@ class Recovery:
         self._held = [*self._held, records.versions | models.lasting][-KEPT:]
 
     def resume(self, exchange: Exchange, extensions: Stateful, result: Result) -> int | None:
-        """Continue from the newest checkpoint; return its round, None if there is none or a new run is started.
+        """Continue from the newest checkpoint; return its round, None without a checkpoint or if a new run starts.
 
         Raises
         ------

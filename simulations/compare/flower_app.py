@@ -56,7 +56,7 @@ class App:
 
 
 def read_app(path: Path) -> App:
-    """Return the Flower app in the folder `path`; raise SettingError if there is none."""
+    """Return the Flower app in the folder `path`; raise SettingError without one."""
     try:
         flower = tomllib.loads((path / "pyproject.toml").read_text(encoding="utf-8-sig"))["tool"]["flwr"]["app"]
         components = flower["components"]
