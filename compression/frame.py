@@ -297,10 +297,15 @@ class ByteReader:
         self._data = memoryview(data)
         self._at = at
 
+    @property
+    def left(self) -> int:
+        """Number of bytes that are left."""
+        return len(self._data) - self._at
+
     def take(self, size: int) -> bytes:
         """Return the next `size` bytes."""
-        if size > len(self._data) - self._at:
-            raise FrameError(f"at most {len(self._data) - self._at} bytes are left, {size} are announced")
+        if size > self.left:
+            raise FrameError(f"at most {self.left} bytes are left, {size} are announced")
         self._at += size
         return bytes(self._data[self._at - size : self._at])
 
@@ -350,5 +355,5 @@ class ByteReader:
 
     def end(self) -> None:
         """Raise FrameError if bytes are left."""
-        if self._at != len(self._data):
-            raise FrameError(f"no bytes must be left, got {len(self._data) - self._at}")
+        if self.left:
+            raise FrameError(f"no bytes must be left, got {self.left}")

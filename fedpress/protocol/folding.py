@@ -1,12 +1,14 @@
 """Folds a message's records into one: each record is an object of Flower's, and each object a request on the network.
 
-A folded message is one ConfigRecord under `RECORD_NAME`: fedpress's own fields, those of the other ConfigRecords and
-MetricRecords, and the frame. A long frame that is sent to many nodes stays a record by itself, under `FRAMES`, and so
-does an extension's record with a long payload: SuperLink then stores it once. ArrayRecords of the app's own stay too.
+A folded message is one ConfigRecord under `RECORD_NAME`, whose field `packed` is fedpress's own fields, and those of
+the other ConfigRecords and MetricRecords, as `packing.py` packs them; a frame is a field of its own. A long frame that
+is sent to many nodes stays a record by itself, under `FRAMES`, and so does an extension's record with a long payload:
+SuperLink then stores it once. ArrayRecords of the app's own stay too.
 
     folded    names of all records, in their order
     kinds     for each a letter: c a ConfigRecord, m a MetricRecord, f the ArrayRecord of a frame, - one that stays
-    N.KEY     the field KEY of the N-th record; N.NAME is the bytes of a frame, NAME that of its array
+    N.KEY     the field KEY of the N-th record
+    N         the name of the array of the N-th record, a frame, whose bytes are the field N beside `packed`
 """
 
 from collections.abc import Iterable, MutableMapping
@@ -16,8 +18,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 
 from fedpress.common.errors import FrameError
 from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME
+from fedpress.protocol.packing import pack, unpack
 
 FRAMES = f"{RECORD_NAME}.frames"  # the record of a frame that is sent to many nodes
+_PACKED = "packed"
 _STAYS = "-"
 _INLINE = 1 << 12  # bytes up to which a frame is not sent in a separate request
 
@@ -35,14 +39,15 @@ def fold(content: Content, shared: dict[int, ConfigRecord] | None = None) -> Non
         Record of each long frame, by the id of the frame's ArrayRecord, so that equal ones are the same object; None to
         fold long frames too.
     """
-    folded: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    frames: dict[str, bytes] = {}
     names: list[str] = []
     kinds = ""
     for name, record in list(content.items()):
-        kind = _kind(record)
         if name == RECORD_NAME:
             continue
-        number = len(names)
+        kind = _kind(record)
+        number = str(len(names))
         names.append(name)
         if kind == _STAYS or (kind == "c" and _is_long(record.values())):
             kinds += _STAYS
@@ -50,17 +55,16 @@ def fold(content: Content, shared: dict[int, ConfigRecord] | None = None) -> Non
         kinds += kind
         del content[name]
         if kind != "f":
-            folded |= {f"{number}.{key}": value for key, value in record.items()}
+            fields |= {f"{number}.{key}": value for key, value in record.items()}
             continue
-        ((key, array),) = record.items()
+        ((fields[number], array),) = record.items()
         if shared is not None and len(array.data) > _INLINE:
-            if id(record) not in shared:
-                shared[id(record)] = ConfigRecord({f"{number}.{key}": array.data})
-            content[FRAMES] = shared[id(record)]
+            content[FRAMES] = shared.setdefault(id(record), ConfigRecord({number: array.data}))
         else:
-            folded[f"{number}.{key}"] = array.data
+            frames[number] = array.data
     if kinds.strip(_STAYS):
-        content[RECORD_NAME] = ConfigRecord({**content[RECORD_NAME], **folded, "folded": names, "kinds": kinds})
+        packed = pack({**content[RECORD_NAME], **fields, "folded": names, "kinds": kinds})
+        content[RECORD_NAME] = ConfigRecord({_PACKED: packed, **frames})
 
 
 def unfold(content: Content) -> bool:
@@ -71,23 +75,25 @@ def unfold(content: Content) -> bool:
     FrameError
         If the content cannot be that of a folded message.
     """
-    own = dict(content.get(RECORD_NAME) or {})
-    if "folded" not in own:
+    sent = content.get(RECORD_NAME) or {}
+    if _PACKED not in sent:
         return False
-    names, kinds = own.pop("folded"), own.pop("kinds", None)
+    apart = content.pop(FRAMES, {})
+    if not isinstance(sent[_PACKED], bytes) or isinstance(apart, ArrayRecord):
+        raise FrameError("a folded message must hold packed fields, and its frames in a ConfigRecord")
+    own: dict[str, Any] = unpack(sent[_PACKED])
+    names, kinds = own.pop("folded", None), own.pop("kinds", None)
     named = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not named or not isinstance(kinds, str) or len(names) != len(kinds):
         raise FrameError("a folded message must name a kind for each of its records")
+    frames = {**sent, **apart}
     fields: list[dict[str, Any]] = [{} for _ in names]
-    apart = content.pop(FRAMES, {})
-    if isinstance(apart, ArrayRecord):
-        raise FrameError("the frames of a folded message must be in a ConfigRecord")
-    for key, value in [*own.items(), *apart.items()]:
+    for key, value in list(own.items()):
         number, dot, field = key.partition(".")
-        if dot and number.isdecimal() and int(number) < len(fields):
-            fields[int(number)][field] = value
-            own.pop(key, None)
-    content[RECORD_NAME] = ConfigRecord(own)
+        if number.isdecimal() and int(number) < len(fields):
+            fields[int(number)] |= {field: value} if dot else {str(value): frames.get(number)}
+            del own[key]
+    content[RECORD_NAME] = _record("c", own)
     for name, kind, values in zip(names, kinds, fields, strict=True):
         stays = kind == _STAYS and name != RECORD_NAME
         if (name in content) != stays:

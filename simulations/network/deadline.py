@@ -36,7 +36,9 @@ class DeadlineFilter:
 
     def __call__(self, partition: int, message: Message, reply: Message) -> bool:
         """Return whether the reply of the node of `partition` to `message` arrives."""
-        record = message.content.config_records.get(RECORD_NAME)
+        content = RecordDict(dict(message.content))
+        unfold(content)
+        record = content.config_records.get(RECORD_NAME)
         request = read_request(record) if record else None
         trains = message.metadata.message_type.startswith(MessageType.TRAIN)
         if not trains or not isinstance(request, TrainRequest) or reply.has_error():

@@ -1,12 +1,19 @@
 """Folding a message for the wire changes nothing but the number of its records."""
 
+import zlib
+from contextlib import suppress
+from typing import Any
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedpress.common.errors import FrameError
 from fedpress.protocol.folding import FRAMES, fold, unfold
-from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME
+from fedpress.protocol.messages import FRAME_STYPE, RECORD_NAME, TrainReply
+from fedpress.protocol.packing import pack, unpack
 
 
 def a_content(size: int, *, more: bool = False) -> RecordDict:
@@ -60,8 +67,11 @@ def test_what_has_nothing_to_fold_stays() -> None:
         {"folded": ["model"], "kinds": "ff"},
         {"folded": ["model"], "kinds": "f"},
         {"folded": ["model"], "kinds": "x", "0.a": b""},
-        {"folded": ["model"], "kinds": "f", "0.a": "text"},
-        {"folded": ["model"], "kinds": "f", "0.a": b"", "0.b": b""},
+        {"folded": ["model"], "kinds": "c", "0.a": [1, "text"]},
+        {"folded": ["model"], "kinds": "c", "a": [1, "text"]},
+        {},
+        {"folded": ["model", "other"], "kinds": "ff", "0": "a", "1": "b"},
+        {"folded": ["model"], "kinds": "f", "0.a": b"", "0": "b"},
         {"folded": ["model", "model"], "kinds": "cc"},
         {"folded": [RECORD_NAME], "kinds": "c"},
         {"folded": ["model"], "kinds": "m", "0.a": "text"},
@@ -69,5 +79,48 @@ def test_what_has_nothing_to_fold_stays() -> None:
     ],
 )
 def test_what_was_not_folded_so_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises((FrameError, KeyError, TypeError, ValueError)):
-        unfold(RecordDict({RECORD_NAME: ConfigRecord(fields)}))
+    content = a_content(10)
+    fold(content)
+    content[RECORD_NAME] = ConfigRecord({**content[RECORD_NAME], "packed": pack(fields)})
+    with pytest.raises(FrameError):
+        unfold(content)
+
+
+VALUES = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.text(), st.binary(max_size=40)
+)
+
+
+@given(values=st.dictionaries(st.text(), st.one_of(VALUES, st.lists(VALUES, max_size=5))))
+def test_packed_values_come_back_with_their_types(values: dict[str, Any]) -> None:
+    back = unpack(pack(values))
+    assert repr(back) == repr(values)
+
+
+@given(values=st.dictionaries(st.text(), VALUES), data=st.data())
+def test_changed_packed_values_are_refused_or_are_values(values: dict[str, Any], data: st.DataObject) -> None:
+    packed = bytearray(pack(values))
+    packed[data.draw(st.integers(0, len(packed) - 1))] ^= data.draw(st.integers(1, 255))
+    for broken in (bytes(packed), bytes(packed[: data.draw(st.integers(0, len(packed)))]), data.draw(st.binary())):
+        with suppress(FrameError):
+            assert all(isinstance(name, str) for name in unpack(broken))
+
+
+def test_values_that_unfold_to_gigabytes_are_refused() -> None:
+    press = zlib.compressobj(9, wbits=-15)
+    bomb = b"".join(press.compress(bytes(1 << 20)) for _ in range(64)) + press.flush()
+    with pytest.raises(FrameError):
+        unpack(bomb)
+
+
+def test_a_message_has_few_bytes_beside_its_frame() -> None:
+    reply = TrainReply(bytes(range(8)), 3, b"", bytes(range(16)), training_seconds=1.23, coding_seconds=0.12)
+    content = RecordDict(
+        {
+            "arrays": ArrayRecord({"frame": Array("uint8", (126,), FRAME_STYPE, bytes(126))}),
+            "metrics": MetricRecord({"num-examples": 600, "train_loss": 0.53, "steps": 60}),
+            RECORD_NAME: reply.to_record(),
+        }
+    )
+    fold(content)
+    assert sum(len(value) for value in content[RECORD_NAME].values()) < 126 + 110

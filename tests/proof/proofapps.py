@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import zstandard
-from flwr.app import Array, ArrayRecord, Context, Message
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
@@ -172,7 +172,9 @@ def main(grid: Grid, context: Context) -> None:
 
 def _overhear(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
     global _asked, _known  # noqa: PLW0603
-    order = message.content.config_records.get(RECORD_NAME)
+    content = RecordDict(dict(message.content))
+    unfold(content)
+    order = content.config_records.get(RECORD_NAME)
     if order is not None and "nonce" in order:
         _asked = (order["nonce"], order["round"], NodeConfig.read(context.node_config, context.node_id).name)
         _known = order["up"], Layout.of(dict(initial(context))), order["version"]
@@ -184,9 +186,10 @@ def _owned(spoil: Callable[[Message], None]) -> ClientApp:
 
     def mod(message: Message, context: Context, call_next: Callable[[Message, Context], Message]) -> Message:
         reply = call_next(message, context)
-        if not reply.has_error() and "tensors" in reply.content[RECORD_NAME]:
+        if not reply.has_error():
             folded = unfold(reply.content)
-            spoil(reply)
+            if "tensors" in reply.content[RECORD_NAME]:
+                spoil(reply)
             if folded:
                 fold(reply.content)
         return reply

@@ -183,7 +183,7 @@ def test_a_long_frame_is_one_object_for_all_nodes(make_grid, monkeypatch: pytest
 
     monkeypatch.setattr(grid, "send_and_receive", spy)
     Compressed(everyone(), up=UP, down="none").start(grid, model_record(model), num_rounds=1)
-    work = [message for message in raw if message.content[RECORD_NAME]["kind"] == "train"]
+    work = [message for message in raw if FRAMES in message.content]
     assert len(work) == NODES
     assert len({id(message.content[FRAMES]) for message in work}) == 1
     assert all(len(message.content) == 2 for message in work)
