@@ -102,7 +102,8 @@ def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> Eng
 
 def _prepare(settings: RunSettings) -> None:
     """Load what all workers need."""
-    import torch._dynamo  # noqa: F401  optimizers import it
+    if settings.training.optimizer != "sgd":
+        import torch._dynamo  # noqa: F401  PyTorch's optimizers import it
 
     task(settings)
 

@@ -1,4 +1,4 @@
-"""Local training with SGD and adaptive optimizers; the proximal term: FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127."""
+"""Local training and evaluation; the proximal term: FedProx, Li et al. 2020, https://arxiv.org/abs/1812.06127."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.client.training.frozen_weights import PrunedWeights
+from fedpress.client.training.optimizers import make_optimizer
 from fedpress.client.training.schedules import learning_rate
 from fedpress.common.errors import DataError
 from fedpress.common.rng import derive
@@ -111,26 +112,6 @@ def count_classes(model: nn.Module, examples: ExamplesLike, device: str) -> list
         classes = model(x).shape[-1]
     counts: list[int] = torch.bincount(examples.y.flatten(), minlength=classes).tolist()
     return counts
-
-
-def make_optimizer(parameters: list[nn.Parameter], training: TrainingSettings, lr: float) -> torch.optim.Optimizer:
-    """Return a new optimizer: nodes keep no moments between rounds."""
-    decay = training.weight_decay
-    match training.optimizer:
-        case "adagrad":
-            return torch.optim.Adagrad(parameters, lr, weight_decay=decay)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr, weight_decay=decay)
-        case "adam":
-            return torch.optim.Adam(parameters, lr, weight_decay=decay)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr, weight_decay=decay)
-        case "nadam":
-            return torch.optim.NAdam(parameters, lr, weight_decay=decay)
-        case _:
-            return torch.optim.SGD(
-                parameters, lr, momentum=training.momentum, nesterov=training.nesterov, weight_decay=decay
-            )
 
 
 def _channels_last(model: nn.Module, x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedpress.client.training.loop import count_classes, evaluate, train
+from fedpress.client.training.loop import count_classes, evaluate, loss_of, train
+from fedpress.client.training.optimizers import SGD
 from fedpress.common.errors import DataError
 from fedpress.settings.training import OPTIMIZERS, TrainingSettings
 
@@ -209,11 +210,32 @@ def test_another_process_gives_the_same_bits() -> None:
         "torch.set_num_threads(1)\n"
         f"spec = importlib.util.spec_from_file_location('there', {__file__!r})\n"
         "there = importlib.util.module_from_spec(spec); spec.loader.exec_module(there)\n"
-        "print(there.weights(there.trained(there.HARD, dropout=0.4)[0]).numpy().tobytes().hex())"
+        "print(there.weights(there.trained(there.HARD, dropout=0.4)[0]).numpy().tobytes().hex())\n"
+        "print('torch._dynamo' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     here = weights(trained(HARD, dropout=0.4)[0]).numpy().tobytes().hex()
-    assert run.stdout.strip() == here
+    assert run.stdout.split() == [here, "False"], "SGD does without PyTorch's compiler"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"weight_decay": 0.1, "momentum": 0.5}]
+)
+def test_sgd_is_torch_s(options: dict[str, float]) -> None:
+    choice = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0} | options
+    models = [make_model(0.0) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [
+        SGD(list(models[0].parameters()), 0.1, **choice),
+        torch.optim.SGD(models[1].parameters(), 0.1, **choice),
+    ]
+    x, y = examples().x, examples().y
+    for step in range(4):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=step % 2 == 0)
+            loss_of(model(x), y).backward()
+            optimizer.step()
+    assert torch.equal(weights(models[0]), weights(models[1]))
 
 
 def test_a_model_is_used_by_one_node_after_another() -> None:
