@@ -4,14 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+Compare = Callable[..., subprocess.CompletedProcess[str]]  # calls the command
 APP = Path(__file__).parents[2] / "examples" / "flower-torch"
 
 
-def compare(folder: Path, *options: str, within: Path | None = None) -> subprocess.CompletedProcess[str]:
+def compare_outside(folder: Path, *options: str, within: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Compare in another process, for the modules of apps are imported there."""
     command = [sys.executable, "-m", "fedpress", "compare", "--out", str(folder), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=within)
 
@@ -21,7 +24,7 @@ def test_an_app_is_compared_with_its_own_strategy(tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = ["--set", "clients=4", "--set", "num-server-rounds=3", "--seeds", "0"]
     options = ["--app", APP.name, *settings, "--codecs", "none; fp16 > fp16", "--json"]
-    said = compare(Path("out"), *options, within=tmp_path)  # paths may be relative, wherever the runs are
+    said = compare_outside(Path("out"), *options, within=tmp_path)  # paths may be relative, wherever the runs are
     assert said.returncode == 0, said.stderr
     plain, half = json.loads(said.stdout)["candidates"]
     assert plain["workload"] == "flower-torch"
@@ -77,23 +80,23 @@ def test_an_app_that_cannot_be_compared_fails_and_reaches_no_target(
         f"[tool.flwr.app.config]\nsays='{metric}'\npart={str(part).lower()}\n"
     )
     out = tmp_path / "out"
-    said = compare(out, "--app", str(app), "--set", "clients=2", "--seeds", "0", "--codecs", "none", "--json")
+    said = compare_outside(out, "--app", str(app), "--set", "clients=2", "--seeds", "0", "--codecs", "none", "--json")
     assert said.returncode == 1, said.stderr
     result = json.loads(said.stdout)
     assert says in result["failures"][0]["reason"]
     assert result["advice"][0]["choice"] is None
 
 
-def test_what_is_no_app_is_said_to_be_none(tmp_path: Path) -> None:
-    said = compare(tmp_path / "out", "--app", str(tmp_path))
+def test_what_is_no_app_is_said_to_be_none(tmp_path: Path, compare: Compare) -> None:
+    said = compare("--out", str(tmp_path / "out"), "--app", str(tmp_path))
     assert (said.returncode, "holds no Flower app" in said.stderr) == (2, True)
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    assert "pyproject.toml" in compare(tmp_path / "out", "--app", str(tmp_path)).stderr
+    assert "pyproject.toml" in compare("--out", str(tmp_path / "out"), "--app", str(tmp_path)).stderr
     (tmp_path / "pyproject.toml").write_text("[tool.flwr.app.components]\nserverapp='gone.a:b'\nclientapp='gone.c:d'\n")
-    assert "cannot be imported" in compare(tmp_path / "out", "--app", str(tmp_path)).stderr
-    said = compare(tmp_path / "out", "--app", str(APP), "--set", "speed=3")
+    assert "cannot be imported" in compare("--out", str(tmp_path / "out"), "--app", str(tmp_path)).stderr
+    said = compare("--out", str(tmp_path / "out"), "--app", str(APP), "--set", "speed=3")
     assert (said.returncode, "'speed'" in said.stderr) == (2, True)
-    said = compare(tmp_path / "out", "--app", str(APP), "--set", "seed=3")
+    said = compare("--out", str(tmp_path / "out"), "--app", str(APP), "--set", "seed=3")
     assert (said.returncode, "--seeds" in said.stderr) == (2, True)
-    said = compare(tmp_path / "out", "--app", str(APP), "--codecs", "none; fp16 > ef | fp16")
+    said = compare("--out", str(tmp_path / "out"), "--app", str(APP), "--codecs", "none; fp16 > ef | fp16")
     assert (said.returncode, "down must be a codec without state" in said.stderr) == (2, True)

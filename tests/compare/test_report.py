@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from fedpress.cli import main
 from fedpress.common.files import locked
+
+Compare = Callable[..., subprocess.CompletedProcess[str]]  # calls the command
 
 PNG = b"\x89PNG"
 CODECS = "none; qsgd(4) | ans; small: ef | lowrank(nmse=0.1) | ans"
@@ -32,32 +33,14 @@ AFTER = f"""
 """
 
 
-def compare(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fedpress", "compare", *SMALL, "--out", str(folder), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-WrongCall = Callable[..., str]
-
-
-@pytest.fixture
-def wrong(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> WrongCall:
-    """Call `fedpress compare` in this process, expect exit code 2, and return its standard error."""
-
-    def call(folder: Path, *options: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["fedpress", "compare", *SMALL, "--out", str(folder), *options])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert ended.value.code == 2
-        return capsys.readouterr().err
-
-    return call
+def small(folder: Path, *options: str) -> list[str]:
+    return [*SMALL, "--out", str(folder), *options]
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def done(tmp_path_factory: pytest.TempPathFactory, compare: Compare) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("compared") / "out"
-    said = compare(folder, "--codecs", CODECS, "--link", "3g", "--target", "0.3", "--allowed", "100")
+    said = compare(*small(folder, "--codecs", CODECS, "--link", "3g", "--target", "0.3", "--allowed", "100"))
     assert said.returncode == 0, said.stderr
     assert "6/6" in said.stderr
     assert "recommended: " in said.stdout
@@ -84,13 +67,13 @@ def test_every_file_is_there_and_says_the_same(done: tuple[Path, dict[str, Any]]
 
 
 def test_what_is_done_is_not_run_again_and_a_new_codec_costs_its_own_runs(
-    done: tuple[Path, dict[str, Any]], tmp_path: Path
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, compare: Compare
 ) -> None:
     folder = tmp_path / "again"
     shutil.copytree(done[0], folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
     # Another link, target and name ask nothing new of the runs.
-    said = compare(folder, "--codecs", CODECS.replace("small", "tiny") + "; fp16", "--link", "lora", "--json")
+    said = compare(*small(folder, "--codecs", CODECS.replace("small", "tiny") + "; fp16", "--link", "lora", "--json"))
     assert said.returncode == 0, said.stderr
     result = json.loads(said.stdout)
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -99,7 +82,9 @@ def test_what_is_done_is_not_run_again_and_a_new_codec_costs_its_own_runs(
     assert result["candidates"][0]["seconds"]["mean"] > 1000 * done[1]["candidates"][0]["seconds"]["mean"]
 
 
-def test_a_run_whose_files_are_broken_is_run_again(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+def test_a_run_whose_files_are_broken_is_run_again(
+    done: tuple[Path, dict[str, Any]], tmp_path: Path, compare: Compare
+) -> None:
     folder = tmp_path / "again"
     shutil.copytree(done[0], folder)
     stamps = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
@@ -109,21 +94,21 @@ def test_a_run_whose_files_are_broken_is_run_again(done: tuple[Path, dict[str, A
     first.write_text(f"{text[:at]}{(int(text[at]) + 1) % 10}{text[at + 1 :]}")
     rows = second.with_name("clients.csv").read_bytes()
     second.with_name("clients.csv").write_bytes(rows[:-20] + bytes([rows[-20] ^ 1]) + rows[-19:])
-    said = compare(folder, "--codecs", CODECS, "--json")
+    said = compare(*small(folder, "--codecs", CODECS, "--json"))
     assert said.returncode == 0, said.stderr
     assert {path for path in stamps if path.stat().st_mtime_ns != stamps[path]} == {first, second}
     assert json.loads(said.stdout)["candidates"][0]["final"] == done[1]["candidates"][0]["final"]
 
 
-def test_a_folder_has_one_comparison(done: tuple[Path, dict[str, Any]]) -> None:
+def test_a_folder_has_one_comparison(done: tuple[Path, dict[str, Any]], compare: Compare) -> None:
     with locked(done[0]):
-        said = compare(done[0], "--codecs", CODECS)
+        said = compare(*small(done[0], "--codecs", CODECS))
     assert said.returncode == 1
     assert str(done[0]) in said.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
-def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
+def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path, compare: Compare) -> None:
     folder = tmp_path / "out"
     command = [
         sys.executable,
@@ -148,17 +133,17 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path: Path) -> None:
     time.sleep(0.5)
     assert not subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, check=False).stdout
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("cells/*/result.json")}
-    said = compare(folder, "--codecs", CODECS)
+    said = compare(*small(folder, "--codecs", CODECS))
     assert said.returncode == 0, said.stderr
     assert sum(path.stat().st_mtime_ns == stamp for path, stamp in kept.items()) >= 1
     assert len(json.loads((folder / "results.json").read_text())["cells"]) == 6
 
 
-def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path, compare: Compare) -> None:
     """With a huge step the model is infinite after a round, and no node can train it."""
     suite = tmp_path / "suite.toml"
     suite.write_text(BAD)
-    said = compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0")
+    said = compare(*small(tmp_path / "out", "--codecs", str(suite), "--seeds", "0"))
     assert said.returncode == 1
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     (failure,) = result["failures"]
@@ -166,13 +151,13 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> No
     assert "diverged" in failure["reason"]
     assert result["advice"][0]["choice"] == "none"
     assert failure["reason"] in html.unescape((tmp_path / "out" / "report.html").read_text())
-    assert compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--json").returncode == 1
+    assert compare(*small(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--json")).returncode == 1
 
 
-def test_commands_after_a_run_make_models_that_are_reported(tmp_path: Path) -> None:
+def test_commands_after_a_run_make_models_that_are_reported(tmp_path: Path, compare: Compare) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_text(AFTER)
-    said = compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--rounds", "1", "--json")
+    said = compare(*small(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--rounds", "1", "--json"))
     assert said.returncode == 1, said.stderr
     whole, half, wrong = json.loads(said.stdout)["candidates"]
     assert len(list((tmp_path / "out" / "cells").iterdir())) == 1, "they share a run"
@@ -182,15 +167,16 @@ def test_commands_after_a_run_make_models_that_are_reported(tmp_path: Path) -> N
     assert "nonsense" in wrong["failures"][0]
     made = list((tmp_path / "out").glob("cells/*/after/*/finished"))
     stamps = [path.stat().st_mtime_ns for path in made]
-    compare(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--rounds", "1")
+    compare(*small(tmp_path / "out", "--codecs", str(suite), "--seeds", "0", "--rounds", "1"))
     assert [path.stat().st_mtime_ns for path in made] == stamps
 
 
 @pytest.mark.parametrize("setting", ["seed = 5", "alpha = 0.1"])
-def test_what_all_runs_share_is_refused_in_a_candidate(setting: str, tmp_path: Path, wrong: WrongCall) -> None:
+def test_what_all_runs_share_is_refused_in_a_candidate(setting: str, tmp_path: Path, compare: Compare) -> None:
     suite = tmp_path / "suite.toml"
     suite.write_text(f'[[candidate]]\nname = "x"\n{setting}\n')
-    assert setting.split(maxsplit=1)[0] in wrong(tmp_path / "out", "--codecs", str(suite))
+    said = compare(*small(tmp_path / "out", "--codecs", str(suite)))
+    assert (said.returncode, setting.split(maxsplit=1)[0] in said.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -210,29 +196,29 @@ def test_what_all_runs_share_is_refused_in_a_candidate(setting: str, tmp_path: P
     ],
 )
 def test_a_wrong_call_ends_before_the_first_run(
-    options: list[str], says: str, tmp_path: Path, wrong: WrongCall
+    options: list[str], says: str, tmp_path: Path, compare: Compare
 ) -> None:
-    error = wrong(tmp_path / "out", *options)
-    assert says in error
-    assert len(error.strip().splitlines()) == 1
+    said = compare(*small(tmp_path / "out", *options))
+    assert (said.returncode, says in said.stderr) == (2, True)
+    assert len(said.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_two_comparisons_do_not_write_into_one_folder(tmp_path: Path) -> None:
+def test_two_comparisons_do_not_write_into_one_folder(tmp_path: Path, compare: Compare) -> None:
     """Nor does a second one while a run of a killed comparison is alive: the run has the lock too."""
     folder = tmp_path / "out"
     folder.mkdir()
     lock = os.open(folder, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    said = compare(folder, "--codecs", "none")
+    said = compare(*small(folder, "--codecs", "none"))
     os.close(lock)
     assert (said.returncode, "in use by another comparison" in said.stderr) == (1, True)
     assert not list(folder.iterdir())
 
 
-def test_a_deadline_is_part_of_the_runs(tmp_path: Path) -> None:
+def test_a_deadline_is_part_of_the_runs(tmp_path: Path, compare: Compare) -> None:
     options = ["--codecs", "none; fp16", "--seeds", "0", "--deadline", "3", "--link", "nb-iot"]
-    said = compare(tmp_path / "out", *options, "--json")
+    said = compare(*small(tmp_path / "out", *options, "--json"))
     result = json.loads(said.stdout)
     # Whole models of 38 kB take 11 seconds each way: nobody makes it, so the run fails, and says so.
     assert said.returncode == 0 or result["failures"]

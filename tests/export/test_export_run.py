@@ -72,6 +72,7 @@ def row(told: dict[str, Any], format: str, int8: bool) -> dict[str, Any]:
     return found  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_float32_gives_torch_s_answers_and_int8_nearly(told: dict[str, Any]) -> None:
     plain = row(told, "torch", False)
     for name in EVERY:
@@ -81,6 +82,7 @@ def test_float32_gives_torch_s_answers_and_int8_nearly(told: dict[str, Any]) -> 
         assert row(told, name, True)["nbytes"] < 0.5 * row(told, name, False)["nbytes"]
 
 
+@pytest.mark.slow
 def test_every_file_was_run_in_a_process_of_its_own(told: dict[str, Any]) -> None:
     for found in told["rows"]:
         assert found["seconds"] > 0
@@ -89,6 +91,7 @@ def test_every_file_was_run_in_a_process_of_its_own(told: dict[str, Any]) -> Non
     assert row(told, "onnx", False)["peak"] < row(told, "torch", False)["before"]
 
 
+@pytest.mark.slow
 def test_export_writes_the_requested_files_only(told: dict[str, Any], trained: Path) -> None:
     files = {Path(found["file"]) for found in told["rows"] if "file" in found}
     names = [f"model{small}" for small in ("", ".int8")]
@@ -102,6 +105,7 @@ def test_export_writes_the_requested_files_only(told: dict[str, Any], trained: P
     )
 
 
+@pytest.mark.slow
 def test_a_file_runs_with_onnxruntime_and_numpy_alone(told: dict[str, Any], trained: Path, tmp_path: Path) -> None:
     folder = read_folder(trained)
     x = folder.task.data.test.x[:20]
@@ -114,6 +118,7 @@ def test_a_file_runs_with_onnxruntime_and_numpy_alone(told: dict[str, Any], trai
     assert np.mean(np.array(answers) == folder.model(x).argmax(-1).numpy()) >= 0.95
 
 
+@pytest.mark.slow
 def test_weights_and_configuration_are_the_model(told: dict[str, Any], trained: Path) -> None:
     path = trained / "export" / "model.int8.safetensors"
     configuration = json.loads(path.with_suffix(".json").read_text())

@@ -115,6 +115,7 @@ def test_a_model_that_shares_weights_is_exported_with_plain_ones() -> None:
     assert load(export(shared, x, "safetensors")).keys() == before.keys()  # the codebooks stay
 
 
+@pytest.mark.slow
 def test_executorch_takes_shared_weights_too() -> None:
     have("executorch")
     model, x = nn.Sequential(nn.Linear(8, 16)), torch.rand(4, 8)

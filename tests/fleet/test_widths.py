@@ -46,17 +46,20 @@ def test_small_devices_send_and_get_less_and_are_sampled_as_all_others_are(feder
 
 
 WAYS = [
-    {  # no group has the whole model
-        "groups": [{"width": 0.5, "share": 0.5}, {"width": 0.25, "share": 0.5}],
-        "strategy": "FedAvgM",
-        "strategy.server-momentum": 0.5,
-    },
+    pytest.param(
+        {
+            "groups": [{"width": 0.5, "share": 0.5}, {"width": 0.25, "share": 0.5}],
+            "strategy": "FedAvgM",
+            "strategy.server-momentum": 0.5,
+        },
+        marks=pytest.mark.slow,
+    ),
     {**SIZES, **STATELESS, "slices": "importance", "reorder": 2},
-    {**SIZES, "fraction-evaluate": 0.2, "holdout": 0.2, "exclude": "4.bias"},
+    pytest.param({**SIZES, "fraction-evaluate": 0.2, "holdout": 0.2, "exclude": "4.bias"}, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(map(str, way.values())))
+@pytest.mark.parametrize("way", WAYS, ids=["no whole model", "importance", "shares"])
 def test_bits_are_the_same_for_any_number_of_workers_and_after_a_resume(
     way: dict[str, Any], federate, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
