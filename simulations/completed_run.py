@@ -135,7 +135,18 @@ class RunSummary:
 
     @classmethod
     def of(cls, run: Run) -> "RunSummary":
-        """Return the line on `run`."""
+        """Return the line on a run.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+
+        Returns
+        -------
+        RunSummary
+            Its name and settings, and what it reached so far.
+        """
         return cls(
             run.folder.name,
             run.settings.simulation.workload,

@@ -35,8 +35,8 @@ MODULES = {
     "torch-pruning": "torch_pruning",
 }
 TORCH = "compression/model"  # the one folder of compression that knows it
-# Needed and never imported: its recordings are read as files.
-NOT_IMPORTED = {"seglearn"}
+# Needed and never imported: their data are read as files.
+NOT_IMPORTED = {"seglearn", "sklearn"}
 FULL = 16  # modules of a folder at most, with `__init__.py`
 
 
