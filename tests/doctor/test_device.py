@@ -12,6 +12,8 @@ from flwr.supercore.error.base import ApiErrorCode
 
 from fedpress.client.edge import doctor, server_probe
 from fedpress.client.edge.doctor import inspect_device
+from fedpress.common import files
+from fedpress.common.checked_files import read_json, stamped_json
 from fedpress.common.diagnostics import Finding
 from fedpress.server.keys import authority, init, issue, renew
 
@@ -206,7 +208,8 @@ def test_an_enrolment_that_cannot_be_read(enrolment: Path, harm: Callable[[Path]
 def test_an_enrolment_that_has_expired_is_said_and_the_rest_is_checked(
     keys: Path, enrolment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enrolment.write_text(enrolment.read_text().replace(f'"expires": "{datetime.now(UTC).year + 1}', '"expires": "2020'))
+    record = read_json(enrolment)
+    files.replace(enrolment, stamped_json({**record, "expires": "2020-01-01T00:00:00+00:00"}), mode=0o600)
     with serving(Answers(), keys) as port:
         found = inspect(enrolment, port)
     assert bad(found) == {"enrolment's date": "failure"}
