@@ -99,7 +99,7 @@ def issue(
             "expires": device.expires.isoformat(),
         }
         try:
-            files.create(out, b"".join(stamped_json(enrolment)) + b"\n", MODE)
+            files.create(out, b"".join(stamped_json(enrolment)), MODE)
         except FileExistsError as error:
             raise SettingError(f"{out} exists already, and is not overwritten: name another file with --out") from error
         except OSError as error:

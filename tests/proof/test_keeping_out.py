@@ -108,6 +108,7 @@ def make_attacks(federation: Federation, stack: ExitStack) -> dict[str, Attack]:
     keys.revoke(federation.keys, "node-2")
     record = federation.keys / "devices" / "node-3.json"
     facts = json.loads(record.read_text())
+    facts.pop("checksum")
     facts["expires"] = (datetime.now(UTC) - timedelta(days=1)).isoformat()
     part = record.with_suffix(".part")
     part.write_text(json.dumps(facts))
