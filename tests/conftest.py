@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,13 @@ import pytest
 def pytest_configure() -> None:
     """Let Ctrl-C reach what tests start: a shell's background jobs ignore it, and so would all that they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects_to_collect() -> None:
+    """Leave what exists so far out of later collections: some of flwr's strategies collect after every reply."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
