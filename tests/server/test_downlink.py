@@ -60,7 +60,7 @@ def error(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> float:
 
 @pytest.mark.parametrize("key", ["none", KEY_CODEC])
 @pytest.mark.parametrize("shared", [False, True])
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(seen=st.lists(st.booleans(), min_size=8, max_size=8))
 def test_a_node_gets_where_the_server_says_whenever_it_comes(
     seen: list[bool], shared: bool, key: str, tmp_path_factory: pytest.TempPathFactory

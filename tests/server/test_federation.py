@@ -252,7 +252,7 @@ def test_a_round_with_too_few_replies_is_repeated_then_given_up(make_grid, model
     def counting(messages, *, timeout=None):
         messages = list(messages)
         replies = send(messages, timeout=timeout)
-        if messages[0].content[RECORD_NAME]["kind"] == "train":
+        if grid.sent[-1].content[RECORD_NAME]["kind"] == "train":
             waves.append(len(messages))
         return replies
 

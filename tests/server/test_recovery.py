@@ -63,8 +63,9 @@ def test_how_many_nodes_a_round_waits_for_is_not_state() -> None:
     np.testing.assert_equal(after.momentum_vector, before.momentum_vector)
 
 
-@pytest.mark.parametrize("crash", [0, 1, 2, 4])
-@pytest.mark.parametrize("name", ["FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedMedian"])
+@pytest.mark.parametrize(
+    ("name", "crash"), [("FedAvg", 0), ("FedAvg", 4), ("FedAvgM", 1), ("FedAdam", 2), ("FedYogi", 4), ("FedMedian", 1)]
+)
 def test_a_federation_goes_on_as_if_nothing_had_been(name: str, crash: int, make_grid, model, tmp_path: Path) -> None:
     def federation(folder: Path, *, resume: bool = False, stop: int = -1) -> Compressed:
         arguments = {"server_momentum": 0.5} if name == "FedAvgM" else {}
