@@ -16,12 +16,41 @@ State = Mapping[str, NDArray[Any]]  # a codec's memory between rounds, as named 
 
 
 class CodecFaultError(FrameError):
-    """A codec raised another error than FrameError, its cause, while it decoded bytes from outside."""
+    """A codec raised another error than FrameError, its cause, while it decoded bytes from outside.
+
+    Examples
+    --------
+    >>> issubclass(CodecFaultError, FrameError)
+    True
+    """
 
 
 @contextmanager
 def only_frame_errors(codec: object) -> Iterator[None]:
-    """Raise FrameError in place of whatever else is raised within the context: codecs may be of other packages."""
+    """Raise FrameError in place of whatever else is raised within the context: codecs may be of other packages.
+
+    Parameters
+    ----------
+    codec : object
+        The codec, or its stage, which the error names.
+
+    Returns
+    -------
+    context manager
+        It yields None.
+
+    Raises
+    ------
+    CodecFaultError
+        If anything but FrameError is raised within the context.
+
+    Examples
+    --------
+    >>> with only_frame_errors("theirs"):
+    ...     1 / 0
+    Traceback (most recent call last):
+    fedpress.compression.codec.CodecFaultError: the codec 'theirs' cannot decode it: ZeroDivisionError: division by zero
+    """
     try:
         yield
     except FrameError:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis  # noqa: F401  before the first `gc.freeze`: it looks for what refers to generators
 import pytest
 
 
