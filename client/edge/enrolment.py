@@ -126,7 +126,8 @@ def _record(data: bytes, what: str) -> dict[str, Any]:
         text = data.decode("utf-8-sig").replace("\r\n", "\n").strip()
         record = json.loads(text, parse_constant=_refuse)
     except json.JSONDecodeError as error:
-        if not text or (text.startswith("{") and (error.pos >= len(text) or not text.endswith("}"))):
+        ends_early = error.pos >= len(text) or error.msg.startswith("Unterminated") or not text.endswith("}")
+        if not text or (text.startswith("{") and ends_early):
             raise EnrolmentError(f"{what} is cut short: copy it again") from error
         raise EnrolmentError(f"{what} is not JSON: {error}") from error
     except (ValueError, RecursionError) as error:
