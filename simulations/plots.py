@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from fedpress.common.errors import DataError
+from fedpress.common.errors import DataError, SettingError
+from fedpress.common.files import prepare_file
 from fedpress.common.units import amount
 from fedpress.settings import RunSettings
 from fedpress.simulations.run_files import PLOTS
@@ -60,7 +61,9 @@ def plot_runs(results: Mapping[str, Mapping[str, Any]], file: Path) -> None:
     Raises
     ------
     DataError
-        If no run has a finished round, or matplotlib does not know the format.
+        If no run has a finished round.
+    SettingError
+        If `file` cannot be written, or matplotlib does not know its format.
 
     Examples
     --------
@@ -86,10 +89,11 @@ def plot_runs(results: Mapping[str, Mapping[str, Any]], file: Path) -> None:
     by_round.xaxis.set_major_locator(MaxNLocator(integer=True))
     _scale_bytes(by_bytes)
     figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=4)
+    prepare_file(file)
     try:
         figure.savefig(file)
     except ValueError as error:
-        raise DataError(f"{file} cannot be drawn: {error}") from error
+        raise SettingError(f"{file} cannot be drawn: {error}") from error
 
 
 def _figure(title: str) -> tuple[Figure, Axes]:

@@ -122,7 +122,7 @@ def _load(name: str) -> "ClientApp":
     except (ImportError, AttributeError, ValueError) as error:
         raise SettingError(f"app {name!r} cannot be imported: {error}") from error
     if not isinstance(app, ClientApp):
-        raise SettingError(f"app is a flwr ClientApp, got {name!r}, of type {type(app).__name__}")
+        raise SettingError(f"app must be a flwr ClientApp, got {name!r}, of type {type(app).__name__}")
     return app
 
 

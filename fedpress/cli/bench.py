@@ -9,7 +9,10 @@ import typer
 from fedpress.cli.options import Debug
 from fedpress.common.errors import SettingError
 
-bench = typer.Typer(help="Run benchmarks that measure all candidates in the same run.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Run benchmarks that measure all candidates in the same run.\n\nExample: `fedpress bench engine`",
+    no_args_is_help=True,
+)
 
 
 @bench.callback()

@@ -121,7 +121,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        raise SettingError(f"seeds are whole numbers between commas, got {text!r}") from error
+        raise SettingError(f"seeds must be whole numbers between commas, got {text!r}") from error
 
 
 class _Progress:

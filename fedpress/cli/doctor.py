@@ -43,7 +43,7 @@ def doctor(
     Example: `fedpress doctor pi-1.enrol`
     """
     if (enrolment is None) == (keys is None):
-        raise click.UsageError("doctor takes an enrolment file, on a device, or --keys, at the server")
+        raise click.UsageError("either an enrolment file must be given, on a device, or --keys, at the server")
     if enrolment is not None:
         findings = _device(enrolment, server, state, passphrase)
     else:

@@ -40,7 +40,11 @@ def inspect(
 
     from fedpress.compression.inspect import inspect as report_of
 
-    report = report_of(_read(frame), _layout(layout) if layout else None)
+    data, model = _read(frame), _layout(layout) if layout else None
+    try:
+        report = report_of(data, model)
+    except FrameError as error:
+        raise FrameError(f"{frame}: {error}") from error
     if json:
         typer.echo(json_module.dumps(asdict(report)))
         return

@@ -13,7 +13,10 @@ from fedpress.common.errors import SettingError
 if TYPE_CHECKING:
     from fedpress.server.keys import Device
 
-keys = typer.Typer(help="Make the keys of a server and its devices.", no_args_is_help=True)
+keys = typer.Typer(
+    help="Make the keys of a server and its devices.\n\nExample: `fedpress keys init --host fed.example.org`",
+    no_args_is_help=True,
+)
 
 
 def check_keys(folder: Path) -> Path:
@@ -92,7 +95,7 @@ def issue(
     from fedpress.server.keys import devices
 
     devices.require_name(name)
-    pairs = dict(read_pair(text, "--node takes ") for text in node or [])
+    pairs = dict(read_pair(text, "--node") for text in node or [])
     secret = ask_passphrase(twice=True) if passphrase else None
     file = out or Path(f"{name}.enrol")
     device = devices.issue(folder, name, file, server=server, node=pairs, passphrase=secret, days=days)

@@ -33,7 +33,8 @@ STOPPED = 130  # click's exit code at Ctrl-C
 
 app = typer.Typer(
     name="fedpress",
-    help="Federated learning on Flower that sends as few bytes as possible, both ways.",
+    help="Federated learning on Flower that sends as few bytes as possible, both ways.\n\n"
+    "Example: `fedpress simulate --rounds 5`",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -12,7 +12,7 @@ def parse_address(text: str) -> tuple[str, int]:
     bare = host[1:-1] if bracketed else host
     valid = colon and bare and (":" in bare) == bracketed and not set(bare) & set("[]/@ ")
     if not valid or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 2**16:
-        raise SettingError(f"an address is HOST:PORT, with a port of 1 to 65535, got {text!r}")
+        raise SettingError(f"an address must be HOST:PORT, with a port of 1 to 65535, got {text!r}")
     return bare, int(port)
 
 

@@ -254,8 +254,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     Examples
     --------
     >>> unknown("workload", "x", ["cifar10", "digits"])
-    "unknown workload 'x': there are: cifar10, digits"
+    "unknown workload 'x': it must be one of cifar10, digits"
     """
     names = sorted(known)
-    hint = near_misses(name, names) or f": there are: {', '.join(names)}"
+    hint = near_misses(name, names) or f": it must be one of {', '.join(names)}"
     return f"unknown {kind} {name!r}{hint}"

@@ -218,6 +218,13 @@ def make_folder(path: Path) -> None:
         raise SettingError(f"the folder {path} cannot be made: {error.strerror}") from error
 
 
+def prepare_file(path: Path) -> None:
+    """Make the folder of the output file `path` if it does not exist; raise SettingError if `path` cannot be a file."""
+    if path.is_dir():
+        raise SettingError(f"{path} is a folder: name a file")
+    make_folder(path.parent)
+
+
 @contextmanager
 def output_folder(path: Path, user: str) -> Iterator[None]:
     """Make the folder `path`, and hold its lock; a new one that is left empty is removed.

@@ -98,6 +98,7 @@ def issue(
             "node": _require_node(node or {}),
             "expires": device.expires.isoformat(),
         }
+        files.prepare_file(out)
         try:
             files.create(out, b"".join(stamped_json(enrolment)), MODE)
         except FileExistsError as error:

@@ -9,7 +9,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from fedpress.common.checked_files import read_checked
-from fedpress.common.errors import DataError, PlanError
+from fedpress.common.errors import DataError, PlanError, SettingError
 from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.compression.model.weight_sharing import check_places
 from fedpress.server.run.recorder import MODEL
@@ -22,9 +22,13 @@ def loader_of(folder: Path, make: Callable[[], nn.Module], x: Tensor) -> Callabl
 
     Raises
     ------
+    SettingError
+        If the folder holds no model.
     DataError
-        If there is no such model, it was not made from the workload's, or does not run.
+        If the model cannot be read, was not made from the workload's, or does not run.
     """
+    if not (folder / MODEL).is_file():
+        raise SettingError(f"start must be a folder that holds {MODEL}, got {str(folder)!r}")
     plan = Plan.read(folder / PLAN) if (folder / PLAN).is_file() else Plan()
     try:
         weights = load(read_checked(folder / MODEL))

@@ -54,7 +54,7 @@ def test_bad_input_is_one_line(call: Call, frame: Path) -> None:
     Path("broken.fp").write_bytes(broken)
     Path("other.json").write_text('[["w",[2],"float32"]]')
     for words, line, code in [
-        (("broken.fp",), "checksum", 1),
+        (("broken.fp",), "broken.fp", 1),
         (("nothing.fp",), "nothing.fp", 2),
         ((str(frame), "--layout", "other.json"), "another layout", 1),
         ((str(frame), "--layout", str(frame)), "holds no layout", 1),

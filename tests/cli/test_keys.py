@@ -68,6 +68,8 @@ def test_from_keys_to_a_device_and_out_again(call: Call, empty: Path) -> None:
         (["issue", "new", "--server", "elsewhere.example:1"], 2, "elsewhere.example"),
         (["issue", "new", "--passphrase"], 2, VARIABLE),
         (["issue", "new", "--out", "old.enrol"], 2, "old.enrol"),
+        (["issue", "new", "--out", "old.enrol/new.enrol"], 2, "old.enrol"),
+        (["issue", "new", "--out", "."], 2, "folder"),
         (["issue", "new", "--days", "0"], 2, "got 0"),
         (["revoke", "new"], 2, "unknown device 'new'"),
         (["revoke", "old", "--keys", "none"], 2, "got none"),

@@ -86,9 +86,16 @@ def test_frames_larger_than_float32_are_pointed_out(capsys: pytest.CaptureFixtur
     settings = resolve({"up": "qsgd(4) | ans"})
     small = result_of(settings)
     close(small, as_json=False)
-    assert "larger" not in capsys.readouterr().out
+    assert "uplink frames" not in capsys.readouterr().out
     small["totals"]["uplink_ratio"] = 0.5
     close(small, as_json=False)
     _, line = capsys.readouterr().out.replace("\n", " ").split("uplink frames")
     assert "2.00" in line
     assert "qsgd(4) | ans" in line
+
+
+def test_float32_itself_is_not_called_large(capsys: pytest.CaptureFixture[str]) -> None:
+    floats = result_of(resolve({"up": "none", "down": "none"}))
+    floats["totals"] |= {"uplink_ratio": 0.99, "downlink_ratio": 0.99}
+    close(floats, as_json=False)
+    assert "frames are" not in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_without_keys_it_says_so_and_stays_at_home(call: Call, begun: list[Any])
         (["server"], "task must be given"),
         ([*WORDS, "--set", "lerning=1"], "unknown setting 'lerning'"),
         ([*WORDS, "--set", "alpha"], "--set must be KEY=VALUE, got 'alpha'"),
-        ([*WORDS, "--listen", "here"], "an address is HOST:PORT"),
+        ([*WORDS, "--listen", "here"], "HOST:PORT"),
         ([*WORDS, "--insecure", "--listen", "0.0.0.0:1234"], "loopback alone, got 0.0.0.0: --insecure-anywhere"),
         ([*WORDS, "--resume"], "out must be given"),
     ],

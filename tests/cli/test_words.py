@@ -49,13 +49,12 @@ def example(text: str) -> list[str]:
     return shlex.split(found[1])
 
 
-@pytest.mark.parametrize("words", [[], ["simulate"], ["bench"], ["bench", "engine"]], ids=" ".join)
+@pytest.mark.parametrize("words", [[], ["simulate"], ["keys"], ["bench"], ["bench", "engine"]], ids=" ".join)
 def test_every_command_has_help(call: Call, words: list[str]) -> None:
     said = call(*words, "--help")
     assert said.code == 0
     assert "Usage: fedpress" in said.out
-    if words in (["simulate"], ["bench", "engine"]):
-        assert "Example: fedpress" in said.out
+    assert "Example: fedpress" in said.out
 
 
 @pytest.mark.parametrize("command", ["simulate", "compare", "server", "client", "settings", "init", "runs"])
@@ -75,6 +74,8 @@ def test_init_writes_a_file_that_simulate_takes(call: Call, empty: Path) -> None
     assert resolve({}, empty / "fedpress.toml") == resolve({})
     assert call("init").code == 2
     assert call("init", "--force").code == 0
+    assert call("init", "new/run.toml").code == 0
+    assert call("init", "fedpress.toml/run.toml").code == call("init", "new", "--force").code == 2
 
 
 def test_runs_lists_and_draws_what_is_there(call: Call, empty: Path) -> None:
@@ -99,7 +100,9 @@ def test_runs_lists_and_draws_what_is_there(call: Call, empty: Path) -> None:
     )
     assert call("runs", "--plot", "runs.svg").code == 0
     assert "<svg" in Path("runs.svg").read_text(encoding="utf-8")
-    assert call("runs", "--plot", "runs.unknown").code == 1
+    for wrong in ("runs.unknown", ".", str(folder / "result.json" / "runs.svg")):
+        assert call("runs", "--plot", wrong).code == 2
+    assert call("runs", "--plot", "new/runs.svg").code == 0
     assert call("runs", str(empty), "--plot", "runs.svg").code == 1
 
 
@@ -224,6 +227,7 @@ def test_options_win_over_the_file(call: Call, empty: Path, begun: list[tuple[Ru
         (["--rounds", "2", "--set", "rounds=3"], "server.rounds"),
         (["--config", "none.toml"], "none.toml"),
         (["--set", "start=none"], "start"),
+        (["--set", "start=."], "start must"),
         (["--data", "none"], "data"),
         (["--resume", "--out", "none"], "out"),
         (["--set", "lr"], "KEY=VALUE"),

@@ -129,5 +129,5 @@ print(torch.ones(10).sum().item())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
-    assert lines[0].startswith("memory is above the ")
+    assert lines[0].startswith("memory must be above the ")
     assert lines[1:] == ["True", "True", "10.0"]

@@ -89,8 +89,8 @@ def test_an_enrolment_is_not_overwritten_and_its_name_not_used_up(keys: Path, tm
     with pytest.raises(SettingError, match="--out"):
         issue(keys, "pi-1", tmp_path / "a")
     assert (tmp_path / "a").read_text() == "precious"
-    with pytest.raises(DataError, match="cannot be written"):
-        issue(keys, "pi-1", tmp_path / "none" / "a")
+    with pytest.raises(SettingError, match="none"):
+        issue(keys, "pi-1", tmp_path / "a" / "none" / "b")
     assert load_devices(keys) == {}
     issue(keys, "pi-1", tmp_path / "b")
 

@@ -108,7 +108,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     for heading, text in _judged({**last, **final}, settings).items():
         console.print(f"{heading}: {text}", highlight=False, markup=False)
     for way, codec in (("uplink", settings.server.up), ("downlink", settings.server.down)):
-        if totals[f"{way}_ratio"] < 1:
+        if totals[f"{way}_ratio"] < 1 and str(codec) != "none":
             console.print(_larger(way, codec, result), highlight=False, markup=False)
     console.print(f"in {settings.run.out}", highlight=False, markup=False, soft_wrap=True)
 
