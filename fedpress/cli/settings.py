@@ -33,9 +33,9 @@ def settings(
         listed: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in found]
         typer.echo(json_module.dumps(listed))
         return
-    table = Table(Column("setting", no_wrap=True), "default", "range", "help", box=None, padding=(0, 2, 0, 0))
+    table = Table(Column("setting", no_wrap=True), "default", "help (range)", box=None, padding=(0, 2, 0, 0))
     for key, _, default, bounds, description in found:
-        table.add_row(key, default, bounds, description)
+        table.add_row(key, default, f"{description} ({bounds})" if bounds else description)
     Console(highlight=False, markup=False).print(table)
 
 
