@@ -47,7 +47,9 @@ def apply(limits: LimitSettings) -> None:
     if limits.memory:
         used = _data_in_use()
         if limits.memory * _MB <= used:
-            raise SettingError(f"memory must be above the {-(-used // _MB)} MB that an idle client takes, got {limits.memory}")
+            raise SettingError(
+                f"memory must be above the {-(-used // _MB)} MB that an idle client takes, got {limits.memory}"
+            )
         resource.setrlimit(resource.RLIMIT_DATA, (limits.memory * _MB, limits.memory * _MB))
 
 

@@ -138,7 +138,9 @@ def _by_group(name: str, side: str, at: Tensor, size: int, groups: int) -> list[
     """Return the kept numbers of each group: as many of every one."""
     counts = torch.bincount(at // (size // groups), minlength=groups)
     if (counts != counts[0]).any():
-        raise PlanError(f"layer {name!r} has {groups} groups: equally many {side} of each must be kept, got {counts.tolist()}")
+        raise PlanError(
+            f"layer {name!r} has {groups} groups: as many {side} of each must be kept, got {counts.tolist()}"
+        )
     return list(at.split(int(counts[0])))  # type: ignore[no-untyped-call]
 
 
