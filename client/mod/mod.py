@@ -14,7 +14,7 @@ from fedpress.client.mod.extension import ActiveExtensions
 from fedpress.client.mod.node_state import ClientState
 from fedpress.client.mod.trained_model import MOST_NORM, norm_of_change, take_model
 from fedpress.client.mod.uplink import encode_update
-from fedpress.common.errors import FrameError
+from fedpress.common.errors import FrameError, SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Update, read_codec
 from fedpress.protocol.arrays import frame_record, model_record, read_frame_record
@@ -60,16 +60,20 @@ def compress(initial: Initial | None = None) -> Mod:
 
     Raises
     ------
+    SettingError
+        If `initial` is not a function.
     UpdateError
         For a message, if the app's reply does not hold the model: see `take_model`.
     FrameError
-        For a message that is not one of the protocol's. Flower reports both errors as the node's failure.
+        For a message that is not one of the protocol's. Flower reports errors for messages as the node's failure.
 
     Examples
     --------
     >>> from flwr.clientapp import ClientApp
     >>> app = ClientApp(mods=[compress()])
     """
+    if initial is not None and not callable(initial):
+        raise SettingError(f"initial must be a function of the node's Context, got {type(initial).__name__}")
 
     def mod(message: Message, context: Context, app: App) -> Message:
         folded = unfold(message.content)
@@ -112,6 +116,8 @@ def _handle_task(
     message.content[request.arrays] = given
     began = time.monotonic()
     reply = app(message, context)
+    if not isinstance(reply, Message):
+        raise TypeError(f"the ClientApp must return a Message, got {type(reply).__name__}")
     training_seconds = time.monotonic() - began
 
     frame = b""

@@ -45,7 +45,16 @@ def state_array(state: State, key: str, layout: Layout) -> NDArray[np.float32]:
 def add(update: NDArray[np.float32], residual: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the sum, float32 (n,); raise UpdateError if it is beyond float32."""
     with np.errstate(over="ignore"):
-        total = update + residual
-    if not np.isfinite(total).all():
-        raise UpdateError("the sum of the update and the residual must be finite in float32")
-    return total
+        return _finite(update + residual, "sum of the update and the residual")
+
+
+def subtract(total: NDArray[np.float32], sent: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the residual, float32 (n,); raise UpdateError if it is beyond float32."""
+    with np.errstate(over="ignore"):
+        return _finite(total - sent, "residual")
+
+
+def _finite(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    if not np.isfinite(values).all():
+        raise UpdateError(f"the {name} must be finite in float32")
+    return values

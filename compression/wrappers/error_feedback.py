@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import State
 from fedpress.compression.layout import Layout, Update
-from fedpress.compression.wrappers.base import Wrapper, add, state_array
+from fedpress.compression.wrappers.base import Wrapper, add, state_array, subtract
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ErrorFeedback(Wrapper):
         values, exact = layout.flatten(update)
         total = self._total(values, state, layout)
         frame, sent, after = self.inner.press(total, exact, layout, state, rng, base=base, side=side)
-        return frame, {**after, "residual": total - sent}
+        return frame, {**after, "residual": subtract(total, sent)}
 
     def lost(self, before: State, update: Update) -> State:
         layout = Layout.of(update)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import State
 from fedpress.compression.layout import Layout, Update
-from fedpress.compression.wrappers.base import Wrapper, add, state_array
+from fedpress.compression.wrappers.base import Wrapper, add, state_array, subtract
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MomentumCorrection(Wrapper):
         velocity, total = self._gather(values, state, layout)
         frame, sent, after = self.inner.press(total, exact, layout, state, rng, base=base, side=side)
         velocity[sent != 0] = 0
-        return frame, {**after, "velocity": velocity, "residual": total - sent}
+        return frame, {**after, "velocity": velocity, "residual": subtract(total, sent)}
 
     def lost(self, before: State, update: Update) -> State:
         layout = Layout.of(update)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
-from fedpress.common.files import locked
+from fedpress.common.files import locked, make_folder
 from fedpress.common.logs import LOGGER
 from fedpress.common.version import versions
 from fedpress.flower.grid import RestoredStates
@@ -86,7 +86,7 @@ class Recovery:
         resume: bool,
     ) -> Iterator["Recovery"]:
         """Yield the checkpoints in a folder that nothing else uses meanwhile; raise FolderInUseError if it is used."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with locked(folder, "run", wait=_WAIT):
             yield cls(folder, strategy, terms, parts, resume=resume)
 

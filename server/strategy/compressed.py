@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -14,6 +15,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
+from fedpress.common.settings import require
 from fedpress.compression import Layout, Update, parse_stateless, parse_trusted
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
@@ -126,6 +128,10 @@ class Compressed(Strategy):
             raise SettingError(
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
             )
+        require(isinstance(up, str | Policy), "up", "the spec of a codec or a Policy", up)
+        require(isinstance(seed, Integral) and 0 <= seed < 2**63, "seed", "at least 0 and below 2**63", seed)
+        for extension in extensions:
+            require(isinstance(extension, Extension), "extensions", "instances of Extension", extension)
         self.strategy = strategy
         self.up = Fixed(str(parse_trusted(up))) if isinstance(up, str) else up
         self.down = parse_stateless(down)
@@ -177,6 +183,8 @@ class Compressed(Strategy):
             return self.strategy.start(
                 grid, initial_arrays, num_rounds, timeout, train_config, evaluate_config, evaluate_fn
             )
+        if not isinstance(initial_arrays, ArrayRecord):
+            raise SettingError(f"initial_arrays must be an ArrayRecord, got {type(initial_arrays).__name__}")
         if not initial_arrays:
             raise SettingError("initial_arrays must not be empty: the model has no tensors")
         self.summary()

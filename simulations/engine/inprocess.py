@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -137,7 +138,8 @@ def simulate(
     Raises
     ------
     SettingError
-        If there is not at least one client and one worker, or `client_app` must be pickled and cannot be.
+        If there is not at least one client and one worker, if an app is none, or if `client_app` must be pickled and
+        cannot be.
     FedpressError
         If a worker cannot load `client_app`.
     Exception
@@ -153,11 +155,13 @@ def simulate(
     3 nodes
     0
     """
-    if num_clients < 1:
-        raise SettingError(f"num_clients must be at least 1, got {num_clients}")
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    if workers < 1:
-        raise SettingError(f"workers must be at least 1, got {workers}")
+    for name, number in (("num_clients", num_clients), ("workers", workers)):
+        if not isinstance(number, Integral) or number < 1:
+            raise SettingError(f"{name} must be at least 1, and an integer, got {number!r}")
+    for name, app in (("server_app", server_app), ("client_app", client_app)):
+        if isinstance(app, type) or not callable(app):
+            raise SettingError(f"{name} must be an app, such as {name.title().replace('_', '')}(), got {app!r}")
     began = time.monotonic()
     run_id = secrets.randbits(62)
     identify(run_id)

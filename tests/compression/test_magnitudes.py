@@ -49,3 +49,18 @@ def test_any_finite_update_is_sent_or_refused(spec: str, update: Update) -> None
                 return
             back = codec.decode(frame, layout)
             assert all(np.isfinite(array).all() for array in back.values())
+
+
+@pytest.mark.parametrize("spec", [spec for spec in examples() if parse(spec).stateful])
+def test_what_a_frame_left_out_is_finite_or_refused(spec: str) -> None:
+    """A residual is the difference of two values that float32 holds, and may be one that it does not."""
+    signs = np.sign(np.random.default_rng(0).standard_normal((40, 30))).astype(np.float32)
+    update = {"w": signs * np.finfo(np.float32).max}
+    codec = parse(spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            _, state = codec.encode(update, codec.init(Layout.of(update)), np.random.default_rng(0))
+        except UpdateError:
+            return
+    assert all(np.isfinite(array).all() for array in state.values())

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,3 +241,51 @@ def test_nothing_waits_for_nodes_that_cannot_come(least: str, make_grid) -> None
     with pytest.raises(SettingError, match=f"3 nodes.*{least}"):
         Compressed(fedavg(**{least: 3})).start(grid, model_record(INITIAL), num_rounds=1)
     assert not grid.sent
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"up": None}, {"up": 3}, {"seed": -1}, {"seed": "x"}, {"seed": 2**63}, {"extensions": [3]}],
+    ids=str,
+)
+def test_wrong_arguments_are_named_when_the_strategy_is_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=f"{next(iter(wrong))} must be"):
+        Compressed(fedavg(), **wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"initial_arrays": INITIAL},
+        {"num_rounds": -1},
+        {"num_rounds": 1.5},
+        {"timeout": 0},
+        {"timeout": "x"},
+        {"train_config": {"lr": 0.1}},
+        {"evaluate_fn": 3},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_named_before_the_first_round(
+    wrong: dict[str, Any], make_grid: Callable[..., Grid]
+) -> None:
+    with pytest.raises(SettingError, match=f"{next(iter(wrong)).replace('_', '.')} must be"):
+        Compressed(fedavg()).start(make_grid(2), **{"initial_arrays": model_record(INITIAL), **wrong})
+
+
+def test_a_checkpoint_folder_that_cannot_be_made_is_named(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match="file/x cannot be made"):
+        Compressed(fedavg(), checkpoint=tmp_path / "file" / "x").start(make_grid(2), model_record(INITIAL))
+
+
+def test_an_app_that_returns_no_message_is_told_so(make_grid: Callable[..., Grid]) -> None:
+    app = ClientApp(mods=[compress()])
+    app.train()(lambda message, context: None)
+    with pytest.raises(FedpressError, match="must return a Message, got NoneType"):
+        Compressed(fedavg()).start(make_grid(2, app=app), model_record(INITIAL), num_rounds=1)
+
+
+def test_an_initial_model_must_be_a_function() -> None:
+    with pytest.raises(SettingError, match="initial must be a function"):
+        compress(INITIAL)  # type: ignore[arg-type]

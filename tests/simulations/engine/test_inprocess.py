@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -207,10 +208,22 @@ def test_the_server_apps_error_comes_out() -> None:
         simulate(server, ClientApp(), num_clients=2, workers=1)
 
 
-@pytest.mark.parametrize("wrong", [{"num_clients": 0}, {"workers": 0}])
-def test_wrong_numbers_are_one_line(wrong: dict[str, int]) -> None:
-    with pytest.raises(SettingError, match="must be at least 1, got 0"):
-        simulate(ServerApp(), ClientApp(), **{"num_clients": 1, "workers": 1, **wrong})
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_clients": 0},
+        {"num_clients": 1.5},
+        {"workers": 0},
+        {"workers": "2"},
+        {"client_app": None},
+        {"client_app": ClientApp},
+        {"server_app": None},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match=f"{next(iter(wrong))} must be"):
+        simulate(**{"server_app": ServerApp(), "client_app": ClientApp(), "num_clients": 1, "workers": 1, **wrong})
 
 
 PROGRAM = """
