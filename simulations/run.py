@@ -9,7 +9,7 @@ from typing import Any
 
 from fedpress.common.checked_files import read_json
 from fedpress.common.errors import DataError, SettingError
-from fedpress.common.files import locked, make_folder
+from fedpress.common.files import locked, make_folder, resolved
 from fedpress.common.logs import log_to_file
 from fedpress.common.settings import read_file
 from fedpress.server.run.configuration import continue_run, has_run, save_config
@@ -80,7 +80,7 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
     """
     schema = simulation_schema()
     chosen = override(read_file(schema, file) if file else {}, schema.flatten(given))
-    if chosen.get("run.resume") and chosen.get("run.out") and not has_run(Path(str(chosen["run.out"])).expanduser()):
+    if chosen.get("run.resume") and chosen.get("run.out") and not has_run(resolved(Path(str(chosen["run.out"])))):
         raise SettingError(f"out must be the folder of a run with resume, got {chosen['run.out']!r}")
     return continue_run(chosen, lambda saved, chosen: resolve({**saved, **chosen}))
 
@@ -119,7 +119,7 @@ def _make_folder(settings: RunSettings) -> Path:
             except FileExistsError:
                 continue
             return folder.resolve()
-    folder = Path(settings.run.out).expanduser().resolve()
+    folder = resolved(Path(settings.run.out))
     make_folder(folder)
     return folder
 

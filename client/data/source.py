@@ -1,12 +1,12 @@
 """A Python object installed on the device: it has x and y, or is callable without arguments and returns them."""
 
-import pkgutil
 from typing import Any
 
 import numpy as np
 
 from fedpress.client.data.examples import LocalExamples, examples
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import DataError
+from fedpress.common.named import import_object
 
 
 def read(name: str) -> LocalExamples:
@@ -20,10 +20,7 @@ def read(name: str) -> LocalExamples:
         If it does not have or return x and y.
     """
     where = f"python:{name}"
-    try:
-        found: Any = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"{where} cannot be imported: {error}") from error
+    found = import_object("data", name)
     if not hasattr(found, "x") and callable(found):
         try:
             found = found()

@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import pkgutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from fedpress.client.edge.status import Status
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import replace
 from fedpress.common.logs import LOGGER
+from fedpress.common.named import import_object
 from fedpress.common.proxy import named_proxy
 from fedpress.common.settings import Value
 from fedpress.compression.third_party import import_codecs
@@ -117,10 +117,7 @@ def serve(
 def _load(name: str) -> "ClientApp":
     from flwr.clientapp import ClientApp
 
-    try:
-        app = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"app {name!r} cannot be imported: {error}") from error
+    app = import_object("app", name)
     if not isinstance(app, ClientApp):
         raise SettingError(f"app must be a flwr ClientApp, got {name!r}, of type {type(app).__name__}")
     return app

@@ -105,6 +105,8 @@ def _line(error: Exception) -> str:
             extra = _extra_of(error.name or "")
             advice = f'pip install "fedpress[{extra}]"' if extra else "it is not installed"
             return f"this needs the package {error.name}: {advice}"
+        case OSError(filename=str(name), strerror=str(reason)):
+            return f"{name}: {reason}"
     return f"{type(error).__name__}: {error} (--debug shows where)"
 
 

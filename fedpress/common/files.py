@@ -210,6 +210,14 @@ def _fsync(path: Path) -> None:
         os.close(handle)
 
 
+def resolved(path: Path) -> Path:
+    """Return `path` without links and `~`; raise SettingError for a loop of links, or the home of an unknown user."""
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:
+        raise SettingError(f"{path} is not a path that can be used: {error}") from error
+
+
 def make_folder(path: Path) -> None:
     """Make the folder `path` if it does not exist; raise SettingError if that fails."""
     try:
@@ -259,7 +267,7 @@ def check_folder(path: Path) -> None:
 
     It makes nothing: use it before long work that ends with `make_folder`.
     """
-    absolute = path.resolve()
+    absolute = resolved(path)
     existing = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
     if not existing.is_dir():
         raise SettingError(f"the folder {path} cannot be made: {existing} is a file")

@@ -55,10 +55,12 @@ def import_object(kind: str, reference: str) -> Any:
     """
     try:
         return pkgutil.resolve_name(reference)
-    except Exception as error:  # the module may raise anything
+    except (Exception, SystemExit) as error:  # the module may raise anything
         missing = isinstance(error, ModuleNotFoundError)
         advice = "; install its package, or name its folder in PYTHONPATH" if missing else ""
-        raise SettingError(f"{kind} {reference!r} cannot be imported: {error}{advice}") from error
+        raise SettingError(
+            f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}{advice}"
+        ) from error
 
 
 def find_object(kind: str, name: str, known: Mapping[str, Any], group: str) -> Any:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache, cached_property
+from numbers import Integral, Real
 from pathlib import Path
 from types import MappingProxyType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fedpress.common.errors import SettingError, near_misses, unknown
+from fedpress.common.files import resolved
 
 Value = str | int | float | bool
 Arguments = tuple[tuple[str, Value], ...]  # undeclared arguments, name and value
@@ -122,6 +124,16 @@ def require(holds: bool, name: str, rule: str, value: object) -> None:
     """Raise SettingError with the `rule` and the `value` unless `holds`."""
     if not holds:
         raise SettingError(f"{key_of(name)} must be {rule}, got {value}")
+
+
+def is_integer(value: object) -> bool:
+    """Return whether `value` is an integer, NumPy's included."""
+    return isinstance(value, Integral)
+
+
+def is_number(value: object) -> bool:
+    """Return whether `value` is a real number, NumPy's included."""
+    return isinstance(value, Real)
 
 
 @dataclass(frozen=True)
@@ -256,7 +268,7 @@ class Schema:
         prefix = self.declared[key].option.path if key in self.declared else None
         if prefix is None or not isinstance(value, str) or not value.startswith(prefix) or value == prefix:
             return value
-        return prefix + str(Path(value.removeprefix(prefix)).expanduser().resolve())
+        return prefix + str(resolved(Path(value.removeprefix(prefix))))
 
     def _flatten(self, tables: Mapping[str, Any], within: str) -> Iterator[tuple[str, Any]]:
         for name, value in tables.items():

@@ -13,7 +13,7 @@ from typing import Any
 
 from fedpress.common.address import join_address
 from fedpress.common.errors import DataError, FedpressError, SettingError
-from fedpress.common.files import locked, make_folder
+from fedpress.common.files import locked, make_folder, resolved
 from fedpress.common.logs import LOGGER, limit_logs, log_to_file
 from fedpress.flower.control_api import ControlApi, RegisteredNode, SuperLinkUnavailableError
 from fedpress.flower.polling_grid import ARRIVED, SENT
@@ -78,7 +78,7 @@ def serve(settings: RunSettings, place: Place, watch: Watch) -> dict[str, Any]:
         )
     if place.keys is not None:
         _check_keys(place.keys)
-    folder = Path(settings.run.out).expanduser().resolve()
+    folder = resolved(Path(settings.run.out))
     with ExitStack() as stack:
         stack.callback(os.umask, os.umask(0o077))  # the folder holds the devices' updates: nobody else reads it
         make_folder(folder)

@@ -6,7 +6,7 @@ from typing import Any
 
 from fedpress.common.checked_files import read_json, write_json
 from fedpress.common.errors import DataError, SettingError
-from fedpress.common.files import set_aside
+from fedpress.common.files import resolved, set_aside
 from fedpress.server.checkpointing.files import Checkpoints
 from fedpress.server.checkpointing.recovery import part_of
 from fedpress.server.run.recorder import CHECKPOINT, RECORDER, recorded
@@ -44,7 +44,7 @@ def continue_run(
     out = str(given.get("run.out", ""))
     if not out:
         raise SettingError("out must be given with resume: it is the folder of the run")
-    saved = _saved_config(Path(out).expanduser() / CHECKPOINT)
+    saved = _saved_config(resolved(Path(out)) / CHECKPOINT)
     if not saved:  # killed before it started, or the first of several attempts
         return resolve({}, given)
     settings = resolve(saved, given)

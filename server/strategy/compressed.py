@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -15,7 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
-from fedpress.common.settings import require
+from fedpress.common.settings import is_integer, require
 from fedpress.compression import Layout, Update, parse_stateless, parse_trusted
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
@@ -129,7 +128,7 @@ class Compressed(Strategy):
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
             )
         require(isinstance(up, str | Policy), "up", "the spec of a codec or a Policy", up)
-        require(isinstance(seed, Integral) and 0 <= seed < 2**63, "seed", "at least 0 and below 2**63", seed)
+        require(is_integer(seed) and 0 <= seed < 2**63, "seed", "at least 0 and below 2**63", seed)
         for extension in extensions:
             require(isinstance(extension, Extension), "extensions", "instances of Extension", extension)
         self.strategy = strategy

@@ -138,8 +138,9 @@ def build_strategy(settings: RunSettings) -> Strategy:
     try:
         with quiet_flower():  # without its warning that nodes do not evaluate: that is a setting
             strategy = make(**sampling, **arguments)
-    except ValueError as error:  # flwr's own checks of its arguments
-        raise SettingError(f"{name}: {error}") from error
+    except Exception as error:  # flwr's own checks of its arguments, and whatever another package's class raises
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise SettingError(f"strategy {name!r} cannot be made: {kind}{error}") from error
     if not isinstance(strategy, Strategy) or has_trees(strategy):
         raise SettingError(
             f"strategy {name!r} must make a flwr.serverapp.strategy.Strategy whose models are tensors, got "

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from flwr.serverapp.strategy import Result, Strategy
 
 from fedpress.common.errors import DivergedError, FedpressError
 from fedpress.common.logs import LOGGER
-from fedpress.common.settings import require
+from fedpress.common.settings import is_integer, is_number, require
 from fedpress.compression import FrameError, Update, parse
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import LOSSLESS
@@ -54,8 +53,8 @@ class RoundSettings:
 
     def __post_init__(self) -> None:
         rounds, timeout = self.rounds, self.timeout
-        require(isinstance(rounds, Integral) and rounds >= 0, "num_rounds", "an integer of at least 0", rounds)
-        require(isinstance(timeout, Real) and timeout > 0, "timeout", "above 0 seconds", timeout)
+        require(is_integer(rounds) and rounds >= 0, "num_rounds", "an integer of at least 0", rounds)
+        require(is_number(timeout) and timeout > 0, "timeout", "above 0 seconds", timeout)
         for name, config in (("train_config", self.train_config), ("evaluate_config", self.evaluate_config)):
             require(isinstance(config, ConfigRecord), name, "a ConfigRecord", config)
         require(self.evaluate is None or callable(self.evaluate), "evaluate_fn", "a function", self.evaluate)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
@@ -17,6 +16,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.errors import SettingError
+from fedpress.common.settings import is_integer
 from fedpress.flower.runtime import identify
 from fedpress.simulations.engine.base import EngineRun
 from fedpress.simulations.engine.grid import Arrives, InProcessGrid
@@ -157,7 +157,7 @@ def simulate(
     """
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     for name, number in (("num_clients", num_clients), ("workers", workers)):
-        if not isinstance(number, Integral) or number < 1:
+        if not is_integer(number) or number < 1:
             raise SettingError(f"{name} must be at least 1, and an integer, got {number!r}")
     for name, app in (("server_app", server_app), ("client_app", client_app)):
         if isinstance(app, type) or not callable(app):

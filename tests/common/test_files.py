@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from fedpress.common import files
 from fedpress.common.checked_files import read_json, read_tensors, write_json, write_tensors
-from fedpress.common.errors import DataError, FolderInUseError
-from fedpress.common.files import locked, replace, write_tail
+from fedpress.common.errors import DataError, FolderInUseError, SettingError
+from fedpress.common.files import check_folder, locked, replace, write_tail
 from fedpress.common.logs import FLOWER, LOGGER, LogFile, clean, limit_logs, log_to_file, quiet_flower
 
 VALUE = {"name": "ä", "checksum of": {"checksum": "0" * 64}, "list": [1.5, None, True], "x": {"checksum": "a" * 64}}
@@ -214,3 +214,11 @@ def test_a_log_on_a_full_disk_goes_to_standard_error(tmp_path: Path, capsys: pyt
     said = capsys.readouterr().err
     assert "hello" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/further", "~nobody-of-this-name/run"])
+def test_a_path_that_leads_nowhere_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    with pytest.raises(SettingError, match=name.split("/", maxsplit=1)[0]):
+        check_folder(Path(name))

@@ -74,6 +74,9 @@ WRONG = {
     "--strategy=acme.streets:Streets": "Streets",
     "--strategy=damping": "'damped'",
     "--set=strategy.wey=1": "strategy.wey",
+    "--strategy=acme_leaves:Any": "SystemExit",
+    "--up=acme_leaves:Any | ans": "SystemExit",
+    "--strategy=acme_fails:Fails": "RuntimeError",
 }
 
 
@@ -104,7 +107,9 @@ def test_what_cannot_be_used_is_one_line_before_the_first_round(run: Run, tmp_pa
         if "strategy." in value:
             given["--strategy"] = "damped"
         calls.append([*(word for pair in given.items() for word in pair), "--out", str(tmp_path / "run")])
-    done = run("-c", CALLS, json.dumps(calls))
+    (tmp_path / "acme_leaves.py").write_text("raise SystemExit(3)")
+    (tmp_path / "acme_fails.py").write_text("def Fails(**given): raise RuntimeError(given)")
+    done = run("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + CALLS, json.dumps(calls))
     assert done.returncode == 0, done.stderr
     for (code, said), part in zip(json.loads(done.stdout), WRONG.values(), strict=True):
         assert code == 2, said
