@@ -35,12 +35,14 @@ def _twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(folder)
 
 
+@pytest.mark.slow
 def test_one_architecture_is_a_federation_without_groups(federate) -> None:
     plain, one = federate("plain"), federate("one", groups=[{"model": "mlp", "share": 1.0}])
     assert plain.model == one.model
     assert [{k: v for k, v in row.items() if k != "groups"} for row in one.rows] == plain.rows
 
 
+@pytest.mark.slow
 def test_each_architecture_is_averaged_separately(federate) -> None:
     """With the same nodes in a group, its model does not depend on what the others have."""
     both = federate("both", **BOTH)

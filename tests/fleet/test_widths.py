@@ -17,6 +17,7 @@ from fedpress.simulations.workloads import task
 from .conftest import SETTINGS, SIZES, STATELESS
 
 
+@pytest.mark.slow
 def test_one_group_of_all_is_a_federation_without_groups(federate) -> None:
     plain, whole = federate("plain"), federate("whole", groups=[{"width": 1.0, "share": 1.0}])
     assert plain.model == whole.model

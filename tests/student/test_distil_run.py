@@ -56,6 +56,7 @@ def test_a_student_is_trained_on_a_folder_s_inputs_without_targets(teacher: Path
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_the_student_of_a_run_that_began_with_a_smaller_model_is_the_workload_s_own(
     teacher: Path, tmp_path: Path
 ) -> None:
