@@ -28,7 +28,7 @@ DTYPES = tuple(np.dtype(name) for name in ("<f4", "<f2", "u1", "<u2", "<u4", "i1
 
 @dataclass(frozen=True)
 class FrameHead:
-    """What a frame says of itself, and what the receiver of a short frame knows."""
+    """The fields at the start of a frame; the receiver of a short frame has them already."""
 
     spec: str  # of the codec
     layout: bytes  # the layout's digest, 8 bytes
@@ -173,7 +173,7 @@ def shorten(frame: bytes) -> bytes:
 
 
 def _row(table: Sequence[_Stream]) -> int:
-    """Return the number of the longest row that stands for the first streams of a table, 0 if there is none."""
+    """Return the number of the longest row that stands for the first streams of a table, 0 without one."""
     fits = [
         number
         for number, row in enumerate(_ROWS, 1)

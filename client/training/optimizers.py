@@ -10,7 +10,7 @@ from fedpress.settings.training import TrainingSettings
 
 
 class Optimizer(Protocol):
-    """What local training needs of an optimizer."""
+    """The methods of an optimizer that local training calls."""
 
     def step(self) -> None: ...
     def zero_grad(self, set_to_none: bool) -> None: ...

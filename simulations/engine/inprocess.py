@@ -138,8 +138,8 @@ def simulate(
     Raises
     ------
     SettingError
-        If there is not at least one client and one worker, if an app is none, or if `client_app` must be pickled and
-        cannot be.
+        If there is not at least one client and one worker, if `server_app` or `client_app` is not an app, or if
+        `client_app` must be pickled and cannot be.
     FedpressError
         If a worker cannot load `client_app`.
     Exception
