@@ -26,12 +26,14 @@ from fedpress.compression.stages.sparsify.topk import TopK
 from fedpress.compression.stages.transform.crosspolytope import CrossPolytope
 from fedpress.compression.stages.transform.drive import Drive
 from fedpress.compression.stages.transform.eden import Eden
+from fedpress.compression.stages.transform.even import Even
 from fedpress.compression.stages.transform.hadamard import Hadamard
 from fedpress.compression.stages.transform.lowrank import LowRank
 from fedpress.compression.stages.transform.powersgd import PowerSgd
 from fedpress.compression.wrappers.base import Wrapper
 from fedpress.compression.wrappers.error_feedback import ErrorFeedback
 from fedpress.compression.wrappers.momentum_correction import MomentumCorrection
+from fedpress.compression.wrappers.subspace import Subspaced
 
 Made = TypeVar("Made")
 Preset = Callable[..., str]  # from its arguments to a spec
@@ -70,6 +72,14 @@ WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
             "ef | deadzone(nmse=0.1) | ans",
             "ef | uniform(1) | pack",
             "ef | powersgd(2)",
+        ),
+    ),
+    "subspace": CodecEntry(
+        Subspaced,
+        (
+            "subspace(0.2) | crosspolytope(2.0)",
+            "subspace(0.1) | even(0.5) | deadzone(nmse=0.3) | ans",
+            "subspace(0.5) | fp16",
         ),
     ),
     "dgc": CodecEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
@@ -115,6 +125,7 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
         CrossPolytope,
         ("crosspolytope(0.3)", "crosspolytope(3.0)", "crosspolytope(noise=4.0)", "topk(0.2) | crosspolytope(2.0)"),
     ),
+    "even": CodecEntry(Even, ("even(0.5) | lowrank(nmse=0.3) | ans", "even(1.0) | deadzone(nmse=0.1) | ans")),
     "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
     "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": CodecEntry(Pack, ("uniform(4) | pack",)),

@@ -1,4 +1,4 @@
-"""The base class of codecs with state around a pipeline."""
+"""The base class of codecs around a pipeline."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ from fedpress.compression.pipeline import Pipeline
 
 @dataclass(frozen=True)
 class Wrapper(Codec):
-    """A codec that adds values of its state, float32 (n,), to updates; `inner` makes the frames."""
+    """A codec that changes updates, most by values of its state, float32 (n,); `inner` makes the frames."""
 
     inner: Pipeline
 

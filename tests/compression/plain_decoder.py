@@ -6,7 +6,7 @@ import json
 import math
 import struct
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import zstandard
@@ -117,16 +117,15 @@ def decode(
     known: tuple[str, bytes] = ("", b""),
 ) -> dict[str, np.ndarray]:
     """Decode a frame, or a short one whose codec's spec and base are `known`."""
-    text = json.dumps([[name, list(shape), dtype] for name, shape, dtype in layout], separators=(",", ":"))
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     if frame[:2] != b"fp":
-        frame = whole(frame, known[0], digest, known[1])
+        frame = whole(frame, known[0], digest_of(reduced(layout, known[0])), known[1])
     reader = Bytes(frame)
     assert reader.take(2) == b"fp"
     assert reader.byte() == 1
     assert struct.unpack("<I", reader.take(4))[0] == zlib.crc32(frame[7:])
     spec = reader.take(reader.varint()).decode()
-    assert reader.take(8) == digest
+    wanted, layout = layout, reduced(layout, spec)
+    assert reader.take(8) == digest_of(layout)
     reader.take(reader.byte())
     table = []
     for _ in range(reader.byte()):
@@ -141,9 +140,43 @@ def decode(
         call = ast.parse(part, mode="eval").body
         name = call.func.id if isinstance(call, ast.Call) else part
         args = [ast.literal_eval(arg) for arg in call.args] if isinstance(call, ast.Call) else []
-        if name not in ("ef", "dgc") or part != spec.split(" | ")[0]:
+        if name not in ("ef", "dgc", "subspace") or part != spec.split(" | ")[0]:
             streams = STAGES[name](streams, model, args)
-    return model.tensors(streams["values"], streams.get("exact", np.zeros(0, np.uint8)))
+    tensors = model.tensors(streams["values"], streams.get("exact", np.zeros(0, np.uint8)))
+    for (name, shape, dtype), (_, small, _) in zip(wanted, layout, strict=True):
+        if shape != small:
+            tensors[name] = expanded(name, math.prod(shape), tensors[name]).astype(dtype).reshape(shape)
+    return tensors
+
+
+def digest_of(layout: list[tuple[str, tuple[int, ...], str]]) -> bytes:
+    text = json.dumps([[name, list(shape), dtype] for name, shape, dtype in layout], separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+
+
+def reduced(layout: list[tuple[str, tuple[int, ...], str]], spec: str) -> list[tuple[str, tuple[int, ...], str]]:
+    """The layout of the coordinates in subspaces."""
+    if not spec.startswith("subspace("):
+        return layout
+    share = float(spec[len("subspace(") : spec.index(")")])
+    small = []
+    for name, shape, dtype in layout:
+        dimensions = max(256, math.ceil(share * math.prod(shape)))
+        cuts = approximated(name, dtype) and dimensions < math.prod(shape)
+        small.append((name, (dimensions,), "float32") if cuts else (name, shape, dtype))
+    return small
+
+
+def expanded(name: str, size: int, coordinates: np.ndarray) -> np.ndarray:
+    random = words(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"), size).tolist()
+    bucket = [0] * size
+    for number, at in enumerate(sorted(range(size), key=lambda at: random[at])):
+        bucket[at] = number % coordinates.size
+    count = Counter(bucket)
+    values = np.zeros(size, np.float32)
+    for at, (word, its) in enumerate(zip(random, bucket, strict=True)):
+        values[at] = coordinates[its] * np.float32((-1 if word & 1 else 1) / math.sqrt(count[its]))
+    return values
 
 
 class Model:
@@ -252,6 +285,12 @@ def dead(symbols: list[int], streams: dict) -> np.ndarray:
 
 def deadzone(streams: dict, model: Model, args: list) -> dict:
     return replace(streams, dead(streams["symbols"].tolist(), streams), "symbols", "step", "point")
+
+
+def even(streams: dict, model: Model, args: list) -> dict:
+    power = np.repeat(streams["exponents"].astype(int), model.sizes)
+    with np.errstate(over="ignore"):
+        return replace(streams, np.ldexp(streams["values"], power).astype(np.float32), "exponents")
 
 
 def ternarise(streams: dict, model: Model, args: list) -> dict:
@@ -729,7 +768,7 @@ STAGES = {
     **dict.fromkeys(("topk", "threshold", "randk"), spread),
     **dict.fromkeys(("qsgd", "ternary"), scaled),
     **{"uniform": uniform, "sign": sign, "kmeans": kmeans},
-    **{"deadzone": deadzone, "ternarise": ternarise, "lowrank": lowrank},
+    **{"deadzone": deadzone, "even": even, "ternarise": ternarise, "lowrank": lowrank},
     **{"hadamard": hadamard, "drive": drive, "eden": eden, "powersgd": powersgd, "crosspolytope": crosspolytope},
     **{"zstd": zstd, "pack": pack, "quad": quad, "ans": ans},
 }

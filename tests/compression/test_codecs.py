@@ -24,7 +24,7 @@ from fedpress.compression.registry import STAGES, WRAPPERS, examples
 from fedpress.compression.stages.identity import Identity
 
 SPECS = examples()
-WRAPPED = [spec for entry in WRAPPERS.values() for spec in entry.examples]
+WRAPPED = [spec for name in ("ef", "dgc") for spec in WRAPPERS[name].examples]  # with residuals
 GOLDEN = Path(__file__).parent / "golden"
 CRC = slice(3, 7)
 
@@ -152,7 +152,7 @@ def test_a_state_has_the_same_arrays_from_the_start(spec: str) -> None:
     assert {key: array.shape for key, array in after.items()} == {key: array.shape for key, array in fresh.items()}
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if spec not in WRAPPERS["subspace"].examples])
 def test_a_pipeline_is_its_stages_by_hand(spec: str) -> None:
     codec = parse(spec)
     update = sample()
