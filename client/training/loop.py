@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.client.training.frozen_weights import PrunedWeights
+from fedpress.client.training.gradient_subspace import GradientSubspace
 from fedpress.client.training.optimizers import make_optimizer
 from fedpress.client.training.schedules import learning_rate
 from fedpress.common.errors import DataError
@@ -50,13 +51,14 @@ def train(
     x, y = _channels_last(model, examples.x.to(device)), examples.y.to(device)
     parameters = [p for p in model.parameters() if p.requires_grad]
     pruned = PrunedWeights(parameters) if prunes else None
+    within = GradientSubspace(model, training.subspace) if training.subspace else None
     start = [p.detach().clone() for p in parameters] if training.proximal_mu else []
     optimizer = make_optimizer(parameters, training, learning_rate(training, round, rounds))
     model.train()
     losses: list[Tensor] = []  # kept on the device: reading one would synchronise
     for batch in _batches(count, training, order):
         inputs, targets = x[batch], y[batch]
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss = loss_of(model(inputs), targets)
         losses.append(loss.detach())
         if training.l1:
@@ -68,12 +70,14 @@ def train(
                     parameter.grad.add_(parameter.detach() - origin, alpha=training.proximal_mu)
         if pruned is not None:
             pruned.clear_gradients()
+        if within is not None:
+            within.project_gradients()
         if training.clip_norm:
             nn.utils.clip_grad_norm_(parameters, training.clip_norm)
         optimizer.step()
         if pruned is not None:
             pruned.restore()
-    optimizer.zero_grad(set_to_none=True)  # frees the gradients, which are as large as the model
+    optimizer.zero_grad()  # frees the gradients, which are as large as the model
     return {"num-examples": count, "train_loss": float(torch.stack(losses).mean()), "steps": len(losses)}
 
 

@@ -13,7 +13,7 @@ class Optimizer(Protocol):
     """The methods of an optimizer that local training calls."""
 
     def step(self) -> None: ...
-    def zero_grad(self, set_to_none: bool) -> None: ...
+    def zero_grad(self) -> None: ...
 
 
 class SGD:
@@ -26,13 +26,9 @@ class SGD:
         self._lr, self._momentum, self._nesterov, self._weight_decay = lr, momentum, nesterov, weight_decay
         self._buffers: dict[nn.Parameter, Tensor | None] = {}
 
-    def zero_grad(self, set_to_none: bool) -> None:
+    def zero_grad(self) -> None:
         for parameter in self._parameters:
-            if parameter.grad is not None:
-                if set_to_none:
-                    parameter.grad = None
-                else:
-                    parameter.grad.zero_()
+            parameter.grad = None
 
     @torch.no_grad()
     def step(self) -> None:

@@ -107,8 +107,8 @@ class PollingGrid(GridWrapper):
             if waiting or pending:
                 pause = _MIN_PAUSE if finished else min(_MAX_PAUSE, pause * _GROWTH)
                 self._wait(pause, signal)
-        unheard = {receivers[name] for name in (*waiting, *(one.request_id for one in pending))}
-        self.cut_off = frozenset(unheard if timeout is None or now < began + timeout else ())
+        unanswered = {receivers[name] for name in (*waiting, *(one.request_id for one in pending))}
+        self.cut_off = frozenset(unanswered if timeout is None or now < began + timeout else ())
         return replies
 
     def _wait(self, pause: float, signal: int) -> None:

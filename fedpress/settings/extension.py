@@ -25,6 +25,7 @@ class ExtensionSettings(Settings):
     """A section that an extension adds to a run's settings."""
 
     files: ClassVar[tuple[str, ...]] = ()  # names of the files that the extension writes to the run's folder
+    changes_model: ClassVar[bool] = False  # whether the server's model changes by more than sums of the nodes' updates
 
     @property
     def active(self) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from fedpress.common.errors import SettingError
 from fedpress.common.settings import Schema, Settings, Value
 from fedpress.extensions import EXTENSIONS
 from fedpress.settings.deployment import DeploymentSettings, TaskSettings
@@ -145,7 +146,9 @@ class RunSettings:
         run = self
         for extension in self.extensions:
             run = extension.complete(run)
-        for extension in run.extensions:
+        for name, extension in zip(extension_sections(), run.extensions, strict=True):
+            if run.training.subspace and extension.active and extension.changes_model:
+                raise SettingError(f"subspace must be 0 with {name}, which leaves it, got {run.training.subspace}")
             extension.check_run(run)
         return run
 

@@ -33,9 +33,16 @@ class TrainingSettings(Settings):
     proximal_mu: float = option(
         0.0, minimum=0, help="FedProx: weight of half the squared distance from the round's model"
     )
+    subspace: float = option(
+        0.0, minimum=0, below=1, help="if above 0, train in random subspaces of this share of each tensor's dimensions"
+    )
 
     def check(self) -> None:
         if self.momentum and self.optimizer != "sgd":
             raise SettingError(f"momentum must be 0 with {self.optimizer}, got {self.momentum}")
         if self.nesterov and not self.momentum:
             raise SettingError(f"momentum must be above 0 with nesterov, got {self.momentum}")
+        if self.subspace and self.optimizer != "sgd":
+            raise SettingError(f"subspace must be 0 with {self.optimizer}, which leaves it, got {self.subspace}")
+        if self.subspace and self.weight_decay:
+            raise SettingError(f"weight-decay must be 0 with subspace, which it leaves, got {self.weight_decay}")

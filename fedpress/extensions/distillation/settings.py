@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.settings import option
@@ -22,6 +22,8 @@ PROXY, GUARD = "proxy-examples", "guard-examples"  # settings of the numbers of 
 @dataclass(frozen=True)
 class DistillationSettings(ExtensionSettings):
     """Whether and how the models of a round are distilled into their average."""
+
+    changes_model: ClassVar[bool] = True
 
     enabled: bool = option(False, flag="distil", help="distil a round's models into their average")
     teacher_weights: str = option(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
@@ -54,6 +54,8 @@ class GroupSettings(Settings):
 @dataclass(frozen=True)
 class MixedFleetSettings(ExtensionSettings):
     """Devices of different sizes in one federation."""
+
+    changes_model: ClassVar[bool] = True
 
     groups: tuple[GroupSettings, ...] = option(
         (), help="tables of width or model, and share of the nodes; empty if all have the same model"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import option
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SparsitySettings(ExtensionSettings):
     """Gradual pruning: pruned weights are zero on every node and are never sent."""
+
+    changes_model: ClassVar[bool] = True
 
     target: float = option(
         0.0,

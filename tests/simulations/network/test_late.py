@@ -1,5 +1,6 @@
 """Simulated time continues after a resume, and over rounds without requests."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,15 @@ from flwr.app import Message, MetricRecord, RecordDict
 
 from fedpress.flower.message_size import message_nbytes
 from fedpress.flower.runtime import identify, stamp
-from fedpress.protocol.messages import RECORD_NAME, TrainRequest
+from fedpress.protocol.messages import RECORD_NAME
+from fedpress.protocol.model_frames import ModelFrames
 from fedpress.simulations.network.clock import NodeRound, Pace, clock
 from fedpress.simulations.network.deadline import DeadlineFilter
 from fedpress.simulations.network.devices import FLEETS
 from fedpress.simulations.network.links import LINKS
 from fedpress.simulations.settings import resolve
+
+from ...protocol.models import request_of
 
 HEAD = "round,node,down_frame,down_message,up_frame,up_message,examples,training_seconds,coding_seconds\n"
 SETTINGS = resolve({"link": "nb-iot", "deadline": 1e6, "training-pace": 0.1, "coding-pace": 0.5})
@@ -20,25 +24,7 @@ SETTINGS = resolve({"link": "nb-iot", "deadline": 1e6, "training-pace": 0.1, "co
 
 def exchanged(number: int) -> tuple[Message, Message]:
     identify(run_id=1)
-    request = TrainRequest(
-        arrays="arrays",
-        frame_lengths=(),
-        frame_specs=(),
-        frame_tensors=(),
-        weight_mask_length=0,
-        version=b"",
-        layout="x" * 5000,
-        weight_masks=False,
-        keep=True,
-        up="none",
-        exclude=b"",
-        accepted=b"",
-        turn=0,
-        server=b"",
-        nonce=bytes(16),
-        round=number,
-        seed=0,
-    )
+    request = replace(request_of(ModelFrames((), (), ())), layout="x" * 5000, round=number)
     content = RecordDict({RECORD_NAME: request.to_record()})
     message = stamp(Message(content, 7, "train"), 1)
     return message, stamp(Message(RecordDict({"m": MetricRecord({"num-examples": 10})}), reply_to=message), 1)
