@@ -44,6 +44,7 @@ SETTINGS: dict[str, Any] = {
     "lr": 0.05,
     "batch-size": 12,
     "timeout": 60.0,
+    "norm-multiple": 0.0,  # no bound: the laws compare the model with the sum of the updates as they were sent
 }
 
 
