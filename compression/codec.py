@@ -187,21 +187,6 @@ class Stage(ABC):
         """The number of bytes that the frame must not exceed; None if the stage sets no limit."""
         return None
 
-    def step_of(self, streams: Streams) -> float | None:
-        """Return the quantisation step that `encode` found.
-
-        Parameters
-        ----------
-        streams : dict of str to ndarray
-            Streams as `encode` returned them.
-
-        Returns
-        -------
-        float or None
-            The step, in the update's units; None for a stage without one.
-        """
-        return None
-
     def with_target(self, **target: float | int) -> Self:
         """Return the stage with another target.
 
@@ -358,29 +343,6 @@ class Codec(ABC):
         FrameError
             If the frame is not one of this codec, layout and base; nothing else is raised.
         """
-
-    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0, *, base: bytes = b"") -> "Codec":
-        """Return this codec with the quantisation step of a frame in place of a target.
-
-        With the same step a similar update has about the same error, and no step has to be searched.
-
-        Parameters
-        ----------
-        frame : bytes
-            A frame of this codec.
-        layout : Layout
-            Names, shapes and dtypes of its update.
-        coarser : float
-            What to multiply the step by.
-        base : bytes
-            Version of the model that a short frame starts from; empty if it starts from none.
-
-        Returns
-        -------
-        Codec
-            The codec itself if it has no step.
-        """
-        return self
 
     def aimed(self, **target: float | int) -> "Codec":
         """Return this codec with another target of its quantiser.

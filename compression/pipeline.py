@@ -172,16 +172,6 @@ class Pipeline(Codec):
                 raise FrameError("a value is not finite")
             return layout.unflatten(values, exact)
 
-    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0, *, base: bytes = b"") -> "Pipeline":
-        streams: Streams = read_frame(frame, FrameHead(self.text, layout.digest, base)).streams
-        for number in reversed(range(len(self.stages))):
-            stage = self.stages[number]
-            step = stage.step_of(streams)
-            if step is not None:
-                return self._with_target(number, step=float(f"{coarser * step:.6g}"))
-            streams = stage.decode(streams, layout)
-        return self
-
     def aimed(self, **target: float | int) -> "Pipeline":
         for number, stage in enumerate(self.stages):
             if stage.targets:

@@ -274,16 +274,6 @@ class Extension:
         """
         return aim
 
-    def late_delta_step(self) -> float:
-        """Return the factor by which deltas are quantized coarser for nodes that missed rounds.
-
-        Returns
-        -------
-        float
-            The factor of the quantizer's step.
-        """
-        return 1.0
-
     def round_facts(self, done: Round) -> Mapping[str, Any]:
         """Return entries for the round's row in result.json.
 

@@ -39,9 +39,6 @@ class Preset(Codec):
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         return self.inner.decode(frame, layout, side=side, base=base)
 
-    def pinned(self, frame: bytes, layout: Layout, coarser: float = 1.0, *, base: bytes = b"") -> Codec:
-        return self.inner.pinned(frame, layout, coarser, base=base)
-
     def aimed(self, **target: float | int) -> Codec:
         return self.inner.aimed(**target)
 

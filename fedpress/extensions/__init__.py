@@ -13,7 +13,6 @@ from typing import Any
 from fedpress.common.errors import SettingError, unknown
 
 EXTENSIONS = {  # name -> package, in the order in which they run
-    "catch_up": "fedpress.extensions.catch_up",
     "clipping": "fedpress.extensions.clipping",
     "distillation": "fedpress.extensions.distillation",
     "mixed_fleet": "fedpress.extensions.mixed_fleet",

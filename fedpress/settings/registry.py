@@ -8,7 +8,7 @@ from fedpress.settings.extension import ExtensionSettings
 
 @cache
 def extension_sections() -> dict[str, type[ExtensionSettings]]:
-    """Return the class of each extension's settings by the name of its section: `catch-up` for `catch_up`."""
+    """Return the class of each extension's settings by the name of its section: `mixed-fleet` for `mixed_fleet`."""
     return {name.replace("_", "-"): _settings_class(name) for name in EXTENSIONS}
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Arguments, Settings, free_arguments, option
-from fedpress.compression import parse_stateless, parse_trusted
+from fedpress.compression import parse_stateless
+from fedpress.settings.codecs import AUTO, down_codec, up_codec
 
 POLICIES = ("fixed", "budget")
 
@@ -15,8 +16,8 @@ class ServerSettings(Settings):
 
     rounds: int = option(minimum=1, help="rounds of training")
     per_round: int = option(minimum=1, adjustable=True, help="clients that train in a round")
-    up: str = option("ef | lowrank(nmse=0.1) | ans", help="codec of the clients' updates")
-    down: str = option("lowrank(nmse=0.3) | ans", help="codec of the model's deltas")
+    up: str = option(AUTO, help="codec of the clients' updates; auto: unbiased, with measured noise")
+    down: str = option(AUTO, help="codec of the model's deltas; auto: low rank")
     key: str = option("uniform(8) | ans", help="codec of whole models, for clients without an earlier one")
     shared_initial: bool = option(True, help="clients compute the initial model themselves from the seed")
     stateless: bool = option(False, help="clients keep no state between rounds")
@@ -71,8 +72,8 @@ class ServerSettings(Settings):
 
     def check_codecs(self) -> None:
         """Raise SettingError unless the codecs work; import those that they name, as the user of this process says."""
-        parse_trusted(self.up)
-        parse_stateless(self.down)
+        up_codec(self.up)
+        down_codec(self.down)
         parse_stateless(self.key)
 
 

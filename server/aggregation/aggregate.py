@@ -29,6 +29,22 @@ _AVERAGED = FedAvg().train_metrics_aggr_fn  # by default: the weighted mean of e
 
 
 @dataclass(frozen=True)
+class UpdateEnergy:
+    """The squared norms of a round's updates, as they were decoded.
+
+    Examples
+    --------
+    Two updates of norm 2 that have nothing in common, each with a weight of a half:
+
+    >>> UpdateEnergy(mean=2.0, apart=2.0).apart
+    2.0
+    """
+
+    mean: float  # of their weighted mean
+    apart: float  # of a weighted mean of updates that have nothing in common: each one's times its squared share
+
+
+@dataclass(frozen=True)
 class AggregationResult:
     """The result of a round's aggregation."""
 
@@ -36,6 +52,7 @@ class AggregationResult:
     metrics: MetricRecord | None = None
     updates: Sequence[ClientUpdate] = ()  # those that counted
     norms: Sequence[float] = ()  # of these updates, as they were sent
+    energy: UpdateEnergy | None = None  # of these updates, None if their mean was not computed
 
 
 def aggregate(
@@ -72,7 +89,7 @@ def aggregate(
         again = _mean(number, clipped, exact) if streams else _decode_all(strategy, number, clipped)
         read = replace(again, norms=read.norms)
     if isinstance(strategy, FedAvg) and streams:
-        return _stream(strategy, number, read, request)
+        return replace(_stream(strategy, number, read, request), energy=_energy(read, exact))
     with privacy.noise_for(strategy, len(read.updates)):
         arrays, metrics = strategy.aggregate_train(number, [update.message for update in read.updates])
     return AggregationResult(arrays_of(arrays), metrics, read.updates, read.norms)
@@ -129,6 +146,18 @@ def _metrics_of(strategy: FedAvg, replies: list[RecordDict]) -> Iterator[None]:
         yield
     finally:
         strategy.train_metrics_aggr_fn = function
+
+
+def _energy(read: _DecodedUpdates, exact: Update) -> UpdateEnergy:
+    """Return the squared norms of updates and of their mean, in float64."""
+    total = sum(update.weight for update in read.updates)
+    counted = [(u.weight / total, min(norm, u.clip_norm)) for u, norm in zip(read.updates, read.norms, strict=True)]
+    floats = [name for name, array in exact.items() if array.dtype.kind == "f"]
+    moved = (np.subtract(read.mean[name], exact[name], dtype=np.float64) for name in floats)
+    return UpdateEnergy(
+        mean=sum(float(np.square(change).sum()) for change in moved),
+        apart=sum((share * norm) ** 2 for share, norm in counted),
+    )
 
 
 def _decode_all(strategy: Strategy, number: int, updates: Sequence[ClientUpdate]) -> _DecodedUpdates:

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
-from fedpress.compression import Codec, Layout, Update, UpdateError, parse
+from fedpress.compression import Codec, Layout, Update, UpdateError
 from fedpress.compression.updates import changed, representable, version_of
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
 from fedpress.protocol.messages import LOSSLESS
@@ -49,16 +49,12 @@ class DeltaHooks(Protocol):
     def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
         """Return the model that a delta approximates in place of `aim`."""
 
-    def late_delta_step(self) -> float:
-        """Return the factor by which the quantization step is larger for nodes that missed rounds."""
-
 
 class Downlink:
     """The versions of the model as nodes can reconstruct it.
 
     `exact` is the server's own model w. `model` is v, which is evaluated: the model of a node that received every
-    delta. Nodes that missed rounds reconstruct other versions, coded with the quantization step of v's last delta:
-    about as close to w as v is, unless `hooks` make it coarser.
+    delta. Nodes that missed rounds reconstruct other versions: the codec has the same target for every delta.
 
     Parameters
     ----------
@@ -105,7 +101,6 @@ class Downlink:
         self._seed = seed
         self._hooks = hooks
         self._aim: Update | None = None  # the model that v's delta approximates, if not w
-        self._pinned = codec
         self._round = 0
         self._newest: tuple[bytes, ModelFrames] | None = None  # the base of v's last delta, and the delta
         self._frames: dict[
@@ -136,13 +131,11 @@ class Downlink:
             self._set_model(self.exact)
         elif not self.keep:
             self._aim = self._choose_aim(self.initial) if self.initial else None
-            self._set_model(
-                self._delta(self.initial, self.codec, self._aim)[1] if self.initial else self._key_frames()[1]
-            )
+            self._set_model(self._delta(self.initial, self._aim)[1] if self.initial else self._key_frames()[1])
         elif changed(self.exact, self.model):
             old = self.version
             self._aim = self._choose_aim(old)
-            frames, model = self._delta(old, self.codec, self._aim)
+            frames, model = self._delta(old, self._aim)
             self._set_model(model)
             self._newest = old, replace(frames, version=self.version)
             self._frames[old, False] = self._newest[1]
@@ -157,7 +150,7 @@ class Downlink:
     def save(self) -> dict[str, Any]:
         """Return the state for `resume`."""
         newest = None if self._newest is None else [self._newest[0], *astuple(self._newest[1])]
-        saved = {"w": self.exact, "v": self.model, "pinned": str(self._pinned), "newest": newest}
+        saved = {"w": self.exact, "v": self.model, "newest": newest}
         return saved if self._aim is None else {**saved, "aim": self._aim}
 
     def check(self, saved: Mapping[str, Any]) -> None:
@@ -170,8 +163,7 @@ class Downlink:
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
         """Restore the state that `save` returned after `round`."""
         self._set_exact(saved["w"])
-        self._round, self._pinned = round, parse(saved["pinned"])
-        self._aim = saved.get("aim")
+        self._round, self._aim = round, saved.get("aim")
         self._frames.clear()
         self._set_model(saved["v"])
         if saved["newest"] is not None:
@@ -183,9 +175,9 @@ class Downlink:
         if self.keep and not key and held == self.version:
             return ModelFrames((), (), (), version=held)
         if not self.keep and self.initial and not key:
-            return replace(self._delta(self.initial, self.codec, self._aim)[0], version=self.version)
+            return replace(self._delta(self.initial, self._aim)[0], version=self.version)
         if self.keep and not key and held in self.versions:
-            frames, model = self._delta(held, self._pinned)
+            frames, model = self._delta(held)
             if frames.nbytes < self.layout.nbytes:
                 return replace(frames, version=self.versions.put(model))
         frames, model = self._key_frames()
@@ -198,26 +190,17 @@ class Downlink:
             return None
 
         def code(aim: Update) -> tuple[int, Update]:
-            frames, model = self._delta(held, self.codec, aim)
+            frames, model = self._delta(held, aim)
             return frames.nbytes, model
 
         aim = self._hooks.aim_delta(self.exact, DeltaContext(self.exact, code, self._round, self._seed))
         return None if aim is self.exact else aim
 
-    def _delta(self, held: bytes, codec: Codec, aim: Update | None = None) -> tuple[ModelFrames, Update]:
+    def _delta(self, held: bytes, aim: Update | None = None) -> tuple[ModelFrames, Update]:
         """Return the delta from `held` to `aim`, or to w if None, and the decoded model."""
         base = self.versions.get(held)
         rng = derive(self._seed, "down", self._round, held.hex())
-        try:
-            frames, model = make_delta(self._target, base, held, codec, rng, aim=aim)
-        except UpdateError:  # a step that suits one round's change may be too fine for that of many rounds
-            codec = self.codec
-            frames, model = make_delta(self._target, base, held, codec, rng, aim=aim)
-        if codec is self.codec:
-            part = self.layout.part(frames.tensors[0])
-            coarser = self._hooks.late_delta_step() if self._hooks else 1.0
-            self._pinned = codec.pinned(frames.frames[0], self.masks.unpruned(part), coarser, base=frames.base)
-        return frames, model
+        return make_delta(self._target, base, held, self.codec, rng, aim=aim)
 
     def _key_frames(self) -> tuple[ModelFrames, Update]:
         """Return the key frames of w, and the decoded model."""

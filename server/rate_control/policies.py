@@ -1,10 +1,17 @@
 """Rate policies: the codec of each node in each round."""
 
+import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from fedpress.common.errors import SettingError
+from fedpress.common.logs import LOGGER
 from fedpress.common.settings import require
 from fedpress.compression import Codec, parse, parse_trusted
+from fedpress.compression.stages.transform.crosspolytope import LEAST_NOISE
+from fedpress.server.aggregation.aggregate import UpdateEnergy
+from fedpress.settings.codecs import AUTO, FIRST_NOISE, auto_up
 from fedpress.settings.server import PolicySettings
 
 
@@ -24,6 +31,10 @@ class RateContext:
     exact: int = 0  # bytes of the model's tensors that codecs may not approximate: a frame has at least about as many
 
 
+_log = logging.getLogger(LOGGER)
+
+TOLERATED = 1.0  # noise of the mean update over its signal, both squared norms
+MOST_NOISE = 64.0  # of one update: beyond it frames hardly become smaller
 LEAST = 256  # bytes, more than a frame whose values all become zero
 
 
@@ -54,6 +65,34 @@ class Policy(ABC):
             The codec.
         """
 
+    def observe(self, energy: UpdateEnergy) -> None:  # noqa: B027  most policies need no measurements
+        """Take note of a round's updates, to choose the codecs of the next one.
+
+        Parameters
+        ----------
+        energy : UpdateEnergy
+            The updates that counted.
+        """
+
+    def dump_state(self) -> Mapping[str, float]:
+        """Return what checkpoints keep of earlier rounds.
+
+        Returns
+        -------
+        mapping of str to float
+            The state by name.
+        """
+        return {}
+
+    def load_state(self, state: Mapping[str, float]) -> None:  # noqa: B027  most policies keep no state
+        """Restore the state that `dump_state` returned.
+
+        Parameters
+        ----------
+        state : mapping of str to float
+            The state.
+        """
+
 
 @dataclass(frozen=True)
 class Fixed(Policy):
@@ -69,6 +108,45 @@ class Fixed(Policy):
 
     def codec(self, context: RateContext) -> Codec:
         return parse(self.up)
+
+
+@dataclass
+class Automatic(Policy):
+    """Unbiased codes, with so much noise that it stays in proportion to what the round's updates have in common.
+
+    Of the squared norm of the mean update, the part that is noise of the codes is known: the codes are unbiased, and
+    independent of each other. The rest is the signal. After each round the noise is changed towards `TOLERATED` times
+    the signal: many replies, or replies that agree, allow more noise in each, and fewer bytes.
+
+    Examples
+    --------
+    >>> policy = Automatic()
+    >>> str(policy.codec(RateContext(node="a", round=1, requests=10)))
+    'crosspolytope(noise=8.0)'
+    >>> policy.observe(UpdateEnergy(mean=1.0, apart=0.1))
+    >>> str(policy.codec(RateContext(node="a", round=2, requests=10)))
+    'crosspolytope(noise=16.0)'
+    """
+
+    subspace: float = 0.0  # share of the dimensions in which nodes train; 0 for all
+    noise: float = field(default=FIRST_NOISE, repr=False)  # expected squared error of an update over its squared norm
+
+    def codec(self, context: RateContext) -> Codec:
+        return parse(auto_up(self.noise, self.subspace))
+
+    def observe(self, energy: UpdateEnergy) -> None:
+        noise = energy.apart * self.noise / (1 + self.noise)
+        signal = energy.mean - noise
+        _log.debug("noise %.3g, %.3g times the signal", self.noise, noise / max(signal, 1e-300))
+        if noise > 0:
+            change = (TOLERATED * max(signal, 0.0) / noise) ** 0.5
+            self.noise = min(max(self.noise * min(max(change, 0.5), 2.0), LEAST_NOISE), MOST_NOISE)
+
+    def dump_state(self) -> Mapping[str, float]:
+        return {"noise": self.noise}
+
+    def load_state(self, state: Mapping[str, float]) -> None:
+        self.noise = float(state["noise"])
 
 
 @dataclass(frozen=True)
@@ -98,7 +176,7 @@ def _achievable(nbytes: int, context: RateContext) -> int:
     return max(1, nbytes, context.exact + LEAST if context.exact else 0)
 
 
-def build_policy(settings: PolicySettings, up: str) -> Policy:
+def build_policy(settings: PolicySettings, up: str, subspace: float = 0.0) -> Policy:
     """Return the policy that settings describe.
 
     Parameters
@@ -106,7 +184,9 @@ def build_policy(settings: PolicySettings, up: str) -> Policy:
     settings : PolicySettings
         Name and arguments of the policy.
     up : str
-        Spec of the codec of updates.
+        Spec of the codec of updates, or "auto".
+    subspace : float
+        Share of the dimensions in which nodes train, for "auto"; 0 for all.
 
     Returns
     -------
@@ -123,6 +203,10 @@ def build_policy(settings: PolicySettings, up: str) -> Policy:
     >>> build_policy(PolicySettings(), "fp16")
     Fixed(up='fp16')
     """
+    if up == AUTO:
+        if settings.name != "fixed":
+            raise SettingError(f"up must be a codec with the policy {settings.name}, got {up!r}")
+        return Automatic(subspace)
     codec = str(parse_trusted(up))
     return Fixed(codec) if settings.name == "fixed" else Budget(codec, settings.nbytes)
 

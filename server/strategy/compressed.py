@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
 from fedpress.common.settings import is_integer, require
-from fedpress.compression import Layout, Update, parse_stateless, parse_trusted
+from fedpress.compression import Layout, Update, parse_stateless
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
@@ -31,12 +31,14 @@ from fedpress.server.messaging.ledger import Ledger
 from fedpress.server.messaging.named_grid import NamedGrid
 from fedpress.server.messaging.node_state import NodeRecords
 from fedpress.server.rate_control.controller import RateController
-from fedpress.server.rate_control.policies import Fixed, Policy, describe
+from fedpress.server.rate_control.policies import Automatic, Fixed, Policy, build_policy, describe
 from fedpress.server.strategy.conflicts import check_extensions
 from fedpress.server.strategy.extension_chain import ExtensionChain
 from fedpress.server.strategy.flower_strategies import check_strategy, has_trees, nodes_needed
 from fedpress.server.strategy.round_loop import EvaluateFunction, RoundLoop, RoundSettings
 from fedpress.server.strategy.round_record import Round
+from fedpress.settings.codecs import AUTO, down_codec
+from fedpress.settings.server import PolicySettings
 
 _log = logging.getLogger(LOGGER)
 _LIMITS = FederationLimits()
@@ -57,9 +59,11 @@ class Compressed(Strategy):
     strategy : Strategy
         The inner Flower strategy.
     up : str | Policy
-        Spec of the codec of updates, or a policy that chooses one for each node; "none" sends float32.
+        Spec of the codec of updates, or a policy that chooses one for each node; "auto" sends them without bias, with
+        noise that is set by what the updates of a round have in common; "none" sends float32.
     down : str
-        Spec of the codec of deltas of the model; "none" sends the whole model, float32, every time.
+        Spec of the codec of deltas of the model; "auto" is `even(0.5) | lowrank(nmse=0.3) | ans`; "none" sends the
+        whole model, float32, every time.
     key : str
         Spec of the codec of matrices in whole models, for nodes without a base; unused if `down` is "none", unless
         `stateless`.
@@ -106,9 +110,9 @@ class Compressed(Strategy):
         self,
         strategy: Strategy,
         *,
-        up: str | Policy = "none",
-        down: str = "none",
-        key: str = "none",
+        up: str | Policy = AUTO,
+        down: str = AUTO,
+        key: str = "uniform(8) | ans",
         seed: int = 0,
         shared_initial: bool = False,
         stateless: bool = False,
@@ -132,8 +136,8 @@ class Compressed(Strategy):
         for extension in extensions:
             require(isinstance(extension, Extension), "extensions", "instances of Extension", extension)
         self.strategy = strategy
-        self.up = Fixed(str(parse_trusted(up))) if isinstance(up, str) else up
-        self.down = parse_stateless(down)
+        self.up = build_policy(PolicySettings(), up) if isinstance(up, str) else up
+        self.down = down_codec(down)
         self.key = parse_stateless(key if stateless or str(self.down) != LOSSLESS else LOSSLESS)
         self.seed = seed
         self.limits = limits
@@ -149,7 +153,7 @@ class Compressed(Strategy):
         self._resume = resume
         self._observers: list[Observer] = []
         privacy.check_strategy(strategy)
-        self._rate = RateController(self.up, strategy, stateless=stateless)
+        self._rate = self.parts["rate"] = RateController(self.up, strategy, stateless=stateless)
         self._running = False
         self._terms = {
             "strategy": type(strategy).__name__,
@@ -355,9 +359,10 @@ class Compressed(Strategy):
         return lacks
 
     def _check_trees(self) -> None:
-        lossless = self.up == Fixed(LOSSLESS) and str(self.down) == LOSSLESS
-        if not lossless or self._checkpoint or self._observers or self.extensions.extensions:
+        given = self._terms["up"], self._terms["down"]
+        plain = all(codec in (AUTO, LOSSLESS, describe(Automatic()), describe(Fixed(LOSSLESS))) for codec in given)
+        if not plain or self._checkpoint or self._observers or self.extensions.extensions:
             raise SettingError(
                 f"the models of {type(self.strategy).__name__} are trees, which are passed through: "
-                f"up and down must be {LOSSLESS!r}, with no checkpoint, no observers and no extensions"
+                f"up and down must be {AUTO!r} or {LOSSLESS!r}, with no checkpoint, no observers and no extensions"
             )

@@ -1,6 +1,5 @@
 """Several extensions as one: each is given what the one before it returned."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,10 +53,6 @@ class ExtensionChain:
         for extension in self.extensions:
             aim = extension.aim_delta(aim, context)
         return aim
-
-    def late_delta_step(self) -> float:
-        """Return the factor by which deltas are quantized coarser for nodes that missed rounds."""
-        return math.prod(extension.late_delta_step() for extension in self.extensions)
 
     def round_facts(self, done: Round) -> dict[str, Any]:
         """Return the entries that all of them add to the round's row."""

@@ -12,6 +12,7 @@ from fedpress.server.run.recorder import CHECKPOINT
 from fedpress.server.strategy.compressed import Compressed
 from fedpress.server.strategy.flower_strategies import build_strategy
 from fedpress.settings import RunSettings
+from fedpress.settings.codecs import down_codec
 
 
 def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Compressed:
@@ -40,8 +41,8 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
     context = BuildContext(task, run.seed, settings.clients, run.device, folder)
     return Compressed(
         build_strategy(settings),
-        up=build_policy(settings.policy, server.up),
-        down=server.down,
+        up=build_policy(settings.policy, server.up, settings.training.subspace),
+        down=str(down_codec(server.down, settings.training.subspace)),
         key=server.key,
         seed=run.seed,
         shared_initial=server.shared_initial,

@@ -145,6 +145,7 @@ class RoundLoop:
             if outcome is not None:
                 for update in outcome.updates:
                     self.exchange.accept(update)
+                self.rate.observe(outcome.energy)
                 return TrainingResult(outcome, requests)
             if delivery.diverged and not updates and self._is_conclusive(delivery, attempt):
                 raise DivergedError(f"round {number}: {delivery.refusal}: a lower learning rate, or clipping, may help")

@@ -9,8 +9,8 @@ from typing import Any
 
 from fedpress.common.errors import SettingError, SpecError, unknown
 from fedpress.common.settings import read_toml
-from fedpress.compression import parse_trusted
 from fedpress.protocol.messages import LOSSLESS
+from fedpress.settings.codecs import down_codec, up_codec
 from fedpress.settings.server import ServerSettings
 from fedpress.simulations.settings import simulation_schema
 
@@ -84,8 +84,8 @@ def read_candidate(text: str) -> Candidate:
         down = LOSSLESS if up == LOSSLESS else ServerSettings.down
     if not up or not down:
         raise SpecError(f"a candidate must be {_SYNTAX}, got {text!r}")
-    parse_trusted(up)
-    parse_trusted(down)
+    up_codec(up)
+    down_codec(down)
     return Candidate(name, up, down)
 
 
@@ -152,8 +152,8 @@ def _candidate(entry: dict[str, Any], base: Mapping[str, Any]) -> Candidate:
                 raise SettingError(f"a command in after must begin with {' or '.join(STEPS)}, got {list(words)}")
         settings = simulation_schema().flatten(entry)
         up, down = (str(settings.pop(key, base.get(key, _DEFAULTS[key]))) for key in (_UP, _DOWN))
-        parse_trusted(up)
-        parse_trusted(down)
+        up_codec(up)
+        down_codec(down)
     except SettingError as error:
         raise SettingError(f"candidate {name!r}: {error}") from error
     return Candidate(name, up, down, settings, after)

@@ -18,9 +18,10 @@ from fedpress.common.files import locked, make_folder, set_aside
 from fedpress.common.rng import derive
 from fedpress.common.settings import Value, read
 from fedpress.common.version import versions
-from fedpress.compression import Layout, Update, parse_stateless, parse_trusted
+from fedpress.compression import Layout, Update
 from fedpress.server.strategy.factory import build
 from fedpress.settings import RunSettings
+from fedpress.settings.codecs import down_codec, up_codec
 from fedpress.simulations.compare.app_settings import AppSettings
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.flower_app import read_app, resolve_app
@@ -110,7 +111,7 @@ def plan_app(
         if candidate.settings or candidate.after:
             raise SettingError(f"candidate {candidate.name!r}: with an app it must have codecs only")
         try:
-            parse_stateless(candidate.down)
+            down_codec(candidate.down)
         except SettingError as error:
             raise SettingError(f"candidate {candidate.name!r}: {error}") from error
     return [
@@ -206,8 +207,7 @@ def _measure_coding(candidate: Candidate, initial: Update) -> float:
     layout, rng = Layout.of(initial), derive(0, "trial")
     update = {t.name: _noise(t.shape, t.dtype, rng) if t.floating else initial[t.name] for t in layout.tensors}
     seconds = 0.0
-    for spec, way in ((candidate.up, "up"), (candidate.down, "down")):
-        codec = parse_trusted(spec)
+    for codec, way in ((up_codec(candidate.up), "up"), (down_codec(candidate.down), "down")):
         began = time.perf_counter()
         frame, _ = codec.encode(update, codec.init(layout), rng)
         between = time.perf_counter()

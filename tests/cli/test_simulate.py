@@ -32,6 +32,7 @@ ROW = {
     "clients": int,
     "failures": int,
     "seconds": float,
+    "codecs": dict,
 }
 TOTALS = {
     "uplink_bytes": int,

@@ -19,6 +19,7 @@ from fedpress.flower.runtime import RAISED, identify
 from fedpress.protocol.folding import fold, unfold
 from fedpress.protocol.messages import RECORD_NAME
 
+PLAIN = {"up": "none", "down": "none"}  # codecs
 WANTED = "wanted"  # what a node's training asked for, kept in its own state for the tests
 
 

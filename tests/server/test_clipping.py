@@ -19,8 +19,7 @@ def steps(make_grid, model, *extensions: Clipping) -> list[dict[str, np.ndarray]
     """Return the change of the model in each of three rounds."""
     models = []
     strategy = Compressed(
-        FedAvg(fraction_train=1.0, fraction_evaluate=0.0),
-        extensions=extensions,
+        FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up="none", down="none", extensions=extensions
     ).observe(lambda done: models.append(done.model))
     strategy.start(make_grid(4), model_record(model), num_rounds=3)
     layout = Layout.of(model)

@@ -51,7 +51,7 @@ def steps(make_grid) -> Callable[..., list]:
     def run(app: ClientApp, *, rounds: int = 1, nodes: int = NODES, strategy=FedAvg, up="none", **limits) -> list:
         seen = []
         inner = strategy(fraction_train=1.0, fraction_evaluate=1.0, min_train_nodes=nodes)
-        strategy = Compressed(inner, up=up, limits=FederationLimits(**limits)).observe(seen.append)
+        strategy = Compressed(inner, up=up, down="none", limits=FederationLimits(**limits)).observe(seen.append)
         strategy.start(make_grid(nodes, app=app), model_record(MODEL), num_rounds=rounds)
         return seen
 
@@ -108,7 +108,9 @@ def test_a_claim_dominates_no_metric_either(steps) -> None:
 def test_without_an_unusual_reply_the_bounds_change_no_bit(up: str, make_grid, model) -> None:
     models = []
     for limits in (FederationLimits(), FederationLimits(norm_multiple=math.inf, weight_multiple=math.inf)):
-        strategy = Compressed(FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up=up, limits=limits, seed=3)
+        strategy = Compressed(
+            FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up=up, down="none", limits=limits, seed=3
+        )
         result = strategy.start(make_grid(5), model_record(model), num_rounds=3)
         models.append({name: array.numpy() for name, array in result.arrays.items()})
     for name, array in models[0].items():
@@ -134,7 +136,7 @@ def test_a_node_alone_is_bounded_by_what_was_usual_before_also_after_a_restart(m
             rounds == 2 or "metrics" not in reply.content or grid.partition[reply.metadata.src_node_id] == BAD
         )
         strategy = Compressed(
-            FedAvg(fraction_train=1.0, fraction_evaluate=0.0), checkpoint=tmp_path, resume=True
+            FedAvg(fraction_train=1.0, fraction_evaluate=0.0), up="none", down="none", checkpoint=tmp_path, resume=True
         ).observe(seen.append)
         strategy.start(grid, model_record(MODEL), num_rounds=rounds)
     assert set(seen[-1].counted) == {str(BAD)}

@@ -13,8 +13,6 @@ from fedpress.client import compress
 from fedpress.client.mod.node_state import ClientState
 from fedpress.compression import Layout, SettingError, parse
 from fedpress.compression.updates import version_of
-from fedpress.extensions.catch_up.server import CatchUp
-from fedpress.extensions.catch_up.settings import CatchUpSettings
 from fedpress.protocol.arrays import model_record
 from fedpress.protocol.folding import FRAMES
 from fedpress.protocol.messages import RECORD_NAME
@@ -78,13 +76,13 @@ def test_a_node_gets_where_the_server_says_whenever_it_comes(
         if here:
             frames = downlink.frames_for(held)
             assert frames is downlink.frames_for(held)  # equal frames are one object
-            base = follow(frames, base, layout)
+            away, base = error(base, wanted) if base else 0.0, follow(frames, base, layout)
             held = frames.version
             assert version_of(base, layout) == held
             assert held in versions
             np.testing.assert_array_equal(base["steps"], wanted["steps"])
-            # As near to what is wanted as the step allows, however long the node was away.
-            assert error(base, wanted) <= 3 * max(error(downlink.model, wanted), error(models[number - 1], wanted))
+            if frames.base:  # the codec's target holds for every delta, however long the node was away
+                assert error(base, wanted) <= 0.31 * away
         versions.retain({held} - {b""}, {downlink.version, downlink.initial} - {b""})
 
 
@@ -100,52 +98,6 @@ def test_a_delta_over_many_rounds_is_fewer_bytes_than_the_deltas(model, tmp_path
         one_by_one += frames.nbytes
         held = frames.version
     assert downlink.frames_for(b"").nbytes < 0.6 * one_by_one
-
-
-def test_a_coarser_catching_up_takes_fewer_bytes_and_ends_further_off(model, tmp_path: Path) -> None:
-    models = walk({k: v for k, v in model.items() if v.dtype == np.float32}, 10)
-    layout, away = Layout.of(models[0]), {}
-    for catch_up in (1.0, 2.0):
-        versions = ModelStore(layout, tmp_path, 1 << 30)
-        downlink = Downlink(
-            parse(DOWN),
-            parse("none"),
-            models[0],
-            0,
-            versions,
-            shared_initial=True,
-            hooks=CatchUp(CatchUpSettings(factor=catch_up)),
-        )
-        for number, wanted in enumerate(models[1:], 1):
-            held = downlink.version
-            downlink.advance(wanted, number)
-        follower = downlink.frames_for(held)
-        frames = downlink.frames_for(b"")
-        reached = follow(frames, models[0], layout)
-        away[catch_up] = follower, downlink.model, frames.nbytes, error(reached, models[-1])
-    assert away[1.0][0] == away[2.0][0], "who follows every delta gets what it got"
-    assert away[2.0][2] < 0.8 * away[1.0][2]
-    assert away[1.0][3] < away[2.0][3] < 4 * 1.5 * away[1.0][3], "twice the step is four times the squared error"
-
-
-@pytest.mark.parametrize(
-    ("given", "why"),
-    [
-        ({"down": "none"}, "down 'none' has none"),
-        ({"down": "qsgd(4) | ans"}, "down 'qsgd\\(4\\) | ans' has none"),
-        ({"down": DOWN, "stateless": True}, "nodes keep state"),
-    ],
-)
-def test_catching_up_takes_steps_and_something_held(given: dict, why: str) -> None:
-    with pytest.raises(SettingError, match=why) as caught:
-        Compressed(some(), extensions=[CatchUp(CatchUpSettings(factor=2.0))], **given)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("factor", [0.0, float("nan")])
-def test_a_step_is_a_positive_number(factor: float) -> None:
-    with pytest.raises(SettingError, match="factor"):
-        CatchUpSettings(factor=factor)
 
 
 def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:
@@ -252,9 +204,8 @@ def test_stateless_nodes_keep_nothing(shared: bool, make_grid, model) -> None:
 def test_models_that_do_not_fit_are_forgotten_and_replaced_by_key_frames(make_grid, model) -> None:
     layout = Layout.of(model)
     seen = []
-    strategy = Compressed(some(), up=UP, down=DOWN, limits=FederationLimits(stored_bytes=2 * layout.nbytes)).observe(
-        seen.append
-    )
+    limits = FederationLimits(stored_bytes=2 * layout.nbytes)
+    strategy = Compressed(some(), up=UP, down=DOWN, key="none", limits=limits).observe(seen.append)
     strategy.start(make_grid(NODES), model_record(model), num_rounds=8)
     assert all(done.failures == 0 for done in seen)
     keys = [e for e in strategy.ledger if e.direction == "down" and e.frame >= layout.nbytes]
@@ -272,7 +223,7 @@ def test_frozen_and_excluded_tensors_are_not_sent(make_grid, model) -> None:
         return True
 
     grid.after = after
-    strategy = Compressed(everyone(), up="none", down=DOWN, exclude=("sca*",))
+    strategy = Compressed(everyone(), up="none", down=DOWN, key="none", exclude=("sca*",))
     result = strategy.start(grid, model_record(model), num_rounds=2)
     layout = Layout.of(model)
     assert {tuple(t.name for t in layout.part(mask).tensors) for mask in parts} == {("bias", "steps")}

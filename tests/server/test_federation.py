@@ -26,6 +26,8 @@ from fedpress.server.aggregation.client_update import ClientUpdate, EncodedUpdat
 from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.downlink.model_store import ModelStore
 
+from .conftest import PLAIN
+
 LOSSY = "ef | topk(0.1) | ans"
 DOWN = "topk(0.2) | ans"
 NODES = 6
@@ -99,7 +101,7 @@ def test_with_none_both_ways_every_strategy_is_itself(name: str, make_grid, floa
             fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=NODES, **ARGUMENTS.get(name, {})
         )
 
-    wrapped = run(Compressed(make(), seed=3), make_grid(NODES), floats, rounds=3)
+    wrapped = run(Compressed(make(), **PLAIN, seed=3), make_grid(NODES), floats, rounds=3)
     bare = run(make(), make_grid(NODES, ordered=True), floats, rounds=3)
     if name in WIDENING:
         for tensor, array in plain(wrapped.arrays).items():
@@ -173,7 +175,7 @@ def test_a_node_that_lost_its_state_gets_a_key_frame_in_the_same_round(
         if done.number == 2:
             grid.context(1).state = RecordDict()
 
-    strategy = Compressed(everyone, up=LOSSY, down=DOWN).observe(on_round)
+    strategy = Compressed(everyone, up=LOSSY, down=DOWN, key="none").observe(on_round)
     run(strategy, grid, model, rounds=4)
     assert rounds[1:] == [(NODES, 0)] * 4
     asked = [e for e in strategy.ledger if e.round == 3 and e.node == "1" and e.direction == "down"]

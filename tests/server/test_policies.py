@@ -7,9 +7,22 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedpress.common.settings import read
 from fedpress.compression import Layout, SettingError, parse
+from fedpress.compression.registry import examples
+from fedpress.compression.stages.transform.crosspolytope import LEAST_NOISE
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.rate_control.policies import Budget, Fixed, Policy, RateContext, build_policy
+from fedpress.server.aggregation.aggregate import UpdateEnergy
+from fedpress.server.rate_control.bias import sent_share
+from fedpress.server.rate_control.policies import (
+    MOST_NOISE,
+    TOLERATED,
+    Automatic,
+    Budget,
+    Fixed,
+    Policy,
+    RateContext,
+    build_policy,
+)
 from fedpress.settings.server import PolicySettings
 
 EF = "ef | lowrank(nmse=0.1) | ans"
@@ -94,3 +107,86 @@ def test_medians_of_equal_values_are_warned_of_once(kind, up: str, caplog: pytes
 def test_what_goes_together_is_not_warned_of(kind, up: str, caplog: pytest.LogCaptureFixture) -> None:
     Compressed(kind(), up=up)
     assert not caplog.records
+
+
+def measured(policy: Automatic, replies: int, common: float) -> UpdateEnergy:
+    """The expected energies of a round with updates of norm 1, of which the squared share `common` is the same."""
+    signal = common + (1 - common) / replies
+    return UpdateEnergy(mean=signal + policy.noise / replies, apart=(1 + policy.noise) / replies)
+
+
+@pytest.mark.parametrize("common", [0.01, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("replies", [2, 10, 50])
+def test_automatic_noise_settles_in_proportion_to_the_signal(replies: int, common: float) -> None:
+    policy = Automatic()
+    for _ in range(20):
+        policy.observe(measured(policy, replies, common))
+    wanted = TOLERATED * replies * (common + (1 - common) / replies)
+    assert policy.noise == pytest.approx(min(max(wanted, LEAST_NOISE), MOST_NOISE), rel=0.02)
+
+
+def test_automatic_noise_stays_in_its_range_whatever_is_measured() -> None:
+    policy = Automatic()
+    for energy in [
+        UpdateEnergy(0.0, 0.0),
+        UpdateEnergy(0.0, 1.0),
+        UpdateEnergy(1e300, 1e-300),
+        UpdateEnergy(1.0, 1e300),
+    ]:
+        for _ in range(10):
+            policy.observe(energy)
+            assert LEAST_NOISE <= policy.noise <= MOST_NOISE
+
+
+def test_a_policy_that_is_restored_chooses_as_before() -> None:
+    policy, restored = Automatic(), Automatic()
+    policy.observe(UpdateEnergy(mean=1.0, apart=0.3))
+    restored.load_state(policy.dump_state())
+    context = RateContext(node="3", round=2, requests=10)
+    assert str(restored.codec(context)) == str(policy.codec(context)) != str(Automatic().codec(context))
+
+
+def test_auto_measures_and_sends_fewer_bytes_both_ways(make_grid, model) -> None:
+    seen = []
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    strategy = Compressed(inner, up="auto", down="auto").observe(seen.append)
+    strategy.start(make_grid(8), model_record(model), num_rounds=4)
+    codecs = [{counted.codec for counted in done.counted.values()} for done in seen[1:]]
+    assert all(len(of_round) == 1 for of_round in codecs)
+    assert len(set.union(*codecs)) > 1, "the noise follows what was measured"
+    for direction in ("up", "down"):
+        assert strategy.ledger.totals(direction=direction).ratio > 1
+
+
+def test_a_budget_needs_a_codec_of_its_own() -> None:
+    with pytest.raises(SettingError, match=r"^up must be a codec .* got 'auto'"):
+        build_policy(PolicySettings("budget", 3000), "auto")
+
+
+@pytest.mark.parametrize(
+    ("up", "nodes", "warned"),
+    [
+        ("ef | topk(0.1) | ans", 10, True),
+        ("ef | topk(0.1) | ans", 3, False),
+        ("lowrank(nmse=0.1) | ans", 3, True),
+        ("topk(0.1) | ans", 10, True),
+        ("qsgd(4) | ans", 10, False),
+        ("eden(1) | pack", 10, False),
+        ("fp16", 10, False),
+        ("none", 10, False),
+        ("auto", 10, False),
+    ],
+)
+def test_what_is_lost_for_good_or_for_long_is_warned_of_once(
+    make_grid, model, up: str, nodes: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = FedAvg(fraction_train=3 / nodes, fraction_evaluate=0.0)
+    Compressed(inner, up=up, down="none").start(make_grid(nodes), model_record(model), num_rounds=2)
+    assert len([record for record in caplog.records if record.getMessage().startswith("up, ")]) == warned
+
+
+@pytest.mark.parametrize("spec", examples())
+def test_no_unbiased_codec_is_taken_for_a_biased_one(spec: str) -> None:
+    unbiased = ("none", "fp16", "bf16", "randk(0.1)", "qsgd", "crosspolytope", "drive |", "eden", "ternary |")
+    if spec.startswith(unbiased):
+        assert sent_share(parse(spec)) == pytest.approx(1, abs=0.05)

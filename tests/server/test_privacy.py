@@ -22,7 +22,7 @@ from fedpress.protocol.arrays import model_record
 from fedpress.protocol.messages import RECORD_NAME
 from fedpress.server import Compressed
 
-from .conftest import make_app
+from .conftest import PLAIN, make_app
 
 NODES = 4
 FIXED, ADAPTIVE = {"clipping_norm": 0.5}, {"initial_clipping_norm": 0.5}
@@ -52,7 +52,7 @@ def final(result) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_with_none_both_ways_and_no_noise_every_wrapper_is_itself(name: str, make_grid, floats) -> None:
     grid = make_grid(NODES, app=app_of(name))
-    wrapped = Compressed(private(name)).start(grid, model_record(floats), num_rounds=3)
+    wrapped = Compressed(private(name), **PLAIN).start(grid, model_record(floats), num_rounds=3)
     plain = make_grid(NODES, app=app_of(name), ordered=True)
 
     def weigh_equally(reply: Message) -> bool:  # as all replies do inside Compressed
@@ -82,7 +82,7 @@ def test_noise_does_not_follow_from_the_seed(make_grid, floats) -> None:
     asked, models = [], []
     for _ in range(2):
         grid = make_grid(NODES, app=app_of("ServerSideFixedClipping"))
-        result = Compressed(private("ServerSideFixedClipping", noise=1.0), seed=7).start(
+        result = Compressed(private("ServerSideFixedClipping", noise=1.0), **PLAIN, seed=7).start(
             grid, model_record(floats), num_rounds=2
         )
         models.append(final(result))
@@ -98,7 +98,9 @@ def test_local_noise_goes_through(make_grid, floats) -> None:
     grid = make_grid(NODES, app=make_app(mods=[compress(), noisy]))
     seen = []
     inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
-    Compressed(inner, up="lowrank(nmse=0.3) | ans").observe(seen.append).start(grid, model_record(floats), num_rounds=2)
+    Compressed(inner, up="lowrank(nmse=0.3) | ans", down="none").observe(seen.append).start(
+        grid, model_record(floats), num_rounds=2
+    )
     assert [(len(done.counted), done.failures) for done in seen[1:]] == [(NODES, 0)] * 2
 
 
@@ -113,7 +115,9 @@ def test_one_failed_node_does_not_cost_the_round(make_grid, floats) -> None:
 
     grid.after = spoil
     seen = []
-    Compressed(private("ServerSideFixedClipping")).observe(seen.append).start(grid, model_record(floats), num_rounds=1)
+    Compressed(private("ServerSideFixedClipping"), **PLAIN).observe(seen.append).start(
+        grid, model_record(floats), num_rounds=1
+    )
     assert (len(seen[1].counted), seen[1].failures) == (NODES, 1)
     assert not np.array_equal(seen[0].model["weight"], seen[1].model["weight"])
 
@@ -147,7 +151,7 @@ def test_noise_is_what_one_node_can_move_whoever_replies(name: str, fail: int, m
     arguments = {**WRAPPERS[name][0], "noise_multiplier": 2.0, "num_sampled_clients": NODES}
     if "Adaptive" in name:
         arguments |= {"clipped_count_stddev": 1e3, "clip_norm_lr": 1e-9}  # the norm stays as it is
-    strategy = Compressed(getattr(flower, f"DifferentialPrivacy{name}")(inner, **arguments))
+    strategy = Compressed(getattr(flower, f"DifferentialPrivacy{name}")(inner, **arguments), **PLAIN)
     strategy.observe(seen.append).start(grid, model_record(large()), num_rounds=1)
     assert len(seen[1].counted) == NODES - fail
     one_node = 0.5 / (NODES - fail)
@@ -164,7 +168,9 @@ def test_a_claim_moves_nothing_under_privacy(make_grid, floats) -> None:
         return True
 
     grid.after = after
-    Compressed(private("ServerSideFixedClipping")).observe(seen.append).start(grid, model_record(floats), num_rounds=1)
+    Compressed(private("ServerSideFixedClipping"), **PLAIN).observe(seen.append).start(
+        grid, model_record(floats), num_rounds=1
+    )
     assert {counted.weight for counted in seen[1].counted.values()} == {1.0}
 
 
@@ -204,7 +210,7 @@ def test_an_accountant_counts_releases_through_repeats_and_checkpoints(make_grid
         grid.after = after
         inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=NODES)
         wrapper = flower.DifferentialPrivacyServerSideFixedClipping(inner, 1.0, 0.5, NODES, accountant=accountant)
-        strategy = Compressed(wrapper, checkpoint=tmp_path, resume=True)
+        strategy = Compressed(wrapper, **PLAIN, checkpoint=tmp_path, resume=True)
         strategy.start(grid, model_record(floats), num_rounds=rounds)
         assert accountant.num_releases == rounds
 

@@ -19,6 +19,8 @@ from fedpress.compression import Update
 from fedpress.protocol.arrays import arrays_of, model_record
 from fedpress.server import Compressed
 
+from .conftest import PLAIN
+
 UP, DOWN = "ef | topk(0.5) | ans", "lowrank(nmse=0.1) | ans"
 INITIAL = {"base": np.ones((6, 5), np.float32), "head": np.zeros(5, np.float32), "steps": np.array([3], np.int64)}
 
@@ -64,7 +66,7 @@ WIDTHS: dict[str, Callable[[Update], dict[str, np.ndarray]]] = {
 @pytest.mark.parametrize("width", WIDTHS)
 def test_replies_are_converted_to_the_layout_of_the_request(width: str, kind: type[FedAvg], make_grid) -> None:
     grid = make_grid(2, app=app_of(lambda model, _: WIDTHS[width](model)))
-    result = Compressed(fedavg(kind)).start(grid, model_record(INITIAL), num_rounds=2)
+    result = Compressed(fedavg(kind), **PLAIN).start(grid, model_record(INITIAL), num_rounds=2)
     model = arrays_of(result.arrays)
     assert {name: (a.dtype, a.shape) for name, a in model.items()} == {
         name: (a.dtype, a.shape) for name, a in INITIAL.items()
@@ -163,7 +165,7 @@ def test_a_metrics_function_of_ones_own_is_given_the_nodes_replies(kind: type[Fe
         return MetricRecord({"partitions": sum(r["metrics"]["partition"] for r in replies)})
 
     app = app_of(lambda model, partition: {**model, "base": model["base"] + np.float32(partition)})
-    strategy = Compressed(fedavg(kind, train_metrics_aggr_fn=summed))
+    strategy = Compressed(fedavg(kind, train_metrics_aggr_fn=summed), **PLAIN)
     result = strategy.start(make_grid(3, app=app), model_record(INITIAL), num_rounds=1)
     assert seen == [[0, 1, 2]]
     assert result.train_metrics_clientapp[1]["partitions"] == 3
@@ -192,7 +194,7 @@ def deployed(make_grid, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[i
         grid.most_nodes = lambda: None
         grid.names = lambda: {node: str(partition) for node, partition in grid.partition.items()}
         one = fedavg(fraction_train=1e-9, min_train_nodes=1)
-        strategy = Compressed(one, seed=seed).observe(lambda done: counted.append(len(done.counted)))
+        strategy = Compressed(one, **PLAIN, seed=seed).observe(lambda done: counted.append(len(done.counted)))
         strategy.start(grid, model_record(INITIAL), num_rounds=3)
         return counted[1:]
 

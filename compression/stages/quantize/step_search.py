@@ -71,9 +71,6 @@ class StepQuantizer(Stage):
     def max_frame_bytes(self) -> int | None:
         return self.bytes
 
-    def step_of(self, streams: Streams) -> float | None:
-        return float(streams["step"][0])
-
     def with_target(self, **target: float | int) -> Self:
         if len(target) != 1 or not target.keys() <= set(self.targets):
             raise SpecError(f"{self._name} takes one of {', '.join(self.targets)}, got {', '.join(target) or 'none'}")

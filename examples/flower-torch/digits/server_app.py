@@ -15,7 +15,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context):
     strategy = FedAvg(fraction_train=context.run_config["fraction-train"], fraction_evaluate=0.0)
-    strategy = Compressed(strategy, up="ef | lowrank(nmse=0.1) | ans", down="lowrank(nmse=0.3) | ans")
+    strategy = Compressed(strategy)
     strategy = comparable(strategy, context)
     result = strategy.start(
         grid=grid,
