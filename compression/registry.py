@@ -33,7 +33,7 @@ from fedpress.compression.stages.transform.powersgd import PowerSgd
 from fedpress.compression.wrappers.base import Wrapper
 from fedpress.compression.wrappers.error_feedback import ErrorFeedback
 from fedpress.compression.wrappers.momentum_correction import MomentumCorrection
-from fedpress.compression.wrappers.subspace import Subspaced
+from fedpress.compression.wrappers.subspace import SharedSubspace
 
 Made = TypeVar("Made")
 Preset = Callable[..., str]  # from its arguments to a spec
@@ -75,7 +75,7 @@ WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
         ),
     ),
     "subspace": CodecEntry(
-        Subspaced,
+        SharedSubspace,
         (
             "subspace(0.2) | crosspolytope(2.0)",
             "subspace(0.1) | even(0.5) | deadzone(nmse=0.3) | ans",

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedpress.common.errors import SettingError
 from fedpress.compression.kernels.shared_subspace import subspace
 
 
@@ -20,20 +22,28 @@ class GradientSubspace:
     """
 
     def __init__(self, model: nn.Module, share: float) -> None:
-        self._parts: list[tuple[nn.Parameter, Tensor, Tensor, Tensor]] = []
-        for name, parameter in model.named_parameters():
+        parameters = dict(model.named_parameters())
+        if len(parameters) < len(dict(model.named_parameters(remove_duplicate=False))):
+            raise SettingError(f"subspace must be 0 for a model with tied weights, got {share}")
+        self._parts: list[tuple[nn.Parameter, Tensor, Tensor, float, Tensor]] = []
+        for name, parameter in parameters.items():
             found = subspace(name, parameter.numel(), share) if parameter.requires_grad else None
             if found:
-                factor = torch.from_numpy(found.factor).to(parameter.device)
-                gain = factor * math.sqrt(parameter.numel() / found.dimensions)
-                coordinates = torch.zeros(found.dimensions, device=parameter.device)
-                bucket = torch.from_numpy(found.bucket).to(parameter.device)
-                self._parts.append((parameter, bucket, torch.stack([factor, gain]), coordinates))
+                factor = np.where(found.negative, -1, 1) * found.scale[found.bucket]
+                self._parts.append(
+                    (
+                        parameter,
+                        torch.from_numpy(found.bucket.astype(np.int64)).to(parameter.device),
+                        torch.from_numpy(factor).to(parameter),
+                        math.sqrt(parameter.numel() / found.dimensions),
+                        parameter.new_zeros(found.dimensions),
+                    )
+                )
 
     @torch.no_grad()
     def project_gradients(self) -> None:
         """Replace each gradient by its projection, times the root of values over dimensions."""
-        for parameter, bucket, (factor, gain), coordinates in self._parts:
+        for parameter, bucket, factor, gain, coordinates in self._parts:
             if parameter.grad is not None:
                 coordinates.zero_().index_add_(0, bucket, parameter.grad.reshape(-1) * factor)
-                parameter.grad.copy_((coordinates[bucket] * gain).view_as(parameter.grad))
+                parameter.grad.copy_((coordinates.mul_(gain)[bucket] * factor).view_as(parameter.grad))

@@ -11,29 +11,39 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from fedpress.common.rng import shared
+from fedpress.common.rng import words
+from fedpress.compression.streams import FLOAT32_MAX
 
-LEAST = 256  # dimensions of a tensor's subspace; a tensor of no more values has no other
+LEAST_DIMENSIONS = 256  # of a tensor's subspace; a tensor of no more values has no other
+_BLOCK = 1 << 16  # values whose order is drawn at once
 
 
 @dataclass(frozen=True, eq=False)
 class Subspace:
     """Orthonormal directions, one for each bucket: the values of a bucket move together, each with its sign."""
 
-    bucket: NDArray[np.intp]  # of each value, (n,)
-    factor: NDArray[np.float32]  # of each value, (n,): its sign over the root of the number of values in its bucket
-    dimensions: int  # number of buckets, d
+    bucket: NDArray[np.uint32]  # of each value, (n,)
+    negative: NDArray[np.bool_]  # whether the value moves against its bucket, (n,)
+    scale: NDArray[np.float32]  # of each bucket, (d,): one over the root of the number of its values
+
+    @property
+    def dimensions(self) -> int:
+        """Number of buckets, d."""
+        return self.scale.size
 
     def project(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the coordinates, float32 (d,), of the point of the subspace that is closest to `values`, (n,)."""
-        return np.bincount(self.bucket, values * self.factor, self.dimensions).astype(np.float32)
+        sums = np.bincount(self.bucket, np.where(self.negative, -values, values), self.dimensions) * self.scale
+        return np.clip(sums, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
 
     def place(self, coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the point, float32 (n,), with these coordinates: the same bits on every machine."""
-        return np.asarray(coordinates[self.bucket] * self.factor, np.float32)
+        values: NDArray[np.float32] = (coordinates * self.scale)[self.bucket]
+        np.negative(values, out=values, where=self.negative)
+        return values
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def subspace(name: str, size: int, share: float) -> Subspace | None:
     """Return the subspace of a tensor; None if it has all dimensions.
 
@@ -44,7 +54,7 @@ def subspace(name: str, size: int, share: float) -> Subspace | None:
     size : int
         Number of its values.
     share : float
-        Dimensions over values; there are at least `LEAST` dimensions.
+        Dimensions over values; there are at least `LEAST_DIMENSIONS`.
 
     Returns
     -------
@@ -60,13 +70,16 @@ def subspace(name: str, size: int, share: float) -> Subspace | None:
     >>> bool(np.allclose(found.project(found.place(coordinates)), coordinates))
     True
     """
-    dimensions = max(LEAST, math.ceil(share * size))
+    dimensions = max(LEAST_DIMENSIONS, math.ceil(share * size))
     if dimensions >= size:
         return None
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-    random = shared(seed, size)
-    bucket = np.empty(size, np.intp)
-    bucket[np.argsort(random, kind="stable")] = np.arange(size) % dimensions
-    sign = 1 - 2 * (random & np.uint64(1)).astype(np.float64)
-    factor = sign / np.sqrt(np.bincount(bucket, minlength=dimensions))[bucket]
-    return Subspace(bucket, factor.astype(np.float32), dimensions)
+    bucket, negative = np.empty(size, np.uint32), np.empty(size, np.bool_)
+    for first in range(0, size, _BLOCK):
+        count = min(_BLOCK, size - first)
+        random = words(seed, first, count)
+        bucket[first + np.argsort(random, kind="stable")] = np.arange(first, first + count) % dimensions
+        negative[first : first + count] = random & np.uint64(1)
+    counts = np.full(dimensions, size // dimensions)
+    counts[: size % dimensions] += 1
+    return Subspace(bucket, negative, (1 / np.sqrt(counts)).astype(np.float32))

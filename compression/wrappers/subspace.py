@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedpress.common.errors import FrameError, SpecError
+from fedpress.common.errors import SpecError
 from fedpress.compression.codec import State, Streams
 from fedpress.compression.kernels.shared_subspace import subspace
 from fedpress.compression.layout import Layout, TensorSpec, Update
@@ -12,7 +12,7 @@ from fedpress.compression.wrappers.base import Wrapper
 
 
 @dataclass(frozen=True)
-class Subspaced(Wrapper):
+class SharedSubspace(Wrapper):
     """Send the coordinates of each tensor in a random subspace: `subspace(share) | ...`.
 
     A tensor of n values has ``share * n`` coordinates, at least 256. What lies outside of the subspace is lost, so it
@@ -57,11 +57,8 @@ class Subspaced(Wrapper):
         decoded = self.inner.decode(frame, self._reduced(layout), side=known, base=base)
         for tensor in layout.lossy:
             if found := subspace(tensor.name, tensor.size, self.share):
-                values = found.place(decoded[tensor.name])
-                if not np.isfinite(values).all():
-                    raise FrameError(f"tensor {tensor.name!r} must be finite")
-                limit = np.finfo(np.dtype(tensor.dtype)).max
-                decoded[tensor.name] = np.clip(values, -limit, limit).astype(tensor.dtype).reshape(tensor.shape)
+                values, limit = found.place(decoded[tensor.name]), np.finfo(np.dtype(tensor.dtype)).max
+                decoded[tensor.name] = values.clip(-limit, limit).astype(tensor.dtype).reshape(tensor.shape)
         return decoded
 
     def uncoded(self, streams: Streams, layout: Layout) -> Streams:

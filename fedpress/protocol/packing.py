@@ -40,7 +40,7 @@ _REQUEST: dict[str, Value] = {
     "kind": "train",
     "arrays": "arrays",
     "frame_lengths": [600],
-    "frame_specs": ["qsgd(4) | ans", "none", "lowrank(step=0.00", "lowrank(nmse=0.3) | ans"],
+    "frame_specs": ["qsgd(4) | ans", "none", "even(0.5) | lowrank(nmse=0.3) | ans", "lowrank(nmse=0.3) | ans"],
     "frame_tensors": [b""],
     "weight_mask_length": 0,
     "version": bytes(8),

@@ -42,7 +42,5 @@ class TrainingSettings(Settings):
             raise SettingError(f"momentum must be 0 with {self.optimizer}, got {self.momentum}")
         if self.nesterov and not self.momentum:
             raise SettingError(f"momentum must be above 0 with nesterov, got {self.momentum}")
-        if self.subspace and self.optimizer != "sgd":
-            raise SettingError(f"subspace must be 0 with {self.optimizer}, which leaves it, got {self.subspace}")
         if self.subspace and self.weight_decay:
             raise SettingError(f"weight-decay must be 0 with subspace, which it leaves, got {self.weight_decay}")

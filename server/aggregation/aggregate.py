@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedAvgM, FedProx, FedYogi, Strategy
+from numpy.typing import NDArray
 
 from fedpress.common.logs import FLOWER, quiet_flower
 from fedpress.compression import FrameError, Layout, Update
@@ -30,18 +31,20 @@ _AVERAGED = FedAvg().train_metrics_aggr_fn  # by default: the weighted mean of e
 
 @dataclass(frozen=True)
 class UpdateEnergy:
-    """The squared norms of a round's updates, as they were decoded.
+    """The squared norms of a round's updates as they were decoded, over the tensors that codecs approximate.
 
     Examples
     --------
     Two updates of norm 2 that have nothing in common, each with a weight of a half:
 
-    >>> UpdateEnergy(mean=2.0, apart=2.0).apart
+    >>> UpdateEnergy(mean=2.0, if_orthogonal=2.0).if_orthogonal
     2.0
     """
 
     mean: float  # of their weighted mean
-    apart: float  # of a weighted mean of updates that have nothing in common: each one's times its squared share
+    if_orthogonal: (
+        float  # of a weighted mean of updates that have nothing in common: each one's times its squared share
+    )
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class AggregationResult:
     metrics: MetricRecord | None = None
     updates: Sequence[ClientUpdate] = ()  # those that counted
     norms: Sequence[float] = ()  # of these updates, as they were sent
-    energy: UpdateEnergy | None = None  # of these updates, None if their mean was not computed
+    energy: UpdateEnergy | None = None  # of these updates; None if nodes have different parts of the model
 
 
 def aggregate(
@@ -90,9 +93,10 @@ def aggregate(
         read = replace(again, norms=read.norms)
     if isinstance(strategy, FedAvg) and streams:
         return replace(_stream(strategy, number, read, request), energy=_energy(read, exact))
+    energy = _energy(read, exact)  # before the strategy, which may change the messages
     with privacy.noise_for(strategy, len(read.updates)):
         arrays, metrics = strategy.aggregate_train(number, [update.message for update in read.updates])
-    return AggregationResult(arrays_of(arrays), metrics, read.updates, read.norms)
+    return AggregationResult(arrays_of(arrays), metrics, read.updates, read.norms, energy)
 
 
 def cast(model: Update, layout: Layout) -> Update:
@@ -122,6 +126,7 @@ class _DecodedUpdates:
 
     updates: list[ClientUpdate]
     norms: list[float]  # of each, as it was sent
+    coded_norms: list[float]  # of each, as it counts, over the tensors that codecs approximate
     mean: Update = field(default_factory=dict)  # empty if it is not computed
 
 
@@ -148,24 +153,30 @@ def _metrics_of(strategy: FedAvg, replies: list[RecordDict]) -> Iterator[None]:
         strategy.train_metrics_aggr_fn = function
 
 
-def _energy(read: _DecodedUpdates, exact: Update) -> UpdateEnergy:
-    """Return the squared norms of updates and of their mean, in float64."""
+def _energy(read: _DecodedUpdates, exact: Update) -> UpdateEnergy | None:
+    """Return the squared norms of updates and of their mean; None if nodes have different parts of the model."""
+    if any(update.base.place is not None for update in read.updates):
+        return None
     total = sum(update.weight for update in read.updates)
-    counted = [(u.weight / total, min(norm, u.clip_norm)) for u, norm in zip(read.updates, read.norms, strict=True)]
-    floats = [name for name, array in exact.items() if array.dtype.kind == "f"]
-    moved = (np.subtract(read.mean[name], exact[name], dtype=np.float64) for name in floats)
-    return UpdateEnergy(
-        mean=sum(float(np.square(change).sum()) for change in moved),
-        apart=sum((share * norm) ** 2 for share, norm in counted),
-    )
+    shares = [update.weight / total for update in read.updates]
+    mean = 0.0
+    for tensor in Layout.of(exact).lossy:
+        moved: NDArray[np.float64] = -exact[tensor.name].astype(np.float64)
+        if read.mean:
+            moved += read.mean[tensor.name]
+        else:
+            for update, share in zip(read.updates, shares, strict=True):
+                moved += share * update.message.content.array_records[update.record][tensor.name].numpy()
+        mean += float(np.square(moved).sum())
+    return UpdateEnergy(mean, sum((s * n) ** 2 for s, n in zip(shares, read.coded_norms, strict=True)))
 
 
 def _decode_all(strategy: Strategy, number: int, updates: Sequence[ClientUpdate]) -> _DecodedUpdates:
     """Put the model of each update into its message; leave out those that do not decode."""
-    read = _DecodedUpdates([], [])
+    read = _DecodedUpdates([], [], [])
     for update in updates:
         try:
-            model, norm = update.decode_with_norm()
+            model, norm, coded_norm = update.decode_with_norms()
             if privacy.divides_by_norm(strategy) and not changed(model, update.base.exact):
                 raise FrameError(f"its update must not be zero: {type(strategy).__name__} divides by its norm")
         except FrameError as error:
@@ -174,6 +185,7 @@ def _decode_all(strategy: Strategy, number: int, updates: Sequence[ClientUpdate]
         update.message.content[update.record] = model_record(model)
         read.updates.append(update)
         read.norms.append(norm)
+        read.coded_norms.append(coded_norm)
     return read
 
 
@@ -192,43 +204,43 @@ def _mean(number: int, updates: Sequence[ClientUpdate], exact: Update) -> _Decod
     """
     left = list(updates)
     while left:
-        norms: list[float] = []
+        read = _DecodedUpdates(left, [], [])
         try:
             # A sum that overflows holds an update that is clipped when it is read again.
             with np.errstate(over="ignore", invalid="ignore"):
                 whole = left[0].base.place is None
-                mean = _weighted_mean(left, norms) if whole else _mean_of_parts(left, norms, exact)
-            return _DecodedUpdates(left, norms, mean)
+                return replace(read, mean=_weighted_mean(read) if whole else _mean_of_parts(read, exact))
         except _UndecodableError as error:
             log_refusal(number, error.update.node, error.cause)
             left.remove(error.update)
-    return _DecodedUpdates([], [])
+    return _DecodedUpdates([], [], [])
 
 
-def _weighted_mean(updates: Sequence[ClientUpdate], norms: list[float]) -> Update:
-    total = sum(update.weight for update in updates)
+def _weighted_mean(read: _DecodedUpdates) -> Update:
+    total = sum(update.weight for update in read.updates)
     sums: Update = {}
-    for update in updates:
+    for update in read.updates:
         share = update.weight / total
-        for name, array in _decode(update, norms).items():
+        for name, array in _decode(update, read).items():
             sums[name] = sums[name] + array * share if name in sums else array * share
     return sums
 
 
-def _mean_of_parts(updates: Sequence[ClientUpdate], norms: list[float], exact: Update) -> Update:
+def _mean_of_parts(read: _DecodedUpdates, exact: Update) -> Update:
     """Return the mean of models that are parts of the server's, elementwise over the parts that cover it."""
-    coverage = Coverage(exact, (update.weight for update in updates))
-    for update in updates:
+    coverage = Coverage(exact, (update.weight for update in read.updates))
+    for update in read.updates:
         if update.base.place is not None:
-            coverage.add(_decode(update, norms), update.weight, update.base.place)
+            coverage.add(_decode(update, read), update.weight, update.base.place)
     return coverage.mean()
 
 
-def _decode(update: ClientUpdate, norms: list[float]) -> Update:
-    """Return the update's model, and add its norm to `norms`."""
+def _decode(update: ClientUpdate, read: _DecodedUpdates) -> Update:
+    """Return the update's model, and add its norms to those of `read`."""
     try:
-        model, norm = update.decode_with_norm()
+        model, norm, coded_norm = update.decode_with_norms()
     except FrameError as error:
         raise _UndecodableError(update, error) from error
-    norms.append(norm)
+    read.norms.append(norm)
+    read.coded_norms.append(coded_norm)
     return model

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from flwr.app import Message
 from fedpress.common.logs import LOGGER, clean
 from fedpress.common.settings import require
 from fedpress.compression import Codec, FrameError, Layout, Update
+from fedpress.compression.layout import TensorSpec
 from fedpress.compression.submodels import Slice
 from fedpress.compression.updates import apply, difference
 from fedpress.compression.weight_masks import WeightMasks
@@ -112,10 +114,14 @@ class ClientUpdate:
         FrameError
             If it does not decode to finite tensors.
         """
-        return self.decode_with_norm()[0]
+        return self.decode_with_norms()[0]
 
-    def decode_with_norm(self) -> tuple[Update, float]:
-        """Return w plus the node's update, and the update's L2 norm before it was clipped; raise as `decode` does."""
+    def decode_with_norms(self) -> tuple[Update, float, float]:
+        """Return w plus the node's update, and two L2 norms of the update; raise as `decode` does.
+
+        The first is of all floating-point tensors, before it was clipped, the second of those that codecs approximate,
+        after it.
+        """
         encoded, base, part, version = self.encoded, self.base, self.encoded.part, self.encoded.version
         coding = UpdateCoding(encoded.codec, part, base.masks, version, self._delta())
         sent, whole = coding.decode(encoded.frame), coding.whole
@@ -123,7 +129,7 @@ class ClientUpdate:
             sent, whole = difference(sent, base.versions.get(version), part), False
         update = difference(sent, base.exact, part) if whole else sent
         with np.errstate(over="ignore"):
-            norm = math.sqrt(sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in part.floating))
+            norm = _norm(update, part.floating)
             if not math.isfinite(norm):
                 raise FrameError(f"its update's norm must be finite, got {norm}")
             if norm > self.clip_norm:
@@ -134,7 +140,8 @@ class ClientUpdate:
             for tensor in part.floating:  # in float32, to which the server rounds tensors of any width
                 if not np.isfinite(np.asarray(model[tensor.name], np.float32)).all():
                     raise FrameError(f"tensor {tensor.name!r} must be finite in float32")
-        return model, norm
+            coded = norm if part.lossy == part.floating else _norm(update, part.lossy)
+        return model, norm, min(coded, self.clip_norm)
 
     def _delta(self) -> Update | None:
         """Return the delta that the node was sent last, which predicts where its update is large."""
@@ -143,6 +150,11 @@ class ClientUpdate:
         if before not in versions or version not in versions:
             return None
         return difference(versions.get(version), versions.get(before), part)
+
+
+def _norm(update: Update, tensors: Sequence[TensorSpec]) -> float:
+    """Return the L2 norm of some tensors of an update."""
+    return math.sqrt(sum(float(np.square(update[t.name], dtype=np.float64).sum()) for t in tensors))
 
 
 def read_weight(reply: Message, weighted_by: str) -> float:

@@ -24,14 +24,13 @@ class RateController:
         self._strategy = strategy
         self._stateless = stateless
         self._memory: dict[Layout, set[str]] = {}  # names of the codecs' state, by the layout of the model
-        self._advised = not isinstance(policy, Fixed)  # what a policy chooses is its own affair
+        self._warned = not isinstance(policy, Fixed)  # what a policy chooses is its own affair
         first = policy.codec(RateContext("", 1, 1))  # so that errors are raised before round 1
         self._check(first, None)
         warn_of_equal_values(strategy, first)
 
     def chooser(self, number: int, exchange: Exchange) -> Callable[[str, int], Codec]:
         """Return a function from a node's name and the number of requests to its codec in round `number`."""
-        nodes = len(list(exchange.grid.get_node_ids()))
 
         def choose(node: str, requests: int) -> Codec:
             layout = exchange.models.of(node).layout
@@ -39,9 +38,9 @@ class RateController:
                 RateContext(node=node, round=number, requests=requests, exact=layout.exact_nbytes)
             )
             self._check(codec, layout)
-            if not self._advised:
-                self._advised = True
-                warn_of_loss(codec, requests, nodes)
+            if not self._warned:
+                self._warned = True
+                warn_of_loss(codec, requests, len(list(exchange.grid.get_node_ids())))
             return codec
 
         return choose
@@ -53,7 +52,7 @@ class RateController:
         return {"codecs": {node: counted.codec for node, counted in done.counted.items()}}
 
     def observe(self, energy: UpdateEnergy | None) -> None:
-        """Let the policy take note of a round's updates; None if their mean was not computed."""
+        """Let the policy take note of a round's updates; None if nodes have different parts of the model."""
         if energy is not None:
             self._policy.observe(energy)
 

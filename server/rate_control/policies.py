@@ -1,6 +1,7 @@
 """Rate policies: the codec of each node in each round."""
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class Automatic(Policy):
     >>> policy = Automatic()
     >>> str(policy.codec(RateContext(node="a", round=1, requests=10)))
     'crosspolytope(noise=8.0)'
-    >>> policy.observe(UpdateEnergy(mean=1.0, apart=0.1))
+    >>> policy.observe(UpdateEnergy(mean=1.0, if_orthogonal=0.1))
     >>> str(policy.codec(RateContext(node="a", round=2, requests=10)))
     'crosspolytope(noise=16.0)'
     """
@@ -135,10 +136,10 @@ class Automatic(Policy):
         return parse(auto_up(self.noise, self.subspace))
 
     def observe(self, energy: UpdateEnergy) -> None:
-        noise = energy.apart * self.noise / (1 + self.noise)
+        noise = energy.if_orthogonal * self.noise / (1 + self.noise)
         signal = energy.mean - noise
         _log.debug("noise %.3g, %.3g times the signal", self.noise, noise / max(signal, 1e-300))
-        if noise > 0:
+        if noise > 0 and math.isfinite(signal):
             change = (TOLERATED * max(signal, 0.0) / noise) ** 0.5
             self.noise = min(max(self.noise * min(max(change, 0.5), 2.0), LEAST_NOISE), MOST_NOISE)
 

@@ -200,7 +200,7 @@ def _shared_folder() -> Iterator[Path]:
         place = Path(name)
         here = Path(edge_device.__file__)
         shutil.copy(here, place / here.name)
-        shutil.copy(here.parents[1] / edge_device.MODELS, place / edge_device.MODELS)
+        shutil.copy(here.parents[1] / "workloads" / edge_device.MODELS, place / edge_device.MODELS)
         before = os.environ.get(edge_device.PLACE)
         os.environ[edge_device.PLACE] = name  # SuperLink and its child processes inherit it
         sys.path.insert(0, name)

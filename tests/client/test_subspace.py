@@ -1,6 +1,7 @@
 """Training within subspaces: updates lie in them, so that their codec loses nothing."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from fedpress.client.training.loop import train
 from fedpress.common.errors import SettingError
 from fedpress.common.rng import derive
 from fedpress.compression import Layout, parse
-from fedpress.settings.training import TrainingSettings
+from fedpress.settings.training import OPTIMIZERS, TrainingSettings
 from fedpress.simulations.settings import resolve
 
 PLACE = {"round": 1, "rounds": 5, "seed": 7, "partition": 3, "device": "cpu"}
@@ -35,8 +36,17 @@ def change(training: TrainingSettings) -> dict[str, np.ndarray]:
     return {name: (tensor - start[name]).numpy() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"clip_norm": 0.1}, {"l1": 1e-3}, {"proximal_mu": 0.5}])
-def test_updates_lie_in_the_subspace(options: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"optimizer": name} for name in OPTIMIZERS),
+        {"momentum": 0.9},
+        {"clip_norm": 0.1},
+        {"l1": 1e-3},
+        {"proximal_mu": 0.5},
+    ],
+)
+def test_updates_lie_in_the_subspace(options: dict[str, Any]) -> None:
     update = change(TrainingSettings(lr=0.05, batch_size=8, subspace=0.1, **options))
     codec, layout = parse("subspace(0.1) | none"), Layout.of(update)
     back = codec.decode(codec.encode(update, codec.init(layout), derive(0))[0], layout)
@@ -45,9 +55,10 @@ def test_updates_lie_in_the_subspace(options: dict[str, float]) -> None:
     assert np.abs(update["3.weight"]).max() > 0
 
 
-def test_gradients_keep_their_expected_norm() -> None:
-    model = nn.Linear(300, 200)
-    before = torch.randn(200, 300, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_gradients_keep_their_expected_norm(dtype: torch.dtype) -> None:
+    model = nn.Linear(300, 200).to(dtype)
+    before = torch.randn(200, 300, generator=torch.Generator().manual_seed(0)).to(dtype)
     model.weight.grad = before.clone()
     GradientSubspace(model, 0.05).project_gradients()
     assert float(model.weight.grad.norm() / before.norm()) == pytest.approx(1, abs=0.05)
@@ -56,7 +67,7 @@ def test_gradients_keep_their_expected_norm() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"optimizer": "adam"},
+        {"up": "subspace(0.2) | fp16"},
         {"weight-decay": 0.1},
         {"distillation.enabled": True},
         {"sparsity.target": 0.5},
@@ -66,3 +77,10 @@ def test_gradients_keep_their_expected_norm() -> None:
 def test_what_leaves_the_subspace_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(SettingError, match="subspace"):
         resolve({"workload": "digits", "training.subspace": 0.1, **settings})
+
+
+def test_tied_weights_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(20, 20), nn.Linear(20, 20))
+    model[1].weight = model[0].weight
+    with pytest.raises(SettingError, match="tied"):
+        GradientSubspace(model, 0.1)

@@ -170,12 +170,15 @@ def reduced(layout: list[tuple[str, tuple[int, ...], str]], spec: str) -> list[t
 def expanded(name: str, size: int, coordinates: np.ndarray) -> np.ndarray:
     random = words(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"), size).tolist()
     bucket = [0] * size
-    for number, at in enumerate(sorted(range(size), key=lambda at: random[at])):
-        bucket[at] = number % coordinates.size
+    for first in range(0, size, 1 << 16):
+        run = range(first, min(first + (1 << 16), size))
+        for number, at in enumerate(sorted(run, key=lambda at: random[at]), start=first):
+            bucket[at] = number % coordinates.size
     count = Counter(bucket)
     values = np.zeros(size, np.float32)
     for at, (word, its) in enumerate(zip(random, bucket, strict=True)):
-        values[at] = coordinates[its] * np.float32((-1 if word & 1 else 1) / math.sqrt(count[its]))
+        value = coordinates[its] * np.float32(1 / math.sqrt(count[its]))
+        values[at] = -value if word & 1 else value
     return values
 
 

@@ -5,17 +5,17 @@ import pytest
 
 from fedpress.common.rng import derive
 from fedpress.compression import Layout, SpecError, parse
-from fedpress.compression.kernels.shared_subspace import LEAST, subspace
+from fedpress.compression.kernels.shared_subspace import LEAST_DIMENSIONS, subspace
 
 
-@pytest.mark.parametrize("size", [LEAST + 1, 1000, 9999, 100_000])
+@pytest.mark.parametrize("size", [LEAST_DIMENSIONS + 1, 1000, 9999, 100_000])
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.7])
 def test_its_directions_are_orthonormal(size: int, share: float) -> None:
     found = subspace("weight", size, share)
     if found is None:
-        assert max(LEAST, share * size) >= size
+        assert max(LEAST_DIMENSIONS, share * size) >= size
         return
-    assert found.dimensions == max(LEAST, int(np.ceil(share * size)))
+    assert found.dimensions == max(LEAST_DIMENSIONS, int(np.ceil(share * size)))
     coordinates = derive(0).normal(size=found.dimensions).astype(np.float32)
     placed = found.place(coordinates)
     np.testing.assert_allclose(found.project(placed), coordinates, rtol=1e-5, atol=1e-6)

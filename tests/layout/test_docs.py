@@ -156,7 +156,8 @@ def test_the_readme_s_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_specification_of_the_frame_has_every_stage() -> None:
     frame = (ROOT / "docs" / "explanation" / "frame.md").read_text(encoding="utf-8")
     for name in (*STAGES, *WRAPPERS):
-        assert re.search(rf"`{name}\b", frame), name
+        if ":" not in name:  # of another package, which another test registered
+            assert re.search(rf"`{name}\b", frame), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

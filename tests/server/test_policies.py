@@ -1,5 +1,7 @@
 """Policies of rate: what they pick, and that a federation does as they say."""
 
+import math
+
 import numpy as np
 import pytest
 from flwr.serverapp import strategy as flower
@@ -24,6 +26,8 @@ from fedpress.server.rate_control.policies import (
     build_policy,
 )
 from fedpress.settings.server import PolicySettings
+
+from .conftest import make_app
 
 EF = "ef | lowrank(nmse=0.1) | ans"
 
@@ -112,7 +116,7 @@ def test_what_goes_together_is_not_warned_of(kind, up: str, caplog: pytest.LogCa
 def measured(policy: Automatic, replies: int, common: float) -> UpdateEnergy:
     """The expected energies of a round with updates of norm 1, of which the squared share `common` is the same."""
     signal = common + (1 - common) / replies
-    return UpdateEnergy(mean=signal + policy.noise / replies, apart=(1 + policy.noise) / replies)
+    return UpdateEnergy(mean=signal + policy.noise / replies, if_orthogonal=(1 + policy.noise) / replies)
 
 
 @pytest.mark.parametrize("common", [0.01, 0.1, 0.5, 1.0])
@@ -132,6 +136,8 @@ def test_automatic_noise_stays_in_its_range_whatever_is_measured() -> None:
         UpdateEnergy(0.0, 1.0),
         UpdateEnergy(1e300, 1e-300),
         UpdateEnergy(1.0, 1e300),
+        UpdateEnergy(math.nan, 1.0),
+        UpdateEnergy(math.inf, 1.0),
     ]:
         for _ in range(10):
             policy.observe(energy)
@@ -140,15 +146,16 @@ def test_automatic_noise_stays_in_its_range_whatever_is_measured() -> None:
 
 def test_a_policy_that_is_restored_chooses_as_before() -> None:
     policy, restored = Automatic(), Automatic()
-    policy.observe(UpdateEnergy(mean=1.0, apart=0.3))
+    policy.observe(UpdateEnergy(mean=1.0, if_orthogonal=0.3))
     restored.load_state(policy.dump_state())
     context = RateContext(node="3", round=2, requests=10)
     assert str(restored.codec(context)) == str(policy.codec(context)) != str(Automatic().codec(context))
 
 
-def test_auto_measures_and_sends_fewer_bytes_both_ways(make_grid, model) -> None:
+@pytest.mark.parametrize("kind", [FedAvg, flower.FedMedian, flower.FedAdam])
+def test_auto_measures_and_sends_fewer_bytes_both_ways(make_grid, model, kind: type[FedAvg]) -> None:
     seen = []
-    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    inner = kind(fraction_train=1.0, fraction_evaluate=0.0)
     strategy = Compressed(inner, up="auto", down="auto").observe(seen.append)
     strategy.start(make_grid(8), model_record(model), num_rounds=4)
     codecs = [{counted.codec for counted in done.counted.values()} for done in seen[1:]]
@@ -156,6 +163,18 @@ def test_auto_measures_and_sends_fewer_bytes_both_ways(make_grid, model) -> None
     assert len(set.union(*codecs)) > 1, "the noise follows what was measured"
     for direction in ("up", "down"):
         assert strategy.ledger.totals(direction=direction).ratio > 1
+
+
+def test_statistics_that_are_sent_exactly_are_neither_signal_nor_noise(make_grid, model) -> None:
+    noise = []
+    for size in (0.0, 1e3):
+        policy = Automatic()
+        grid = make_grid(4, app=make_app())
+        statistics = {"norm.running_mean": np.full(50, size, np.float32)}
+        inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+        Compressed(inner, up=policy, down="none").start(grid, model_record({**model, **statistics}), num_rounds=3)
+        noise.append(policy.noise)
+    assert noise[0] == pytest.approx(noise[1], rel=1e-3)
 
 
 def test_a_budget_needs_a_codec_of_its_own() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fedpress.common.errors import SpecError
 from fedpress.compression.codec import Stage, Streams
 from fedpress.compression.layout import Layout
-from fedpress.compression.streams import take, tensor_bounds, tensor_parts, values_of, without
+from fedpress.compression.streams import FLOAT32_MAX, take, tensor_bounds, tensor_parts, values_of, without
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Even(Stage):
         with np.errstate(over="ignore"):
             for part, exponent in zip(tensor_parts(values, edges), exponents.tolist(), strict=True):
                 np.ldexp(part, exponent, out=part)
+        np.clip(values, -FLOAT32_MAX, FLOAT32_MAX, out=values)
         return {**without(streams, "exponents"), "values": values}
 
     def _exponent(self, part: NDArray[np.float32]) -> int:
