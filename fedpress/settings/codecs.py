@@ -3,7 +3,7 @@
 from fedpress.compression import Codec, parse_stateless, parse_trusted
 
 AUTO = "auto"
-FIRST_NOISE = 8.0  # of updates, before anything is measured
+FIRST_NOISE = 8.0  # of updates, before anything is measured; less if fewer than ten nodes take part in a round
 
 
 def auto_up(noise: float, subspace: float = 0.0) -> str:

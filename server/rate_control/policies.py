@@ -131,8 +131,11 @@ class Automatic(Policy):
 
     subspace: float = 0.0  # share of the dimensions in which nodes train; 0 for all
     noise: float = field(default=FIRST_NOISE, repr=False)  # expected squared error of an update over its squared norm
+    measured: bool = field(default=False, repr=False)  # whether any round was
 
     def codec(self, context: RateContext) -> Codec:
+        if not self.measured:
+            self.noise = min(max(FIRST_NOISE * context.requests / 10, LEAST_NOISE), FIRST_NOISE)
         return parse(auto_up(self.noise, self.subspace))
 
     def observe(self, energy: UpdateEnergy) -> None:
@@ -140,14 +143,16 @@ class Automatic(Policy):
         signal = energy.mean - noise
         _log.debug("noise %.3g, %.3g times the signal", self.noise, noise / max(signal, 1e-300))
         if noise > 0 and math.isfinite(signal):
+            self.measured = True
             change = (TOLERATED * max(signal, 0.0) / noise) ** 0.5
             self.noise = min(max(self.noise * min(max(change, 0.5), 2.0), LEAST_NOISE), MOST_NOISE)
 
     def dump_state(self) -> Mapping[str, float]:
-        return {"noise": self.noise}
+        return {"noise": self.noise} if self.measured else {}
 
     def load_state(self, state: Mapping[str, float]) -> None:
-        self.noise = float(state["noise"])
+        self.measured = "noise" in state
+        self.noise = float(state.get("noise", FIRST_NOISE))
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,12 @@ def test_automatic_noise_settles_in_proportion_to_the_signal(replies: int, commo
     assert policy.noise == pytest.approx(min(max(wanted, LEAST_NOISE), MOST_NOISE), rel=0.02)
 
 
+def test_the_fewer_replies_there_are_the_less_noise_the_first_updates_have() -> None:
+    first = [Automatic() for _ in range(3)]
+    specs = [str(p.codec(RateContext(node="3", round=1, requests=n))) for p, n in zip(first, (1, 5, 50), strict=True)]
+    assert specs == ["crosspolytope(noise=0.8)", "crosspolytope(noise=4.0)", "crosspolytope(noise=8.0)"]
+
+
 def test_automatic_noise_stays_in_its_range_whatever_is_measured() -> None:
     policy = Automatic()
     for energy in [
