@@ -34,13 +34,13 @@ class Subspace:
     def project(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the coordinates, float32 (d,), of the point of the subspace that is closest to `values`, (n,)."""
         sums = np.bincount(self.bucket, np.where(self.negative, -values, values), self.dimensions) * self.scale
-        return np.clip(sums, -FLOAT32_MAX, FLOAT32_MAX).astype(np.float32)
+        return np.asarray(np.clip(sums, -FLOAT32_MAX, FLOAT32_MAX), np.float32)
 
     def place(self, coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the point, float32 (n,), with these coordinates: the same bits on every machine."""
-        values: NDArray[np.float32] = (coordinates * self.scale)[self.bucket]
+        values = (coordinates * self.scale)[self.bucket]
         np.negative(values, out=values, where=self.negative)
-        return values
+        return np.asarray(values, np.float32)
 
 
 @lru_cache(maxsize=1024)
