@@ -5,6 +5,7 @@ Values are hashed into buckets with random signs, as in HashedNets: Chen et al. 
 
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -33,14 +34,27 @@ class Subspace:
 
     def project(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the coordinates, float32 (d,), of the point of the subspace that is closest to `values`, (n,)."""
-        sums = np.bincount(self.bucket, np.where(self.negative, -values, values), self.dimensions) * self.scale
-        return np.asarray(np.clip(sums, -FLOAT32_MAX, FLOAT32_MAX), np.float32)
+        sums = np.zeros(self.dimensions)
+        for part in _parts(values.size):
+            signed = values[part].astype(np.float64)
+            np.negative(signed, out=signed, where=self.negative[part])
+            if signed.size <= self.dimensions:  # each in a bucket of its own
+                sums[self.bucket[part]] += signed
+            else:
+                sums += np.bincount(self.bucket[part], signed, self.dimensions)
+        return np.asarray(np.clip(sums * self.scale, -FLOAT32_MAX, FLOAT32_MAX), np.float32)
 
     def place(self, coordinates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the point, float32 (n,), with these coordinates: the same bits on every machine."""
-        values = (coordinates * self.scale)[self.bucket]
+        values, scaled = np.empty(self.bucket.size, np.float32), coordinates * self.scale
+        for part in _parts(values.size):
+            values[part] = scaled[self.bucket[part]]
         np.negative(values, out=values, where=self.negative)
-        return np.asarray(values, np.float32)
+        return values
+
+
+def _parts(size: int) -> Iterator[slice]:
+    return (slice(first, min(first + _BLOCK, size)) for first in range(0, size, _BLOCK))
 
 
 @lru_cache(maxsize=1024)
@@ -75,11 +89,10 @@ def subspace(name: str, size: int, share: float) -> Subspace | None:
         return None
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
     bucket, negative = np.empty(size, np.uint32), np.empty(size, np.bool_)
-    for first in range(0, size, _BLOCK):
-        count = min(_BLOCK, size - first)
-        random = words(seed, first, count)
-        bucket[first + np.argsort(random, kind="stable")] = np.arange(first, first + count) % dimensions
-        negative[first : first + count] = random & np.uint64(1)
+    for part in _parts(size):
+        random = words(seed, part.start, part.stop - part.start)
+        bucket[part][np.argsort(random, kind="stable")] = np.arange(part.start, part.stop) % dimensions
+        negative[part] = random & np.uint64(1)
     counts = np.full(dimensions, size // dimensions)
     counts[: size % dimensions] += 1
     return Subspace(bucket, negative, (1 / np.sqrt(counts)).astype(np.float32))

@@ -57,8 +57,10 @@ class SharedSubspace(Wrapper):
         decoded = self.inner.decode(frame, self._reduced(layout), side=known, base=base)
         for tensor in layout.lossy:
             if found := subspace(tensor.name, tensor.size, self.share):
-                values, limit = found.place(decoded[tensor.name]), np.finfo(np.dtype(tensor.dtype)).max
-                decoded[tensor.name] = values.clip(-limit, limit).astype(tensor.dtype).reshape(tensor.shape)
+                values, dtype = found.place(decoded[tensor.name]), np.dtype(tensor.dtype)
+                if dtype.itemsize < 4:  # an approximation may be beyond the range of the dtype
+                    np.clip(values, -np.finfo(dtype).max, np.finfo(dtype).max, out=values)
+                decoded[tensor.name] = values.astype(dtype, copy=False).reshape(tensor.shape)
         return decoded
 
     def uncoded(self, streams: Streams, layout: Layout) -> Streams:
