@@ -76,7 +76,7 @@ class FedpressContender:
         for number, path in enumerate(enrolments):
             line = self._stack.enter_context(CountingProxy((HOST, port)))
             state = ["--state", place / f"state-{number}", "--server", line.address, "--app", self._app]
-            state += ["--set", "tasks=edge_device:images,edge_device:nothing"]
+            state += ["--set", 'tasks=["edge_device:images", "edge_device:nothing"]']
             device = _start(place / f"device-{number}.log", "client", path, *state)
             self._stack.callback(end, device)
             self.lines.append(line)
@@ -110,7 +110,7 @@ class FlowerContender:
 
     def begin(self, place: Path, nodes: int, settings: Mapping[str, Value]) -> None:
         (place / "run").mkdir()
-        config = {**settings, "per-round": nodes}
+        config = {"server.rounds": settings["rounds"], "server.per-round": nodes, "simulation.clients": nodes}
         pipe, bundle = place / "report", place / "bundle"
         write_bundle(bundle, f"{HERE}:app", "edge_device:stock", num_clients=nodes, run_config=config, report=pipe)
         self._report = self._stack.enter_context(Report(pipe))
