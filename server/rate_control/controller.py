@@ -24,7 +24,7 @@ class RateController:
         self._strategy = strategy
         self._stateless = stateless
         self._memory: dict[Layout, set[str]] = {}  # names of the codecs' state, by the layout of the model
-        self._warned = not isinstance(policy, Fixed)  # what a policy chooses is its own affair
+        self._warned = not isinstance(policy, Fixed)  # only of a codec that a person named
         first = policy.codec(RateContext("", 1, 1))  # so that errors are raised before round 1
         self._check(first, None)
         warn_of_equal_values(strategy, first)
