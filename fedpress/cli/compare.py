@@ -172,11 +172,8 @@ def _print(result: dict[str, Any], out: Path) -> None:
         table = Table(title=f"{advice['workload']}, on {result['link']['name']}", title_justify="left")
         for name in (
             "candidate",
-            "accuracy, %",
-            "up",
-            "down",
             f"both to {100 * rows[0]['target']:.2f} %",
-            "time to it",
+            *("up/down/transport", "accuracy, %", "lost", "both", "time"),
         ):
             table.add_column(name, justify="left" if name == "candidate" else "right")
         for row in rows:
@@ -186,9 +183,11 @@ def _print(result: dict[str, Any], out: Path) -> None:
             costs = row["to_target"]
             table.add_row(
                 row["candidate"],
-                f"{100 * row['final']['mean']:.2f} ± {100 * row['final']['spread']:.2f}",
-                *(f"{row[f'{way}_ratio']:.1f}x" for way in ("up", "down")),
                 amount(costs["both"]) if costs["both"] is not None else "not reached",
+                "/".join(f"{100 * share:.0f}" for share in row["shares"].values()),
+                f"{100 * row['final']['mean']:.2f} ± {100 * row['final']['spread']:.2f}",
+                f"{row['lost']:.2f}",
+                f"{row['both_ratio']:.1f}x",
                 duration(costs["seconds"]) if costs["seconds"] is not None else "not reached",
             )
         console.print(table)
@@ -196,4 +195,5 @@ def _print(result: dict[str, Any], out: Path) -> None:
             console.print(f"no recommendation: {advice['reason']}", markup=False)
         else:
             console.print(f"recommended: {advice['choice']}: {advice['reason']}. {advice['confidence']}", markup=False)
+            console.print(advice["savings"], markup=False)
     console.print(f"{out / 'report.html'}", highlight=False, markup=False, soft_wrap=True)

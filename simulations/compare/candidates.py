@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from fedpress.settings.codecs import down_codec, up_codec
 from fedpress.settings.server import ServerSettings
 from fedpress.simulations.settings import simulation_schema
 
-REFERENCE = LOSSLESS  # the name of the candidate that all others are compared with: float32 both ways
 STEPS = ("shrink", "distil")  # commands that make a model from that of a run
 _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")
 _SYNTAX = "UP, UP > DOWN or NAME: UP > DOWN"
 _UP, _DOWN = "server.up", "server.down"
+_STEP = ("strategy.", "training.")  # sections of settings that float32 has in common with a candidate
+_COMPRESSION = "training.subspace"  # which is no part of the step: float32 does without it
 _DEFAULTS = {_UP: ServerSettings.up, _DOWN: ServerSettings.down}
 _TAKEN = {  # settings that a comparison sets for each of its runs, and what sets them
     "run.seed": "--seeds",
@@ -47,6 +48,16 @@ class Candidate:
     def config(self) -> dict[str, Any]:
         """The settings of its runs."""
         return {_UP: self.up, _DOWN: self.down, **self.settings}
+
+    @property
+    def step(self) -> dict[str, Any]:
+        """Its settings of the server's step and of the local work."""
+        return {key: value for key, value in self.settings.items() if key.startswith(_STEP) and key != _COMPRESSION}
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether it sends float32 both ways, and has no settings but those of its step."""
+        return self.up == self.down == LOSSLESS and self.settings == self.step and not self.after
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,20 @@ def read_candidate(text: str) -> Candidate:
 def read_candidates(text: str) -> tuple[Candidate, ...]:
     """Read candidates between semicolons, as `read_candidate` reads each."""
     return tuple(read_candidate(part) for part in text.split(";") if part.strip())
+
+
+def with_float32(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates, with float32 of the same server step and local work for each one that has its own.
+
+    None is added where float32 does not take part.
+    """
+    known = [candidate.step for candidate in candidates if candidate.is_float32]
+    found = list(candidates)
+    for candidate in candidates if known else ():
+        if candidate.step not in known:
+            known.append(candidate.step)
+            found.append(Candidate(f"float32, step of {candidate.name}", LOSSLESS, LOSSLESS, candidate.step))
+    return found
 
 
 def require_free(keys: Mapping[str, str]) -> None:

@@ -31,7 +31,7 @@ class NodeTotals:
 def workload_data(scores: Sequence[CandidateScore]) -> dict[str, Any]:
     """Return the data of one workload's charts as JSON values."""
     styles = styles_of([score for score in scores if score.runs])
-    fronts = {way: [score.name for score in front(scores, way)] for way in ("up", "down")}
+    fronts = {way: [score.name for score in front(scores, way)] for way in ("both", "up", "down")}
     return {
         "name": scores[0].workload,
         "target": scores[0].target,
@@ -44,6 +44,7 @@ def workload_data(scores: Sequence[CandidateScore]) -> dict[str, Any]:
                 "shown": styles[score.name].highlighted,
                 "final": score.mean("final"),
                 "spread": score.spread("final"),
+                "both": score.mean("both"),
                 "up": score.mean("up"),
                 "down": score.mean("down"),
                 "to_target": score.cost("both"),
@@ -74,6 +75,7 @@ def _run(run: CellHistory) -> dict[str, Any]:
         "train_loss": [_finite(value) for value in run.train_loss],
         "up": run.up,
         "down": run.down,
+        "transport": run.transport,
         "seconds": [round(value, 3) for value in run.seconds],
         "nodes": [asdict(node) for node in read_nodes(run.folder / TRAFFIC)],
     }

@@ -26,8 +26,7 @@ def draw(scores: Sequence[CandidateScore], *, link: str) -> dict[str, Figure]:
         return {}
     styles, workload = styles_of(ran), ran[0].workload
     figures = {
-        "accuracy-by-up": _pareto(ran, styles, "up", "Accuracy against bytes sent by clients"),
-        "accuracy-by-down": _pareto(ran, styles, "down", "Accuracy against bytes sent to clients"),
+        "accuracy-by-bytes": _pareto(ran, styles),
         "accuracy-by-round": _curves(
             ran, styles, "Accuracy by round", "round", lambda run: list(range(len(run.accuracy)))
         ),
@@ -50,10 +49,10 @@ class Style:
 
 
 def styles_of(scores: Sequence[CandidateScore]) -> dict[str, Style]:
-    """Return the style of each candidate in all figures; those on Pareto fronts are highlighted first."""
-    fronts = {score.name for way in ("up", "down") for score in front(scores, way)}
-    ranked = sorted(scores, key=lambda s: (s.name not in fronts, -s.mean("final")))
-    highlighted = {score.name for score in (*ranked[: len(_COLOURS)], *scores[:1])}
+    """Return the style of each candidate in all figures; the Pareto front and float32 are highlighted first."""
+    fronts = {score.name for score in front(scores, "both")}
+    first = sorted(scores, key=lambda score: (score.name not in fronts, -score.mean("final")))[: len(_COLOURS)]
+    highlighted = {score.name for score in (*first, *(score for score in scores if score.candidate.is_float32))}
     styles: dict[str, Style] = {}
     for score in scores:
         at = len([1 for style in styles.values() if style.highlighted])
@@ -65,16 +64,16 @@ def styles_of(scores: Sequence[CandidateScore]) -> dict[str, Style]:
     return styles
 
 
-def _pareto(scores: Sequence[CandidateScore], styles: dict[str, Style], way: str, title: str) -> Figure:
-    figure, axes = _axes(title)
-    best = front(scores, way)
-    points = [(score.mean(way), 100 * score.mean("final")) for score in best]
+def _pareto(scores: Sequence[CandidateScore], styles: dict[str, Style]) -> Figure:
+    figure, axes = _axes("Accuracy against bytes both ways")
+    best = front(scores, "both")
+    points = [(score.mean("both"), 100 * score.mean("final")) for score in best]
     ring: dict[str, Any] = {"marker": "o", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1}
     axes.step(
         *zip(*points, strict=True), where="post", color=_INK, alpha=0.45, linewidth=1, label="Pareto front", **ring
     )
     for score in scores:
-        style, x, y = styles[score.name], score.mean(way), 100 * score.mean("final")
+        style, x, y = styles[score.name], score.mean("both"), 100 * score.mean("final")
         axes.errorbar(x, y, 100 * score.spread("final"), color=style.colour, elinewidth=0.8, fmt="none")
         label = score.name if style.highlighted else None
         axes.plot(x, y, style.marker, color=style.colour, markersize=7, label=label)
@@ -120,7 +119,7 @@ def _curves(
 
 def _bars(scores: Sequence[CandidateScore], styles: dict[str, Style]) -> Figure:
     title = f"Bytes both ways until {100 * scores[0].target:.2f} %"
-    reached = sorted((s for s in scores if s.cost("both") is not None), key=lambda s: -(s.cost("both") or 0.0))
+    reached = [score for score in reversed(scores) if score.cost("both") is not None]
     missed = [score for score in scores if score.cost("both") is None]
     rows = [*missed, *reached]
     figure, axes = _axes(title, height=1.6 + 0.26 * len(rows))

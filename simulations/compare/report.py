@@ -18,17 +18,18 @@ from fedpress.common.version import versions
 from fedpress.simulations.compare.executor import CellResult
 from fedpress.simulations.compare.page_data import settings_data, workload_data
 from fedpress.simulations.compare.plots import draw, styles_of
-from fedpress.simulations.compare.recommendation import Recommendation
-from fedpress.simulations.compare.scores import CandidateScore, spread
+from fedpress.simulations.compare.recommendation import Recommendation, savings
+from fedpress.simulations.compare.scores import PARTS, CandidateScore, spread
 from fedpress.simulations.network.devices import DeviceClass
 from fedpress.simulations.network.links import Link
 
 REPORT, TABLE, RESULTS = "report.html", "results.csv", "results.json"
-SCHEMA = 1
-COSTS = ("rounds", "up", "down", "both", "seconds", "joules")
+SCHEMA = 2  # since version 2 bytes both ways are those of messages, and rows are by bytes to the target
+COSTS = ("rounds", *PARTS, "both", "seconds", "joules")
 _COLUMNS = (
-    *("candidate", "accuracy, %", "bytes up", "bytes down", "times fewer up", "times fewer down"),
-    *("simulated time", "bytes to target", "time to target", "rounds to target", "energy to target"),
+    *("candidate", "bytes to target", "up, %", "down, %", "transport, %", "accuracy, %", "points lost", "bytes up"),
+    *("bytes down", "times fewer up", "times fewer down", "times fewer both ways", "simulated time", "time to target"),
+    *("rounds to target", "energy to target"),
 )
 
 
@@ -131,9 +132,10 @@ def _summary(score: CandidateScore) -> dict[str, Any]:
     if not score.runs:
         return about
     means = {
-        what: {"mean": score.mean(what), "spread": score.spread(what)} for what in ("final", "up", "down", "seconds")
+        what: {"mean": score.mean(what), "spread": score.spread(what)} for what in ("final", *PARTS, "both", "seconds")
     }
-    ratios = {f"{way}_ratio": score.ratio(way) for way in ("up", "down")}
+    about |= {"lost": score.lost, "shares": score.shares}
+    ratios = {f"{way}_ratio": score.ratio(way) for way in ("up", "down", "both")}
     optional = {
         name: {"mean": statistics.fmean(values), "spread": spread(values)} for name, values in score.measures.items()
     }
@@ -146,7 +148,7 @@ def _cells(score: CandidateScore) -> list[dict[str, Any]]:
     for number, run in enumerate(score.runs):
         reached = {f"{what}_to_target": score.to_target(what)[number] for what in COSTS}
         row: dict[str, Value | None] = {"workload": score.workload, "candidate": score.name, "seed": run.seed}
-        row |= {"accuracy": run.final, "up": run.up[-1], "down": run.down[-1], "seconds": run.seconds[-1]}
+        row |= {"accuracy": run.final, "seconds": run.seconds[-1], **{part: getattr(run, part)[-1] for part in PARTS}}
         rows.append({**row, **reached, **run.measures})
     return rows
 
@@ -161,16 +163,19 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _row(score: CandidateScore, optional: Sequence[str]) -> list[dict[str, Any]]:
-    row = [{"value": score.name, "text": score.name}]
+    row: list[dict[str, Any]] = [{"value": score.name, "text": score.name}]
     if not score.runs:
         columns = len(_COLUMNS) - 1 + len(optional)
         return row + [{"value": "", "text": "failed" if at == 0 else ""} for at in range(columns)]
     final, spread = 100 * score.mean("final"), 100 * score.spread("final")
+    row.append(_cell(score.cost("both"), amount, "not reached"))
+    row += [_cell(100 * score.shares[part], lambda share: f"{share:.1f}") for part in PARTS]
     row.append({"value": f"{final:.6f}", "text": f"{final:.2f} ± {spread:.2f}"})
+    row.append(_cell(score.lost, lambda lost: f"{lost:.2f}"))
     row += [_cell(score.mean(way), amount) for way in ("up", "down")]
-    row += [_cell(score.ratio(way), lambda ratio: f"{ratio:.1f}") for way in ("up", "down")]
+    row += [_cell(score.ratio(way), lambda ratio: f"{ratio:.1f}") for way in ("up", "down", "both")]
     row.append(_cell(score.mean("seconds"), duration))
-    for what, unit in (("both", amount), ("seconds", duration), ("rounds", lambda n: f"{n:.0f}"), ("joules", _joules)):
+    for what, unit in (("seconds", duration), ("rounds", lambda n: f"{n:.0f}"), ("joules", _joules)):
         missed = "not known" if what == "joules" and score.cost("rounds") is not None else "not reached"
         row.append(_cell(score.cost(what), unit, missed))
     for name in optional:
@@ -179,20 +184,19 @@ def _row(score: CandidateScore, optional: Sequence[str]) -> list[dict[str, Any]]
     return row
 
 
-def _bars(scores: Sequence[CandidateScore]) -> list[dict[str, str]]:
-    """Return a bar for each candidate's bytes until the target, the fewest first; those that miss it last."""
+def _bars(scores: Sequence[CandidateScore]) -> list[dict[str, Any]]:
+    """Return a bar for each candidate's bytes until the target, with their parts."""
     ran = [score for score in scores if score.runs]
-    styles, costs = styles_of(ran), {score.name: score.cost("both") for score in ran}
-    most = max((cost for cost in costs.values() if cost is not None), default=1.0)
-    ranked = sorted(costs.items(), key=lambda item: (item[1] is None, item[1] or 0.0))
+    styles = styles_of(ran)
+    most = max((score.cost("both") or 0.0 for score in ran), default=0.0)
     return [
         {
-            "name": name,
-            "text": "not reached" if cost is None else amount(cost),
-            "width": "0" if cost is None else f"{75 * cost / most:.2f}",
-            "colour": styles[name].colour,
+            "name": score.name,
+            "text": _cell(score.cost("both"), amount, "not reached")["text"],
+            "parts": {part: f"{75 * (score.cost(part) or 0.0) / max(1.0, most):.2f}" for part in PARTS},
+            "colour": styles[score.name].colour,
         }
-        for name, cost in ranked
+        for score in ran
     ]
 
 
@@ -210,8 +214,9 @@ def _advice(advice: Recommendation) -> dict[str, Any]:
         return {"choice": None, "reason": advice.reason}
     confidence = "No other candidate qualifies."
     if second is not None:
-        confidence = f"It is faster than the second, {second.name}, in {advice.wins} of {advice.seeds} seeds" + (
-            "." if advice.sure else ": more seeds would show whether that is chance."
+        confidence = (
+            f"It takes fewer bytes than the second, {second.name}, in {advice.wins} of {advice.seeds} seeds"
+            + ("." if advice.sure else ": more seeds would show whether that is chance.")
         )
     return {
         "choice": choice.name,
@@ -223,6 +228,7 @@ def _advice(advice: Recommendation) -> dict[str, Any]:
         "seeds": advice.seeds,
         "sure": advice.sure,
         "confidence": confidence,
+        "savings": savings(choice),
     }
 
 

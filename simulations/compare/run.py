@@ -10,7 +10,7 @@ from fedpress.common.files import locked, make_folder
 from fedpress.common.settings import Value, require, values
 from fedpress.settings.judgement import JudgementSettings
 from fedpress.settings.network import NetworkSettings
-from fedpress.simulations.compare.candidates import Candidate
+from fedpress.simulations.compare.candidates import Candidate, with_float32
 from fedpress.simulations.compare.executor import CellResult, ComparisonProgress, run_cells
 from fedpress.simulations.compare.grid import Cell, check, paced, plan, plan_app
 from fedpress.simulations.compare.recommendation import advise
@@ -58,7 +58,7 @@ def cells_of(comparison: ComparisonPlan, folder: Path) -> list[Cell]:
         if comparison.network.deadline or comparison.devices.dropouts:
             raise SettingError("deadlines and dropouts must not be given with app")
         return plan_app(comparison.candidates, comparison.app, comparison.seeds, comparison.settings)
-    cells = plan(comparison.candidates, comparison.workloads, comparison.seeds, comparison.settings)
+    cells = plan(with_float32(comparison.candidates), comparison.workloads, comparison.seeds, comparison.settings)
     check(cells)
     if not comparison.network.deadline and not comparison.devices.dropouts:
         return cells  # runs do not depend on the link: times on it are computed afterwards

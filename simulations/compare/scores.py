@@ -1,7 +1,7 @@
 """Scores of runs: accuracy, bytes, seconds and joules until a target, with means and spreads over seeds."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from fedpress.server.run.recorder import TRAFFIC
-from fedpress.simulations.compare.candidates import REFERENCE, Candidate
+from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.executor import CellResult
 from fedpress.simulations.compare.measures import measures
 from fedpress.simulations.network.clock import Pace, clock, measure, read_visits
 from fedpress.simulations.network.devices import DeviceClass
 from fedpress.simulations.network.links import Link
+
+PARTS = ("up", "down", "transport")  # of the bytes both ways: frames in each direction, and the rest of messages
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class CellHistory:
     accuracy: tuple[float, ...]
     up: tuple[int, ...]  # cumulative bytes of frames
     down: tuple[int, ...]
+    transport: tuple[int, ...]  # cumulative bytes of messages, without their frames
     seconds: tuple[float, ...]  # cumulative, on the link
     joules: tuple[float, ...] | None  # cumulative, of all radios together
     loss: tuple[float | None, ...]  # on the test set; None where it was not measured
@@ -66,6 +69,7 @@ class CandidateScore:
     failures: tuple[str, ...]  # reasons of those that failed
     target: float
     pace: Pace
+    float32: float  # mean accuracy of float32 with the same step; with the default one, or the best, if there is none
 
     @property
     def name(self) -> str:
@@ -73,7 +77,7 @@ class CandidateScore:
         return self.candidate.name
 
     def mean(self, what: str) -> float:
-        """Return the mean over seeds of `final`, or of a total: up, down, seconds."""
+        """Return the mean over seeds of `final`, or of a total: up, down, transport, both, seconds."""
         return statistics.fmean(_value(run, what) for run in self.runs)
 
     def spread(self, what: str) -> float:
@@ -86,13 +90,26 @@ class CandidateScore:
         names = [name for name in self.runs[0].measures if all(name in run.measures for run in self.runs)]
         return {name: tuple(run.measures[name] for run in self.runs) for name in names}
 
+    @property
+    def lost(self) -> float:
+        """Points of accuracy that it loses against float32."""
+        return 100 * (self.float32 - self.mean("final"))
+
     def ratio(self, way: str) -> float:
-        """Return the compression ratio against float32 in one direction."""
-        plain = sum(run.plain_up if way == "up" else run.plain_down for run in self.runs)
-        return plain / max(1, sum((run.up if way == "up" else run.down)[-1] for run in self.runs))
+        """Return the compression ratio of frames against float32, `up`, `down` or `both` ways."""
+        ways = ("up", "down") if way == "both" else (way,)
+        plain = sum(run.plain_up if one == "up" else run.plain_down for run in self.runs for one in ways)
+        return plain / max(1, sum((run.up if one == "up" else run.down)[-1] for run in self.runs for one in ways))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of `PARTS` in its bytes until the target, or in all bytes where that is not reached."""
+        sizes = {part: self.cost(part) for part in PARTS}
+        known = {part: self.mean(part) if size is None else size for part, size in sizes.items()}
+        return {part: size / max(1.0, sum(known.values())) for part, size in known.items()}
 
     def to_target(self, what: str) -> list[float | None]:
-        """Return for each seed the bytes (up, down, both), seconds, joules or rounds until the target.
+        """Return for each seed the bytes (up, down, transport, both), seconds, joules or rounds until the target.
 
         None if the target was not reached: nothing is extrapolated.
         """
@@ -109,7 +126,7 @@ def score(
 ) -> list[CandidateScore]:
     """Return a score for each candidate on each workload.
 
-    `target` is an accuracy; None for 99 % of that of the reference, or else of the best candidate.
+    `target` is an accuracy; None for 99 % of that of float32 with the default step, or else of the best candidate.
     """
     scores: list[CandidateScore] = []
     for workload in dict.fromkeys(one.cell.workload for one in done):
@@ -136,11 +153,24 @@ def score(
                     runs.append(_run(one, [step.seconds for step in spent], known))
             reasons = tuple(f"seed {one.cell.seed}: {one.reason}" for one in group if not one.result)
             found.append((group[0].cell.candidate, tuple(runs), reasons, pace))
-        goal = target if target is not None else _goal([(candidate.name, runs) for candidate, runs, _, _ in found])
-        scores += [
-            CandidateScore(workload, candidate, runs, reasons, goal, pace) for candidate, runs, reasons, pace in found
-        ]
+        plain = _Float32.of([(candidate, runs) for candidate, runs, _, _ in found])
+        goal = target if target is not None else 0.99 * plain.default
+        scores += ranked(
+            CandidateScore(workload, candidate, runs, reasons, goal, pace, plain.beside(candidate))
+            for candidate, runs, reasons, pace in found
+        )
     return scores
+
+
+def ranked(scores: Iterable[CandidateScore]) -> list[CandidateScore]:
+    """Return scores by total bytes until the target; those that miss it by accuracy; then those that failed."""
+
+    def rank(score: CandidateScore) -> tuple[bool, bool, float]:
+        cost = score.cost("both")
+        missed = -score.mean("final") if score.runs else 0.0
+        return not score.runs, cost is None, missed if cost is None else cost
+
+    return sorted(scores, key=rank)
 
 
 def front(scores: Sequence[CandidateScore], way: str) -> list[CandidateScore]:
@@ -154,11 +184,23 @@ def front(scores: Sequence[CandidateScore], way: str) -> list[CandidateScore]:
     return kept
 
 
-def _goal(found: Sequence[tuple[str, tuple[CellHistory, ...]]]) -> float:
-    finals = {name: statistics.fmean(run.final for run in runs) for name, runs in found if runs}
-    if not finals:
-        return 1.0
-    return 0.99 * finals.get(REFERENCE, max(finals.values()))
+@dataclass(frozen=True)
+class _Float32:
+    """Mean accuracies of float32 on one workload, each with its server step and local work."""
+
+    default: float  # of the default step; without such a run, of the best candidate
+    steps: Sequence[tuple[Mapping[str, object], float]]
+
+    @classmethod
+    def of(cls, found: Sequence[tuple[Candidate, tuple[CellHistory, ...]]]) -> "_Float32":
+        finals = [(candidate, statistics.fmean(run.final for run in runs)) for candidate, runs in found if runs]
+        steps = [(candidate.step, final) for candidate, final in finals if candidate.is_float32]
+        default = next((final for step, final in steps if not step), None)
+        return cls(max((final for _, final in finals), default=1.0) if default is None else default, steps)
+
+    def beside(self, candidate: Candidate) -> float:
+        """Return the accuracy of float32 with the step of `candidate`."""
+        return next((final for step, final in self.steps if step == candidate.step), self.default)
 
 
 def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) -> CellHistory:
@@ -172,6 +214,7 @@ def _run(done: CellResult, seconds: Sequence[float], joules: Sequence[float]) ->
         accuracy=tuple(float(row["accuracy"]) for row in every),
         up=_cumulative([row["uplink_bytes"] for row in rows]),
         down=_cumulative([row["downlink_bytes"] for row in rows]),
+        transport=_cumulative([_transport(row) for row in rows]),
         seconds=tuple(map(float, np.concatenate([[0.0], np.cumsum(seconds)]))),
         joules=joined,
         loss=tuple(row.get("loss") for row in every),
@@ -193,6 +236,10 @@ def last_rounds(rounds: int) -> int:
     return max(1, rounds // 10)
 
 
+def _transport(row: Mapping[str, int]) -> int:
+    return sum(row[f"{way}_message_bytes"] - row[f"{way}_bytes"] for way in ("uplink", "downlink"))
+
+
 def _cumulative(each: Sequence[int]) -> tuple[int, ...]:
     return (0, *map(int, np.cumsum(each)))
 
@@ -208,7 +255,7 @@ def _until(run: CellHistory, number: int | None, what: str) -> float | None:
         case "rounds":
             return float(number)
         case "both":
-            return float(run.up[number] + run.down[number])
+            return float(sum(getattr(run, part)[number] for part in PARTS))
         case "joules":
             return run.joules[number] if run.joules else None
         case _:

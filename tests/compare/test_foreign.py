@@ -26,7 +26,8 @@ def test_an_app_is_compared_with_its_own_strategy(tmp_path: Path) -> None:
     options = ["--app", APP.name, *settings, "--codecs", "none; fp16 > fp16", "--json"]
     said = compare_outside(Path("out"), *options, within=tmp_path)  # paths may be relative, wherever the runs are
     assert said.returncode == 0, said.stderr
-    plain, half = json.loads(said.stdout)["candidates"]
+    rows = {row["candidate"]: row for row in json.loads(said.stdout)["candidates"]}
+    plain, half = rows["none"], rows["fp16 > fp16"]
     assert plain["workload"] == "flower-torch"
     assert plain["up_ratio"] == pytest.approx(1.0, abs=0.02)
     assert half["up_ratio"] == pytest.approx(2.0, abs=0.05)
