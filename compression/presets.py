@@ -46,10 +46,24 @@ def eden(bits: int) -> str:
     return f"eden({bits}) | pack"
 
 
-def best(*, nmse: float | None = None, bytes: int | None = None) -> str:
-    """Fewest bytes for a squared error of `nmse` times the update's squared norm, or least error in `bytes`."""
-    if (nmse is None) == (bytes is None):
-        raise SpecError(f"best must be given one of nmse and bytes, got nmse={nmse}, bytes={bytes}")
+def best(*, noise: float | None = None, nmse: float | None = None, bytes: int | None = None) -> str:
+    """Fewest total bytes at no loss, for updates of few nodes of many as of all: unbiased, with an error of `noise`.
+
+    `noise` is the expected squared error over the update's squared norm; 3, if not given, is what the least tolerant of
+    the measured tasks bears, and `auto` sets it by what a round's updates have in common. `nmse` or `bytes` are for models
+    and files: the fewest bytes for that error, or the least error in that many bytes. That is biased, and so not
+    recommended for updates.
+
+    Examples
+    --------
+    >>> best(), best(nmse=0.1)
+    ('crosspolytope(noise=3.0)', 'lowrank(nmse=0.1) | ans')
+    """
+    given = {name: value for name, value in (("noise", noise), ("nmse", nmse), ("bytes", bytes)) if value is not None}
+    if len(given) > 1:
+        raise SpecError(f"best must be given one of noise, nmse and bytes, got {', '.join(given)}")
+    if nmse is None and bytes is None:
+        return f"crosspolytope(noise={3.0 if noise is None else noise!r})"
     return f"lowrank(nmse={nmse!r}) | ans" if bytes is None else f"lowrank(bytes={bytes!r}) | ans"
 
 

@@ -50,6 +50,8 @@ class CodecEntry(Generic[Made]):
         preset, a function of them.
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
+    instead : str
+        Why it is no longer recommended for updates, and what to choose instead; empty if it is recommended.
 
     Examples
     --------
@@ -61,7 +63,12 @@ class CodecEntry(Generic[Made]):
 
     make: Made
     examples: tuple[str, ...] = ()
+    instead: str = ""
 
+
+_BIASED = "what it drops is mostly the same in all updates, so that no average brings it back: `auto` or `best`"
+_LATE = "what it leaves out is sent late, and is lost where nodes seldom take part: `auto` or `best`"
+_LARGE = "unbiased, but several times the bytes of `best` at the same error"
 
 WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
     "ef": CodecEntry(
@@ -73,6 +80,7 @@ WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
             "ef | uniform(1) | pack",
             "ef | powersgd(2)",
         ),
+        _LATE,
     ),
     "subspace": CodecEntry(
         SharedSubspace,
@@ -82,16 +90,16 @@ WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
             "subspace(0.5) | fp16",
         ),
     ),
-    "dgc": CodecEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack")),
+    "dgc": CodecEntry(MomentumCorrection, ("dgc(0.9) | topk(0.05) | ans", "dgc(0.5) | uniform(2) | pack"), _LATE),
 }
 
 STAGES: dict[str, CodecEntry[type[Stage]]] = {
     "none": CodecEntry(Identity, ("none",)),
     "fp16": CodecEntry(Fp16, ("fp16", "fp16 | zstd(3)")),
     "bf16": CodecEntry(Bf16, ("bf16", "bf16 | zstd(3)")),
-    "threshold": CodecEntry(Threshold, ("threshold(0.01) | ans",)),
+    "threshold": CodecEntry(Threshold, ("threshold(0.01) | ans",), _BIASED),
     "randk": CodecEntry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
-    "topk": CodecEntry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)")),
+    "topk": CodecEntry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)"), _BIASED),
     "uniform": CodecEntry(
         Uniform,
         (
@@ -104,8 +112,8 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
     ),
     "qsgd": CodecEntry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
     "ternary": CodecEntry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
-    "sign": CodecEntry(Sign, ("sign | pack", "topk(0.1) | sign | ans")),
-    "kmeans": CodecEntry(KMeans, ("kmeans(16) | ans", "topk(0.1) | kmeans(300) | ans")),
+    "sign": CodecEntry(Sign, ("sign | pack", "topk(0.1) | sign | ans"), _BIASED),
+    "kmeans": CodecEntry(KMeans, ("kmeans(16) | ans", "topk(0.1) | kmeans(300) | ans"), _BIASED),
     "deadzone": CodecEntry(
         DeadZone,
         (
@@ -115,7 +123,7 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
     ),
-    "ternarise": CodecEntry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack")),
+    "ternarise": CodecEntry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack"), _BIASED),
     "hadamard": CodecEntry(
         Hadamard, ("hadamard | uniform(4) | pack", "hadamard | fp16", "topk(0.2) | hadamard | uniform(6) | ans")
     ),
@@ -126,7 +134,7 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
         ("crosspolytope(0.3)", "crosspolytope(3.0)", "crosspolytope(noise=4.0)", "topk(0.2) | crosspolytope(2.0)"),
     ),
     "even": CodecEntry(Even, ("even(0.5) | lowrank(nmse=0.3) | ans", "even(1.0) | deadzone(nmse=0.1) | ans")),
-    "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans")),
+    "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans"), _BIASED),
     "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
     "pack": CodecEntry(Pack, ("uniform(4) | pack",)),
     "quad": CodecEntry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "uniform(4) | quad")),
@@ -136,18 +144,18 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
 
 
 PRESETS: dict[str, CodecEntry[Preset]] = {
-    "best": CodecEntry(presets.best, ("best(nmse=0.1)", "best(bytes=4000)")),
-    "fast": CodecEntry(presets.fast, ("fast(nmse=0.1)",)),
-    "stc": CodecEntry(presets.stc, ("stc(0.01)",)),
-    "dgc": CodecEntry(presets.dgc, ("dgc(0.01)",)),
-    "powersgd": CodecEntry(presets.powersgd, ("powersgd(2)",)),
-    "drive": CodecEntry(presets.drive, ("drive",)),
-    "eden": CodecEntry(presets.eden, ("eden(2)",)),
-    "fedpaq": CodecEntry(presets.fedpaq, ("fedpaq(4)",)),
-    "qsgd": CodecEntry(presets.qsgd, ("qsgd(4)",)),
-    "terngrad": CodecEntry(presets.terngrad, ("terngrad",)),
-    "signsgd": CodecEntry(presets.signsgd, ("signsgd",)),
-    "deepcompression": CodecEntry(presets.deepcompression, ("deepcompression(0.1, 16)",)),
+    "best": CodecEntry(presets.best, ("best", "best(noise=1.0)", "best(nmse=0.1)", "best(bytes=4000)")),
+    "fast": CodecEntry(presets.fast, ("fast(nmse=0.1)",), _BIASED),
+    "stc": CodecEntry(presets.stc, ("stc(0.01)",), _LATE),
+    "dgc": CodecEntry(presets.dgc, ("dgc(0.01)",), _LATE),
+    "powersgd": CodecEntry(presets.powersgd, ("powersgd(2)",), _LATE),
+    "drive": CodecEntry(presets.drive, ("drive",), _LARGE),
+    "eden": CodecEntry(presets.eden, ("eden(2)",), _LARGE),
+    "fedpaq": CodecEntry(presets.fedpaq, ("fedpaq(4)",), _LARGE),
+    "qsgd": CodecEntry(presets.qsgd, ("qsgd(4)",), _LARGE),
+    "terngrad": CodecEntry(presets.terngrad, ("terngrad",), _BIASED),
+    "signsgd": CodecEntry(presets.signsgd, ("signsgd",), _BIASED),
+    "deepcompression": CodecEntry(presets.deepcompression, ("deepcompression(0.1, 16)",), _BIASED),
 }
 
 

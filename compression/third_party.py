@@ -71,8 +71,14 @@ def redefinitions() -> int:
     return len(_redefined)
 
 
-def codecs() -> tuple[str, ...]:
+def codecs(*, recommended: bool = False) -> tuple[str, ...]:
     """Return the names that a spec can be made of.
+
+    Parameters
+    ----------
+    recommended : bool
+        Whether to leave out those that, as codecs of updates, lose accuracy or take more bytes than others. They stay
+        usable; the reference of codecs has the reason for each.
 
     Returns
     -------
@@ -84,9 +90,13 @@ def codecs() -> tuple[str, ...]:
     --------
     >>> {"ef", "topk", "stc"} <= set(codecs())
     True
+    >>> {"best", "crosspolytope"} <= set(codecs(recommended=True)), "stc" in codecs(recommended=True)
+    (True, False)
     """
     points = {name: point.value for name, point in installed(GROUP).items() if name.isidentifier()}
     named = {*points.values(), *(reference for name, reference in _references.items() if name != reference)}
+    if recommended:
+        named |= {name for table in _TABLES for name, entry in table.items() if entry.instead}
     return tuple(name for name in dict.fromkeys((*WRAPPERS, *STAGES, *PRESETS, *points)) if name not in named)
 
 

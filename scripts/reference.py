@@ -15,7 +15,7 @@ from fedpress.cli.main import app
 from fedpress.client.mod.extension import ClientExtension
 from fedpress.common.errors import FedpressError
 from fedpress.common.settings import Schema, toml
-from fedpress.compression.registry import PRESETS, STAGES, WRAPPERS
+from fedpress.compression.registry import PRESETS, STAGES, WRAPPERS, CodecEntry
 from fedpress.extensions import EXTENSIONS, load
 from fedpress.protocol.messages import ProtocolMessage
 from fedpress.server.aggregation.client_update import FederationLimits
@@ -216,16 +216,22 @@ def codecs() -> str:
         "`topk(0.01) | uniform(4) | ans`. A preset is a whole codec.\n\n"
     )
     for kind, stages in kinds.items():
-        text += f"## {kind}\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in stages.items())
-    text += "## Wrappers\n\n" + "".join(_stage(name, e.make, e.examples) for name, e in WRAPPERS.items())
+        text += f"## {kind}\n\n" + "".join(_stage(name, e) for name, e in stages.items())
+    text += "## Wrappers\n\n" + "".join(_stage(name, e) for name, e in WRAPPERS.items())
     lines = (
-        (f"`{_call(name, inspect.signature(e.make).parameters)}`", _summary(e.make), _examples(e.examples))
+        (
+            f"`{_call(name, inspect.signature(e.make).parameters)}`",
+            _summary(e.make),
+            _examples(e.examples),
+            e.instead or "yes",
+        )
         for name, e in PRESETS.items()
     )
-    return text + "## Presets\n\n" + _table(("preset", "method", "examples"), lines)
+    return text + "## Presets\n\n" + _table(("preset", "method", "examples", "recommended for updates"), lines)
 
 
-def _stage(name: str, cls: type, examples: tuple[str, ...]) -> str:
+def _stage(name: str, entry: CodecEntry[Any]) -> str:
+    cls = entry.make
     kinds = get_type_hints(cls)
     arguments = [field for field in fields(cls) if field.name != "inner"]
     lines = (
@@ -238,7 +244,8 @@ def _stage(name: str, cls: type, examples: tuple[str, ...]) -> str:
     )
     paper = _summary(import_module(cls.__module__))
     table = _table(("argument", "type", "default"), lines) if arguments else ""
-    return f"### `{name}`\n\n{_summary(cls)}\n\n{paper}\n\n{table}Examples: {_examples(examples)}\n\n"
+    advice = f"Not recommended for updates: {entry.instead}.\n\n" if entry.instead else ""
+    return f"### `{name}`\n\n{_summary(cls)}\n\n{paper}\n\n{table}{advice}Examples: {_examples(entry.examples)}\n\n"
 
 
 def _call(name: str, arguments: Iterable[str]) -> str:
