@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from fedpress.common.errors import SettingError
+from fedpress.common.named import import_object
 from fedpress.compression import Layout
 from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.strategy.factory import build
@@ -12,11 +13,19 @@ from fedpress.simulations.workloads.task import WorkloadTask
 
 def check(settings: RunSettings, task: WorkloadTask) -> None:
     """Raise SettingError if the server could not be built from `settings`, or a group's model does not run."""
+    check_apps(settings)
     # Workers are forked later, and a GPU must not have been started by then.
     strategy = build(settings.change("run", device="cpu"), task)
     strategy.excluded(Layout.of(strategy.extensions.begin(task.initial())))
     if groups := strategy.extensions.model_groups():
         _check_groups(groups, task.data.train.x[:1])
+
+
+def check_apps(settings: RunSettings) -> None:
+    """Raise SettingError if the run's own apps cannot be imported."""
+    if settings.simulation.apps:
+        for name in ("server_app", "client_app"):
+            import_object("apps", f"{settings.simulation.apps}:{name}")
 
 
 def _check_groups(groups: ModelGroups, x: Tensor) -> None:

@@ -87,9 +87,10 @@ def settings_of(given: Mapping[str, Any], file: Path | None = None) -> RunSettin
 
 def _engine_run(settings: RunSettings, folder: Path, watch: Watch | None) -> EngineRun:
     late = DeadlineFilter(settings, folder / TRAFFIC)
+    apps = settings.simulation.apps
     return EngineRun(
-        server_app="fedpress.server.app:app",
-        client_app="fedpress.client.app:app",
+        server_app=f"{apps}:server_app" if apps else "fedpress.server.app:app",
+        client_app=f"{apps}:client_app" if apps else "fedpress.client.app:app",
         num_clients=settings.clients,
         workers=settings.simulation.workers,
         run_config=settings.to_config(),

@@ -15,6 +15,7 @@ class SimulationSettings(Settings):
     clients: int = option(minimum=1, help="number of virtual clients")
     workload: str = option("digits", help="data and models: a name, or module:object")
     model: str = option("", help="one of the workload's models, or module:object; its first model if not given")
+    apps: str = option("", help="module with a server_app and a client_app, which replace those of fedpress")
     start: str = option("", path="", help="folder of the model to start from; fresh weights if not given")
     partition: str = option("iid", choices=PARTITIONS, help="how the data is distributed")
     alpha: float = option(0.5, above=0, help="Dirichlet's alpha: the smaller, the more clients differ")

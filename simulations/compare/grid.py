@@ -25,14 +25,15 @@ from fedpress.settings.codecs import down_codec, up_codec
 from fedpress.simulations.compare.app_settings import AppSettings
 from fedpress.simulations.compare.candidates import Candidate
 from fedpress.simulations.compare.flower_app import read_app, resolve_app
+from fedpress.simulations.preflight import check_apps
 from fedpress.simulations.settings import resolve, simulation_schema
 from fedpress.simulations.workloads import task
 
 PACES = "paces.json"
 # Settings that all candidates share: with other data or another network their results would not be comparable.
-# The model may differ, since candidates are compared by their accuracy on the same data.
+# The model and the apps may differ, since candidates are compared by their accuracy on the same data.
 _SHARED = ("run.", "simulation.", "network.", "server.per-round")
-_NOT_SHARED = {"simulation.model"}
+_NOT_SHARED = {"simulation.model", "simulation.apps"}
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def check(cells: Iterable[Cell]) -> None:
     """
     for cell in _distinct(cells):
         try:
+            check_apps(cell.settings)
             work = task(cell.settings)
             strategy = build(cell.settings, work)
             initial = strategy.extensions.begin(work.initial())

@@ -21,6 +21,7 @@ OTHERS: dict[str, Any] = {
     "clients": 23,
     "per-round": 7,
     "rounds": 3,
+    "apps": "own.apps",
     "start": str(Path(__file__).parent),
     "partition": "shards",
     "alpha": 0.5,
