@@ -50,9 +50,9 @@ def best(*, noise: float | None = None, nmse: float | None = None, bytes: int | 
     """Fewest total bytes at no loss, for updates of few nodes of many as of all: unbiased, with an error of `noise`.
 
     `noise` is the expected squared error over the update's squared norm; 3, if not given, is what the least tolerant of
-    the measured tasks bears, and `auto` sets it by what a round's updates have in common. `nmse` or `bytes` are for models
-    and files: the fewest bytes for that error, or the least error in that many bytes. That is biased, and so not
-    recommended for updates.
+    the measured tasks bears, and `auto` sets it by what a round's updates have in common. `nmse` or `bytes` are for
+    models and files: the fewest bytes for that error, or the least error in that many bytes. That is biased, and so
+    not recommended for updates.
 
     Examples
     --------
