@@ -118,10 +118,10 @@ def limit_logs(size: int, files: int) -> None:
             handler.maxBytes, handler.backupCount = size, files
 
 
-def alert(line: str) -> None:
-    """Log a warning that needs a person, on standard error too if the log is a file."""
+def alert(line: str, details: str = "") -> None:
+    """Log a warning that needs a person, on standard error too if the log is a file, without its details there."""
     logger = logging.getLogger(LOGGER)
-    logger.warning("%s", line)
+    logger.warning("%s", f"{line}. {details}" if details else line)
     if any(isinstance(handler, LogFile) for handler in logger.handlers):
         with suppress(OSError, ValueError):
             sys.stderr.write(f"{ALERT}{line}\n")

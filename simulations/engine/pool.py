@@ -16,22 +16,22 @@ from multiprocessing.connection import Connection, wait
 import psutil
 
 from fedpress.common.errors import FedpressError
-from fedpress.common.logs import LOGGER
+from fedpress.common.logs import LOGGER, alert
 from fedpress.simulations.engine.processes import end_tree
+from fedpress.simulations.engine.stack_file import StackFile
 from fedpress.simulations.engine.stalls import StallMonitor
-from fedpress.simulations.engine.worker import STACK_SIGNAL, Job, JobResult, WorkerContext
+from fedpress.simulations.engine.worker import Job, JobResult, WorkerContext
 
 _log = logging.getLogger(LOGGER)
 _TICK = 1.0  # seconds between two looks at the workers
-_LOADING = 10.0  # seconds after which a start is called slow
-_WRITING = 0.05  # seconds in which a worker writes a part of its stack
+_LOADING = 10.0  # seconds after which a start is reported; again whenever they have doubled
 
 
 @dataclass(frozen=True, eq=False)
 class _Worker:
     process: psutil.Process
     connection: Connection
-    stack: int  # descriptor of the file to which it writes its stack
+    stack: StackFile
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,11 @@ class Pool:
         from fedpress.simulations.engine.starter import launch  # whose dependencies are optional
 
         self._partition_of = site.partition_of
-        self._starter, self._control = launch(site)
-        self._monitor = StallMonitor(self._starter)
+        self._starter = launch(site)
+        self._monitor = StallMonitor(self._starter.process)
         self._starting = deque(self._request() for _ in range(workers))
         self._idle: list[_Worker] = []
         self._busy: dict[Connection, _Assignment] = {}
-        self._reported: set[_Assignment] = set()
 
     def run(self, jobs: Iterable[Job], timeout: float | None) -> Iterator[tuple[int, JobResult]]:
         """Run jobs, and yield results as workers finish.
@@ -122,35 +121,40 @@ class Pool:
 
     def close(self) -> None:
         """End all processes, and those that they started."""
-        end_tree(self._starter)
-        self._control.close()
+        end_tree(self._starter.process)
+        self._starter.requests.close()
+        self._starter.stack.close()
         for worker in [*self._idle, *(assignment.worker for assignment in self._busy.values())]:
             worker.connection.close()
-            os.close(worker.stack)
+            worker.stack.close()
         for connection, stack in self._starting:
             connection.close()
-            os.close(stack)
+            stack.close()
 
-    def _request(self) -> tuple[Connection, int]:
+    def _request(self) -> tuple[Connection, StackFile]:
         """Ask for a worker; return the connection to it, and the file for its stack."""
         near, far = socket.socketpair()
-        stack = os.memfd_create("fedpress-stack")
+        stack = StackFile()
         with far, suppress(OSError):  # if the starter has ended, `_greet` says why
-            socket.send_fds(self._control, [b"w"], [far.fileno(), stack])
+            socket.send_fds(self._starter.requests, [b"w"], [far.fileno(), stack.descriptor])
         return Connection(near.detach()), stack
 
-    def _greet(self, connection: Connection, stack: int) -> _Worker:
+    def _greet(self, connection: Connection, stack: StackFile) -> _Worker:
         """Wait until a worker is there, and return it."""
-        began = time.monotonic()
-        while not connection.poll(_LOADING):
-            _log.warning("workers have been loading the app for %.0f s", time.monotonic() - began)
+        seconds = 0.0
+        while not connection.poll(max(_LOADING, seconds)):
+            seconds += max(_LOADING, seconds)
+            alert(
+                f"workers have been loading the app for {seconds:.0f} s",
+                f"Their starter is at:\n{self._starter.stack.read(self._starter.process)}",
+            )
         try:
             return _Worker(psutil.Process(connection.recv()), connection, stack)
         except (EOFError, OSError, psutil.NoSuchProcess):
-            self._control.settimeout(_TICK)
+            self._starter.requests.settimeout(_TICK)
             with suppress(OSError):
                 # One read: the next fails, as the process has ended without reading all requests.
-                if reason := self._control.recv(1 << 16).decode(errors="replace"):
+                if reason := self._starter.requests.recv(1 << 16).decode(errors="replace"):
                     raise FedpressError(f"a worker cannot load client_app:\n{reason.strip()}") from None
             raise FedpressError("a worker ended while it loaded client_app") from None
 
@@ -173,6 +177,7 @@ class Pool:
         for record in logs:
             record.thread = threading.get_ident()  # a log file takes the records of its simulation's thread
             logging.getLogger(record.name).handle(record)
+        self._monitor.ended(time.monotonic() - assignment.began)
         del self._busy[connection]
         self._idle.append(worker)
         return assignment.place, done
@@ -181,35 +186,20 @@ class Pool:
         del self._busy[worker.connection]
         end_tree(worker.process)
         worker.connection.close()
-        os.close(worker.stack)
+        worker.stack.close()
         self._starting.append(self._request())
 
     def _look(self) -> None:
-        """Report workers that stall; end the connections of those that died, if another process holds them open."""
+        """Report jobs that may never end; end the connections of workers that died, if another process holds them."""
+        if not self._monitor.is_due:
+            return
         assigned = {assignment.worker.process.pid: assignment for assignment in self._busy.values()}
-        for pid in self._monitor.stalled({pid: assignment.began for pid, assignment in assigned.items()}):
-            assignment = assigned[pid]
+        for assignment in assigned.values():
             if not assignment.worker.process.is_running():
                 with socket.socket(fileno=os.dup(assignment.worker.connection.fileno())) as line:
                     line.shutdown(socket.SHUT_RDWR)
-            elif assignment not in self._reported:
-                self._reported.add(assignment)
-                _log.warning(
-                    "client %s has made no progress for %.0f s. It is at:\n%s",
-                    self._partition_of.get(assignment.node),
-                    time.monotonic() - assignment.began,
-                    _stack(assignment.worker),
-                )
-
-
-def _stack(worker: _Worker) -> str:
-    """Return the stacks of a worker's threads."""
-    start = size = os.fstat(worker.stack).st_size
-    with suppress(psutil.NoSuchProcess):
-        worker.process.send_signal(STACK_SIGNAL)
-    for _ in range(20):
-        time.sleep(_WRITING)
-        before, size = size, os.fstat(worker.stack).st_size
-        if before == size > start:
-            break
-    return os.pread(worker.stack, size - start, start).decode(errors="replace").rstrip()
+        for stall in self._monitor.stalls({pid: assignment.began for pid, assignment in assigned.items()}):
+            client = f"client {self._partition_of.get(assigned[stall.pid].node)}"
+            does = "is still computing after" if stall.computes else "has made no progress for"
+            worker = assigned[stall.pid].worker
+            alert(f"{client} {does} {stall.seconds:.0f} s", f"It is at:\n{worker.stack.read(worker.process)}")

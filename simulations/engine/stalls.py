@@ -1,8 +1,9 @@
-"""Stalled workers: those that use no processor, and have no process that does."""
+"""Stalled workers: those that use no processor, and those that compute for much longer than any has before."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 import psutil
 
@@ -10,45 +11,75 @@ from fedpress.simulations.engine.processes import descendants
 
 _PERIOD = 5.0  # seconds between two measurements
 _LEAST = 0.01  # processor seconds in a period, with less a worker makes no progress
+_LONG = 10.0  # seconds of computing before which no job is reported
+_LONGER = 3.0  # times the longest job that has ended: a job that computes for longer is reported
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A job that may never end."""
+
+    pid: int  # the worker's
+    seconds: float  # since it got the job
+    computes: bool  # whether it uses a processor
 
 
 class StallMonitor:
     """Measures workers every few seconds.
 
+    A job is reported when its worker has used no processor for a period, or has computed for longer than jobs do: then
+    one job at a time, as in a first round all jobs may be long. It is reported again whenever its time has doubled.
+
     Parameters
     ----------
     root : psutil.Process
-        The process that started them.
+        The process that started the workers.
     """
 
     def __init__(self, root: psutil.Process) -> None:
         self._root = root
         self._measured = time.monotonic()
         self._used: dict[int, float] = {}
+        self._longest = 0.0  # seconds of a job that has ended
+        self._next: dict[tuple[int, float], float] = {}  # seconds of reported jobs after which they are again
 
-    def stalled(self, began: Mapping[int, float]) -> list[int]:
-        """Return the workers that have done nothing for a period; none if it is not over yet.
+    @property
+    def is_due(self) -> bool:
+        """Whether the period since the last measurement is over."""
+        return time.monotonic() - self._measured >= _PERIOD
+
+    def ended(self, seconds: float) -> None:
+        """Take into account that a job has ended by itself after so many seconds."""
+        self._longest = max(self._longest, seconds)
+
+    def stalls(self, began: Mapping[int, float]) -> Iterator[Stall]:
+        """Measure the workers, and yield the jobs to report.
 
         Parameters
         ----------
         began : mapping of int to float
             When each worker, by its process id, got its job, by `time.monotonic`.
 
-        Returns
-        -------
-        list of int
-            Process ids.
+        Yields
+        ------
+        Stall
+            A job to report, the oldest first.
         """
         now = time.monotonic()
-        if now - self._measured < _PERIOD:
-            return []
         since, before = self._measured, self._used
         self._measured, self._used = now, self._processor_seconds(began)
-        return [
-            pid
-            for pid, start in began.items()
-            if start <= since and pid in before and 0 <= self._used[pid] - before[pid] < _LEAST
-        ]
+        self._next = {job: due for job, due in self._next.items() if job in began.items()}
+        bounds = {False: 0.0, True: max(_LONG, _LONGER * self._longest)}
+        for pid, start in sorted(began.items(), key=lambda job: job[1]):
+            seconds = now - start
+            if start > since or pid not in before or self._used[pid] < before[pid]:
+                continue
+            computes = self._used[pid] - before[pid] >= _LEAST
+            if seconds >= max(bounds[computes], self._next.get((pid, start), 0.0)):
+                self._next[pid, start] = 2 * seconds
+                if computes:
+                    bounds[True] = float("inf")
+                yield Stall(pid, seconds, computes)
 
     def _processor_seconds(self, workers: Mapping[int, float]) -> dict[int, float]:
         """Return the processor time that each worker and all processes that it started have used."""

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import psutil
@@ -29,21 +30,32 @@ from fedpress.simulations.engine.processes import (
     end_with_parent,
     fork_hazard,
 )
+from fedpress.simulations.engine.stack_file import StackFile, write_at_signal
 from fedpress.simulations.engine.worker import WorkerContext, serve
 
 _log = logging.getLogger(LOGGER)
 _PROGRAM = """
-import json, signal, sys
+import faulthandler, json, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.path[:], sys.argv[:], ends = json.loads(sys.argv[1])
+sys.path[:], sys.argv[:], (kind, ends, parcel) = json.loads(sys.argv[1])
+faulthandler.register(signal.SIGRTMAX, ends[1])  # as write_at_signal, which is not imported yet
 from fedpress.simulations.engine.starter import main
-main(*ends)
+main(kind, ends, parcel)
 """
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # for libraries that workers load later
 _POLL = 1.0  # seconds between two looks at whether the simulation's process is still there
 
 
-def launch(site: WorkerContext) -> tuple[psutil.Process, socket.socket]:
+@dataclass(frozen=True)
+class Starter:
+    """The process that starts workers."""
+
+    process: psutil.Process
+    requests: socket.socket  # takes a byte with two descriptors: of the worker's connection, and of its `StackFile`
+    stack: StackFile
+
+
+def launch(site: WorkerContext) -> Starter:
     """Start the process that starts workers.
 
     Parameters
@@ -53,9 +65,8 @@ def launch(site: WorkerContext) -> tuple[psutil.Process, socket.socket]:
 
     Returns
     -------
-    tuple of (psutil.Process, socket.socket)
-        The process, and the socket to which requests go: a byte with two descriptors, those of the worker's connection
-        and of the file for its stack. If the app cannot be loaded the process sends an error over it, and ends.
+    Starter
+        The process. If the app cannot be loaded it sends an error over the socket, and ends.
 
     Raises
     ------
@@ -65,13 +76,14 @@ def launch(site: WorkerContext) -> tuple[psutil.Process, socket.socket]:
     hazard = fork_hazard() or descriptor_hazard()
     parcel = pack(site) if hazard else None
     near, far = socket.socketpair()
+    stack = StackFile()
     with far:
         if parcel is None:
             _log.info("workers are forked from this process, which has one thread")
-            return _fork(near, far, site), near
+            return Starter(_fork(near, far, stack.descriptor, site), near, stack)
         _log.info("workers are started anew, not forked: %s", hazard)
         try:
-            return _start_anew("starter", (far.fileno(),), parcel), near
+            return Starter(_start_anew("starter", (far.fileno(), stack.descriptor), parcel), near, stack)
         finally:
             os.close(parcel)
 
@@ -84,7 +96,7 @@ def main(kind: str, ends: list[int], parcel: int) -> None:
     kind : {"starter", "worker"}
         Which of both.
     ends : list of int
-        Descriptors: the socket of requests, or those of a worker.
+        Descriptors: the socket of requests, or a worker's connection; and the file for the process's stack.
     parcel : int
         Descriptor of the parcel with the `WorkerContext`.
     """
@@ -121,7 +133,7 @@ def _start_anew(kind: str, ends: tuple[int, ...], parcel: int) -> psutil.Process
     )
 
 
-def _fork(near: socket.socket, far: socket.socket, site: WorkerContext) -> psutil.Process:
+def _fork(near: socket.socket, far: socket.socket, stack: int, site: WorkerContext) -> psutil.Process:
     gc.collect()
     gc.freeze()  # so that the collector does not write to, and thereby copy, shared memory
     sys.stdout.flush()
@@ -133,6 +145,7 @@ def _fork(near: socket.socket, far: socket.socket, site: WorkerContext) -> psuti
     code = 1
     try:
         near.close()
+        write_at_signal(stack)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ.update(_ONE_THREAD)
         _start_workers(far, site, anew=False)

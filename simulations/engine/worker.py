@@ -1,6 +1,5 @@
 """The worker process: it receives a message, calls the ClientApp, and sends the reply."""
 
-import faulthandler
 import logging
 import os
 import pickle
@@ -23,9 +22,8 @@ from flwr.clientapp import ClientApp
 from fedpress.compression.third_party import import_codecs
 from fedpress.flower.runtime import identify, message_of, parts_of
 from fedpress.simulations.engine.blob_store import Blobs
+from fedpress.simulations.engine.stack_file import write_at_signal
 from fedpress.simulations.engine.state_store import NodeStates
-
-STACK_SIGNAL = signal.SIGRTMAX  # at which a worker writes down its stack
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def serve(connection: Connection, stack: int, site: WorkerContext, *, forward_lo
     connection : Connection
         To the engine: it gets the process's id, then a pair of a result and log records for each job.
     stack : int
-        Descriptor of the file to which the stacks of all threads are written at `STACK_SIGNAL`.
+        Descriptor of the process's `StackFile`.
     site : WorkerContext
         What all workers share.
     forward_logs : bool
@@ -80,7 +78,7 @@ def serve(connection: Connection, stack: int, site: WorkerContext, *, forward_lo
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group: the engine stops its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the exit codes of what clients start would be lost
-    faulthandler.register(STACK_SIGNAL, stack)
+    write_at_signal(stack)
     identify(site.run_id)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

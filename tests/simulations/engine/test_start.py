@@ -2,12 +2,13 @@
 
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -187,43 +188,110 @@ def test_what_a_server_app_forks_does_not_hold_up_the_end() -> None:
         os.waitpid(forked[0], 0)
 
 
-def test_a_client_without_progress_is_reported_with_its_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Reports(logging.Handler):
+    """Keeps warnings, and calls a function at each."""
+
+    def __init__(self, then: Callable[[], object] = lambda: None) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        self._then = then
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        self._then()
+
+
+@contextmanager
+def reports(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object] = lambda: None) -> Iterator[list[str]]:
+    """Have stalls reported after less than a second, and yield the warnings."""
     monkeypatch.setattr("fedpress.simulations.engine.stalls._PERIOD", 0.5)
+    monkeypatch.setattr("fedpress.simulations.engine.stalls._LONG", 0.7)
+    handler = Reports(then)
+    logging.getLogger("fedpress").addHandler(handler)
+    try:
+        yield handler.lines
+    finally:
+        logging.getLogger("fedpress").removeHandler(handler)
+
+
+def spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_a_client_without_progress_is_reported_with_its_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    reports = []
 
-    class Release(logging.Handler):
-        """Keeps reports, and lets the client go on that is reported."""
-
-        def emit(self, record: logging.LogRecord) -> None:
-            reports.append(record.getMessage())
-            with suppress(OSError):
-                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+    def release() -> None:
+        with suppress(OSError):
+            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
     def waits_for_a_writer() -> None:
         pipe.read_bytes()
-
-    def computes() -> None:
-        while time.process_time() < 2:
-            sum(range(10_000))
 
     def has_a_process_compute() -> None:
         subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 1: pass"], check=True)
 
     def work(message, context):
-        (computes, has_a_process_compute, waits_for_a_writer)[context.node_config["partition-id"]]()
+        (has_a_process_compute, waits_for_a_writer)[context.node_config["partition-id"]]()
 
-    handler = Release(logging.WARNING)
-    logging.getLogger("fedpress").addHandler(handler)
-    try:
-        (row,), done = ask(work, clients=3, workers=3, timeout=60.0)
-    finally:
-        logging.getLogger("fedpress").removeHandler(handler)
-    assert (len(row), done.failures) == (3, 0)
-    (report,) = [line for line in reports if "progress" in line]
-    assert "waits_for_a_writer" in report
-    assert "client 2" in report
+    with reports(monkeypatch, release) as lines:
+        (row,), done = ask(work, clients=2, workers=2, timeout=60.0)
+    assert (len(row), done.failures) == (2, 0)
+    (report,) = [line for line in lines if "waits_for_a_writer" in line]
+    assert "client 1" in report
+
+
+def test_a_client_that_spins_is_reported_with_its_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_python() -> None:
+        while True:
+            pass
+
+    def in_c() -> None:
+        re.match("(a+)+$", 60 * "a" + "b")
+
+    def work(message, context):
+        (in_python, in_c)[context.node_config["partition-id"]]()
+
+    with reports(monkeypatch) as lines:
+        (row,), done = ask(work, clients=2, workers=2, timeout=4.0)
+    assert (len(row), done.failures) == (0, 2)
+    for client, place in (("client 0", "in_python"), ("client 1", "in_c")):
+        assert any(client in line and place in line for line in lines)
+
+
+def test_clients_that_take_as_long_as_others_are_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    with reports(monkeypatch) as lines:
+        _, done = ask(lambda message, context: spin(1.5), clients=3, workers=1)
+    assert done.failures == 0
+    assert not [line for line in lines if "client 1" in line or "client 2" in line]
+
+
+def test_an_app_that_loads_for_long_is_reported_with_its_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedpress.simulations.engine.pool._LOADING", 0.5)
+    server, client = ServerApp(), ClientApp()
+    reported = tmp_path / "reported"
+
+    def loads_for_long() -> None:
+        while not reported.exists():
+            time.sleep(0.05)
+
+    @client.query()
+    def query(message, context):
+        return Message(RecordDict(), reply_to=message)
+
+    @server.main()
+    def main(grid, context):
+        grid.send_and_receive([Message(RecordDict(), node, "query") for node in grid.get_node_ids()])
+
+    def release() -> None:
+        if any("loads_for_long" in line for line in lines):
+            reported.touch()
+
+    with reports(monkeypatch, release) as lines:
+        assert simulate(server, client, num_clients=1, workers=1, prepare=loads_for_long).failures == 0
 
 
 def test_large_data_is_in_memory_that_workers_share() -> None:
