@@ -108,12 +108,12 @@ def read_candidates(text: str) -> tuple[Candidate, ...]:
 def with_float32(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Return the candidates, with float32 of the same server step and local work for each one that has its own.
 
-    None is added where float32 does not take part.
+    None is added where float32 does not take part, nor for candidates with apps of their own.
     """
     known = [candidate.step for candidate in candidates if candidate.is_float32]
     found = list(candidates)
     for candidate in candidates if known else ():
-        if candidate.step not in known:
+        if candidate.step not in known and not candidate.settings.get("simulation.apps"):
             known.append(candidate.step)
             found.append(Candidate(f"float32, step of {candidate.name}", LOSSLESS, LOSSLESS, candidate.step))
     return found

@@ -81,7 +81,8 @@ def test_a_file_that_cannot_be_used_is_named(old: str, new: str, says: str, tmp_
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_experiments_can_be_planned(path: Path) -> None:
+def test_the_experiments_can_be_planned(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "experiments")  # whose peers have models of their own
     suite = read_suite(path)
     assert plan(suite.candidates, suite.workloads, suite.seeds, suite.settings)
 

@@ -1,0 +1,136 @@
+"""Peers: each method's own law, that server and nodes agree, and that bytes are those of real frames."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedpress.simulations.run import run
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import task
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
+from peers import evofed, fedpara, fedpm, klms
+from peers.federation import Downlink, Method, Reply
+
+SMALL = {"workload": "digits", "clients": 8, "per-round": 2, "rounds": 3, "workers": 1}
+RNG = np.random.default_rng(0)
+
+
+def make(cls: type[Method], **given: object) -> Method:
+    settings = resolve({**SMALL, "down": "none", **given})
+    return cls(settings, task(settings))
+
+
+def test_fitnesses_are_a_projection_of_the_change_unbiased_but_for_its_scale() -> None:
+    change = RNG.normal(size=40).astype(np.float32)
+    pairs = evofed.POPULATION // 2
+    found = []
+    for number in range(400):
+        members = evofed.perturbations(0, number, 0, change.size)
+        found.append(evofed.decode(members, evofed.fitness(members, change)))
+        random = members / evofed.SIGMA
+        projected = random.T @ (random @ change) / (pairs + change.size + 1)
+        np.testing.assert_allclose(found[-1], projected, atol=2e-3)
+    scaled = np.mean(found, 0) * (pairs + change.size + 1) / pairs
+    assert np.abs(scaled - change).max() < 0.15
+
+
+def test_the_mean_of_fitnesses_is_that_of_the_changes() -> None:
+    changes = RNG.normal(size=(3, 50)).astype(np.float32)
+    members = evofed.perturbations(0, 1, 0, 50)
+    mean = np.mean([evofed.fitness(members, change) for change in changes], 0)
+    expected = evofed.decode(members, evofed.fitness(members, changes.mean(0)))
+    np.testing.assert_allclose(evofed.decode(members, mean), expected, atol=1e-3)
+
+
+def test_nodes_that_were_away_hold_the_server_s_model_again() -> None:
+    server, node = make(evofed.EvoFed), make(evofed.EvoFed)
+    size = evofed.PARTS * evofed.POPULATION
+    for number in (1, 2):
+        server.aggregate([Reply(0, RNG.normal(size=size).astype("<f4").tobytes(), 1.0)], number)
+    frame = server.request(5, 3)
+    assert len(frame) == 1 + 2 * 4 * size
+    np.testing.assert_array_equal(node._followed(frame, 3, node.initial), server.weights())  # type: ignore[attr-defined]
+    assert len(server.request(5, 3)) == 1, "nothing was missed since"
+
+
+def test_masks_take_their_entropy_and_probabilities_are_their_mean() -> None:
+    server = make(fedpm.FedPM)
+    masks = [RNG.random(server.layout.size) < share for share in (0.1, 0.3)]
+    frames = [fedpm.encode(mask) for mask in masks]
+    for mask, frame, share in zip(masks, frames, (0.1, 0.3), strict=True):
+        np.testing.assert_array_equal(fedpm.decode(frame, mask.size), mask)
+        entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+        assert 8 * len(frame) == pytest.approx(entropy * mask.size, rel=0.1)
+    server.aggregate([Reply(node, frame, 1.0) for node, frame in enumerate(frames)], 1)
+    np.testing.assert_allclose(server.theta, np.mean(masks, 0))  # type: ignore[attr-defined]
+
+
+def test_a_masked_model_has_kept_and_dropped_weights_and_trains_logits_alone() -> None:
+    body = torch.nn.Linear(30, 1, bias=False)
+    model = fedpm.MaskedModel(body, {"weight": torch.ones(1, 30)}, {"weight": torch.zeros(1, 30)})
+    outputs = model(torch.eye(30))
+    assert set(outputs.flatten().tolist()) == {0.0, 1.0}
+    outputs.sum().backward()
+    assert [parameter.shape for parameter in model.parameters()] == [(1, 30)]
+    torch.testing.assert_close(model.logits[0].grad, torch.full((1, 30), 0.25))
+
+
+def test_coded_masks_have_the_node_s_distribution() -> None:
+    known = np.full(6, 0.5, np.float32)
+    local = np.array([0.9, 0.8, 0.5, 0.5, 0.3, 0.2], np.float32)
+    draws = []
+    for number in range(3000):
+        masks = klms.candidates(known, 0, number)
+        draws.append(masks[klms.choose(masks, local, known, RNG)])
+    assert klms.divergence(local, known) < klms.NATS
+    np.testing.assert_allclose(np.mean(draws, 0), local, atol=0.05)
+
+
+def test_an_index_names_the_same_mask_at_both_ends_and_costs_the_divergence() -> None:
+    server, node = make(klms.Klms), make(klms.Klms)
+    server.request(3, 1)
+    known = np.full(server.layout.size, 0.5, np.float32)
+    local = np.where(np.arange(known.size) % 2, 0.7, 0.3).astype(np.float32)
+    frame = node.encode(local, known, RNG, 1, 3)  # type: ignore[attr-defined]
+    assert len(frame) == math.ceil(klms.divergence(local, known) / klms.NATS)
+    mask = server.decode(Reply(3, frame, 1.0), 1)  # type: ignore[attr-defined]
+    assert abs(mask[1::2].mean() - mask[::2].mean() - 0.4) < 0.1
+
+
+def test_a_hadamard_product_has_full_rank_from_fewer_parameters() -> None:
+    layer = fedpara.HadamardLinear(256, 110)
+    assert torch.linalg.matrix_rank(layer.weight) == 110
+    assert sum(parameter.numel() for parameter in layer.parameters()) < 256 * 110 / 3
+    assert layer.weight.var().item() == pytest.approx(2 / 256, rel=0.3)
+    whole, small = torch.nn.Sequential(torch.nn.Linear(256, 110)), fedpara.cnn()
+    assert any(isinstance(part, fedpara.HadamardLinear) for part in small)
+    assert isinstance(fedpara.factored(whole)[0], fedpara.HadamardLinear)
+
+
+@pytest.mark.parametrize("down", ["none", "even(0.5) | lowrank(nmse=0.3) | ans"])
+def test_the_server_knows_what_a_node_holds(down: str) -> None:
+    method = make(fedpm.FedPM, down=down)
+    ends = [Downlink(method, method.initial) for _ in range(2)]
+    vector, state = method.initial, {}
+    for number in range(1, 4):
+        vector = vector + 0.1 * RNG.normal(size=vector.size).astype(np.float32)
+        read = ends[1].read(ends[0].frame(7, vector, number), state)
+        if down == "none":
+            np.testing.assert_array_equal(read, vector)
+        else:
+            np.testing.assert_array_equal(read, ends[0]._held[7])
+            assert np.square(read - vector).sum() < np.square(method.initial - vector).sum()
+
+
+def test_a_federation_counts_real_frames_and_its_model_is_the_one_evaluated(tmp_path: Path) -> None:
+    result = run(resolve({**SMALL, "apps": "peers.evofed", "up": "none", "down": "none", "out": str(tmp_path / "run")}))
+    frame = 4 * evofed.PARTS * evofed.POPULATION
+    assert [row["uplink_bytes"] for row in result["rounds"]] == [2 * frame] * 3
+    assert [row["downlink_bytes"] for row in result["rounds"][:2]] == [2, 2 + 2 * frame]
+    assert all(row["uplink_message_bytes"] > row["uplink_bytes"] for row in result["rounds"])
+    assert result["rounds"][-1]["loss"] < result["initial"]["loss"]
