@@ -36,7 +36,7 @@ def take_model(reply: Message, key: str, given: ArrayRecord) -> tuple[str, Updat
     Raises
     ------
     UpdateError
-        If there is no such ArrayRecord, or it has tensors of other names, shapes or kinds than `given`.
+        If there is no such ArrayRecord, it is empty, or it has tensors of other names, shapes or kinds than `given`.
     """
     records = reply.content.array_records
     matching = list(records) if len(records) == 1 else [n for n, r in records.items() if r.keys() == given.keys()]
@@ -44,6 +44,8 @@ def take_model(reply: Message, key: str, given: ArrayRecord) -> tuple[str, Updat
     if name not in records:
         raise UpdateError(f"one ArrayRecord of a reply must be the model, {key!r}, got {sorted(records) or 'none'}")
     returned = arrays_of(records[name])
+    if not returned:
+        raise UpdateError(f"a reply's model must have at least one tensor, got an empty ArrayRecord {name!r}")
     reply.content[name] = ArrayRecord()
     extra = returned.keys() - given.keys()
     if extra:

@@ -37,10 +37,13 @@ def find(name: str) -> Workload:
     Raises
     ------
     SettingError
-        If it does not exist, or is no workload.
+        If it does not exist, cannot be made, or is no workload.
     """
     found = find_object("workload", name, WORKLOADS, "workloads")
-    workload: Workload = found() if isinstance(found, type) else found
+    try:
+        workload: Workload = found() if isinstance(found, type) else found
+    except Exception as error:  # its own code may raise anything
+        raise SettingError(f"workload {name!r} cannot be made: {type(error).__name__}: {error}") from error
     missing = [part for part in ("models", "defaults", "load") if not hasattr(workload, part)]
     if missing:
         raise SettingError(f"workload {name!r} lacks {', '.join(missing)}: see docs/how-to/workloads.md")

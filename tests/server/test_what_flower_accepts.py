@@ -91,6 +91,12 @@ def test_a_reply_that_is_not_of_the_model_names_the_tensor(change: dict[str, np.
         Compressed(fedavg()).start(grid, model_record(INITIAL), num_rounds=1)
 
 
+def test_a_reply_without_tensors_is_not_a_model(make_grid) -> None:
+    grid = make_grid(2, app=app_of(lambda model, _: {}))
+    with pytest.raises(FedpressError, match="arrays"):
+        Compressed(fedavg()).start(grid, model_record(INITIAL), num_rounds=1)
+
+
 @pytest.mark.parametrize("up", ["none", UP])
 def test_complex_tensors_travel_losslessly(up: str, make_grid) -> None:
     rng = np.random.default_rng(0)
