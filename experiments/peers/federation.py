@@ -129,6 +129,10 @@ class Downlink:
         self._held[node] = self._follow(held, frame)
         return frame
 
+    def held(self, node: int, vector: Vector) -> Vector:
+        """Return what a node has of `vector`, which it was sent last."""
+        return vector if self._whole else self._held[node]
+
     def read(self, frame: bytes, state: State) -> Vector:
         """Return the vector that a node has after a frame, and keep it in the node's state."""
         if self._whole:

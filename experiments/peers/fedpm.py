@@ -60,14 +60,14 @@ class FedPM(Method):
         self.theta = np.full(self.layout.size, 0.5, np.float32)
         self._ones = np.zeros(self.layout.size)  # of the masks since the last reset
         self._masks = 0
-        self._downlink = Downlink(self, self.theta)
+        self.downlink = Downlink(self, self.theta)
         self._resets = math.ceil(self.settings.clients / self.settings.server.per_round)  # in rounds
 
     def request(self, node: int, round: int) -> bytes:
-        return self._downlink.frame(node, self.theta, round)
+        return self.downlink.frame(node, self.theta, round)
 
     def train(self, node: int, round: int, frame: bytes, state: State) -> Trained:
-        theta = np.clip(self._downlink.read(frame, state), LEAST, 1 - LEAST)
+        theta = np.clip(self.downlink.read(frame, state), LEAST, 1 - LEAST)
         logits = np.log(theta / (1 - theta))
         weights, scores = (
             {name: torch.from_numpy(array) for name, array in self.tensors(vector).items()}

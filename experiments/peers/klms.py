@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.rng import derive
-from peers.federation import Downlink, Reply, Vector, apps
+from peers.federation import Reply, Vector, apps
 from peers.fedpm import LEAST, FedPM
 
 CANDIDATES = 256  # masks of each block: an index is a byte
@@ -37,19 +37,7 @@ def choose(masks: NDArray[np.bool_], local: Vector, known: Vector, rng: np.rando
 
 
 class Klms(FedPM):
-    """The method; the server remembers what it sent to each node of the round."""
-
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given)
-        self._mirror = Downlink(self, self.theta)  # reads what nodes read
-        self._states: dict[int, dict[str, NDArray[np.float32]]] = {}
-        self._known: dict[int, Vector] = {}
-
-    def request(self, node: int, round: int) -> bytes:
-        frame = super().request(node, round)
-        read = self._mirror.read(frame, self._states.setdefault(node, {}))
-        self._known[node] = np.clip(read, LEAST, 1 - LEAST)
-        return frame
+    """The method."""
 
     def encode(self, local: Vector, known: Vector, rng: np.random.Generator, round: int, node: int) -> bytes:
         local = np.clip(local, 1e-6, 1 - 1e-6)
@@ -64,12 +52,13 @@ class Klms(FedPM):
 
     def decode(self, reply: Reply, round: int) -> NDArray[np.bool_]:
         order = self._order(round, reply.node)
-        blocks = np.array_split(self._known[reply.node][order], len(reply.frame))
+        known = np.clip(self.downlink.held(reply.node, self.theta), LEAST, 1 - LEAST)
+        blocks = np.array_split(known[order], len(reply.frame))
         mask = np.empty(order.size, np.bool_)
         mask[order] = np.concatenate(
             [
-                candidates(known, self.seed, round, reply.node, number)[index]
-                for number, (known, index) in enumerate(zip(blocks, reply.frame, strict=True))
+                candidates(block, self.seed, round, reply.node, number)[index]
+                for number, (block, index) in enumerate(zip(blocks, reply.frame, strict=True))
             ]
         )
         return mask

@@ -13,7 +13,7 @@ from fedpress.simulations.settings import resolve
 from fedpress.simulations.workloads import task
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
-from peers import evofed, fedpara, fedpm, klms
+from peers import cafe, evofed, fedpara, fedpm, fetchsgd, klms
 from peers.federation import Downlink, Method, Reply
 
 SMALL = {"workload": "digits", "clients": 8, "per-round": 2, "rounds": 3, "workers": 1}
@@ -29,14 +29,14 @@ def test_fitnesses_are_a_projection_of_the_change_unbiased_but_for_its_scale() -
     change = RNG.normal(size=40).astype(np.float32)
     pairs = evofed.POPULATION // 2
     found = []
-    for number in range(400):
+    for number in range(200):
         members = evofed.perturbations(0, number, 0, change.size)
         found.append(evofed.decode(members, evofed.fitness(members, change)))
         random = members / evofed.SIGMA
         projected = random.T @ (random @ change) / (pairs + change.size + 1)
         np.testing.assert_allclose(found[-1], projected, atol=2e-3)
     scaled = np.mean(found, 0) * (pairs + change.size + 1) / pairs
-    assert np.abs(scaled - change).max() < 0.15
+    assert np.abs(scaled - change).max() < 0.25
 
 
 def test_the_mean_of_fitnesses_is_that_of_the_changes() -> None:
@@ -84,7 +84,7 @@ def test_coded_masks_have_the_node_s_distribution() -> None:
     known = np.full(6, 0.5, np.float32)
     local = np.array([0.9, 0.8, 0.5, 0.5, 0.3, 0.2], np.float32)
     draws = []
-    for number in range(3000):
+    for number in range(2000):
         masks = klms.candidates(known, 0, number)
         draws.append(masks[klms.choose(masks, local, known, RNG)])
     assert klms.divergence(local, known) < klms.NATS
@@ -110,6 +110,51 @@ def test_a_hadamard_product_has_full_rank_from_fewer_parameters() -> None:
     whole, small = torch.nn.Sequential(torch.nn.Linear(256, 110)), fedpara.cnn()
     assert any(isinstance(part, fedpara.HadamardLinear) for part in small)
     assert isinstance(fedpara.factored(whole)[0], fedpara.HadamardLinear)
+
+
+def test_sketches_are_linear_and_each_row_is_unbiased() -> None:
+    first, second = RNG.normal(size=(2, 200)).astype(np.float32)
+    sketch = fetchsgd.Sketch(200, 0)
+    np.testing.assert_allclose(sketch.of(first) + sketch.of(second), sketch.of(first + second), atol=1e-5)
+    rows = [fetchsgd.Sketch(200, seed) for seed in range(1000)]
+    found = np.mean([one.estimates(one.of(first)).mean(0) for one in rows], 0)
+    assert np.abs(found - first).max() < 1.0, "five columns hold 200 values: estimates are noisy"
+    assert np.corrcoef(found, first)[0, 1] > 0.95
+
+
+def test_a_sketch_finds_the_largest_values() -> None:
+    vector = RNG.normal(size=20_000).astype(np.float32) * 0.01
+    vector[[5, 777, 19_000]] = [3, -4, 5]
+    sketch = fetchsgd.Sketch(vector.size, 1)
+    found = sketch.decode(sketch.of(vector))
+    assert set(np.argsort(-np.abs(found))[:3]) == {5, 777, 19_000}
+    np.testing.assert_allclose(found[[5, 777, 19_000]], [3, -4, 5], atol=0.3)
+
+
+def test_a_node_that_was_away_gets_the_values_that_changed() -> None:
+    old = RNG.normal(size=1000).astype(np.float32)
+    new = np.where(RNG.random(1000) < 0.05, old + 1, old).astype(np.float32)
+    frame = fetchsgd.encode_changes(new, old)
+    np.testing.assert_array_equal(fetchsgd.decode_changes(frame, old), new)
+    assert len(frame) < 4 * np.count_nonzero(new != old) + 100
+    assert len(fetchsgd.encode_changes(old, old)) == 4
+
+
+@pytest.mark.parametrize("down", ["none", "lowrank(nmse=0.3) | ans"])
+def test_what_equals_the_last_mean_costs_nothing_and_the_server_adds_it_again(down: str) -> None:
+    server, node = (make(cafe.Cafe, up="topk(0.01) | fp16 | pack", down=down) for _ in range(2))
+    last = RNG.normal(size=server.layout.size).astype(np.float32)
+    for _ in range(2):
+        before = server.weights()
+        server.request(1, 1)
+        held = server._updates.held(1, server._last)  # type: ignore[attr-defined]
+        frame = node.encode(held + last, held, RNG)  # type: ignore[attr-defined]
+        server.aggregate([Reply(1, frame, 1.0)], 1)
+        change = server.weights() - before
+        lost = np.abs(held + last - change)
+        assert np.count_nonzero(lost > 0.01) == pytest.approx(0.99 * lost.size, rel=0.02)
+    same = node.encode(last, last, RNG)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(server.vector(server._up.decode(same, server.layout)), 0)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("down", ["none", "even(0.5) | lowrank(nmse=0.3) | ans"])
