@@ -112,6 +112,8 @@ def test_a_share_of_the_nodes_may_fine_tune(tmp_path: Path) -> None:
     assert said["final"]["nodes"]["after"]["nodes"] == 4
     lone = said["rounds"][0]["uplink_bytes"] / 4  # of one delta, about
     assert lone / 10 < said["final"]["finetune_bytes"] < 4 * lone * 10
+    _, _, longer = outcome(tmp_path / "run", **{**more, "rounds": 2, "resume": True})
+    assert all("evaluate_bytes" not in row for row in longer["rounds"])  # fine-tuning belongs to no later round
 
 
 def test_spread_is_of_nodes() -> None:

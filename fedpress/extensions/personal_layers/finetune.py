@@ -46,9 +46,12 @@ def finetune(settings: PersonalLayersSettings, seed: int, context: FinalContext)
 
     Nodes discard the fine-tuned weights and return only these scores.
     """
-    number, exchange = context.number + 1, context.exchange
+    number, exchange = context.number, context.exchange
     arrays = model_record(exchange.models.model)
-    config = AppConfig(number, finetune_epochs=settings.finetune_epochs, finetune_lr=settings.finetune_lr).to_record()
+    # The number of another round: nodes shuffle their examples by it.
+    config = AppConfig(
+        number + 1, finetune_epochs=settings.finetune_epochs, finetune_lr=settings.finetune_lr
+    ).to_record()
     messages = [
         Message(RecordDict({"arrays": arrays, "config": config}), node, MessageType.EVALUATE)
         for node in _choose(list(exchange.grid.get_node_ids()), settings.finetune_share, seed)

@@ -78,12 +78,16 @@ class PersonalLayers(Extension):
         if not self.settings.finetune_epochs:
             return {}
         if self._finetuned.get("round") != context.number:  # a resumed run does not fine-tune again
+            before = context.exchange.ledger.totals(purpose="evaluate")
             nodes = finetune(self.settings, self._seed, context)
-            spent = context.exchange.ledger.totals(round=context.number + 1, purpose="evaluate")
+            after = context.exchange.ledger.totals(purpose="evaluate")
             self._finetuned = {
                 "round": context.number,
                 "nodes": [asdict(node) for node in nodes],
-                "bytes": {"finetune_bytes": spent.frame, "finetune_message_bytes": spent.message},
+                "bytes": {
+                    "finetune_bytes": after.frame - before.frame,
+                    "finetune_message_bytes": after.message - before.message,
+                },
             }
         nodes = [FineTuned(**node) for node in self._finetuned["nodes"]]
         if self._folder is not None:
