@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from importlib.metadata import requires
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import click
@@ -65,6 +66,7 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> NoReturn:
     """Run the command in the process's arguments."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal may not have a character, of a path for example
             stream.reconfigure(errors="backslashreplace")
@@ -85,6 +87,13 @@ def main() -> NoReturn:
         if line := _line(error):
             typer.echo("fedpress: " + " ".join(line.splitlines()), err=True)  # whatever a path or a message holds
         sys.exit(2 if isinstance(error, click.UsageError | SettingError | ModuleNotFoundError) else 1)
+
+
+def _open_streams() -> None:
+    """Open the null device for each standard stream that is closed: another file would get its descriptor."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115  open until the end
 
 
 def _stop() -> NoReturn:

@@ -89,7 +89,7 @@ class LogFile(RotatingFileHandler):
             super().doRollover()
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        if not isinstance(sys.exception(), OSError):
+        if not isinstance(sys.exception(), OSError) or not sys.stderr:
             return super().handleError(record)
         with suppress(OSError, ValueError):  # as on a full disk: the line is not lost
             sys.stderr.write(self.format(record) + "\n")
@@ -122,7 +122,7 @@ def alert(line: str, details: str = "") -> None:
     """Log a warning that needs a person, on standard error too if the log is a file, without its details there."""
     logger = logging.getLogger(LOGGER)
     logger.warning("%s", f"{line}. {details}" if details else line)
-    if any(isinstance(handler, LogFile) for handler in logger.handlers):
+    if sys.stderr and any(isinstance(handler, LogFile) for handler in logger.handlers):
         with suppress(OSError, ValueError):
             sys.stderr.write(f"{ALERT}{line}\n")
             sys.stderr.flush()

@@ -136,8 +136,8 @@ def _start_anew(kind: str, ends: tuple[int, ...], parcel: int) -> psutil.Process
 def _fork(near: socket.socket, far: socket.socket, stack: int, site: WorkerContext) -> psutil.Process:
     gc.collect()
     gc.freeze()  # so that the collector does not write to, and thereby copy, shared memory
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a program without a terminal may have none
+        stream.flush()
     pid = os.fork()
     if pid:
         gc.unfreeze()

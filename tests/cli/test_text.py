@@ -1,5 +1,7 @@
 """Text of any kind is read and written: byte order marks, terminals without a character, paths of any characters."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +55,11 @@ def test_text_files_are_read_with_and_without_a_byte_order_mark(name: str, mark:
         np.save(data / kind / "x.npy", np.full((3, 2), number, np.float32))
     (data / "classes.txt").write_text(f"{mark}ähnlich\nother\n", encoding="utf-8")
     assert sorted(set(read(str(data)).y.tolist())) == [0, 1]
+
+
+def test_standard_streams_may_be_closed(tmp_path: Path) -> None:
+    """As a supervisor may start it: no file of the run gets their descriptors, and nothing fails without them."""
+    words = "simulate --rounds 1 --clients 2 --per-round 2 --workers 1 --out run"
+    line = f"exec {sys.executable} -m fedpress {words} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", line], cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "run" / "model.safetensors").stat().st_size > 0
