@@ -509,10 +509,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         If it cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:  # as UTF-16 has
+            raise SettingError(f"{path} must be TOML in UTF-8, got other text or a binary file")
+        return tomllib.loads(text)
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} must be TOML in UTF-8: {error}") from error
+    except tomllib.TOMLDecodeError as error:
         raise SettingError(f"{path} is not TOML: {error}") from error
 
 

@@ -120,5 +120,5 @@ def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> Job
         )
         reply = site.app(message, context)
         return JobResult(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
-    except Exception:  # noqa: BLE001  an error of a client fails only its reply
+    except BaseException:  # noqa: BLE001  an error of a client, or its exit, fails only its reply
         return JobResult(b"", failure=traceback.format_exc())

@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import fedpress
 from fedpress.client.data.folder import read
+from fedpress.common.errors import SettingError
 from fedpress.common.settings import read_toml
 from fedpress.simulations.network.links import read_trace
 
@@ -63,3 +64,12 @@ def test_standard_streams_may_be_closed(tmp_path: Path) -> None:
     line = f"exec {sys.executable} -m fedpress {words} <&- >&- 2>&-"
     assert subprocess.run(["sh", "-c", line], cwd=tmp_path, check=False).returncode == 0
     assert (tmp_path / "run" / "model.safetensors").stat().st_size > 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "latin-1"])
+def test_a_settings_file_in_another_encoding_is_named(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text('[run]\nout = "é"\n', encoding=encoding)
+    with pytest.raises(SettingError, match=r"UTF-8") as raised:
+        read_toml(path)
+    assert str(path) in str(raised.value)

@@ -94,6 +94,17 @@ def test_a_client_that_raises_fails_alone(caplog: pytest.LogCaptureFixture) -> N
     assert [said(row[i]) for i in (0, 1, 3, 4, 5)] == [1] * 5
 
 
+@pytest.mark.parametrize("end", [SystemExit("no data"), KeyboardInterrupt("no data"), MemoryError("no data")])
+def test_a_client_that_ends_its_process_fails_only_its_reply_and_says_why(end: BaseException) -> None:
+    def work(message, context):
+        if context.node_config["partition-id"] == 1:
+            raise end
+
+    (row,), done = ask(work, clients=3, workers=1)
+    assert done.failures == 1
+    assert "no data" in row[1].error.reason
+
+
 def test_a_worker_that_is_killed_is_replaced_and_its_client_failed() -> None:
     def work(message, context):
         if context.node_config["partition-id"] in (0, 3):
