@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedpress.common.errors import FrameError
-from fedpress.compression.entropy import bit_io
 from fedpress.compression.frame import ByteReader, put_varint
 
 _PRECISIONS = range(5, 15)
@@ -22,22 +21,15 @@ class FrequencyTable:
     precision: int
     frequency: NDArray[np.int64]
 
-    def cost(self, counts: NDArray[np.int64]) -> float:
-        """Return the bits of tokens with these counts under this table."""
-        counts = counts[: self.frequency.size]
-        used = counts > 0
-        return float((counts[used] * (self.precision - np.log2(self.frequency[used]))).sum())
-
     def write(self, out: bytearray) -> None:
         """Append the table: its precision, its length, and every frequency + 1 in Elias gamma code."""
-        number = (self.frequency + 1).astype(np.uint64)
-        width = np.floor(np.log2(number)).astype(np.int64)
         out.append(self.precision)
-        put_varint(out, number.size)
+        put_varint(out, self.frequency.size)
         # Gamma code: as many zeros as the number has bits below its top one, then the number.
-        data = bit_io.pack(number, 2 * width + 1)
-        put_varint(out, len(data))
-        out += data
+        bits = "".join(f"{number:0{2 * number.bit_length() - 1}b}" for number in (self.frequency + 1).tolist())
+        nbytes = -(-len(bits) // 8)
+        put_varint(out, nbytes)
+        out += int(bits.ljust(8 * nbytes, "0") or "0", 2).to_bytes(nbytes, "big")
 
     @classmethod
     def read(cls, reader: ByteReader, most: int) -> "FrequencyTable":
@@ -46,18 +38,17 @@ class FrequencyTable:
         if precision not in _PRECISIONS:
             raise FrameError(f"a table's precision must be {_PRECISIONS[0]} to {_PRECISIONS[-1]}, got {precision}")
         size = reader.varint(most)
-        data = np.unpackbits(np.frombuffer(reader.take(reader.varint(8 * most)), np.uint8)).tolist()
+        data = reader.take(reader.varint(8 * most))
+        bits = f"{int.from_bytes(data, 'big'):0{8 * len(data)}b}" if data else ""
         frequency = []
         at = 0
         for _ in range(size):
-            zeros = 0
-            while at < len(data) and not data[at]:
-                zeros, at = zeros + 1, at + 1
-            digits = data[at : at + zeros + 1]
-            if len(digits) != zeros + 1 or zeros > precision:
+            top = bits.find("1", at)
+            end = 2 * top - at + 1  # as many zeros as the number has bits below its top one
+            if top < 0 or end > len(bits) or top - at > precision:
                 raise FrameError("a table's frequencies must be complete")
-            at += zeros + 1
-            frequency.append(int("".join(map(str, digits)), 2) - 1)
+            frequency.append(int(bits[top:end], 2) - 1)
+            at = end
         if sum(frequency) != 1 << precision:
             raise FrameError(f"a table's frequencies must add up to {1 << precision}, got {sum(frequency)}")
         return cls(precision, np.array(frequency, np.int64))
@@ -75,7 +66,7 @@ class FrequencyTables:
     @classmethod
     def fit(cls, counts: NDArray[np.int64]) -> "FrequencyTables":
         """Return the tables of the fewest bytes for tokens with these counts, (contexts, tokens)."""
-        return cls.of([fit(count, _FINEST) for count in counts])
+        return cls.of(fit(counts, _FINEST))
 
     def write(self, out: bytearray) -> None:
         """Append the tables."""
@@ -105,40 +96,49 @@ class FrequencyTables:
         blocks = (slice(first, first + _BLOCK) for first in range(0, tokens.size, _BLOCK))
         return sum(float(bits[contexts[block], tokens[block]].sum()) for block in blocks)
 
+    def tokens(self) -> NDArray[np.uint8]:
+        """Return the token of each slot, (contexts, 2**precision)."""
+        contexts, count = self.frequency.shape
+        every = np.tile(np.arange(count, dtype=np.uint8), contexts)
+        return np.repeat(every, self.frequency.ravel()).reshape(contexts, 1 << self.precision)
+
     def slots(self) -> tuple[NDArray[np.uint8], NDArray[np.uint32], NDArray[np.uint32]]:
         """Return token, frequency, and offset within the token's slots, of each slot: (contexts, 2**precision)."""
-        contexts, size = self.frequency.shape[0], 1 << self.precision
-        every = np.tile(np.arange(self.frequency.shape[1], dtype=np.uint8), contexts)
-        token = np.repeat(every, self.frequency.ravel()).reshape(contexts, size)
+        token = self.tokens()
         frequency = np.take_along_axis(self.frequency, token.astype(np.intp), axis=1)
-        offset = np.arange(size, dtype=np.uint32) - np.take_along_axis(self.start, token.astype(np.intp), axis=1)
+        offset = np.arange(token.shape[1], dtype=np.uint32) - np.take_along_axis(self.start, token.astype(np.intp), axis=1)
         return token, frequency, offset
 
 
-def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> FrequencyTable:
-    """Return the table of the fewest bytes for tokens with these counts, the table included."""
-    counts = np.trim_zeros(counts, "b")
-    least = (max(2, int(np.count_nonzero(counts))) - 1).bit_length()
-    tables = [
-        FrequencyTable(p, _apportion(counts, 1 << p))
-        for p in _PRECISIONS
-        if least <= p <= finest and p % 2 == finest % 2
+def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> list[FrequencyTable]:
+    """Return the tables of the fewest bytes for tokens with these counts, (contexts, tokens), tables included."""
+    choices = [
+        (context, precision)
+        for context, kinds in enumerate(np.count_nonzero(counts, axis=1).tolist())
+        for precision in _PRECISIONS
+        if (max(2, kinds) - 1).bit_length() <= precision <= finest and precision % 2 == finest % 2
     ]
+    contexts, precisions = np.array(choices).T
+    count = counts[contexts]
+    frequency = _apportion(count, 1 << precisions)
+    bits = precisions[:, None] - np.log2(np.maximum(frequency, 1))
+    cost = (count * bits).sum(axis=1) + 2 * np.log2(frequency + 1.0).sum(axis=1)
+    tables = []
+    for context in range(len(counts)):
+        of_context = np.flatnonzero(contexts == context)
+        best = of_context[np.argmin(cost[of_context])]
+        tables.append(FrequencyTable(int(precisions[best]), np.trim_zeros(frequency[best], "b")))
+    return tables
 
-    def total(table: FrequencyTable) -> float:
-        return table.cost(counts) + 2 * float(np.log2(table.frequency + 1.0).sum())
 
-    return min(tables, key=total)
-
-
-def _apportion(counts: NDArray[np.int64], total: int) -> NDArray[np.int64]:
-    """Return frequencies in proportion to `counts`, at least 1 where a count is not 0, with the sum `total`."""
-    share = counts / counts.sum() * total
+def _apportion(counts: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return frequencies in proportion to each row of `counts`, at least 1 where a count is not 0, with sums `total`."""
+    share = counts / counts.sum(axis=1, keepdims=True) * total[:, None]
     frequency = np.where(counts > 0, np.maximum(1, np.rint(share)), 0).astype(np.int64)
-    while (excess := int(frequency.sum()) - total) != 0:
+    rows = np.arange(len(counts))
+    while (change := np.sign(frequency.sum(axis=1) - total)).any():
         # Change the tokens whose bits rise least, or fall most: they change by count / frequency.
-        movable = (frequency > 1) if excess > 0 else (counts > 0)
-        change = np.where(movable, counts / np.maximum(frequency, 1), np.inf if excess > 0 else -np.inf)
-        token = int(np.argmin(change) if excess > 0 else np.argmax(change))
-        frequency[token] -= 1 if excess > 0 else -1
+        movable = np.where(change[:, None] > 0, frequency > 1, counts > 0)
+        rise = np.where(movable, change[:, None] * counts / np.maximum(frequency, 1), np.inf)
+        frequency[rows, rise.argmin(axis=1)] -= change
     return frequency

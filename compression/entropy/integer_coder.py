@@ -21,6 +21,8 @@ from fedpress.compression.entropy.tokens import fold, unfold
 from fedpress.compression.frame import ByteReader, put_head, to_bytes
 
 _PLAIN, _DENSE, _SPARSE, _CELLS, _HISTORY, _SIDE = range(6)
+_TINY = 10  # bytes up to which no coder makes an array shorter
+_SHORT = 64  # numbers up to which contexts cost more than they save
 _FEW = 4096  # numbers up to which one table may be better than contexts
 _NAME = 20  # bytes of a frame for the name of the side information
 _BLOCK = 1 << 16  # numbers per block
@@ -48,8 +50,10 @@ def encode(
     head = bytearray()
     put_head(head, array)
     coded: list[bytes] = []
-    if array.size and array.dtype.itemsize <= 4:
-        if array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min:  # else its magnitude overflows
+    if array.nbytes > _TINY and array.dtype.itemsize <= 4:
+        if array.size > _SHORT and (
+            array.dtype.kind == "u" or array.min() > np.iinfo(array.dtype).min  # else its magnitude overflows
+        ):
             coded.append(bytes([_CELLS]) + matrix_coder.encode(array, shapes or [(1, array.size)]))
             if by_row:
                 coded.append(bytes([_HISTORY]) + row_coder.encode(array, shapes))

@@ -13,6 +13,7 @@ from fedpress.compression.frame import ByteReader, put_varint
 
 TOKENS = Tokens(direct=4, split=1)  # short lists: a table of few tokens
 _PLAIN, _CODED = range(2)
+_LEAST_CODED = 12  # bytes of the shortest list with a table
 
 
 def encode(numbers: NDArray[np.unsignedinteger]) -> bytes:
@@ -21,6 +22,8 @@ def encode(numbers: NDArray[np.unsignedinteger]) -> bytes:
         return b""
     width = int(numbers.max()).bit_length()
     plain = bytes([_PLAIN, width]) + bit_io.pack(numbers, width)
+    if len(plain) <= _LEAST_CODED:
+        return plain
     coded = bytearray([_CODED])
     EncodedList.of(numbers.astype(np.uint32)).write(coded)
     return min(plain, bytes(coded), key=len)
@@ -59,7 +62,7 @@ class EncodedList:
         if numbers.size == 0:
             return cls(np.zeros(0, np.uint8), b"", None)
         token, raw, width = TOKENS.tokenize(numbers)
-        return cls(token, bit_io.pack(raw, width), fit(np.bincount(token)))
+        return cls(token, bit_io.pack(raw, width), fit(np.bincount(token)[None])[0])
 
     def write(self, out: bytearray) -> None:
         """Append table, tokens and raw bits."""

@@ -156,12 +156,13 @@ class Decoder:
         self._words = np.frombuffer(reader.take(2 * words), "<u2")
         self._at = 0
         self._precision = tables.precision
-        slots = tables.slots()
         if self.lanes == 1:
             self._list = self._words.tolist()
-            self._lists = [tuple(part.tolist() for part in table) for table in zip(*slots, strict=True)]
+            self._lists = list(
+                zip(map(bytes, tables.tokens()), tables.frequency.tolist(), tables.start.tolist(), strict=True)
+            )
         else:
-            self._token, self._frequency, self._offset = (part.reshape(-1) for part in slots)
+            self._token, self._frequency, self._offset = (part.reshape(-1) for part in tables.slots())
 
     def take(self, contexts: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the next tokens, one for each context; raise FrameError if the words run out."""
@@ -179,10 +180,10 @@ class Decoder:
         tokens = bytearray(contexts.size)
         state, at, words = int(self._states[0]), self._at, self._list
         for i, context in enumerate(contexts.tolist()):
-            token, frequency, offset = lists[context]
+            of_slot, frequency, start = lists[context]
             slot = state & mask
-            tokens[i] = token[slot]
-            state = frequency[slot] * (state >> precision) + offset[slot]
+            token = tokens[i] = of_slot[slot]
+            state = frequency[token] * (state >> precision) + slot - start[token]
             if state < _LOW:
                 if at == len(words):
                     raise FrameError("the words of the coder must suffice for its tokens")
