@@ -106,7 +106,9 @@ class FrequencyTables:
         """Return token, frequency, and offset within the token's slots, of each slot: (contexts, 2**precision)."""
         token = self.tokens()
         frequency = np.take_along_axis(self.frequency, token.astype(np.intp), axis=1)
-        offset = np.arange(token.shape[1], dtype=np.uint32) - np.take_along_axis(self.start, token.astype(np.intp), axis=1)
+        offset = np.arange(token.shape[1], dtype=np.uint32) - np.take_along_axis(
+            self.start, token.astype(np.intp), axis=1
+        )
         return token, frequency, offset
 
 
