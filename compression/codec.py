@@ -409,6 +409,11 @@ class Codec(ABC):
     def stateful(self) -> bool:
         """Whether `encode` carries anything from one update to the next."""
 
+    @property
+    def subspace_share(self) -> float:
+        """Share of the dimensions in which updates must lie, and which are sent; 0 if they may be any."""
+        return 0.0
+
     @abstractmethod
     def __str__(self) -> str:
         """Return the spec string that `parse` reads back to an equal codec."""

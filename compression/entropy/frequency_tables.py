@@ -134,7 +134,7 @@ def fit(counts: NDArray[np.int64], finest: int = _PRECISIONS[-1]) -> list[Freque
 
 
 def _apportion(counts: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return frequencies in proportion to each row of `counts`, at least 1 where a count is not 0, with sums `total`."""
+    """Return frequencies in proportion to each row of `counts`, at least 1 where it is not 0, with sums `total`."""
     share = counts / counts.sum(axis=1, keepdims=True) * total[:, None]
     frequency = np.where(counts > 0, np.maximum(1, np.rint(share)), 0).astype(np.int64)
     rows = np.arange(len(counts))

@@ -22,6 +22,10 @@ class Preset(Codec):
     def stateful(self) -> bool:
         return self.inner.stateful
 
+    @property
+    def subspace_share(self) -> float:
+        return self.inner.subspace_share
+
     def init(self, layout: Layout) -> State:
         return self.inner.init(layout)
 

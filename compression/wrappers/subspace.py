@@ -35,6 +35,10 @@ class SharedSubspace(Wrapper):
     def stateful(self) -> bool:
         return self.inner.stateful
 
+    @property
+    def subspace_share(self) -> float:
+        return self.share
+
     def init(self, layout: Layout) -> State:
         return self.inner.init(self._reduced(layout))
 

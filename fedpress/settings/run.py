@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Schema, Settings, Value
-from fedpress.compression.wrappers.subspace import SharedSubspace
 from fedpress.extensions import EXTENSIONS
 from fedpress.settings.codecs import down_codec, up_codec
 from fedpress.settings.deployment import DeploymentSettings, TaskSettings
@@ -147,7 +146,7 @@ class RunSettings:
         self.server.check_codecs()
         share = self.training.subspace
         for way, codec in (("up", up_codec(self.server.up, share)), ("down", down_codec(self.server.down, share))):
-            if isinstance(codec, SharedSubspace) and codec.share != share:
+            if codec.subspace_share not in (0.0, share):
                 raise SettingError(f"{way} must have the share of training.subspace, {share}, got {str(codec)!r}")
         run = self
         for extension in self.extensions:

@@ -7,7 +7,6 @@ import numpy as np
 from fedpress.common.errors import FedpressError
 from fedpress.common.logs import LOGGER
 from fedpress.compression import Codec, Layout
-from fedpress.compression.wrappers.subspace import SharedSubspace
 
 _log = logging.getLogger(LOGGER)
 
@@ -45,9 +44,10 @@ def warn_of_loss(codec: Codec, requests: int, nodes: int) -> None:
 
 
 def sent_share(codec: Codec) -> float:
-    """Return the share of a normally distributed matrix that `codec` sends: 1 without bias.
+    """Return the share of an update that `codec` sends, of the part in its shared subspace: 1 without bias.
 
-    It is the inner product of the matrix and its decoded frame over the squared norm; 1 if the codec cannot be tried.
+    It is the inner product of a normally distributed matrix and its decoded frame over the squared norm, and over the
+    share of the subspace; 1 if the codec cannot be tried.
 
     Examples
     --------
@@ -55,8 +55,6 @@ def sent_share(codec: Codec) -> float:
     >>> sent_share(parse("topk(0.1) | ans")) < 0.6
     True
     """
-    if isinstance(codec, SharedSubspace):  # nodes train within the subspace
-        codec = codec.inner
     matrix = {"weight": np.random.default_rng(0).normal(size=(64, 128)).astype(np.float32)}
     layout, rng, trials = Layout.of(matrix), np.random.default_rng(0), 8
     try:
@@ -65,4 +63,5 @@ def sent_share(codec: Codec) -> float:
     except FedpressError:  # it suits other sizes only
         return 1.0
     mean = np.mean(decoded, axis=0, dtype=np.float64)
-    return float((mean * matrix["weight"]).sum() / np.square(matrix["weight"], dtype=np.float64).sum())
+    sent = float((mean * matrix["weight"]).sum() / np.square(matrix["weight"], dtype=np.float64).sum())
+    return sent / (codec.subspace_share or 1)

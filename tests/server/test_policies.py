@@ -214,6 +214,18 @@ def test_what_is_lost_for_good_or_for_long_is_warned_of_once(
 def test_no_unbiased_codec_is_taken_for_a_biased_one(spec: str) -> None:
     if spec in ("best", "best(noise=1.0)"):
         assert sent_share(parse(spec)) == pytest.approx(1, abs=0.05)
-    unbiased = ("none", "fp16", "bf16", "randk(0.1)", "qsgd", "crosspolytope", "drive |", "eden", "ternary |")
+    unbiased = (
+        "none",
+        "fp16",
+        "bf16",
+        "randk(0.1)",
+        "qsgd",
+        "crosspolytope",
+        "drive |",
+        "eden",
+        "ternary |",
+        "subspace(0.2)",
+        "subspace(0.5)",
+    )
     if spec.startswith(unbiased):
         assert sent_share(parse(spec)) == pytest.approx(1, abs=0.05)
