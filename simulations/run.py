@@ -19,7 +19,7 @@ from fedpress.simulations.engine import EngineRun, find_engine
 from fedpress.simulations.network.deadline import DeadlineFilter
 from fedpress.simulations.plots import plot
 from fedpress.simulations.preflight import check
-from fedpress.simulations.run_files import LOG, PARTITION, clear, holds
+from fedpress.simulations.run_files import LOG, PARTITION, check_names, clear, holds
 from fedpress.simulations.settings import override, resolve, simulation_schema
 from fedpress.simulations.workloads import task
 from fedpress.simulations.workloads.partitions import draw
@@ -127,6 +127,7 @@ def _make_folder(settings: RunSettings) -> Path:
 
 def _empty(folder: Path, settings: RunSettings, force: bool) -> None:
     """Remove an earlier run from `folder` with `force`, unless it is resumed."""
+    check_names(folder)
     if not settings.run.resume and holds(folder):
         if not force:
             raise SettingError(

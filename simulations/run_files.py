@@ -32,11 +32,19 @@ def holds(folder: Path) -> bool:
     return bool(own_files(folder) or _exported(folder) or (folder / CHECKPOINT).exists())
 
 
+def check_names(folder: Path) -> None:
+    """Raise SettingError if a folder has the name of a file of a run in `folder`."""
+    for path in (folder / name for name in (*_NAMES, *_OF_EXTENSIONS)):
+        if path.is_dir():
+            raise SettingError(f"{path} is a folder, where a run has a file: name another folder than {folder}")
+
+
 def check_made(out: Path, source: Path, *, force: bool) -> None:
     """Raise SettingError if a model made from the run in `source` cannot be written to the folder `out`."""
     if out.resolve() == source.resolve():
         raise SettingError(f"out must be another folder than {source}, from which the model is made")
     check_folder(out)
+    check_names(out)
     if not force and holds(out):
         raise SettingError(f"{out} holds a run already: name another folder, or overwrite it with --force")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fedpress.common.checked_files import read_checked, read_json, read_tensors
-from fedpress.common.errors import DataError
+from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import locked
 from fedpress.compression import Layout
 from fedpress.server.checkpointing import recovery
@@ -197,6 +197,14 @@ def test_the_newest_checkpoint_and_a_file_of_another_origin(
     assert "broken-notes.model" in log
     assert "broken-result.json" in log
     assert (folder / "checkpoint" / "broken-config.json").exists()
+
+
+@pytest.mark.parametrize("name", ["result.json", "clients.csv", "model.safetensors", "run.log", "personal.csv"])
+def test_a_folder_in_place_of_a_file_is_named_before_the_first_round(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(SettingError, match=name):
+        run(settings_of({**SETTINGS, "out": str(tmp_path)}))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_no_bit_of_a_result_or_model_changes_unnoticed(whole: tuple[Path, bytes], tmp_path: Path) -> None:
