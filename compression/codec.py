@@ -344,6 +344,30 @@ class Codec(ABC):
             If the frame is not one of this codec, layout and base; nothing else is raised.
         """
 
+    def encode_decoded(self, update: Update, rng: np.random.Generator, *, base: bytes = b"") -> tuple[bytes, Update]:
+        """Encode an update with a codec without memory, and return also what the frame decodes to.
+
+        Parameters
+        ----------
+        update, rng, base
+            As of `encode`.
+
+        Returns
+        -------
+        tuple of (bytes, dict of str to ndarray)
+            The frame, and the same bits as `decode` returns for it.
+
+        Raises
+        ------
+        UpdateError
+            If the update cannot be sent.
+        FrameError
+            If the codec cannot decode its own frame.
+        """
+        frame, _ = self.encode(update, {}, rng, base=base)
+        with only_frame_errors(self):
+            return frame, self.decode(frame, Layout.of(update), base=base)
+
     def aimed(self, **target: float | int) -> "Codec":
         """Return this codec with another target of its quantiser.
 

@@ -81,8 +81,14 @@ def check_update(codec: Codec, update: Update) -> bool:
     exact = {tensor.name for tensor in layout.tensors} - {tensor.name for tensor in layout.lossy}
     changed = [name for name in exact if not np.array_equal(back[name], update[name])]
     _require(not changed, f"{codec} must return integers and statistics exactly, got others for {', '.join(changed)}")
-    again, _ = codec.encode(update, codec.init(layout), derive(1))
+    again, known = (
+        (codec.encode(update, codec.init(layout), derive(1))[0], back)
+        if codec.stateful
+        else codec.encode_decoded(update, derive(1))
+    )
     _require(again == frame, f"{codec} must make the same frame from the same update, state and generator")
+    odd = [name for name in back if known[name].tobytes() != back[name].tobytes()]
+    _require(not odd, f"{codec} must know the bits that its frame decodes to, got others for {', '.join(odd)}")
     return True
 
 

@@ -70,6 +70,14 @@ class Pipeline(Codec):
         frame, _, after = self.press(values, exact, layout, state, rng, base=base, side=side, back=False)
         return frame, after
 
+    def encode_decoded(self, update: Update, rng: np.random.Generator, *, base: bytes = b"") -> tuple[bytes, Update]:
+        layout = Layout.of(update)
+        values, exact = layout.flatten(update)
+        # Only lossy stages are undone: lossless ones return what they were given.
+        frame, back, _ = self.press(values, exact, layout, {}, rng, base=base, side=None)
+        with only_frame_errors(self):
+            return frame, _update_of({"values": back, "exact": exact}, layout)
+
     def press(
         self,
         values: NDArray[np.float32],
@@ -146,10 +154,11 @@ class Pipeline(Codec):
 
     def _undo(self, streams: Streams, layout: Layout) -> NDArray[np.float32]:
         """Return the values, float32 (n,), that the lossy stages make of what the last of them left."""
-        for stage in reversed(self.stages):
-            if not stage.lossless:
-                streams = stage.decode(streams, layout)
-        return np.asarray(streams["values"], np.float32)
+        with only_frame_errors(self):
+            for stage in reversed(self.stages):
+                if not stage.lossless:
+                    streams = stage.decode(streams, layout)
+            return np.asarray(streams["values"], np.float32)
 
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         read = read_frame(frame, FrameHead(self.text, layout.digest, base or b""))
@@ -163,14 +172,9 @@ class Pipeline(Codec):
         with only_frame_errors(self):
             for stage in reversed(self.stages):
                 streams = stage.decode(_with_side(streams, stage, side, layout), layout)
-            values, exact = take(streams, "values", np.float32, layout.size), np.zeros(0, np.uint8)
-            if layout.exact_nbytes:
-                exact = take(streams, "exact", np.uint8, layout.exact_nbytes)
             if len(streams) > (2 if layout.exact_nbytes else 1):
                 raise FrameError(f"streams that belong to nothing: {', '.join(streams)}")
-            if not np.isfinite(values).all():
-                raise FrameError("a value is not finite")
-            return layout.unflatten(values, exact)
+            return _update_of(streams, layout)
 
     def aimed(self, **target: float | int) -> "Pipeline":
         for number, stage in enumerate(self.stages):
@@ -197,6 +201,16 @@ class Pipeline(Codec):
 
     def lost(self, before: State, update: Update) -> State:
         return before
+
+
+def _update_of(streams: Streams, layout: Layout) -> Update:
+    """Return the update of the streams that all stages left; raise FrameError if they are not of this layout."""
+    values, exact = take(streams, "values", np.float32, layout.size), np.zeros(0, np.uint8)
+    if layout.exact_nbytes:
+        exact = take(streams, "exact", np.uint8, layout.exact_nbytes)
+    if not np.isfinite(values).all():
+        raise FrameError("a value is not finite")
+    return layout.unflatten(values, exact)
 
 
 def _with_side(streams: Streams, stage: Stage, side: Update | None, layout: Layout) -> Streams:

@@ -21,6 +21,7 @@ _PRIOR = 0.5  # added to the sum of every column
 _STEPS = np.array(
     [0.5946035575013605, 0.8408964152537145]
 )  # 2**-0.75 and 2**-0.25: where a number's half octaves end, in parts of the octave's end
+_BLOCK = 1 << 16  # cells that are encoded at once
 _LARGEST = 1 << 24  # magnitudes up to here keep sums of columns exact
 
 
@@ -30,19 +31,19 @@ Start = Sequence[NDArray[np.int64]] | None  # initial sums of the columns of eac
 def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start = None) -> bytes:
     """Return `numbers`, the cells of matrices of these shapes in C order, as bytes for `decode`."""
     sign, spare = sign_bits.encode(numbers)
-    magnitude = np.abs(numbers)
-    means = np.array([level(row.mean()) for row, _ in _rows(magnitude, shapes, start) if row.size], np.uint8)
-    coded = [
-        (row, _classes(before, mean))
-        for (row, before), mean in zip(_rows(magnitude, shapes, start), means.tolist(), strict=True)
-        if mean
-    ]
+    means, rows, of_rows = [np.zeros(0, np.uint8)], [], []
+    for block, above in _blocks(np.abs(numbers), shapes, start):
+        mean = level(block.mean(axis=1))
+        some = np.flatnonzero(mean)
+        means.append(mean)
+        rows += list(block[some])
+        of_rows.append(_classes(above[some], mean[some, None]).reshape(-1))
     out = bytearray()
-    out += list_coder.encode(means)
-    if not coded:
+    out += list_coder.encode(np.concatenate(means))
+    if not rows:
         return bytes(out)
-    classes = np.concatenate([of_row for _, of_row in coded])
-    token, raw, width = TOKENS.tokenize(np.concatenate([row for row, _ in coded]).astype(np.uint32))
+    classes = np.concatenate(of_rows)
+    token, raw, width = TOKENS.tokenize(np.concatenate(rows).astype(np.uint32))
     counts = np.bincount(classes.astype(np.intp) * TOKENS.count + token, minlength=CLASSES * TOKENS.count)
     groups, of_group = ContextGroups.fit(counts.reshape(CLASSES, TOKENS.count))
     tables = FrequencyTables.fit(np.array(of_group))
@@ -52,7 +53,7 @@ def encode(numbers: NDArray[np.integer], shapes: Sequence[Shape], start: Start =
     packed = bit_io.pack(raw, width)
     put_varint(out, len(packed))
     out += packed
-    used = rans.encode(token, groups.of(classes), tables, spare, out, [row.size for row, _ in coded])
+    used = rans.encode(token, groups.of(classes), tables, spare, out, [row.size for row in rows])
     return bytes(out) + spare[used:]
 
 
@@ -83,6 +84,22 @@ def decode(reader: ByteReader, shapes: Sequence[Shape], out: NDArray[np.integer]
     sign_bits.apply(out, sign, decoder.end(), reader)
 
 
+def _blocks(
+    magnitude: NDArray[np.integer], shapes: Sequence[Shape], start: Start
+) -> Iterator[tuple[NDArray[np.integer], NDArray[np.int64]]]:
+    """Yield rows of about `_BLOCK` cells at once, (k, n), and the column sums above each, (k, n)."""
+    begin = 0
+    for number, (m, n) in enumerate(shapes):
+        above = np.zeros(n, np.int64) if start is None else start[number]
+        matrix = magnitude[begin : begin + m * n].reshape(m, n)
+        for first in range(0, m if n else 0, max(1, _BLOCK // max(1, n))):
+            block = matrix[first : first + max(1, _BLOCK // n)]
+            sums = np.cumsum(np.vstack([above, block]), axis=0)
+            yield block, sums[:-1]
+            above = sums[-1]
+        begin += m * n
+
+
 def _rows(
     magnitude: NDArray[np.integer], shapes: Sequence[Shape], start: Start
 ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.int64]]]:
@@ -97,12 +114,13 @@ def _rows(
             begin += n
 
 
-def _classes(above: NDArray[np.int64], mean: int) -> NDArray[np.uint8]:
-    """Return the class of each cell of a row of class `mean`, below columns of these sums.
+def _classes(above: NDArray[np.int64], mean: NDArray[np.uint8] | int) -> NDArray[np.uint8]:
+    """Return the class of each cell of rows of class `mean`, (k, 1), or of one row, below columns of these sums.
 
     It uses sums of integers, IEEE multiplication and division, and comparisons only: the same bits on every machine.
     """
-    part = (above + _PRIOR) * above.size / (float(above.sum()) + _PRIOR * above.size)
+    count = above.shape[-1]
+    part = (above + _PRIOR) * count / (above.sum(axis=-1, keepdims=True).astype(np.float64) + _PRIOR * count)
     fraction, octave = np.frexp(part)
     shift = 2 * octave - 2 + np.searchsorted(_STEPS, fraction, side="right")
     return np.asarray(np.clip(shift + mean, 1, CLASSES - 1), np.uint8)

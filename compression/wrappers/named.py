@@ -40,6 +40,9 @@ class Preset(Codec):
     ) -> tuple[bytes, State]:
         return self.inner.encode(update, state, rng, side=side, base=base)
 
+    def encode_decoded(self, update: Update, rng: np.random.Generator, *, base: bytes = b"") -> tuple[bytes, Update]:
+        return self.inner.encode_decoded(update, rng, base=base)
+
     def decode(self, frame: bytes, layout: Layout, *, side: Update | None = None, base: bytes | None = None) -> Update:
         return self.inner.decode(frame, layout, side=side, base=base)
 

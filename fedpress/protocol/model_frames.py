@@ -109,10 +109,10 @@ def make_delta(
     mask = layout.mask(changed(target.model, base))
     part = layout.part(mask)
     update = target.weight_masks.select(difference(target.model if aim is None else aim, base, part))
-    frame = shorten(codec.encode(update, {}, rng, base=version)[0])
+    frame, decoded = codec.encode_decoded(update, rng, base=version)
     weight_mask = encode_mask_change(target.masks, base, layout) if target.masks is not None else b""
-    frames = ModelFrames((frame,), (str(codec),), (mask,), version, weight_mask)
-    return frames, _follow(frames, base, layout, target.weight_masks)
+    frames = ModelFrames((shorten(frame),), (str(codec),), (mask,), version, weight_mask)
+    return frames, target.weight_masks.apply(apply(base, target.weight_masks.restore(decoded, part), layout))
 
 
 def make_key(target: Target, codec: Codec, rng: np.random.Generator) -> tuple[ModelFrames, Update]:
