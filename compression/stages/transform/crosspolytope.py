@@ -130,12 +130,14 @@ class _Blocks:
         size = -(-padded // wanted)
         return cls(padded, size, -(-padded // size))
 
-    def join(self, symbols: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.uint64], int]]:
+    def join(self, symbols: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.uint64], int]]:
         """Yield numbers of several symbols each, and the width of the numbers in bits."""
         base = 2 * self.size
         group = _group(base)
         whole = symbols.size // group * group
-        for rows in (symbols[:whole].reshape(-1, group), symbols[whole:].reshape(1, -1)):
+        step = group * max(1, _CHUNK // group)
+        chunks = [symbols[at : min(at + step, whole)].reshape(-1, group) for at in range(0, whole, step)]
+        for rows in (*chunks, symbols[whole:].reshape(1, -1)):
             if rows.size:
                 weights = np.array([base**place for place in range(rows.shape[1])], np.uint64)
                 yield (rows * weights).sum(1, dtype=np.uint64), _width(base, rows.shape[1])
@@ -238,14 +240,14 @@ def _width(base: int, places: int) -> int:
     return int(base**places - 1).bit_length()
 
 
-def _vertices(part: NDArray[np.float32], cut: _Blocks, seed: int) -> tuple[float, NDArray[np.uint64]]:
+def _vertices(part: NDArray[np.float32], cut: _Blocks, seed: int) -> tuple[float, NDArray[np.uint32]]:
     """Return the scale of a tensor, and for each block twice the position of its largest magnitude, plus its sign."""
     largest = max(float(part.max(initial=0)), -float(part.min(initial=0)))
     if not largest:
-        return 0.0, np.zeros(0, np.uint64)
+        return 0.0, np.zeros(0, np.uint32)
     unit = math.ldexp(1, min(max(-math.frexp(largest)[1], -126), 126))  # a float32
     rotated = rotate(part, seed, unit)
-    symbols = np.empty(cut.count, np.uint64)
+    symbols = np.empty(cut.count, np.uint32)
     along = energy = 0.0
     blocks = min(cut.count, max(1, _CHUNK // cut.size))
     magnitudes = np.zeros((blocks, cut.size), np.float32)
