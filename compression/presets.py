@@ -47,12 +47,12 @@ def eden(bits: int) -> str:
 
 
 def best(*, noise: float | None = None, nmse: float | None = None, bytes: int | None = None) -> str:
-    """Fewest total bytes at no loss, for updates of few nodes of many as of all: unbiased, with an error of `noise`.
+    """For updates of few nodes of many as of all: the fewest bytes of an unbiased code, `noise` its squared error.
 
-    `noise` is the expected squared error over the update's squared norm; 3, if not given, is what the least tolerant of
-    the measured tasks bears, and `auto` sets it by what a round's updates have in common. `nmse` or `bytes` are for
-    models and files: the fewest bytes for that error, or the least error in that many bytes. That is biased, and so
-    not recommended for updates.
+    The error is relative to the update's squared norm, in expectation. 3, if not given, is what `speeches`, the least
+    tolerant of the measured tasks, bears; `auto` sets it by what a round's updates have in common. `nmse` or `bytes`
+    are for models and files: the fewest bytes for that error, or the least error in that many bytes. That is biased,
+    and so not recommended for updates.
 
     Examples
     --------

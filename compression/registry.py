@@ -51,7 +51,7 @@ class CodecEntry(Generic[Made]):
     examples : tuple of str
         Specs that use it. The conformance tests run over all of them.
     instead : str
-        Why it is no longer recommended for updates, and what to choose instead; empty if it is recommended.
+        Why it is not recommended for updates, and what to choose instead; empty if it is recommended.
 
     Examples
     --------
@@ -66,9 +66,10 @@ class CodecEntry(Generic[Made]):
     instead: str = ""
 
 
-_BIASED = "what it drops is mostly the same in all updates, so that no average brings it back: `auto` or `best`"
+_BIASED = "biased: its error is mostly the same in all updates, so that no average removes it: `auto` or `best`"
+_DELTAS = "biased: for deltas of the model and files, where it takes the fewest bytes at a small error"
 _LATE = "what it leaves out is sent late, and is lost where nodes seldom take part: `auto` or `best`"
-_LARGE = "unbiased, but several times the bytes of `best` at the same error"
+_LARGE = "more bytes than `best(noise=...)` of the same error, or a smaller error than updates need: `auto` or `best`"
 
 WRAPPERS: dict[str, CodecEntry[type[Wrapper]]] = {
     "ef": CodecEntry(
@@ -98,7 +99,7 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
     "fp16": CodecEntry(Fp16, ("fp16", "fp16 | zstd(3)")),
     "bf16": CodecEntry(Bf16, ("bf16", "bf16 | zstd(3)")),
     "threshold": CodecEntry(Threshold, ("threshold(0.01) | ans",), _BIASED),
-    "randk": CodecEntry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans")),
+    "randk": CodecEntry(RandK, ("randk(0.1)", "randk(0.2) | uniform(8) | ans"), _LARGE),
     "topk": CodecEntry(TopK, ("topk(0.01)", "topk(0.1) | fp16 | pack", "topk(1.0)"), _BIASED),
     "uniform": CodecEntry(
         Uniform,
@@ -109,9 +110,10 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
             "topk(0.01) | uniform(4) | ans",
             "topk(0.2) | uniform(16) | zstd(19)",
         ),
+        _LARGE,
     ),
-    "qsgd": CodecEntry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack")),
-    "ternary": CodecEntry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans")),
+    "qsgd": CodecEntry(Qsgd, ("qsgd(4) | ans", "topk(0.1) | qsgd(200) | pack"), _LARGE),
+    "ternary": CodecEntry(Ternary, ("ternary | ans", "ternary(clip=2.5) | ans"), _LARGE),
     "sign": CodecEntry(Sign, ("sign | pack", "topk(0.1) | sign | ans"), _BIASED),
     "kmeans": CodecEntry(KMeans, ("kmeans(16) | ans", "topk(0.1) | kmeans(300) | ans"), _BIASED),
     "deadzone": CodecEntry(
@@ -122,20 +124,21 @@ STAGES: dict[str, CodecEntry[type[Stage]]] = {
             "deadzone(bits=1.0) | ans",
             "topk(0.1) | deadzone(nmse=0.01) | ans",
         ),
+        _DELTAS,
     ),
     "ternarise": CodecEntry(Ternarise, ("topk(0.05) | ternarise | ans", "ternarise | pack"), _BIASED),
     "hadamard": CodecEntry(
         Hadamard, ("hadamard | uniform(4) | pack", "hadamard | fp16", "topk(0.2) | hadamard | uniform(6) | ans")
     ),
-    "drive": CodecEntry(Drive, ("drive | pack", "topk(0.2) | drive | ans")),
-    "eden": CodecEntry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans")),
+    "drive": CodecEntry(Drive, ("drive | pack", "topk(0.2) | drive | ans"), _LARGE),
+    "eden": CodecEntry(Eden, ("eden(1) | pack", "eden(4) | pack", "topk(0.2) | eden(8) | ans"), _LARGE),
     "crosspolytope": CodecEntry(
         CrossPolytope,
         ("crosspolytope(0.3)", "crosspolytope(3.0)", "crosspolytope(noise=4.0)", "topk(0.2) | crosspolytope(2.0)"),
     ),
     "even": CodecEntry(Even, ("even(0.5) | lowrank(nmse=0.3) | ans", "even(1.0) | deadzone(nmse=0.1) | ans")),
     "powersgd": CodecEntry(PowerSgd, ("powersgd(1) | zstd(3)", "powersgd(4) | ans"), _BIASED),
-    "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans")),
+    "lowrank": CodecEntry(LowRank, ("lowrank(nmse=0.1) | ans", "lowrank(bytes=3000) | ans"), _DELTAS),
     "pack": CodecEntry(Pack, ("uniform(4) | pack",)),
     "quad": CodecEntry(Quad, ("deadzone(nmse=0.2) | quad | zstd(1)", "uniform(4) | quad")),
     "zstd": CodecEntry(Zstd, ("zstd(3)", "deadzone(nmse=0.3) | zstd(19)")),
@@ -153,7 +156,7 @@ PRESETS: dict[str, CodecEntry[Preset]] = {
     "eden": CodecEntry(presets.eden, ("eden(2)",), _LARGE),
     "fedpaq": CodecEntry(presets.fedpaq, ("fedpaq(4)",), _LARGE),
     "qsgd": CodecEntry(presets.qsgd, ("qsgd(4)",), _LARGE),
-    "terngrad": CodecEntry(presets.terngrad, ("terngrad",), _BIASED),
+    "terngrad": CodecEntry(presets.terngrad, ("terngrad",), _LARGE),
     "signsgd": CodecEntry(presets.signsgd, ("signsgd",), _BIASED),
     "deepcompression": CodecEntry(presets.deepcompression, ("deepcompression(0.1, 16)",), _BIASED),
 }

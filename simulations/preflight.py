@@ -22,8 +22,12 @@ def check(settings: RunSettings, task: WorkloadTask) -> None:
 
 
 def check_apps(settings: RunSettings) -> None:
-    """Raise SettingError if the run's own apps cannot be imported."""
+    """Raise SettingError if the run's own apps cannot be imported, or are to be resumed."""
     if settings.simulation.apps:
+        if settings.run.resume:
+            raise SettingError(
+                f"resume must not go with apps, got {settings.simulation.apps!r}: only fedpress's own apps resume a run"
+            )
         for name in ("server_app", "client_app"):
             import_object("apps", f"{settings.simulation.apps}:{name}")
 

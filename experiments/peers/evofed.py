@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedpress.common.rng import derive
+from fedpress.settings import RunSettings
+from fedpress.simulations.workloads.task import WorkloadTask
 from peers.federation import Method, Reply, State, Trained, Vector, apps, mean
 
-POPULATION = 128  # mirrored pairs, of the paper's Fashion-MNIST
+POPULATION = 128  # members in mirrored pairs, of the paper's Fashion-MNIST
 PARTS = 3  # of the parameters: 384 fitnesses are 85 times fewer bytes than the model, as in the paper
 SIGMA = 0.01  # standard deviation of the perturbations
 
@@ -45,8 +47,8 @@ def decode(members: Vector, fitnesses: Vector) -> Vector:
 class EvoFed(Method):
     """The method; all ends hold the same model."""
 
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given)  # type: ignore[arg-type]
+    def __init__(self, settings: RunSettings, work: WorkloadTask) -> None:
+        super().__init__(settings, work)
         self._model = self.initial
         self._sent: list[bytes] = []  # each round's fitnesses
         self._has: dict[int, int] = {}  # rounds that a node has applied
@@ -58,7 +60,7 @@ class EvoFed(Method):
         return b"\1" + whole if len(missed) > len(whole) else b"\0" + missed
 
     def train(self, node: int, round: int, frame: bytes, state: State) -> Trained:
-        model = self._followed(frame, round, state.get("model", self.initial))
+        model = self.follow(frame, round, state.get("model", self.initial))
         trained, metrics = self.fit_weights(model, node, round)
         changes = np.array_split(trained - model, PARTS)
         found = [fitness(perturbations(self.seed, round, k, part.size), part) for k, part in enumerate(changes)]
@@ -72,7 +74,7 @@ class EvoFed(Method):
     def weights(self) -> Vector:
         return self._model
 
-    def _followed(self, frame: bytes, round: int, model: Vector) -> Vector:
+    def follow(self, frame: bytes, round: int, model: Vector) -> Vector:
         """Return a node's model after a frame, which ends with the fitnesses of the round before `round`."""
         values = np.frombuffer(frame[1:], "<f4")
         if frame[0]:

@@ -1,4 +1,4 @@
-"""Runs a method that is no codec on the data, the nodes, the sampling and the ledger of fedpress."""
+"""Runs a published method other than a codec on the data, the nodes, the sampling and the ledger of fedpress."""
 
 import time
 from abc import ABC, abstractmethod
@@ -78,7 +78,7 @@ class Method(ABC):
 
     @abstractmethod
     def weights(self) -> Vector:
-        """Return the weights of the server's model as nodes can reconstruct them."""
+        """Return the weights of the server's exact model, which is evaluated, as that of fedpress is."""
 
     @abstractmethod
     def train(self, node: int, round: int, frame: bytes, state: State) -> Trained:

@@ -5,6 +5,7 @@ them and sends it, entropy-coded; the server's probabilities are the modes of Be
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch.func import functional_call
 from fedpress.common.rng import derive
 from fedpress.compression.entropy import bitmask_coder
 from fedpress.compression.frame import ByteReader
+from fedpress.settings import RunSettings
+from fedpress.simulations.workloads.task import WorkloadTask
 from peers.federation import Downlink, Method, Reply, State, Trained, Vector, apps
 
 LEAST = 0.02  # probabilities are kept so far from 0 and 1 that logits can be trained
@@ -51,11 +54,11 @@ def decode(frame: bytes, size: int) -> NDArray[np.bool_]:
     return bitmask_coder.decode(ByteReader(frame), np.zeros(size, np.uint8))
 
 
-class FedPM(Method):
-    """The method, with probabilities down as the setting `down` has it: float32 in the paper."""
+class MaskTraining(Method):
+    """Trained masks of random weights, with probabilities down as the setting `down` has it: float32 in the paper."""
 
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given)  # type: ignore[arg-type]
+    def __init__(self, settings: RunSettings, work: WorkloadTask) -> None:
+        super().__init__(settings, work)
         self.fixed = self._signed_constants()
         self.theta = np.full(self.layout.size, 0.5, np.float32)
         self._ones = np.zeros(self.layout.size)  # of the masks since the last reset
@@ -79,13 +82,13 @@ class FedPM(Method):
         rng = derive(self.seed, "fedpm", round, node)
         return Trained(self.encode(trained, theta, rng, round, node), metrics, state)
 
+    @abstractmethod
     def encode(self, local: Vector, known: Vector, rng: np.random.Generator, round: int, node: int) -> bytes:
         """Return a frame of a mask with probabilities `local`, where both ends have `known`."""
-        return encode(rng.random(local.size, np.float32) < local)
 
+    @abstractmethod
     def decode(self, reply: Reply, round: int) -> NDArray[np.bool_]:
         """Return the mask of a reply."""
-        return decode(reply.frame, self.layout.size)
 
     def aggregate(self, replies: Sequence[Reply], round: int) -> None:
         if (round - 1) % self._resets == 0:
@@ -108,6 +111,16 @@ class FedPM(Method):
             scale = math.sqrt(2 / fan_in) if len(tensor.shape) > 1 else 0.0
             signs[tensor.name] = scale * rng.choice(np.array([-1, 1], np.float32), tensor.shape)
         return self.vector({name: np.asarray(array, np.float32) for name, array in signs.items()})
+
+
+class FedPM(MaskTraining):
+    """The method: masks in about their entropy."""
+
+    def encode(self, local: Vector, known: Vector, rng: np.random.Generator, round: int, node: int) -> bytes:
+        return encode(rng.random(local.size, np.float32) < local)
+
+    def decode(self, reply: Reply, round: int) -> NDArray[np.bool_]:
+        return decode(reply.frame, self.layout.size)
 
 
 server_app, client_app = apps(FedPM)

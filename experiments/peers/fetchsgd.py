@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from fedpress.common.rng import derive
 from fedpress.compression.entropy import bitmask_coder
 from fedpress.compression.frame import ByteReader
+from fedpress.settings import RunSettings
+from fedpress.simulations.workloads.task import WorkloadTask
 from peers.federation import Method, Reply, State, Trained, Vector, apps, mean
 
 ROWS, SHARE = 5, 0.02  # of a sketch: rows, and columns over parameters, a tenth of the bytes together
@@ -49,8 +51,8 @@ class Sketch:
 class FetchSgd(Method):
     """The method, on the updates of local training in place of single gradients."""
 
-    def __init__(self, *given: object) -> None:
-        super().__init__(*given)  # type: ignore[arg-type]
+    def __init__(self, settings: RunSettings, work: WorkloadTask) -> None:
+        super().__init__(settings, work)
         self._model, self._held = self.initial, dict[int, Vector]()
         self._momentum = self._error = self.sketch.of(np.zeros_like(self.initial))
 

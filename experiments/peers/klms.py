@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedpress.common.rng import derive
 from peers.federation import Reply, Vector, apps
-from peers.fedpm import LEAST, FedPM
+from peers.fedpm import LEAST, MaskTraining
 
 CANDIDATES = 256  # masks of each block: an index is a byte
 NATS = 4.0  # divergence of a block, less than log(256) = 5.5, so that some candidate is a likely sample
@@ -36,7 +36,7 @@ def choose(masks: NDArray[np.bool_], local: Vector, known: Vector, rng: np.rando
     return int(rng.choice(len(masks), p=chances / chances.sum()))
 
 
-class Klms(FedPM):
+class Klms(MaskTraining):
     """The method."""
 
     def encode(self, local: Vector, known: Vector, rng: np.random.Generator, round: int, node: int) -> bytes:

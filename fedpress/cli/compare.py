@@ -173,7 +173,7 @@ def _print(result: dict[str, Any], out: Path) -> None:
         for name in (
             "candidate",
             f"both to {100 * rows[0]['target']:.2f} %",
-            *("up/down/\ntransport", "accuracy, %", "lost", "both", "time"),
+            *("up/down/\ntransport", "accuracy, %", "lost", "both", "time to\ntarget"),
         ):
             table.add_column(name, justify="left" if name == "candidate" else "right")
         for row in rows:

@@ -2,12 +2,11 @@
 
 import logging
 
-import numpy as np
 from flwr.serverapp.strategy import Bulyan, FedMedian, FedTrimmedAvg, Strategy
 
-from fedpress.common.errors import FedpressError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import Codec, Layout
+from fedpress.compression import Codec
+from fedpress.server.aggregation.codec_trials import try_codec
 from fedpress.server.aggregation.consistency import innermost
 
 _log = logging.getLogger(LOGGER)
@@ -39,11 +38,5 @@ def equal_share(codec: Codec) -> float:
     >>> equal_share(parse("topk(0.1) | ans")) > 0.8
     True
     """
-    matrix = {"weight": np.random.default_rng(0).normal(size=(64, 128)).astype(np.float32)}
-    layout = Layout.of(matrix)
-    try:
-        frame, _ = codec.encode(matrix, codec.init(layout), np.random.default_rng(0))
-        values = codec.decode(frame, layout)["weight"]
-    except FedpressError:  # it suits other sizes only
-        return 0.0
-    return float(np.unique(values, return_counts=True)[1].max() / values.size)
+    trials = try_codec(codec, count=1)
+    return trials.equal_share if trials else 0.0

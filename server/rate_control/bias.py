@@ -1,17 +1,16 @@
-"""Codecs that lose a part of every update for good, or for many rounds."""
+"""Codecs that lose a part of every update, for good or for many rounds, or keep nodes from the server's model."""
 
 import logging
 
-import numpy as np
-
-from fedpress.common.errors import FedpressError
 from fedpress.common.logs import LOGGER
-from fedpress.compression import Codec, Layout
+from fedpress.compression import Codec
+from fedpress.server.aggregation.codec_trials import try_codec
 
 _log = logging.getLogger(LOGGER)
 
 _WHOLE = 0.95  # share of an update from which on nothing to speak of is lost
 _OFTEN = 0.5  # share of the nodes in a round from which on a memory is sent soon
+_NO_NEARER = 1.0  # error of a delta from which on it takes a node's model no nearer to the server's
 
 
 def warn_of_loss(codec: Codec, requests: int, nodes: int) -> None:
@@ -43,6 +42,26 @@ def warn_of_loss(codec: Codec, requests: int, nodes: int) -> None:
         )
 
 
+def warn_of_model_error(setting: str, codec: Codec) -> None:
+    """Warn if `codec` leaves a model, or a delta of it, with an error as large as itself.
+
+    A node receives one frame, whose error nothing averages: with such a code its model moves away from the server's.
+
+    Parameters
+    ----------
+    setting : str
+        The setting that names the codec, "down" or "key".
+    codec : Codec
+        The codec.
+    """
+    if (error := frame_error(codec)) >= _NO_NEARER:
+        _log.warning(
+            "%s, %r, has an error of %.2g times the squared norm of what it codes, so that nodes' models move away "
+            "from the server's: choose a codec with an error well below 1, such as down=auto",
+            *(setting, str(codec), error),
+        )
+
+
 def sent_share(codec: Codec) -> float:
     """Return the share of an update that `codec` sends, of the part in its shared subspace: 1 without bias.
 
@@ -55,13 +74,23 @@ def sent_share(codec: Codec) -> float:
     >>> sent_share(parse("topk(0.1) | ans")) < 0.6
     True
     """
-    matrix = {"weight": np.random.default_rng(0).normal(size=(64, 128)).astype(np.float32)}
-    layout, rng, trials = Layout.of(matrix), np.random.default_rng(0), 8
-    try:
-        frames = [codec.encode(matrix, codec.init(layout), rng)[0] for _ in range(trials)]
-        decoded = [codec.decode(frame, layout)["weight"] for frame in frames]
-    except FedpressError:  # it suits other sizes only
-        return 1.0
-    mean = np.mean(decoded, axis=0, dtype=np.float64)
-    sent = float((mean * matrix["weight"]).sum() / np.square(matrix["weight"], dtype=np.float64).sum())
-    return sent / (codec.subspace_share or 1)
+    trials = try_codec(codec)
+    return trials.mean_share / (codec.subspace_share or 1) if trials else 1.0
+
+
+def frame_error(codec: Codec) -> float:
+    """Return the squared error that `codec` leaves over the squared norm, of the part in its shared subspace.
+
+    It is measured on a normally distributed matrix; 0 if the codec cannot be tried.
+
+    Examples
+    --------
+    >>> from fedpress.compression import parse
+    >>> frame_error(parse("crosspolytope(noise=3.0)")) > 1 > frame_error(parse("lowrank(nmse=0.3) | ans"))
+    True
+    """
+    trials = try_codec(codec)
+    if not trials:
+        return 0.0
+    share = codec.subspace_share or 1
+    return (trials.mean_error - (1 - share)) / share

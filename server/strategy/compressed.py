@@ -30,6 +30,7 @@ from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.messaging.ledger import Ledger
 from fedpress.server.messaging.named_grid import NamedGrid
 from fedpress.server.messaging.node_state import NodeRecords
+from fedpress.server.rate_control.bias import warn_of_model_error
 from fedpress.server.rate_control.controller import RateController
 from fedpress.server.rate_control.policies import Automatic, Fixed, Policy, build_policy, describe
 from fedpress.server.strategy.conflicts import check_extensions
@@ -191,6 +192,8 @@ class Compressed(Strategy):
         if not initial_arrays:
             raise SettingError("initial_arrays must not be empty: the model has no tensors")
         self.summary()
+        for name, codec in (("down", self.down), ("key", self.key)):
+            warn_of_model_error(name, codec)
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         settings = RoundSettings(num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
         result = Result(arrays=initial_arrays)

@@ -18,7 +18,7 @@ STEPS = ("shrink", "distil")  # commands that make a model from that of a run
 _NAME = re.compile(r"\s*([^|()>:]+?)\s*:\s+(.*)")
 _SYNTAX = "UP, UP > DOWN or NAME: UP > DOWN"
 _UP, _DOWN = "server.up", "server.down"
-_STEP = ("strategy.", "training.")  # sections of settings that float32 has in common with a candidate
+_STEP = ("strategy.", "training.", "simulation.model")  # settings that float32 has in common with a candidate
 _COMPRESSION = "training.subspace"  # which is no part of the step: float32 does without it
 _DEFAULTS = {_UP: ServerSettings.up, _DOWN: ServerSettings.down}
 _TAKEN = {  # settings that a comparison sets for each of its runs, and what sets them
@@ -51,7 +51,7 @@ class Candidate:
 
     @property
     def step(self) -> dict[str, Any]:
-        """Its settings of the server's step and of the local work."""
+        """Its settings of the model, the server's step and the local work."""
         return {key: value for key, value in self.settings.items() if key.startswith(_STEP) and key != _COMPRESSION}
 
     @property
@@ -106,7 +106,7 @@ def read_candidates(text: str) -> tuple[Candidate, ...]:
 
 
 def with_float32(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the candidates, with float32 of the same server step and local work for each one that has its own.
+    """Return the candidates, with float32 of the same model, server step and local work for each that has its own.
 
     None is added where float32 does not take part, nor for candidates with apps of their own.
     """

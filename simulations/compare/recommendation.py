@@ -30,8 +30,8 @@ class Recommendation:
 def advise(scores: Sequence[CandidateScore], *, allowed: float) -> list[Recommendation]:
     """Return the recommendation for each workload.
 
-    Of the candidates that lose at most `allowed` points against float32 with the same step (or the best, if float32 was
-    not run) and reach the target in every seed, it is the one with the fewest bytes both ways until then.
+    Of the candidates that lose at most `allowed` points against float32 of the same model and step (without float32,
+    against the best), and reach the target in every seed, it is the one with the fewest bytes both ways until then.
     """
     return [_advise([s for s in scores if s.workload == w], allowed) for w in dict.fromkeys(s.workload for s in scores)]
 
@@ -63,8 +63,8 @@ def savings(score: CandidateScore) -> str:
     rest = ", ".join(f"{_percent(share)} {_PARTS[part]}" for part, share in others)
     up, down = (amount(score.cost(way) or 0) for way in ("up", "down"))
     return (
-        f"{_percent(most[1])} of its bytes are {_PARTS[most[0]]}, {rest}: a coarser down saves at most {down}, "
-        f"a coarser up at most {up}."
+        f"{_percent(most[1])} of its bytes are {_PARTS[most[0]]}, {rest}: at equal rounds, a coarser down saves "
+        f"at most {down}, a coarser up at most {up}."
     )
 
 

@@ -1,12 +1,14 @@
 """The measurements that are not shipped: SecAgg+ is really run, and NNCodec is compared at the error of each codec."""
 
 import math
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import baselines
+import nncodec
 import numpy as np
 import pytest
+import secagg
 from safetensors.numpy import load_file
 
 from fedpress.common.errors import SettingError
@@ -15,10 +17,6 @@ from fedpress.simulations.settings import resolve
 
 ROOT = Path(__file__).parents[2]
 UPDATES = ROOT / "tests" / "data" / "updates"
-sys.path.insert(0, str(ROOT / "experiments"))
-import baselines  # noqa: E402
-import nncodec  # noqa: E402
-import secagg  # noqa: E402
 
 MODEL = {"weight": np.ones((50, 40), np.float32), "bias": np.zeros(40, np.float32), "steps": np.array(3)}
 

@@ -1,26 +1,28 @@
 """Peers: each method's own law, that server and nodes agree, and that bytes are those of real frames."""
 
 import math
-import sys
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
-
-from fedpress.simulations.run import run
-from fedpress.simulations.settings import resolve
-from fedpress.simulations.workloads import task
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 from peers import cafe, evofed, fedpara, fedpm, fetchsgd, klms
 from peers.federation import Downlink, Method, Reply
 
+from fedpress.common.checked_files import read_json
+from fedpress.common.errors import SettingError
+from fedpress.server.run.recorder import RESULT
+from fedpress.simulations.run import run, settings_of
+from fedpress.simulations.settings import resolve
+from fedpress.simulations.workloads import task
+
+M = TypeVar("M", bound=Method)
 SMALL = {"workload": "digits", "clients": 8, "per-round": 2, "rounds": 3, "workers": 1}
 RNG = np.random.default_rng(0)
 
 
-def make(cls: type[Method], **given: object) -> Method:
+def make(cls: type[M], **given: object) -> M:
     settings = resolve({**SMALL, "down": "none", **given})
     return cls(settings, task(settings))
 
@@ -54,7 +56,7 @@ def test_nodes_that_were_away_hold_the_server_s_model_again() -> None:
         server.aggregate([Reply(0, RNG.normal(size=size).astype("<f4").tobytes(), 1.0)], number)
     frame = server.request(5, 3)
     assert len(frame) == 1 + 2 * 4 * size
-    np.testing.assert_array_equal(node._followed(frame, 3, node.initial), server.weights())  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(node.follow(frame, 3, node.initial), server.weights())
     assert len(server.request(5, 3)) == 1, "nothing was missed since"
 
 
@@ -67,7 +69,7 @@ def test_masks_take_their_entropy_and_probabilities_are_their_mean() -> None:
         entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
         assert 8 * len(frame) == pytest.approx(entropy * mask.size, rel=0.1)
     server.aggregate([Reply(node, frame, 1.0) for node, frame in enumerate(frames)], 1)
-    np.testing.assert_allclose(server.theta, np.mean(masks, 0))  # type: ignore[attr-defined]
+    np.testing.assert_allclose(server.theta, np.mean(masks, 0))
 
 
 def test_a_masked_model_has_kept_and_dropped_weights_and_trains_logits_alone() -> None:
@@ -96,9 +98,9 @@ def test_an_index_names_the_same_mask_at_both_ends_and_costs_the_divergence() ->
     server.request(3, 1)
     known = np.full(server.layout.size, 0.5, np.float32)
     local = np.where(np.arange(known.size) % 2, 0.7, 0.3).astype(np.float32)
-    frame = node.encode(local, known, RNG, 1, 3)  # type: ignore[attr-defined]
+    frame = node.encode(local, known, RNG, 1, 3)
     assert len(frame) == math.ceil(klms.divergence(local, known) / klms.NATS)
-    mask = server.decode(Reply(3, frame, 1.0), 1)  # type: ignore[attr-defined]
+    mask = server.decode(Reply(3, frame, 1.0), 1)
     assert abs(mask[1::2].mean() - mask[::2].mean() - 0.4) < 0.1
 
 
@@ -147,14 +149,14 @@ def test_what_equals_the_last_mean_costs_nothing_and_the_server_adds_it_again(do
     for _ in range(2):
         before = server.weights()
         server.request(1, 1)
-        held = server._updates.held(1, server._last)  # type: ignore[attr-defined]
-        frame = node.encode(held + last, held, RNG)  # type: ignore[attr-defined]
+        held = server.updates.held(1, server.last)
+        frame = node.encode(held + last, held, RNG)
         server.aggregate([Reply(1, frame, 1.0)], 1)
         change = server.weights() - before
         lost = np.abs(held + last - change)
         assert np.count_nonzero(lost > 0.01) == pytest.approx(0.99 * lost.size, rel=0.02)
-    same = node.encode(last, last, RNG)  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(server.vector(server._up.decode(same, server.layout)), 0)  # type: ignore[attr-defined]
+    same = node.encode(last, last, RNG)
+    np.testing.assert_array_equal(server.vector(server.codec.decode(same, server.layout)), 0)
 
 
 @pytest.mark.parametrize("down", ["none", "even(0.5) | lowrank(nmse=0.3) | ans"])
@@ -168,7 +170,7 @@ def test_the_server_knows_what_a_node_holds(down: str) -> None:
         if down == "none":
             np.testing.assert_array_equal(read, vector)
         else:
-            np.testing.assert_array_equal(read, ends[0]._held[7])
+            np.testing.assert_array_equal(read, ends[0].held(7, vector))
             assert np.square(read - vector).sum() < np.square(method.initial - vector).sum()
 
 
@@ -179,3 +181,6 @@ def test_a_federation_counts_real_frames_and_its_model_is_the_one_evaluated(tmp_
     assert [row["downlink_bytes"] for row in result["rounds"][:2]] == [2, 2 + 2 * frame]
     assert all(row["uplink_message_bytes"] > row["uplink_bytes"] for row in result["rounds"])
     assert result["rounds"][-1]["loss"] < result["initial"]["loss"]
+    with pytest.raises(SettingError, match=r"peers\.evofed"):
+        run(settings_of({"out": str(tmp_path / "run"), "resume": True, "rounds": 4}))
+    assert read_json(tmp_path / "run" / RESULT) == result

@@ -210,6 +210,27 @@ def test_what_is_lost_for_good_or_for_long_is_warned_of_once(
     assert len([record for record in caplog.records if record.getMessage().startswith("up, ")]) == warned
 
 
+@pytest.mark.parametrize(
+    ("down", "warned"),
+    [
+        ("best", True),
+        ("qsgd(1) | ans", True),
+        ("subspace(0.2) | crosspolytope(noise=2.0)", True),
+        ("auto", False),
+        ("none", False),
+        ("topk(0.1) | ans", False),
+        ("crosspolytope(noise=0.6)", False),
+        ("subspace(0.2) | even(0.5) | deadzone(nmse=0.1) | ans", False),
+    ],
+)
+def test_a_downlink_that_takes_models_away_from_the_servers_is_warned_of_once(
+    make_grid, model, down: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = FedAvg(fraction_train=1.0, fraction_evaluate=0.0)
+    Compressed(inner, up="none", down=down).start(make_grid(2), model_record(model), num_rounds=1)
+    assert len([record for record in caplog.records if record.getMessage().startswith("down, ")]) == warned
+
+
 @pytest.mark.parametrize("spec", examples())
 def test_no_unbiased_codec_is_taken_for_a_biased_one(spec: str) -> None:
     if spec in ("best", "best(noise=1.0)"):

@@ -79,14 +79,14 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     totals, final = result["totals"], result["final"]
     settings = RunSettings.from_config(result["config"])
     task = settings.deployment.task if settings.deployed else settings.simulation.workload
-    console = Console()
+    console, apps = Console(), settings.simulation.apps
     table = Table(
         title=f"{task}: {len(result['rounds'])} rounds in {totals['seconds']:.1f} s",
         title_justify="left",
     )
     for name, justify in (
         ("", "left"),
-        ("codec", "left"),
+        ("apps" if apps else "codec", "left"),
         ("frames", "right"),
         ("messages", "right"),
         ("float32 / frames", "right"),
@@ -95,7 +95,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     for way, codec in (("uplink", settings.server.up), ("downlink", settings.server.down)):
         table.add_row(
             way,
-            str(codec),
+            apps or codec,
             amount(totals[f"{way}_bytes"]),
             amount(totals[f"{way}_message_bytes"]),
             f"{totals[f'{way}_ratio']:.1f}",
@@ -108,7 +108,7 @@ def close(result: dict[str, Any], *, as_json: bool) -> None:
     for heading, text in _judged({**last, **final}, settings).items():
         console.print(f"{heading}: {text}", highlight=False, markup=False)
     for way, codec in (("uplink", settings.server.up), ("downlink", settings.server.down)):
-        if totals[f"{way}_ratio"] < 1 and str(codec) != "none":
+        if totals[f"{way}_ratio"] < 1 and codec != "none" and not apps:
             console.print(_larger(way, codec, result), highlight=False, markup=False)
     console.print(f"in {settings.run.out}", highlight=False, markup=False, soft_wrap=True)
 
