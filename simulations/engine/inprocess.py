@@ -21,6 +21,7 @@ from fedpress.flower.runtime import identify
 from fedpress.simulations.engine.base import EngineRun
 from fedpress.simulations.engine.grid import Arrives, InProcessGrid
 from fedpress.simulations.engine.pool import Pool
+from fedpress.simulations.engine.processes import forks_end_here
 from fedpress.simulations.engine.worker import WorkerContext
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, if the system has one
@@ -188,7 +189,8 @@ def simulate(
         grid = InProcessGrid(pool, partition_of, run_id, mail=mail, states=kept, arrives=arrives)
         context = Context(run_id, 0, {}, RecordDict(), config)
         ready = time.monotonic()
-        server_app(grid, context)
+        with forks_end_here():
+            server_app(grid, context)
         return Simulation(context, grid.failures, ready - began, time.monotonic() - ready)
 
 

@@ -22,6 +22,7 @@ from flwr.clientapp import ClientApp
 from fedpress.compression.third_party import import_codecs
 from fedpress.flower.runtime import identify, message_of, parts_of
 from fedpress.simulations.engine.blob_store import Blobs
+from fedpress.simulations.engine.processes import forks_end_here
 from fedpress.simulations.engine.stack_file import write_at_signal
 from fedpress.simulations.engine.state_store import NodeStates
 
@@ -118,7 +119,8 @@ def _work(job: Job, site: WorkerContext, mail: Blobs, states: NodeStates) -> Job
             state=states.load(job.state),
             run_config=dict(site.run_config),
         )
-        reply = site.app(message, context)
+        with forks_end_here():
+            reply = site.app(message, context)
         return JobResult(*mail.dump(parts_of(reply)), states.write(context.state, job.state))
     except BaseException:  # noqa: BLE001  an error of a client, or its exit, fails only its reply
         return JobResult(b"", failure=traceback.format_exc())

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,45 @@ def test_a_client_that_ends_its_process_fails_only_its_reply_and_says_why(end: B
     (row,), done = ask(work, clients=3, workers=1)
     assert done.failures == 1
     assert "no data" in row[1].error.reason
+
+
+def exits_with_5() -> None:
+    sys.exit(5)
+
+
+def exits_with_a_text() -> None:
+    sys.exit("no data")
+
+
+def raises() -> None:
+    raise LookupError("no data")
+
+
+@pytest.mark.parametrize(("end", "code"), [(exits_with_5, 5), (exits_with_a_text, 1), (raises, 1), (tuple, 0)])
+def test_a_process_that_an_app_forks_ends_there_and_the_simulation_goes_on(
+    end: Callable[[], object], code: int
+) -> None:
+    def work(message, context):
+        pid = os.fork()
+        if pid == 0:
+            end()
+            return out("the child")
+        return out(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    codes = []
+    rows, done = ask(work, clients=3, rounds=2, each=lambda number: codes.append(code_of_a_fork(end)))
+    assert done.failures == 0
+    assert [[said(reply) for reply in row.values()] for row in rows] == [[code] * 3] * 2
+    assert codes == [code] * 2
+
+
+def code_of_a_fork(end: Callable[[], object]) -> int:
+    """Return the exit code of a fork of the ServerApp's process that leaves the simulation."""
+    pid = os.fork()
+    if pid == 0:
+        end()
+        raise SystemExit
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_client_failed() -> None:
