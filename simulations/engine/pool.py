@@ -18,7 +18,7 @@ import psutil
 from fedpress.common.errors import FedpressError
 from fedpress.common.logs import LOGGER, alert
 from fedpress.simulations.engine.processes import end_tree
-from fedpress.simulations.engine.stack_file import StackFile
+from fedpress.simulations.engine.stack_file import StackFile, read_stacks
 from fedpress.simulations.engine.stalls import StallMonitor
 from fedpress.simulations.engine.worker import Job, JobResult, WorkerContext
 
@@ -142,11 +142,12 @@ class Pool:
     def _greet(self, connection: Connection, stack: StackFile) -> _Worker:
         """Wait until a worker is there, and return it."""
         seconds = 0.0
+        starter = {self._starter.process: self._starter.stack}
         while not connection.poll(max(_LOADING, seconds)):
             seconds += max(_LOADING, seconds)
             alert(
                 f"workers have been loading the app for {seconds:.0f} s",
-                f"Their starter is at:\n{self._starter.stack.read(self._starter.process)}",
+                f"The stack of their starter:\n{read_stacks(starter)[self._starter.process]}",
             )
         try:
             return _Worker(psutil.Process(connection.recv()), connection, stack)
@@ -198,8 +199,10 @@ class Pool:
             if not assignment.worker.process.is_running():
                 with socket.socket(fileno=os.dup(assignment.worker.connection.fileno())) as line:
                     line.shutdown(socket.SHUT_RDWR)
-        for stall in self._monitor.stalls({pid: assignment.began for pid, assignment in assigned.items()}):
+        stalls = self._monitor.stalls({pid: assignment.began for pid, assignment in assigned.items()})
+        stalled = [assigned[stall.pid].worker for stall in stalls]
+        stacks = read_stacks({worker.process: worker.stack for worker in stalled})
+        for stall, worker in zip(stalls, stalled, strict=True):
             client = f"client {self._partition_of.get(assigned[stall.pid].node)}"
             does = "is still computing after" if stall.computes else "has made no progress for"
-            worker = assigned[stall.pid].worker
-            alert(f"{client} {does} {stall.seconds:.0f} s", f"It is at:\n{worker.stack.read(worker.process)}")
+            alert(f"{client} {does} {stall.seconds:.0f} s", f"The stack of its process:\n{stacks[worker.process]}")

@@ -1,7 +1,7 @@
 """Stalled workers: those that use no processor, and those that compute for much longer than any has before."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,8 +27,9 @@ class Stall:
 class StallMonitor:
     """Measures workers every few seconds.
 
-    A job is reported when its worker has used no processor for a period, or has computed for longer than jobs do: then
-    one job at a time, as in a first round all jobs may be long. It is reported again whenever its time has doubled.
+    A job is reported when its worker has used no processor for a period, or has computed for longer than jobs do, and
+    again whenever its time has doubled. Until a job has ended, nobody knows how long jobs take: then one job stands for
+    all, and the time of any has to double.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ class StallMonitor:
         self._measured = time.monotonic()
         self._used: dict[int, float] = {}
         self._longest = 0.0  # seconds of a job that has ended
-        self._next: dict[tuple[int, float], float] = {}  # seconds of reported jobs after which they are again
+        self._due_of_any = 0.0  # seconds of a job before which none is reported while no job has ended
+        self._due: dict[tuple[int, float], float] = {}  # the same of a reported job, once one has
 
     @property
     def is_due(self) -> bool:
@@ -52,34 +54,38 @@ class StallMonitor:
         """Take into account that a job has ended by itself after so many seconds."""
         self._longest = max(self._longest, seconds)
 
-    def stalls(self, began: Mapping[int, float]) -> Iterator[Stall]:
-        """Measure the workers, and yield the jobs to report.
+    def stalls(self, began: Mapping[int, float]) -> list[Stall]:
+        """Measure the workers, and return the jobs to report.
 
         Parameters
         ----------
         began : mapping of int to float
             When each worker, by its process id, got its job, by `time.monotonic`.
 
-        Yields
-        ------
-        Stall
-            A job to report, the oldest first.
+        Returns
+        -------
+        list of Stall
+            The jobs: first those that use no processor, then the oldest.
         """
         now = time.monotonic()
         since, before = self._measured, self._used
         self._measured, self._used = now, self._processor_seconds(began)
-        self._next = {job: due for job, due in self._next.items() if job in began.items()}
-        bounds = {False: 0.0, True: max(_LONG, _LONGER * self._longest)}
-        for pid, start in sorted(began.items(), key=lambda job: job[1]):
-            seconds = now - start
+        self._due = {job: due for job, due in self._due.items() if job in began.items()}
+        found = []
+        for pid, start in began.items():
             if start > since or pid not in before or self._used[pid] < before[pid]:
                 continue
-            computes = self._used[pid] - before[pid] >= _LEAST
-            if seconds >= max(bounds[computes], self._next.get((pid, start), 0.0)):
-                self._next[pid, start] = 2 * seconds
-                if computes:
-                    bounds[True] = float("inf")
-                yield Stall(pid, seconds, computes)
+            stall = Stall(pid, now - start, computes=self._used[pid] - before[pid] >= _LEAST)
+            usual = max(_LONG, _LONGER * self._longest) if stall.computes else 0.0
+            due = self._due.get((pid, start), 0.0) if self._longest else self._due_of_any
+            if stall.seconds >= max(usual, due):
+                found.append(stall)
+        found.sort(key=lambda stall: (stall.computes, -stall.seconds))
+        if not self._longest:
+            found = found[:1]
+            self._due_of_any = max([self._due_of_any, *(2 * stall.seconds for stall in found)])
+        self._due |= {(stall.pid, began[stall.pid]): 2 * stall.seconds for stall in found}
+        return found
 
     def _processor_seconds(self, workers: Mapping[int, float]) -> dict[int, float]:
         """Return the processor time that each worker and all processes that it started have used."""

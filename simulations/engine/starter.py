@@ -30,15 +30,15 @@ from fedpress.simulations.engine.processes import (
     end_with_parent,
     fork_hazard,
 )
-from fedpress.simulations.engine.stack_file import StackFile, write_at_signal
+from fedpress.simulations.engine.stack_file import SIGNAL, StackFile, write_at_signal
 from fedpress.simulations.engine.worker import WorkerContext, serve
 
 _log = logging.getLogger(LOGGER)
 _PROGRAM = """
 import faulthandler, json, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-sys.path[:], sys.argv[:], (kind, ends, parcel) = json.loads(sys.argv[1])
-faulthandler.register(signal.SIGRTMAX, ends[1])  # as write_at_signal, which is not imported yet
+sys.path[:], sys.argv[:], number, (kind, ends, parcel) = json.loads(sys.argv[1])
+faulthandler.register(number, ends[1])  # as write_at_signal, which is not imported yet
 from fedpress.simulations.engine.starter import main
 main(kind, ends, parcel)
 """
@@ -124,7 +124,7 @@ def _unpack(parcel: int) -> WorkerContext:
 
 def _start_anew(kind: str, ends: tuple[int, ...], parcel: int) -> psutil.Process:
     path = [entry for entry in sys.path if isinstance(entry, str)]
-    given = json.dumps([path, sys.argv, [kind, ends, parcel]])
+    given = json.dumps([path, sys.argv, SIGNAL, [kind, ends, parcel]])
     return psutil.Popen(
         [sys.executable, "-c", _PROGRAM, given],
         env={**os.environ, **_ONE_THREAD},

@@ -253,13 +253,23 @@ def test_a_client_that_spins_is_reported_with_its_stack(monkeypatch: pytest.Monk
         re.match("(a+)+$", 60 * "a" + "b")
 
     def work(message, context):
-        (in_python, in_c)[context.node_config["partition-id"]]()
+        if context.node_config["partition-id"]:
+            (in_python, in_c)[context.node_config["partition-id"] - 1]()
 
     with reports(monkeypatch) as lines:
-        (row,), done = ask(work, clients=2, workers=2, timeout=4.0)
-    assert (len(row), done.failures) == (0, 2)
-    for client, place in (("client 0", "in_python"), ("client 1", "in_c")):
+        (row,), done = ask(work, clients=3, workers=2, timeout=4.0)
+    assert (len(row), done.failures) == (1, 2)
+    for client, place in (("client 1", "in_python"), ("client 2", "in_c")):
         assert any(client in line and place in line for line in lines)
+
+
+def test_while_no_client_has_ended_one_stands_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    with reports(monkeypatch) as lines:
+        _, done = ask(lambda message, context: spin(4.0), clients=3, workers=3)
+    assert done.failures == 0
+    clients = [line.partition(" is ")[0] for line in lines]
+    assert len(set(clients)) == 1
+    assert len(clients) <= 3  # each after twice the time of the one before
 
 
 def test_clients_that_take_as_long_as_others_are_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
