@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from fedpress.common.errors import SettingError, SpecError, unknown
+from fedpress.common.errors import FedpressError, SettingError, SpecError, unknown
 from fedpress.common.logs import LOGGER
 from fedpress.common.named import import_object, installed
 from fedpress.compression.codec import Stage
@@ -223,7 +223,7 @@ def _add_installed() -> None:
             if name.isidentifier():
                 add_codec(name, made)
                 _entry_points[name] = point.value
-        except SettingError as error:
+        except FedpressError as error:
             _broken.add(point.value)
             package = point.dist.name if point.dist else "unknown"
             _log.warning("the entry point %s of the package %s is left out: %s", name, package, error)

@@ -1,11 +1,13 @@
 """Objects of other packages, named in settings: `package.module:object`, or by an installed entry point."""
 
-import pkgutil
+import re
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any
 
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import FedpressError, SettingError, unknown
 
 GROUP = "fedpress."  # of entry points, before codecs, workloads and strategies
 
@@ -46,21 +48,30 @@ def import_object(kind: str, reference: str) -> Any:
     Raises
     ------
     SettingError
-        If it cannot be imported.
+        If there is no such module or object.
+    FedpressError
+        If the module raises an error.
 
     Examples
     --------
     >>> import_object("workload", "fractions:Fraction").__name__
     'Fraction'
     """
+    module, _, name = reference.partition(":")
+    if not all(part.isidentifier() for part in re.split("[.:]", reference)):
+        raise SettingError(f"{kind} must be package.module:object, got {reference!r}")
+    fault = f"{kind} {reference!r} cannot be imported"
     try:
-        return pkgutil.resolve_name(reference)
+        found = import_module(module)
     except (Exception, SystemExit) as error:  # the module may raise anything
-        missing = isinstance(error, ModuleNotFoundError)
-        advice = "; install its package, or name its folder in PYTHONPATH" if missing else ""
-        raise SettingError(
-            f"{kind} {reference!r} cannot be imported: {type(error).__name__}: {error}{advice}"
-        ) from error
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            advice = "install its package, or name its folder in PYTHONPATH"
+            raise SettingError(f"{fault}: {error}; {advice}") from error
+        raise FedpressError(f"{fault}: {type(error).__name__}: {error}") from error
+    try:
+        return attrgetter(name)(found) if name else found
+    except AttributeError as error:
+        raise SettingError(f"{fault}: {error}") from error
 
 
 def find_object(kind: str, name: str, known: Mapping[str, Any], group: str) -> Any:
@@ -85,7 +96,9 @@ def find_object(kind: str, name: str, known: Mapping[str, Any], group: str) -> A
     Raises
     ------
     SettingError
-        If there is no such object, or it cannot be imported.
+        If there is no such object.
+    FedpressError
+        If its module raises an error.
 
     Examples
     --------

@@ -7,7 +7,7 @@ from typing import Any, cast
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fedpress.common.errors import SettingError
+from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.logs import quiet_flower
 from fedpress.common.named import find_object
 from fedpress.common.settings import Value, convert, key_of
@@ -115,6 +115,8 @@ def build_strategy(settings: RunSettings) -> Strategy:
     ------
     SettingError
         If the strategy or an argument is unknown, or a value is out of range.
+    FedpressError
+        If the code of a strategy of another package fails.
     """
     server, name = settings.server, settings.strategy.name
     arguments, make = strategy_arguments(settings.strategy), find_strategy(name)
@@ -138,9 +140,10 @@ def build_strategy(settings: RunSettings) -> Strategy:
     try:
         with quiet_flower():  # without its warning that nodes do not evaluate: that is a setting
             strategy = make(**sampling, **arguments)
-    except Exception as error:  # flwr's own checks of its arguments, and whatever another package's class raises
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise SettingError(f"strategy {name!r} cannot be made: {kind}{error}") from error
+    except ValueError as error:  # flwr's own checks of its arguments
+        raise SettingError(f"strategy {name!r} cannot be made: {error}") from error
+    except Exception as error:  # another package's class may raise anything
+        raise FedpressError(f"strategy {name!r} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(strategy, Strategy) or has_trees(strategy):
         raise SettingError(
             f"strategy {name!r} must make a flwr.serverapp.strategy.Strategy whose models are tensors, got "

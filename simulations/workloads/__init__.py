@@ -7,7 +7,7 @@ installed packages or named `package.module:object`.
 
 from functools import lru_cache
 
-from fedpress.common.errors import SettingError
+from fedpress.common.errors import FedpressError, SettingError
 from fedpress.common.named import find_object
 from fedpress.settings import RunSettings
 from fedpress.simulations.workloads.digits import Digits
@@ -37,13 +37,17 @@ def find(name: str) -> Workload:
     Raises
     ------
     SettingError
-        If it does not exist, cannot be made, or is no workload.
+        If it does not exist, or is no workload.
+    FedpressError
+        If its own code fails.
     """
     found = find_object("workload", name, WORKLOADS, "workloads")
     try:
         workload: Workload = found() if isinstance(found, type) else found
+    except FedpressError:
+        raise
     except Exception as error:  # its own code may raise anything
-        raise SettingError(f"workload {name!r} cannot be made: {type(error).__name__}: {error}") from error
+        raise FedpressError(f"workload {name!r} cannot be made: {type(error).__name__}: {error}") from error
     missing = [part for part in ("models", "defaults", "load") if not hasattr(workload, part)]
     if missing:
         raise SettingError(f"workload {name!r} lacks {', '.join(missing)}: see docs/how-to/workloads.md")

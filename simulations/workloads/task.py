@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fedpress.client.training.loop import Metrics, evaluate
-from fedpress.common.errors import SettingError, unknown
+from fedpress.common.errors import FedpressError, SettingError, unknown
 from fedpress.common.named import import_object
 from fedpress.common.rng import derive
 from fedpress.compression import Update
@@ -176,16 +176,21 @@ def _own_model(name: str, dropout: float) -> Callable[[], nn.Module]:
     """Return the constructor of the model that `package.module:object` makes."""
     make: Callable[..., nn.Module] = import_object("model", name)
     try:
-        if "dropout" in signature(make).parameters:
-            make = partial(make, dropout=dropout)
-        elif dropout:
-            raise SettingError(f"dropout must be 0 with the model {name}, which does not take it, got {dropout}")
-        with torch.random.fork_rng(devices=[]):
-            made = make()
-    except SettingError:
-        raise
+        takes_dropout = "dropout" in signature(make).parameters
+        signature(make).bind(**({"dropout": dropout} if takes_dropout else {}))
     except (TypeError, ValueError) as error:
         raise SettingError(f"model {name!r} must be a function without required arguments: {error}") from error
+    if takes_dropout:
+        make = partial(make, dropout=dropout)
+    elif dropout:
+        raise SettingError(f"dropout must be 0 with the model {name}, which does not take it, got {dropout}")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            made = make()
+    except FedpressError:
+        raise
+    except Exception as error:  # its own code may raise anything
+        raise FedpressError(f"model {name!r} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(made, nn.Module):
         raise SettingError(f"model {name!r} must return a torch.nn.Module, got {type(made).__qualname__}")
     return make

@@ -64,7 +64,7 @@ def test_the_way_of_the_strategy_changes_the_model(run: Run, tmp_path: Path) -> 
     assert models[0] != models[1]
 
 
-WRONG = {
+WRONG = {  # with what the line says
     "--workload=acme.streets:Nowhere": "Nowhere",
     "--workload=street": "'streets'",
     "--model=acme.streets:Streets": "torch.nn.Module",
@@ -74,9 +74,16 @@ WRONG = {
     "--strategy=acme.streets:Streets": "Streets",
     "--strategy=damping": "'damped'",
     "--set=strategy.wey=1": "strategy.wey",
+    "--workload=acme.nowhere:Any": "acme.nowhere",
+    "--workload=../acme:Any": "../acme",
+}
+FAILS = {  # the same, of code that raises
     "--strategy=acme_leaves:Any": "SystemExit",
     "--up=acme_leaves:Any | ans": "SystemExit",
+    "--workload=acme_imports:Any": "not_installed",
     "--strategy=acme_fails:Fails": "RuntimeError",
+    "--workload=acme_fails:Workload": "LookupError",
+    "--model=acme_fails:model": "TypeError",
 }
 
 
@@ -101,18 +108,25 @@ print(json.dumps(found))
 def test_what_cannot_be_used_is_one_line_before_the_first_round(run: Run, tmp_path: Path) -> None:
     base = {**BY_NAME, "strategy": "FedAvg"}
     calls = []
-    for option in WRONG:
+    for option in [*WRONG, *FAILS]:
         name, _, value = option.partition("=")
         given = {**{f"--{key}": text for key, text in base.items()}, name: value}
         if "strategy." in value:
             given["--strategy"] = "damped"
         calls.append([*(word for pair in given.items() for word in pair), "--out", str(tmp_path / "run")])
     (tmp_path / "acme_leaves.py").write_text("raise SystemExit(3)")
-    (tmp_path / "acme_fails.py").write_text("def Fails(**given): raise RuntimeError(given)")
+    (tmp_path / "acme_fails.py").write_text("""
+def Fails(**given): raise RuntimeError(given)
+def model(): raise TypeError("of the model")
+class Workload:
+    def __init__(self): raise LookupError("of the workload")
+""")
+    (tmp_path / "acme_imports.py").write_text("import not_installed")
     done = run("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})" + CALLS, json.dumps(calls))
     assert done.returncode == 0, done.stderr
-    for (code, said), part in zip(json.loads(done.stdout), WRONG.values(), strict=True):
-        assert code == 2, said
+    expected = [*((2, part) for part in WRONG.values()), *((1, part) for part in FAILS.values())]
+    for (code, said), (right, part) in zip(json.loads(done.stdout), expected, strict=True):
+        assert code == right, said
         assert part in said
         assert len(said.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
