@@ -1,6 +1,8 @@
 """A folder that holds a model: that of a run, or one made from it, with its plan; read and written."""
 
 import json
+import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from torch import nn
 from fedpress.common.checked_files import FIELD, read_json, stamped, write_json
 from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import make_folder, replace
+from fedpress.common.logs import LOGGER
 from fedpress.common.version import versions
 from fedpress.compression.model.plan import PLAN, Plan
 from fedpress.server.run.recorder import MODEL, RESULT, SCHEMA
@@ -19,6 +22,8 @@ from fedpress.settings import RunSettings
 from fedpress.simulations.run_files import REPORT, clear
 from fedpress.simulations.workloads import WorkloadTask, task
 from fedpress.simulations.workloads.initial_model import loader_of
+
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class RunFolder:
 def read_folder(path: Path) -> RunFolder:
     """Return the content of the folder `path`.
 
+    Code that its settings name as `package.module:object` is imported, after a warning.
+
     Raises
     ------
     SettingError
@@ -60,6 +67,9 @@ def read_folder(path: Path) -> RunFolder:
         settings = RunSettings.from_config(config)
     except SettingError as error:
         raise DataError(f"{path / RESULT} has invalid settings: {error}") from error
+    own = [name for name in (settings.simulation.workload, settings.simulation.model) if ":" in name]
+    if new := [name for name in own if name.partition(":")[0] not in sys.modules]:
+        _log.warning("%s names code, which is imported from this machine: %s", path / RESULT, ", ".join(new))
     # The plan starts from the workload's model, even if the run started from another one.
     work = task(settings.change("simulation", start="").change("run", device="cpu"))
     plan = Plan.read(path / PLAN) if (path / PLAN).is_file() else Plan()

@@ -132,6 +132,16 @@ class Workload:
     assert not (tmp_path / "run").exists()
 
 
+def test_what_a_run_folder_has_imported_is_named_before(run: Run, tmp_path: Path) -> None:
+    simulate(run, tmp_path / "run", BY_REFERENCE, "--rounds", "3")
+    done = run("-m", "fedpress", "export", tmp_path / "run", "--format", "safetensors", installed=False)
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()[-2:]
+    for name in ("acme.streets:Streets", "acme.streets:wide"):
+        assert name in warning
+    assert "acme.streets:Streets" in error
+
+
 FRAME = """
 import sys
 import numpy as np
