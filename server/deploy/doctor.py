@@ -49,9 +49,7 @@ def inspect_server(keys: Path, *, host: str, port: int, out: Path) -> Iterator[F
     try:
         yield from _certificates(keys, host)
     except DataError as error:
-        yield Finding(
-            "certificate", FAILURE, str(error), "restore it from a backup, or make keys anew in another folder"
-        )
+        yield Finding("certificate", FAILURE, str(error), "a server does not start without it")
     yield _port(keys, host, port)
     yield from _devices(keys)
 
@@ -146,9 +144,7 @@ def _devices(keys: Path) -> Iterator[Finding]:
         try:
             found.append(read_device(path))
         except DataError as error:
-            yield Finding(
-                "devices", FAILURE, str(error), "restore it from a backup, or remove it and issue the name anew"
-            )
+            yield Finding("devices", FAILURE, str(error), "until then this device is not let in")
     now = datetime.now(UTC)
     states = [device.state(now) for device in found]
     count = f"{states.count('valid')} let in, {states.count('revoked')} revoked, {states.count('expired')} expired"

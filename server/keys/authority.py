@@ -27,6 +27,11 @@ CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, DEVICES = "ca.pem", "ca.key", "server.
 MODES = {".": 0o700, CA_CERTIFICATE: 0o644, CA_KEY: 0o600, CERTIFICATE: 0o644, KEY: 0o600, DEVICES: 0o700}
 CA_DAYS = 3650
 SERVER_DAYS = 730
+_BACKUP = "restore it from a backup; without one, make keys in another folder, and issue all devices' keys anew"
+_REMEDIES = {
+    CERTIFICATE: "`fedpress keys init --renew --host HOST` makes a new one",
+    KEY: "delete it, and `fedpress keys init --renew` makes a new one",
+}
 _EARLIER = timedelta(hours=1)  # for devices whose clocks are behind
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.ASCII)
 
@@ -62,10 +67,14 @@ def _init(folder: Path, names: list[x509.GeneralName], days: int) -> x509.Certif
     authority, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP256R1())
     ca = _authority_certificate(authority, now)
     certificate = _server_certificate(key.public_key(), ca, authority, names, now, days)
-    create(folder / CA_KEY, _key_pem(authority), MODES[CA_KEY])
-    create(folder / CA_CERTIFICATE, _pem(ca), MODES[CA_CERTIFICATE])
-    create(folder / KEY, _key_pem(key), MODES[KEY])
-    create(folder / CERTIFICATE, _pem(certificate), MODES[CERTIFICATE])
+    content = {CA_KEY: _key_pem(authority), CA_CERTIFICATE: pem(ca), KEY: _key_pem(key), CERTIFICATE: pem(certificate)}
+    try:
+        for name, data in content.items():
+            create(folder / name, data, MODES[name])
+    except BaseException:
+        for name in content:  # none of them was there before
+            (folder / name).unlink(missing_ok=True)
+        raise
     return certificate
 
 
@@ -83,7 +92,7 @@ def renew(folder: Path, hosts: Sequence[str] = (), *, days: int = SERVER_DAYS) -
             create(folder / KEY, _key_pem(ec.generate_private_key(ec.SECP256R1())), MODES[KEY])
         key = load_key(folder / KEY)
         certificate = _server_certificate(key.public_key(), ca, authority, names, now, days)
-        replace(folder / CERTIFICATE, _pem(certificate), durable=True, mode=MODES[CERTIFICATE])
+        replace(folder / CERTIFICATE, pem(certificate), durable=True, mode=MODES[CERTIFICATE])
         return certificate
 
 
@@ -104,43 +113,59 @@ def canonical(host: str) -> str:
 def load_certificate(path: Path) -> x509.Certificate:
     """Return the certificate in a file, or raise DataError."""
     try:
-        return x509.load_pem_x509_certificate(read(path))
+        return x509.load_pem_x509_certificate(_read(path))
     except ValueError as error:
-        raise DataError(f"{path} holds no certificate in PEM") from error
+        raise DataError(f"{path} holds no certificate in PEM: {_remedy(path)}") from error
 
 
 def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Return the private key in a file, or raise DataError."""
     try:
-        key = serialization.load_pem_private_key(read(path), None)
+        key = serialization.load_pem_private_key(_read(path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise DataError(f"{path} holds no unencrypted private key in PEM") from error
+        raise DataError(f"{path} holds no unencrypted private key in PEM: {_remedy(path)}") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise DataError(f"{path} holds a key of another kind than fedpress makes")
+        raise DataError(f"{path} holds a key of another kind than fedpress makes: {_remedy(path)}")
     return key
 
 
 def load_pair(folder: Path, certificate: str, key: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     """Return a certificate in `folder` and its private key; raise DataError if they do not belong together."""
-    signed, private = load_certificate(folder / certificate), load_key(folder / key)
-    try:
-        signed.verify_directly_issued_by(load_certificate(folder / CA_CERTIFICATE))
-        fits = private.public_key() == signed.public_key()
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-        raise DataError(f"{folder / certificate} is not signed by the authority in {CA_CERTIFICATE}") from error
-    if not fits:
-        raise DataError(f"{folder / certificate} is not for the key in {key}")
+    signed, private = load_signed(folder, certificate), load_key(folder / key)
+    if private.public_key() != signed.public_key():
+        raise DataError(f"{folder / certificate} is not for the key in {key}: {_remedy(folder / certificate)}")
     return signed, private
 
 
-def read(path: Path) -> bytes:
+def load_signed(folder: Path, name: str) -> x509.Certificate:
+    """Return a certificate in `folder`; raise DataError if the authority there has not signed it and itself."""
+    authority = load_certificate(folder / CA_CERTIFICATE)
+    for path in (folder / CA_CERTIFICATE, folder / name):
+        certificate = load_certificate(path)
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+            raise DataError(f"{path} is not signed by the authority in {CA_CERTIFICATE}: {_remedy(path)}") from error
+    return certificate
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    """Return a certificate in PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _read(path: Path) -> bytes:
     """Return the content of a file in the folder of keys, or raise DataError."""
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist: `fedpress keys init` makes a folder of keys") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        if not any((path.parent / name).exists() for name in (CA_KEY, CA_CERTIFICATE)):
+            raise DataError(f"{path.parent} holds no keys: `fedpress keys init` makes a folder of keys") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}: {_remedy(path)}") from error
+
+
+def _remedy(path: Path) -> str:
+    return _REMEDIES.get(path.name, _BACKUP)
 
 
 @contextmanager
@@ -232,10 +257,6 @@ def _require_days(days: int, most: int) -> None:
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -82,10 +82,11 @@ def issue(
     if passphrase is not None and len(passphrase) < SHORTEST:
         raise SettingError(f"a passphrase must have at least {SHORTEST} characters, got {len(passphrase)}")
     with authority.locked(folder):
-        path = folder / authority.DEVICES / f"{name}.json"
+        path = _records(folder) / f"{name}.json"
         if path.exists() and read_device(path).revoked is None:
             raise SettingError(f"{name} has a key already: `fedpress keys revoke {name}` first, then issue it anew")
-        address = _address(folder, server)
+        certificate = authority.load_signed(folder, authority.CERTIFICATE)
+        address = _address(authority.hosts_of(certificate), server)
         key = ec.generate_private_key(ec.SECP384R1())
         now = datetime.now(UTC).replace(microsecond=0)
         device = Device(name, _openssh(key.public_key()), now, now + timedelta(days=days))
@@ -93,7 +94,7 @@ def issue(
             "schema": SCHEMA,
             "name": name,
             "server": address,
-            "ca": authority.read(folder / authority.CA_CERTIFICATE).decode(),
+            "ca": authority.pem(authority.load_certificate(folder / authority.CA_CERTIFICATE)).decode(),
             "key": _pkcs8(key, passphrase).decode(),
             "node": _require_node(node or {}),
             "expires": device.expires.isoformat(),
@@ -117,7 +118,7 @@ def revoke(folder: Path, name: str) -> Device:
     """Revoke a device's key: a running server applies it within seconds. Revoking again changes nothing."""
     require_name(name)
     with authority.locked(folder):
-        path = folder / authority.DEVICES / f"{name}.json"
+        path = _records(folder) / f"{name}.json"
         if not path.exists():
             known = [found.stem for found in _paths(folder)]
             raise SettingError(
@@ -141,7 +142,10 @@ def read_device(path: Path) -> Device:
         record = {name: value for name, value in read_json(path).items() if name not in FIELD}
         return _device(record, path.stem)
     except (DataError, ValueError) as error:
-        raise DataError(f"{path} is no record of a device: {error}") from error
+        reason = str(error).removeprefix(f"{path} ")
+        raise DataError(
+            f"{path} is no record of a device: {reason}; restore it from a backup, or remove it and issue a new key"
+        ) from error
 
 
 def require_name(name: str) -> None:
@@ -193,14 +197,22 @@ def _write(path: Path, device: Device) -> None:
 
 
 def _paths(folder: Path) -> list[Path]:
-    if not (folder / authority.DEVICES).is_dir():
+    return sorted(_records(folder).glob("*.json"))
+
+
+def _records(folder: Path) -> Path:
+    records = folder / authority.DEVICES
+    if not records.is_dir():
+        if (folder / authority.CA_CERTIFICATE).exists():
+            raise DataError(
+                f"{records} is missing: restore it from a backup, or make it anew, empty, and issue new keys"
+            )
         raise DataError(f"{folder} is no folder of keys: `fedpress keys init` makes one")
-    return sorted((folder / authority.DEVICES).glob("*.json"))
+    return records
 
 
-def _address(folder: Path, server: str) -> str:
-    """Return the server's address for a device; raise SettingError if the certificate is not for it."""
-    hosts = authority.hosts_of(authority.load_certificate(folder / authority.CERTIFICATE))
+def _address(hosts: list[str], server: str) -> str:
+    """Return the server's address for a device; raise SettingError if the certificate, for `hosts`, is not for it."""
     host, port = parse_address(server) if server else (hosts[0], authority.PORT)
     if authority.canonical(host) not in hosts:
         raise SettingError(

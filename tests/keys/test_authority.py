@@ -6,6 +6,7 @@ import random
 import ssl
 import stat
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -205,3 +206,54 @@ def test_no_changed_bit_is_believed(keys: Path, tmp_path: Path) -> None:
             with contextlib.suppress(DataError):
                 assert read() == right
         path.write_bytes(data)
+
+
+def missing(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def no_text(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe")
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [missing, cut, no_text, directory])
+@pytest.mark.parametrize("name", ["ca.key", "ca.pem", "server.key", "server.pem", "devices/pi-1.json"])
+def test_a_damaged_file_is_named_by_what_needs_it_and_nothing_is_lost(
+    name: str, damage: Callable[[Path], None], keys: Path, tmp_path: Path
+) -> None:
+    issue(keys, "pi-1", tmp_path / "a")
+    damage(keys / name)
+
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    calls: dict[str, Callable[[], object]] = {
+        "ca.key ca.pem server.key server.pem": lambda: renew(keys),
+        "ca.pem server.pem": lambda: issue(keys, "pi-2", tmp_path / "b"),
+        "devices/pi-1.json": lambda: load_devices(keys),
+    }
+    for needs, call in calls.items():
+        before = content()
+        replaced = damage is missing and name in ("server.key", "devices/pi-1.json")  # by a new one, or left out
+        if name in needs.split() and not replaced:
+            with pytest.raises(DataError, match=name):
+                call()
+            assert content() == before
+        else:
+            call()
+
+
+def test_a_folder_without_records_is_named(keys: Path, tmp_path: Path) -> None:
+    (keys / "devices").rmdir()
+    with pytest.raises(DataError, match="devices"):
+        issue(keys, "pi-1", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
