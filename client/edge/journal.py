@@ -28,6 +28,7 @@ ends such a round.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -39,9 +40,11 @@ from flwr.app import RecordDict
 
 from fedpress.common.errors import DataError, FolderInUseError, SettingError
 from fedpress.common.files import locked, replace
+from fedpress.common.logs import LOGGER
 from fedpress.flower.mail import IncomingMessage, OutgoingReply
 from fedpress.protocol.records import from_rows, to_rows
 
+_log = logging.getLogger(LOGGER)
 MAGIC = b"fedpress.state.1\n"
 _DIGEST = 16  # bytes
 _SERIES = 4  # whose states are kept: a device is in one at a time, and may come back to the last
@@ -175,10 +178,12 @@ class Journal:
 
     def noted(self, name: str) -> dict[str, Any]:
         """Return what was noted under a name; empty if there is nothing."""
-        with suppress(DataError), self._guarded(self.folder / name) as file:
-            if file is not None:
-                return _read(file)[0]
-        return {}
+        try:
+            with self._guarded(self.folder / name) as file:
+                return {} if file is None else _read(file)[0]
+        except DataError as error:
+            _log.warning("%s", error)
+            return {}
 
     def _state(self, series: int) -> Path:
         return self.folder / f"state-{series}"
@@ -196,12 +201,22 @@ class Journal:
         except FileNotFoundError:
             yield None
             return
+        except OSError as error:
+            raise _set_aside(path, error.strerror) from error
         with file:
             try:
                 yield file
             except (DataError, KeyError, TypeError, ValueError, IndexError) as error:
-                path.replace(path.with_name(f"broken-{path.name}"))
-                raise DataError(f"{path} is not what was written, and is set aside: {error}") from error
+                raise _set_aside(path, error) from error
+
+
+def _set_aside(path: Path, reason: object) -> DataError:
+    """Rename a broken file; return the error that says so."""
+    try:
+        path.replace(path.with_name(f"broken-{path.name}"))
+    except OSError as error:
+        return DataError(f"{path} is not what was written: {reason}; move it away: {error.strerror}")
+    return DataError(f"{path} is not what was written, and is set aside: {reason}")
 
 
 def _parts(header: dict[str, Any], blobs: list[bytes]) -> list[bytes]:

@@ -16,6 +16,7 @@ from fedpress.client.edge.journal import Journal
 from fedpress.client.edge.limits import Availability
 from fedpress.client.edge.status import Status
 from fedpress.common.errors import DataError, RefusedError, RunFinishedError, ServerError, SettingError, VersionError
+from fedpress.common.forks import forks_end_here
 from fedpress.common.logs import LOGGER
 from fedpress.common.settings import Value
 from fedpress.flower.fleet_api import FleetApi, RunInfo, failure, letter_of, message_of
@@ -205,7 +206,8 @@ class Runner:
         began = time.monotonic()
         try:
             self._check(run)
-            reply = self._app(message, context)
+            with forks_end_here():
+                reply = self._app(message, context)
         except (Exception, SystemExit) as error:  # noqa: BLE001  whatever an app does, the device lives on
             self.status.failures["app"] += 1
             reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -141,8 +142,8 @@ def _own_key(journal: Journal) -> ec.EllipticCurvePrivateKey:
             pem = made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none)
             replace(path, pem, durable=True, mode=0o600)
         key = serialization.load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} holds no key: {error}") from error
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise DataError(f"{path} holds no key: remove it, and this device makes a new one") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise DataError(f"{path} holds no key on an elliptic curve")
+        raise DataError(f"{path} holds no key on an elliptic curve: remove it, and this device makes a new one")
     return key

@@ -18,6 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common import errors
 from fedpress.common.errors import FedpressError, SettingError
+from fedpress.common.forks import forks_end_here
 from fedpress.common.logs import LOGGER, LogFile, send_logs
 from fedpress.common.settings import Value, toml
 from fedpress.compression.third_party import own_codecs
@@ -116,7 +117,8 @@ def host(server_app: str, client_app: str, num_clients: int, report: str, *, log
             try:
                 pkgutil.resolve_name(client_app)  # Flower reports only after ten seconds that it cannot be loaded
                 wait_for(grid, num_clients)
-                pkgutil.resolve_name(server_app)(grid=grid, context=context)
+                with forks_end_here():
+                    pkgutil.resolve_name(server_app)(grid=grid, context=context)
             except BaseException as error:  # noqa: BLE001  `check` raises it again
                 failure = {"kind": type(error).__name__, "text": str(error), "traceback": traceback.format_exc()}
             pipe.write(json.dumps(failure).encode())

@@ -16,12 +16,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedpress.common.errors import SettingError
+from fedpress.common.forks import forks_end_here
 from fedpress.common.settings import is_integer
 from fedpress.flower.runtime import identify
 from fedpress.simulations.engine.base import EngineRun
 from fedpress.simulations.engine.grid import Arrives, InProcessGrid
 from fedpress.simulations.engine.pool import Pool
-from fedpress.simulations.engine.processes import forks_end_here
 from fedpress.simulations.engine.worker import WorkerContext
 
 _MEMORY = Path("/dev/shm")  # noqa: S108  a folder in memory, if the system has one

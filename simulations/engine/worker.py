@@ -19,10 +19,10 @@ import numpy as np
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 
+from fedpress.common.forks import forks_end_here
 from fedpress.compression.third_party import import_codecs
 from fedpress.flower.runtime import identify, message_of, parts_of
 from fedpress.simulations.engine.blob_store import Blobs
-from fedpress.simulations.engine.processes import forks_end_here
 from fedpress.simulations.engine.stack_file import write_at_signal
 from fedpress.simulations.engine.state_store import NodeStates
 

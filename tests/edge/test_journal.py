@@ -104,6 +104,18 @@ def test_a_broken_file_is_noticed_and_set_aside(at: int, how: str, tmp_path_fact
     journal.close()
 
 
+def test_a_folder_in_the_place_of_a_file_is_set_aside(journal: Journal) -> None:
+    for name in (f"state-{SERIES}", "inbox", "usage"):
+        (journal.folder / name / "precious").mkdir(parents=True)
+    with pytest.raises(DataError, match="set aside"):
+        journal.load(SERIES)
+    with pytest.raises(DataError, match="set aside"):
+        journal.work()
+    assert journal.noted("usage") == {}
+    assert (journal.load(SERIES), journal.work()) == (RecordDict(), None)
+    assert len(list(journal.folder.rglob("precious"))) == 3
+
+
 def test_two_clients_cannot_share_a_folder_and_a_dead_one_leaves_no_lock(tmp_path: Path) -> None:
     code = f"""
 import time

@@ -1,6 +1,8 @@
 """The device's loop under faults: it logs one line and continues."""
 
 import logging
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,6 +106,23 @@ def test_an_app_that_fails_is_a_reply_that_says_so(error: BaseException, make) -
     assert "\n" not in said
     assert runner.status.failures["app"] == 1
     assert runner._journal.load(1) == RecordDict()
+
+
+def test_a_process_that_an_app_forks_ends_where_it_leaves_the_app(make) -> None:
+    app, codes = ClientApp(), []
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        pid = os.fork()
+        if pid == 0:
+            sys.exit(5)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        return Message(RecordDict(), reply_to=message)
+
+    runner, _ = make(app)
+    runner._reply(WORK, a_message(), RunInfo(1, {}))
+    assert codes == [5]
+    assert runner.status.failures["app"] == 0
 
 
 def test_while_a_limit_holds_the_device_is_signed_off_and_asks_for_nothing(make, tmp_path: Path) -> None:
