@@ -13,6 +13,7 @@ from fedpress.common.errors import DataError, SettingError
 from fedpress.common.files import prepare_file
 from fedpress.common.units import amount
 from fedpress.settings import RunSettings
+from fedpress.simulations.figures import save_figure
 from fedpress.simulations.run_files import PLOTS
 
 _UP, _DOWN = "#0072B2", "#D55E00"  # Okabe and Ito: distinct for colour-blind readers too
@@ -31,7 +32,7 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     axes.plot(rounds, accuracy, color=_UP, linewidth=1.8, marker=mark, markersize=3)
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.savefig(folder / PLOTS[0])
+    save_figure(figure, folder / PLOTS[0])
 
     figure, axes = _figure(title)
     for way, colour, style, codec in (("uplink", _UP, "-", server.up), ("downlink", _DOWN, "--", server.down)):
@@ -45,7 +46,7 @@ def plot(result: dict[str, Any], folder: Path) -> None:
     axes.set_xlabel("bytes sent by then, all clients together")
     _scale_bytes(axes)
     figure.legend(frameon=False, fontsize=8, loc="outside lower left")
-    figure.savefig(folder / PLOTS[1])
+    save_figure(figure, folder / PLOTS[1])
 
 
 def plot_runs(results: Mapping[str, Mapping[str, Any]], file: Path) -> None:
@@ -91,7 +92,7 @@ def plot_runs(results: Mapping[str, Mapping[str, Any]], file: Path) -> None:
     figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=4)
     prepare_file(file)
     try:
-        figure.savefig(file)
+        save_figure(figure, file)
     except ValueError as error:
         raise SettingError(f"{file} cannot be drawn: {error}") from error
 

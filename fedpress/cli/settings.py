@@ -50,7 +50,7 @@ def init(
     Example: `fedpress init run.toml --workload fashion`, then `fedpress simulate --config run.toml`
     """
     from fedpress.common.errors import SettingError
-    from fedpress.common.files import prepare_file
+    from fedpress.common.files import prepare_file, replace
     from fedpress.settings.tables import commented
     from fedpress.simulations.settings import resolve, simulation_schema
 
@@ -58,5 +58,5 @@ def init(
         raise SettingError(f"{out} exists: name another file, or overwrite it with --force")
     settings = resolve({"workload": workload})
     prepare_file(out)
-    out.write_text(commented(settings, simulation_schema()), encoding="utf-8")
+    replace(out, commented(settings, simulation_schema()).encode(), wait=False)
     typer.echo(f"in {out}")

@@ -53,12 +53,13 @@ def replace(
         return when_there_is_room(path.parent, lambda: replace(path, data, durable=durable, mode=mode, wait=False))
     part = path.with_name(path.name + ".part")
     try:
-        with open_with(part, mode) as file:
-            file.writelines([data] if isinstance(data, bytes) else data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        part.replace(path)
+        with _naming(path):
+            with open_with(part, mode) as file:
+                file.writelines([data] if isinstance(data, bytes) else data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -167,7 +168,7 @@ os.register_at_fork(after_in_child=_release_in_child)
 
 def create(path: Path, data: bytes, mode: int) -> None:
     """Write `data` durably to a new file with `mode`; raise FileExistsError if `path` exists."""
-    with open_with(path, mode, fresh=True) as file:
+    with _naming(path), open_with(path, mode, fresh=True) as file:
         try:
             file.write(data)
             file.flush()
@@ -176,6 +177,16 @@ def create(path: Path, data: bytes, mode: int) -> None:
             path.unlink()
             raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an OSError name the file, which those of writes do not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def open_with(path: Path, mode: int | None, *, fresh: bool = False) -> BinaryIO:

@@ -92,7 +92,7 @@ def renew(folder: Path, hosts: Sequence[str] = (), *, days: int = SERVER_DAYS) -
             create(folder / KEY, _key_pem(ec.generate_private_key(ec.SECP256R1())), MODES[KEY])
         key = load_key(folder / KEY)
         certificate = _server_certificate(key.public_key(), ca, authority, names, now, days)
-        replace(folder / CERTIFICATE, pem(certificate), durable=True, mode=MODES[CERTIFICATE])
+        replace(folder / CERTIFICATE, pem(certificate), durable=True, mode=MODES[CERTIFICATE], wait=False)
         return certificate
 
 

@@ -20,6 +20,7 @@ from fedpress.simulations.compare.page_data import settings_data, workload_data
 from fedpress.simulations.compare.plots import draw, styles_of
 from fedpress.simulations.compare.recommendation import Recommendation, savings
 from fedpress.simulations.compare.scores import PARTS, CandidateScore, spread
+from fedpress.simulations.figures import save_figure
 from fedpress.simulations.network.devices import DeviceClass
 from fedpress.simulations.network.links import Link
 
@@ -56,7 +57,7 @@ def write(comparison: Comparison, folder: Path) -> dict[str, Any]:
     for advice in comparison.advice:
         scores = [score for score in comparison.scores if score.workload == advice.workload]
         for name, figure in draw(scores, link=comparison.link.name).items():
-            figure.savefig(folder / f"{name}.png", format="png", dpi=150, facecolor="white")
+            save_figure(figure, folder / f"{name}.png", dpi=150, facecolor="white")
         optional = list(dict.fromkeys(name for score in scores if score.runs for name in score.measures))
         workloads.append(
             {

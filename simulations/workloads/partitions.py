@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedpress.common.errors import SettingError, unknown
 from fedpress.common.rng import derive
 from fedpress.settings.simulation import PARTITIONS
+from fedpress.simulations.figures import save_figure
 
 Indices = NDArray[np.int64]
 _CELL, _TEXT, _COLOUR = 14, 8, "#0072B2"  # of the picture, in points
@@ -169,4 +170,4 @@ def draw(parts: list[Indices], labels: Indices, names: list[str], path: Path) ->
     discs.set_axisbelow(True)
     for axes in (total, discs):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    save_figure(figure, path)

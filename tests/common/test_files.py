@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from fedpress.common import files
 from fedpress.common.checked_files import read_json, read_tensors, write_json, write_tensors
 from fedpress.common.errors import DataError, FolderInUseError, SettingError
-from fedpress.common.files import check_folder, locked, replace, write_tail
+from fedpress.common.files import check_folder, create, locked, replace, write_tail
 from fedpress.common.logs import FLOWER, LOGGER, LogFile, clean, limit_logs, log_to_file, quiet_flower
 
 VALUE = {"name": "ä", "checksum of": {"checksum": "0" * 64}, "list": [1.5, None, True], "x": {"checksum": "a" * 64}}
@@ -222,3 +223,16 @@ def test_a_path_that_leads_nowhere_is_named(name: str, tmp_path: Path, monkeypat
     Path("loop").symlink_to("loop")
     with pytest.raises(SettingError, match=name.split("/", maxsplit=1)[0]):
         check_folder(Path(name))
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: replace(path, b"x", wait=False), lambda path: create(path, b"x", 0o600)]
+)
+def test_an_error_names_the_file_that_was_to_be_written(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files.os, "fdopen", lambda handle, mode: open("/dev/full", mode))  # noqa: PTH123, SIM115
+    with pytest.raises(OSError, match="No space") as error:
+        write(tmp_path / "a")
+    assert error.value.filename == str(tmp_path / "a")
+    assert not list(tmp_path.iterdir())
