@@ -164,7 +164,9 @@ def _work(counted: CountedReply | None) -> tuple[object, ...]:
     if counted is None:
         return ("",) * 6
     time, loss = counted.time, "" if counted.train_loss is None else counted.train_loss
-    return counted.claim, counted.weight, float(f"{counted.norm:.6g}"), time.training, time.coding, loss
+    # Short numbers: each checkpoint holds all rows, so that a damaged clients.csv is not lost.
+    measured = (float(f"{value:.6g}") for value in (counted.norm, time.training, time.coding))
+    return counted.claim, counted.weight, *measured, loss
 
 
 def _scores(done: Round, node: str) -> tuple[object, ...]:
