@@ -76,7 +76,7 @@ def main() -> NoReturn:
         if code == STOPPED:
             _stop()
         sys.exit(code)
-    except click.Abort:  # Ctrl-C at a prompt
+    except (click.Abort, KeyboardInterrupt):  # Ctrl-C, at a prompt too
         _stop()
     except BrokenPipeError:  # the reader of the output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -371,3 +371,22 @@ def test_every_command_takes_debug_and_shows_an_example() -> None:
     for name, command in leaves("fedpress", typer.main.get_command(app)):
         assert any("--debug" in option.opts for option in command.params), name
         assert f"Example: `{name}" in (command.help or ""), name
+
+
+INTERRUPTED = """
+import sys
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "fedpress.cli.keys":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+import fedpress.cli
+"""
+
+
+def test_ctrl_c_while_the_commands_are_imported_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert len(done.stderr.splitlines()) == 1
