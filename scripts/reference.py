@@ -20,7 +20,7 @@ from fedpress.extensions import EXTENSIONS, load
 from fedpress.protocol.messages import ProtocolMessage
 from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.deploy.settings import deployment_schema
-from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.downlink.deltas import DeltaContext
 from fedpress.server.extension import Extension, FinalContext, Property, RoundContext
 from fedpress.server.messaging.extension_messages import RequestContext
 from fedpress.server.messaging.ledger import Ledger

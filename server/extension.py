@@ -18,7 +18,7 @@ from fedpress.common.task import Task
 from fedpress.compression import Codec, Update
 from fedpress.protocol.messages import ExtensionMessage
 from fedpress.server.aggregation.client_update import ClientUpdate
-from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.downlink.deltas import DeltaContext
 from fedpress.server.downlink.models import ModelGroups, Models
 from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.messaging.extension_messages import RequestContext

@@ -31,7 +31,7 @@ class ModelFrames:
     frames: tuple[bytes, ...]  # short ones, in the order in which they are applied
     specs: tuple[str, ...]  # of each frame's codec
     tensors: tuple[bytes, ...]  # for each frame the mask of the tensors that it holds; empty for all
-    base: bytes = b""  # version of the model that they start from, 8 bytes; empty for key frames, or without frames
+    base: bytes = b""  # version that the first starts from, 8 bytes; empty for key frames, or without frames
     weight_mask: bytes = b""  # leads to the model's weight masks; empty if they are the base's
     version: bytes = b""  # of the model that they lead to, 8 bytes; empty until it is computed
 
@@ -57,15 +57,16 @@ class ModelFrames:
         Raises
         ------
         FrameError
-            If the lengths do not add up to the data, or only some frames start from a base.
+            If the lengths do not add up to the data, or a frame of a whole model comes after a delta.
         """
         lengths = request.frame_lengths
         if sum(lengths) + request.weight_mask_length != len(data):
             raise FrameError(f"{len(data)} bytes of frames must be as long as announced, {sum(lengths)}")
         ends = np.cumsum([0, *lengths]).tolist()
         frames = tuple(data[start:end] for start, end in pairwise(ends))
-        if len({has_base(frame) for frame in frames}) > 1:
-            raise FrameError("the frames of a message must start from the same base")
+        starts = [has_base(frame) for frame in frames]
+        if starts != sorted(starts):
+            raise FrameError("frames of a whole model must come before deltas")
         return cls(
             frames, request.frame_specs, request.frame_tensors, weight_mask=data[ends[-1] :], version=request.version
         )
@@ -162,14 +163,24 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
     return model
 
 
+def _version(model: Update, layout: Layout) -> bytes:
+    """Return the version of a model that is to be the base of a delta; raise FrameError if it lacks tensors."""
+    if Layout.of(model) != layout:
+        raise FrameError("a delta must start from a whole model")
+    return version_of(model, layout)
+
+
 def _follow(frames: ModelFrames, base: Mapping[str, np.ndarray], layout: Layout, masks: WeightMasks) -> Update:
     """Return the model to which the frames lead from `base`, which may be empty."""
-    model: Update = dict(base)
+    model, version = dict(base), frames.base  # of the model that the next delta starts from; empty where not computed
     for frame, spec, mask in zip(frames.frames, frames.specs, frames.tensors, strict=True):
         part = layout.part(mask)
-        codec = read_codec(spec)
+        codec, is_delta = read_codec(spec), has_base(frame)
+        if is_delta and not version:
+            version = _version(model, layout)
         with only_frame_errors(codec):
-            update = codec.decode(frame, masks.unpruned(part), base=frames.base)
+            update = codec.decode(frame, masks.unpruned(part), base=version)
         update = masks.restore(update, part)
-        model = apply(model, update, layout) if base else model | update
+        model = apply(model, update, layout) if is_delta else model | update
+        version = b""
     return masks.apply({tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model})

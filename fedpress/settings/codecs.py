@@ -3,6 +3,8 @@
 from fedpress.compression import Codec, parse_stateless, parse_trusted
 
 AUTO = "auto"
+STEPS, DELTAS = "steps", "deltas"  # what nodes are sent
+STEP_NOISE = 4.0  # of the server's steps
 FIRST_NOISE = 8.0  # of updates, before anything is measured; less if fewer than ten nodes take part in a round
 
 
@@ -54,6 +56,27 @@ def auto_down(subspace: float = 0.0) -> str:
     )
 
 
+def auto_step(subspace: float = 0.0) -> str:
+    """Return the spec that `auto` stands for as the codec of the server's steps.
+
+    Parameters
+    ----------
+    subspace : float
+        Share of the dimensions in which nodes train; 0 for all.
+
+    Returns
+    -------
+    str
+        The spec: unbiased, since an error of the server's model stays until later rounds correct it.
+
+    Examples
+    --------
+    >>> auto_step()
+    'crosspolytope(noise=4.0)'
+    """
+    return auto_up(STEP_NOISE, subspace)
+
+
 def up_codec(spec: str, subspace: float = 0.0) -> Codec:
     """Return the codec of the first updates with the setting `up`.
 
@@ -82,8 +105,8 @@ def up_codec(spec: str, subspace: float = 0.0) -> Codec:
     return parse_trusted(auto_up(FIRST_NOISE, subspace) if spec == AUTO else spec)
 
 
-def down_codec(spec: str, subspace: float = 0.0) -> Codec:
-    """Return the codec of the model's deltas with the setting `down`.
+def down_codec(spec: str, subspace: float = 0.0, broadcast: str = DELTAS) -> Codec:
+    """Return the codec of what nodes are sent with the setting `down`.
 
     Parameters
     ----------
@@ -91,6 +114,8 @@ def down_codec(spec: str, subspace: float = 0.0) -> Codec:
         The setting.
     subspace : float
         Share of the dimensions in which nodes train; 0 for all.
+    broadcast : str
+        What nodes are sent, "deltas" or "steps".
 
     Returns
     -------
@@ -107,7 +132,8 @@ def down_codec(spec: str, subspace: float = 0.0) -> Codec:
     >>> str(down_codec("auto", subspace=0.1))
     'subspace(0.1) | even(0.5) | deadzone(nmse=0.1) | ans'
     """
-    return parse_stateless(auto_down(subspace) if spec == AUTO else spec)
+    chosen = auto_step if broadcast == STEPS else auto_down
+    return parse_stateless(chosen(subspace) if spec == AUTO else spec)
 
 
 def _within(subspace: float, spec: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Arguments, Settings, free_arguments, option
 from fedpress.compression import parse_stateless
-from fedpress.settings.codecs import AUTO, down_codec, up_codec
+from fedpress.settings.codecs import AUTO, DELTAS, STEPS, down_codec, up_codec
 
 POLICIES = ("fixed", "budget")
 
@@ -17,8 +17,14 @@ class ServerSettings(Settings):
     rounds: int = option(minimum=1, help="rounds of training")
     per_round: int = option(minimum=1, adjustable=True, help="clients that train in a round")
     up: str = option(AUTO, help="codec of the clients' updates; auto: unbiased, with measured noise")
-    down: str = option(AUTO, help="codec of the model's deltas; auto: low rank")
+    down: str = option(AUTO, help="codec of the model's deltas or steps; auto: low rank, or unbiased")
     key: str = option("uniform(8) | ans", help="codec of whole models, for clients without an earlier one")
+    broadcast: str = option(
+        AUTO,
+        choices=(AUTO, STEPS, DELTAS),
+        help="what clients are sent: a delta each, or the round's steps, which the server takes too; auto: steps where "
+        "at least half of the clients train in a round",
+    )
     shared_initial: bool = option(True, help="clients compute the initial model themselves from the seed")
     stateless: bool = option(False, help="clients keep no state between rounds")
     exclude: tuple[str, ...] = option((), help="patterns of names of tensors whose changes are not sent")

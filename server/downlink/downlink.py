@@ -1,60 +1,24 @@
-"""The downlink: key frames hold a whole model, delta frames the change from a node's model to the server's.
+"""The interface of the downlink: key frames hold a whole model, deltas the change from a model that a node holds."""
 
-Borrowed from video coding, except that each node has its own base: a node that missed ten rounds gets one delta over
-all ten, coded against the model that it still holds, of which the server keeps a copy. In theory that takes fewer
-bytes than the ten deltas one by one (successive refinement: Equitz and Cover 1991,
-https://doi.org/10.1109/18.75242, is free of loss only if every step is needed); docs/results/recipes.md has
-the bytes.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import astuple, dataclass, replace
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from fedpress.common.errors import SettingError
-from fedpress.common.rng import derive
 from fedpress.compression import Codec, Layout, Update, UpdateError
-from fedpress.compression.updates import changed, representable, version_of
+from fedpress.compression.updates import representable
 from fedpress.compression.weight_masks import UNPRUNED, WeightMasks
-from fedpress.protocol.messages import LOSSLESS
-from fedpress.protocol.model_frames import ModelFrames, Target, make_delta, make_key
+from fedpress.protocol.model_frames import ModelFrames, Target
 from fedpress.server.downlink.model_store import ModelStore
 
-Code = Callable[[Update], tuple[int, Update]]  # bytes of the delta to a model, and the decoded model
 
-
-@dataclass(frozen=True)
-class DeltaContext:
-    """A delta that is about to be encoded.
-
-    Examples
-    --------
-    >>> model = {"w": np.zeros(2, np.float32)}
-    >>> context = DeltaContext(exact=model, code=lambda aim: (7, aim), round=1, seed=0)
-    >>> context.code(model)[0]
-    7
-    """
-
-    exact: Update  # the server's model w, which it should approximate
-    code: Code  # encodes a delta to a model
-    round: int  # the round that produced w
-    seed: int  # of the run
-
-
-class DeltaHooks(Protocol):
-    """The part of an extension that chooses what deltas approximate."""
-
-    def aim_delta(self, aim: Update, context: DeltaContext) -> Update:
-        """Return the model that a delta approximates in place of `aim`."""
-
-
-class Downlink:
+class Downlink(ABC):
     """The versions of the model as nodes can reconstruct it.
 
     `exact` is the server's own model w. `model` is v, which is evaluated: the model of a node that received every
-    delta. Nodes that missed rounds reconstruct other versions: the codec has the same target for every delta.
+    frame.
 
     Parameters
     ----------
@@ -68,15 +32,14 @@ class Downlink:
         Seed of the run.
     versions : ModelStore
         Stores the models that nodes hold.
-    shared_initial : bool
-        Whether every node has `initial` before its first message.
-    stateless : bool
-        Whether nodes keep no model: every message holds a whole model, or the delta from a shared initial one.
     prunes : bool
         Whether weights of w that are minus zero are pruned, and not sent.
-    hooks : DeltaHooks | None
-        Choose the model that deltas approximate; None for w itself.
     """
+
+    keep: bool  # whether nodes keep their model as the base of a delta
+    initial: bytes  # version that nodes have before their first message; empty if none
+    model: Update
+    version: bytes  # of `model`
 
     def __init__(
         self,
@@ -86,72 +49,39 @@ class Downlink:
         seed: int,
         versions: ModelStore,
         *,
-        shared_initial: bool = False,
-        stateless: bool = False,
         prunes: bool = False,
-        hooks: DeltaHooks | None = None,
     ) -> None:
         self.codec = codec
         self.key = key
         self.layout = Layout.of(dict(initial))
-        self.keep = not stateless and str(codec) != LOSSLESS  # whether nodes keep their model as the base of a delta
-        self.lossless = not self.keep and str(key) == LOSSLESS and not shared_initial
         self.versions = versions
         self.prunes = prunes
-        self._seed = seed
-        self._hooks = hooks
-        self._aim: Update | None = None  # the model that v's delta approximates, if not w
-        self._round = 0
-        self._newest: tuple[bytes, ModelFrames] | None = None  # the base of v's last delta, and the delta
-        self._frames: dict[
-            tuple[bytes, bool], ModelFrames
-        ] = {}  # (version held, whether a key frame is needed) -> frames
+        self.seed = seed
+        self.round = 0
         self._set_exact(initial)
-        self.initial = b""  # version that nodes have before their first message; empty if none
-        if shared_initial and str(codec) != LOSSLESS:
-            self.initial = versions.put(self.exact)
-        # All nodes start with the same model: w, or w as a lossy key frame reproduces it.
-        self._set_model(self.exact if self.initial or self.lossless else self._key_frames()[1])
 
-    def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
-        self.exact = representable(model, self.layout)
-        self.masks = WeightMasks.of(self.exact, self.layout) if self.prunes else UNPRUNED
-        self._target = Target(self.exact, self.layout, self.masks if self.prunes else None)
-
-    def _set_model(self, model: Update) -> None:
-        self.model = model
-        self.version = self.versions.put(model) if self.keep else version_of(model, self.layout)
-
+    @abstractmethod
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
         """Advance to `wanted`, the server's exact model after `round`."""
-        self._set_exact(wanted)
-        self._round, self._newest, self._aim = round, None, None
-        self._frames.clear()
-        if self.lossless:
-            self._set_model(self.exact)
-        elif not self.keep:
-            self._aim = self._choose_aim(self.initial) if self.initial else None
-            self._set_model(self._delta(self.initial, self._aim)[1] if self.initial else self._key_frames()[1])
-        elif changed(self.exact, self.model):
-            old = self.version
-            self._aim = self._choose_aim(old)
-            frames, model = self._delta(old, self._aim)
-            self._set_model(model)
-            self._newest = old, replace(frames, version=self.version)
-            self._frames[old, False] = self._newest[1]
 
+    @abstractmethod
     def frames_for(self, held: bytes, *, key: bool = False) -> ModelFrames:
-        """Return the frames of the newest model for a node that holds version `held`, empty for none."""
-        held = held or self.initial
-        if (held, key) not in self._frames:
-            self._frames[held, key] = self._make_frames(held, key=key)
-        return self._frames[held, key]
+        """Return the frames of the newest model for a node that holds version `held`, empty for none.
 
+        With `key` they need no base.
+        """
+
+    @abstractmethod
+    def starts_from(self, version: bytes) -> bool:
+        """Return whether there are frames for a node that holds `version`, other than key frames."""
+
+    @abstractmethod
     def save(self) -> dict[str, Any]:
         """Return the state for `resume`."""
-        newest = None if self._newest is None else [self._newest[0], *astuple(self._newest[1])]
-        saved = {"w": self.exact, "v": self.model, "newest": newest}
-        return saved if self._aim is None else {**saved, "aim": self._aim}
+
+    @abstractmethod
+    def resume(self, saved: Mapping[str, Any], round: int) -> None:
+        """Restore the state that `save` returned after `round`."""
 
     def check(self, saved: Mapping[str, Any]) -> None:
         """Raise SettingError if the state that `save` returned is of a model with another layout."""
@@ -160,48 +90,7 @@ class Downlink:
         except UpdateError as error:
             raise SettingError(f"the checkpoint is of another model: {error}; name another folder") from error
 
-    def resume(self, saved: Mapping[str, Any], round: int) -> None:
-        """Restore the state that `save` returned after `round`."""
-        self._set_exact(saved["w"])
-        self._round, self._aim = round, saved.get("aim")
-        self._frames.clear()
-        self._set_model(saved["v"])
-        if saved["newest"] is not None:
-            old, *frames = saved["newest"]
-            self._newest = old, ModelFrames(*frames)
-            self._frames[old, False] = self._newest[1]
-
-    def _make_frames(self, held: bytes, *, key: bool) -> ModelFrames:
-        if self.keep and not key and held == self.version:
-            return ModelFrames((), (), (), version=held)
-        if not self.keep and self.initial and not key:
-            return replace(self._delta(self.initial, self._aim)[0], version=self.version)
-        if self.keep and not key and held in self.versions:
-            frames, model = self._delta(held)
-            if frames.nbytes < self.layout.nbytes:
-                return replace(frames, version=self.versions.put(model))
-        frames, model = self._key_frames()
-        version = self.versions.put(model) if self.keep else version_of(model, self.layout)
-        return replace(frames, version=version)
-
-    def _choose_aim(self, held: bytes) -> Update | None:
-        """Return the model that a delta from `held` approximates, None for w."""
-        if self._hooks is None:
-            return None
-
-        def code(aim: Update) -> tuple[int, Update]:
-            frames, model = self._delta(held, aim)
-            return frames.nbytes, model
-
-        aim = self._hooks.aim_delta(self.exact, DeltaContext(self.exact, code, self._round, self._seed))
-        return None if aim is self.exact else aim
-
-    def _delta(self, held: bytes, aim: Update | None = None) -> tuple[ModelFrames, Update]:
-        """Return the delta from `held` to `aim`, or to w if None, and the decoded model."""
-        base = self.versions.get(held)
-        rng = derive(self._seed, "down", self._round, held.hex())
-        return make_delta(self._target, base, held, self.codec, rng, aim=aim)
-
-    def _key_frames(self) -> tuple[ModelFrames, Update]:
-        """Return the key frames of w, and the decoded model."""
-        return make_key(self._target, self.key, derive(self._seed, "key", self._round))
+    def _set_exact(self, model: Mapping[str, np.ndarray]) -> None:
+        self.exact = representable(model, self.layout)
+        self.masks = WeightMasks.of(self.exact, self.layout) if self.prunes else UNPRUNED
+        self.target = Target(self.exact, self.layout, self.masks if self.prunes else None)

@@ -305,7 +305,7 @@ class Exchange:
         if record.held and reply.version != record.held:
             _log.warning("round %d: node %s lost the model that it held: it is sent a new one", round, clean(name))
         self._record_version(name, reply.version, reply.turn)
-        return failed or reply.version not in self.models.of(name).versions
+        return failed or not self.models.of(name).starts_from(reply.version)
 
     def _check_answer(self, round: int, message: Message, answer: bytes, delivery: Delivery) -> None:
         """Raise FrameError if a reply is not the first one to the request that its node was sent."""

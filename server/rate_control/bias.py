@@ -62,6 +62,22 @@ def warn_of_model_error(setting: str, codec: Codec) -> None:
         )
 
 
+def warn_of_biased_steps(codec: Codec) -> None:
+    """Warn if `codec` drops a part of each step that server and nodes take, which is then never taken.
+
+    Parameters
+    ----------
+    codec : Codec
+        The codec of steps.
+    """
+    if (share := sent_share(codec)) < _WHOLE:
+        _log.warning(
+            "down, %r, drops %.0f %% of each step for good: choose an unbiased codec, such as down=auto, or "
+            "broadcast=deltas",
+            *(str(codec), 100 * (1 - share)),
+        )
+
+
 def sent_share(codec: Codec) -> float:
     """Return the share of an update that `codec` sends, of the part in its shared subspace: 1 without bias.
 

@@ -12,7 +12,7 @@ from fedpress.common.settings import require
 from fedpress.compression import Codec, parse, parse_trusted
 from fedpress.compression.stages.transform.crosspolytope import LEAST_NOISE
 from fedpress.server.aggregation.aggregate import UpdateEnergy
-from fedpress.settings.codecs import AUTO, FIRST_NOISE, auto_up
+from fedpress.settings.codecs import AUTO, DELTAS, FIRST_NOISE, STEPS, auto_up
 from fedpress.settings.server import PolicySettings
 
 
@@ -34,7 +34,9 @@ class RateContext:
 
 _log = logging.getLogger(LOGGER)
 
-TOLERATED = 1.0  # noise of the mean update over its signal, both squared norms
+# Noise of the mean update over its signal, both squared norms. A delta of the model has to carry the noise too; a step
+# does not, since its error is in proportion to the noise as to the signal.
+TOLERATED = {DELTAS: 1.0, STEPS: 3.0}
 MOST_NOISE = 64.0  # of one update: beyond it frames hardly become smaller
 LEAST = 256  # bytes, more than a frame whose values all become zero
 
@@ -116,7 +118,7 @@ class Automatic(Policy):
     """Unbiased codes, with so much noise that it stays in proportion to what the round's updates have in common.
 
     Of the squared norm of the mean update, the part that is noise of the codes is known: the codes are unbiased, and
-    independent of each other. The rest is the signal. After each round the noise is changed towards `TOLERATED` times
+    independent of each other. The rest is the signal. After each round the noise is changed towards `tolerated` times
     the signal: many replies, or replies that agree, allow more noise in each, and fewer bytes.
 
     Examples
@@ -130,6 +132,7 @@ class Automatic(Policy):
     """
 
     subspace: float = 0.0  # share of the dimensions in which nodes train; 0 for all
+    tolerated: float = TOLERATED[DELTAS]  # noise of the mean update over its signal
     noise: float = field(default=FIRST_NOISE, repr=False)  # expected squared error of an update over its squared norm
     measured: bool = field(default=False, repr=False)  # whether any round was
 
@@ -144,7 +147,7 @@ class Automatic(Policy):
         _log.debug("noise %.3g, %.3g times the signal", self.noise, noise / max(signal, 1e-300))
         if noise > 0 and math.isfinite(signal):
             self.measured = True
-            change = (TOLERATED * max(signal, 0.0) / noise) ** 0.5
+            change = (self.tolerated * max(signal, 0.0) / noise) ** 0.5
             self.noise = min(max(self.noise * min(max(change, 0.5), 2.0), LEAST_NOISE), MOST_NOISE)
 
     def dump_state(self) -> Mapping[str, float]:
@@ -182,7 +185,9 @@ def _achievable(nbytes: int, context: RateContext) -> int:
     return max(1, nbytes, context.exact + LEAST if context.exact else 0)
 
 
-def build_policy(settings: PolicySettings, up: str, subspace: float = 0.0) -> Policy:
+def build_policy(
+    settings: PolicySettings, up: str, subspace: float = 0.0, *, tolerated: float = TOLERATED[DELTAS]
+) -> Policy:
     """Return the policy that settings describe.
 
     Parameters
@@ -193,6 +198,8 @@ def build_policy(settings: PolicySettings, up: str, subspace: float = 0.0) -> Po
         Spec of the codec of updates, or "auto".
     subspace : float
         Share of the dimensions in which nodes train, for "auto"; 0 for all.
+    tolerated : float
+        Noise of the mean update over its signal, for "auto".
 
     Returns
     -------
@@ -212,7 +219,7 @@ def build_policy(settings: PolicySettings, up: str, subspace: float = 0.0) -> Po
     if up == AUTO:
         if settings.name != "fixed":
             raise SettingError(f"up must be a codec with the policy {settings.name}, got {up!r}")
-        return Automatic(subspace)
+        return Automatic(subspace, tolerated)
     codec = str(parse_trusted(up))
     return Fixed(codec) if settings.name == "fixed" else Budget(codec, settings.nbytes)
 

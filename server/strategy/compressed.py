@@ -22,23 +22,25 @@ from fedpress.server.aggregation.client_update import FederationLimits
 from fedpress.server.aggregation.consistency import model_key
 from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.checkpointing.recovery import Recovery, Stateful
+from fedpress.server.downlink.deltas import DeltaDownlink
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
 from fedpress.server.downlink.models import GroupedModels, Models, SingleModel
+from fedpress.server.downlink.steps import StepDownlink
 from fedpress.server.extension import Extension, FederationTerms, Property
 from fedpress.server.messaging.exchange import Exchange
 from fedpress.server.messaging.ledger import Ledger
 from fedpress.server.messaging.named_grid import NamedGrid
 from fedpress.server.messaging.node_state import NodeRecords
-from fedpress.server.rate_control.bias import warn_of_model_error
+from fedpress.server.rate_control.bias import warn_of_biased_steps, warn_of_model_error
 from fedpress.server.rate_control.controller import RateController
-from fedpress.server.rate_control.policies import Automatic, Fixed, Policy, build_policy, describe
+from fedpress.server.rate_control.policies import TOLERATED, Automatic, Fixed, Policy, build_policy, describe
 from fedpress.server.strategy.conflicts import check_extensions
 from fedpress.server.strategy.extension_chain import ExtensionChain
 from fedpress.server.strategy.flower_strategies import check_strategy, has_trees, nodes_needed
 from fedpress.server.strategy.round_loop import EvaluateFunction, RoundLoop, RoundSettings
 from fedpress.server.strategy.round_record import Round
-from fedpress.settings.codecs import AUTO, down_codec
+from fedpress.settings.codecs import AUTO, DELTAS, STEPS, down_codec
 from fedpress.settings.server import PolicySettings
 
 _log = logging.getLogger(LOGGER)
@@ -63,11 +65,15 @@ class Compressed(Strategy):
         Spec of the codec of updates, or a policy that chooses one for each node; "auto" sends them without bias, with
         noise that is set by what the updates of a round have in common; "none" sends float32.
     down : str
-        Spec of the codec of deltas of the model; "auto" is `even(0.5) | lowrank(nmse=0.3) | ans`; "none" sends the
-        whole model, float32, every time.
+        Spec of the codec of deltas of the model, or of steps; "auto" is `even(0.5) | lowrank(nmse=0.3) | ans` for
+        deltas and `crosspolytope(noise=4.0)` for steps; "none" sends the whole model, float32, every time.
     key : str
         Spec of the codec of matrices in whole models, for nodes without a base; unused if `down` is "none", unless
         `stateless`.
+    broadcast : str
+        "deltas" sends each node a delta from the model that it holds; "steps" the steps of the rounds that it missed,
+        which the server's own model takes as they are decoded, and whose codec has to be unbiased. Steps take fewer
+        bytes and less time where most nodes take part in most rounds.
     seed : int
         Seed of all randomness except private noise, also of `random` and `numpy.random`, which flwr's strategies use.
     shared_initial : bool
@@ -114,6 +120,7 @@ class Compressed(Strategy):
         up: str | Policy = AUTO,
         down: str = AUTO,
         key: str = "uniform(8) | ans",
+        broadcast: str = DELTAS,
         seed: int = 0,
         shared_initial: bool = False,
         stateless: bool = False,
@@ -128,6 +135,7 @@ class Compressed(Strategy):
             raise SettingError("strategy must not be Compressed itself")
         if resume and checkpoint is None:
             raise SettingError("resume must go with checkpoint, the folder to continue from")
+        require(broadcast in (STEPS, DELTAS), "broadcast", f"{STEPS} or {DELTAS}", broadcast)
         if isinstance(exclude, str):
             raise SettingError(
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
@@ -137,8 +145,9 @@ class Compressed(Strategy):
         for extension in extensions:
             require(isinstance(extension, Extension), "extensions", "instances of Extension", extension)
         self.strategy = strategy
-        self.up = build_policy(PolicySettings(), up) if isinstance(up, str) else up
-        self.down = down_codec(down)
+        self.up = build_policy(PolicySettings(), up, tolerated=TOLERATED[broadcast]) if isinstance(up, str) else up
+        self.down = down_codec(down, broadcast=broadcast)
+        self.broadcast = broadcast
         self.key = parse_stateless(key if stateless or str(self.down) != LOSSLESS else LOSSLESS)
         self.seed = seed
         self.limits = limits
@@ -161,6 +170,7 @@ class Compressed(Strategy):
             "up": describe(self.up),
             "down": down,
             "key": key,
+            "broadcast": broadcast,
             "seed": seed,
             "shared_initial": shared_initial,
             "stateless": stateless,
@@ -169,6 +179,7 @@ class Compressed(Strategy):
         }
         if has_trees(strategy):
             self._check_trees()
+        self._check_steps(extensions)
         check_extensions(extensions, FederationTerms(strategy, self.down, shared_initial, stateless, self._lacks()))
 
     def start(
@@ -192,8 +203,11 @@ class Compressed(Strategy):
         if not initial_arrays:
             raise SettingError("initial_arrays must not be empty: the model has no tensors")
         self.summary()
-        for name, codec in (("down", self.down), ("key", self.key)):
-            warn_of_model_error(name, codec)
+        if self.broadcast == DELTAS:
+            warn_of_model_error("down", self.down)
+        else:
+            warn_of_biased_steps(self.down)
+        warn_of_model_error("key", self.key)
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         settings = RoundSettings(num_rounds, timeout, train_config, evaluate_config, evaluate_fn)
         result = Result(arrays=initial_arrays)
@@ -322,12 +336,16 @@ class Compressed(Strategy):
             layout, place = Layout.of(model), folder / group
             excluded[layout] = self.excluded(layout)
             place.mkdir(exist_ok=True)
-            return Downlink(
+            versions = ModelStore(layout, place, self.limits.stored_bytes // (len(groups.names) if groups else 1))
+            if self.broadcast == STEPS:
+                shared = self._shared_initial
+                return StepDownlink(self.down, self.key, model, self.seed, versions, shared_initial=shared)
+            return DeltaDownlink(
                 self.down,
                 self.key,
                 model,
                 self.seed,
-                ModelStore(layout, place, self.limits.stored_bytes // (len(groups.names) if groups else 1)),
+                versions,
                 shared_initial=self._shared_initial,
                 stateless=self._stateless,
                 prunes=self.extensions.prunes,
@@ -348,6 +366,17 @@ class Compressed(Strategy):
             seed=self.seed,
         )
 
+    def _check_steps(self, extensions: Sequence[Extension]) -> None:
+        """Raise SettingError if all nodes cannot follow the same steps."""
+        if self.broadcast != STEPS:
+            return
+        unfit = [one.name for one in extensions if one.removes & {Property.ONE_MODEL, Property.FREE_WEIGHTS}]
+        reasons = [*unfit, *(["stateless"] if self._stateless else [])]
+        if str(self.down) == LOSSLESS:
+            reasons.append(f"down, {LOSSLESS!r}")
+        if reasons:
+            raise SettingError(f"broadcast must be {DELTAS} with {reasons[0]}, got {STEPS}")
+
     def _lacks(self) -> dict[Property, str]:
         """Return the properties that the federation does not have, each with the reason."""
         name, lacks = type(self.strategy).__name__, dict[Property, str]()
@@ -357,6 +386,8 @@ class Compressed(Strategy):
             lacks[Property.PLAIN_UPDATES] = f"the strategy, {name}"
         if str(self.down) == LOSSLESS:
             lacks[Property.LOSSY_DELTAS] = f"down, {LOSSLESS!r}"
+        elif self.broadcast == STEPS:
+            lacks[Property.LOSSY_DELTAS] = f"broadcast, {STEPS!r}"
         elif self._stateless and not self._shared_initial:
             lacks[Property.LOSSY_DELTAS] = "stateless, or shared_initial"
         return lacks

@@ -5,7 +5,7 @@ from typing import Any
 
 from fedpress.compression import Update
 from fedpress.server.aggregation.aggregate import cast
-from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.downlink.deltas import DeltaContext
 from fedpress.server.downlink.models import ModelGroups
 from fedpress.server.extension import Extension, FinalContext, RoundContext
 from fedpress.server.strategy.round_record import Round

@@ -16,7 +16,7 @@ from fedpress.compression import Layout, parse, parse_stateless
 from fedpress.compression.updates import apply
 from fedpress.protocol.messages import frame_name
 from fedpress.server.deploy.settings import resolve
-from fedpress.server.downlink.downlink import Downlink
+from fedpress.server.downlink.deltas import DeltaDownlink
 from fedpress.server.downlink.model_store import ModelStore
 
 from . import proofapps
@@ -56,7 +56,7 @@ def check_model(federation: "Federation", last: int) -> None:
     model = initial(federation)
     layout = Layout.of(model)
     with tempfile.TemporaryDirectory() as folder:
-        downlink = Downlink(
+        downlink = DeltaDownlink(
             parse_stateless(settings["down"]),
             parse_stateless(settings["key"]),
             model,

@@ -128,13 +128,13 @@ def test_lengths_that_do_not_fit_the_data_are_refused(lengths: tuple[int, ...], 
         ModelFrames.split(b"four", request)
 
 
-def test_frames_of_different_bases_are_refused() -> None:
+def test_a_whole_model_after_a_delta_is_refused() -> None:
     rng = np.random.default_rng(0)
     base, model = (a_model(rng, ["weight", "bias"], 0.0) for _ in range(2))
     target, codec = target_of(model, masks=False), parse("none")
     delta, key = make_delta(target, base, b"one-base", codec, rng)[0], make_key(target, codec, rng)[0]
     both = ModelFrames(delta.frames + key.frames, ("none", "none"), (b"", b""))
-    with pytest.raises(FrameError, match="same base"):
+    with pytest.raises(FrameError):
         ModelFrames.split(both.data, request_of(both))
 
 

@@ -19,7 +19,7 @@ from fedpress.protocol.messages import RECORD_NAME
 from fedpress.protocol.model_frames import ModelFrames, apply_frames
 from fedpress.server import Compressed
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.downlink.downlink import Downlink
+from fedpress.server.downlink.deltas import DeltaDownlink
 from fedpress.server.downlink.model_store import ModelStore
 
 from .conftest import make_app
@@ -68,7 +68,7 @@ def test_a_node_gets_where_the_server_says_whenever_it_comes(
     model["steps"] = np.array(3)
     models, layout = walk(model, 8), Layout.of(model)
     versions = ModelStore(layout, tmp_path_factory.mktemp("versions"), 1 << 30)
-    downlink = Downlink(parse(DOWN), parse(key), model, 0, versions, shared_initial=shared)
+    downlink = DeltaDownlink(parse(DOWN), parse(key), model, 0, versions, shared_initial=shared)
     held, base = b"", model if shared else {}
     for number, (wanted, here) in enumerate(zip(models[1:], seen, strict=True), 1):
         downlink.advance(wanted, number)
@@ -90,7 +90,7 @@ def test_a_delta_over_many_rounds_is_fewer_bytes_than_the_deltas(model, tmp_path
     models, layout = walk({k: v for k, v in model.items() if v.dtype == np.float32}, 10), None
     layout = Layout.of(models[0])
     versions = ModelStore(layout, tmp_path, 1 << 30)
-    downlink = Downlink(parse(DOWN), parse("none"), models[0], 0, versions, shared_initial=True)
+    downlink = DeltaDownlink(parse(DOWN), parse("none"), models[0], 0, versions, shared_initial=True)
     one_by_one, held = 0, downlink.version
     for number, wanted in enumerate(models[1:], 1):
         downlink.advance(wanted, number)
@@ -102,7 +102,7 @@ def test_a_delta_over_many_rounds_is_fewer_bytes_than_the_deltas(model, tmp_path
 
 def test_vectors_in_key_frames_are_exact(model, tmp_path: Path) -> None:
     layout = Layout.of(model)
-    downlink = Downlink(parse(DOWN), parse(KEY_CODEC), model, 0, ModelStore(layout, tmp_path, 1 << 30))
+    downlink = DeltaDownlink(parse(DOWN), parse(KEY_CODEC), model, 0, ModelStore(layout, tmp_path, 1 << 30))
     frames = downlink.frames_for(b"")
     got = follow(frames, {}, layout)
     assert frames.is_key

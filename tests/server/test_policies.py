@@ -25,6 +25,7 @@ from fedpress.server.rate_control.policies import (
     RateContext,
     build_policy,
 )
+from fedpress.settings.codecs import DELTAS
 from fedpress.settings.server import PolicySettings
 
 from .conftest import make_app
@@ -125,7 +126,7 @@ def test_automatic_noise_settles_in_proportion_to_the_signal(replies: int, commo
     policy = Automatic()
     for _ in range(20):
         policy.observe(measured(policy, replies, common))
-    wanted = TOLERATED * replies * (common + (1 - common) / replies)
+    wanted = TOLERATED[DELTAS] * replies * (common + (1 - common) / replies)
     assert policy.noise == pytest.approx(min(max(wanted, LEAST_NOISE), MOST_NOISE), rel=0.02)
 
 

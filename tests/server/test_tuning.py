@@ -19,7 +19,7 @@ from fedpress.extensions.distillation.server import Distillation
 from fedpress.extensions.distillation.settings import DistillationSettings
 from fedpress.protocol.arrays import model_record
 from fedpress.server import Compressed
-from fedpress.server.downlink.downlink import Downlink
+from fedpress.server.downlink.deltas import DeltaDownlink
 from fedpress.server.downlink.model_store import ModelStore
 
 from .test_asking import make_app
@@ -54,7 +54,7 @@ def test_the_tuned_model_is_no_further_at_no_more_bytes(down: str, keep: bool, t
         hooks = Distillation(DistillationSettings(), tuning=tune)
         versions = ModelStore(Layout.of(exact), tmp_path / str(number), 1 << 30)
         (tmp_path / str(number)).mkdir()
-        link = Downlink(
+        link = DeltaDownlink(
             parse(down),
             parse("none"),
             weights(0),

@@ -40,6 +40,7 @@ OTHERS: dict[str, Any] = {
     "strategy.name": "FedAvgM",
     "up": "deadzone(nmse=0.1) | ans",
     "down": "fp16",
+    "broadcast": "deltas",
     "key": "none",
     "shared-initial": False,
     "stateless": True,

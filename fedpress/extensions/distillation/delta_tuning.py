@@ -19,7 +19,7 @@ from fedpress.compression.model.evaluation import scores_of
 from fedpress.extensions.distillation.acceptance import on_agreement
 from fedpress.extensions.distillation.distillation import load
 from fedpress.extensions.distillation.proxies import generator
-from fedpress.server.downlink.downlink import Code
+from fedpress.server.downlink.deltas import Code
 
 _log = logging.getLogger(LOGGER)
 _BATCH = 256

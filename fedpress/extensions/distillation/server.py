@@ -14,7 +14,7 @@ from fedpress.extensions.distillation.distillation import DistillationContext, D
 from fedpress.extensions.distillation.group_distillation import distil_groups
 from fedpress.extensions.distillation.proxies import proxy_of
 from fedpress.extensions.distillation.settings import GUARD, HERE, PROXY, DistillationSettings
-from fedpress.server.downlink.downlink import DeltaContext
+from fedpress.server.downlink.deltas import DeltaContext
 from fedpress.server.extension import BuildContext, Extension, Property, RoundContext
 from fedpress.server.strategy.round_record import Round
 
