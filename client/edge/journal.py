@@ -38,7 +38,7 @@ from typing import Any, BinaryIO
 
 from flwr.app import RecordDict
 
-from fedpress.common.errors import DataError, FolderInUseError, SettingError
+from fedpress.common.errors import DataError, FolderInUseError
 from fedpress.common.files import locked, replace
 from fedpress.common.logs import LOGGER
 from fedpress.flower.mail import IncomingMessage, OutgoingReply
@@ -56,7 +56,7 @@ class Journal:
 
     Raises
     ------
-    SettingError
+    FolderInUseError
         If another process has the folder.
     DataError
         If the folder cannot be made or written to.
@@ -73,7 +73,7 @@ class Journal:
         except OSError as error:
             raise DataError(f"the state folder {folder} cannot be used: {error.strerror}") from error
         except FolderInUseError as error:
-            raise SettingError(f"the state folder {error}") from error
+            raise FolderInUseError(f"the state folder {error}") from error
         for path in folder.glob("*.part"):
             path.unlink(missing_ok=True)
 

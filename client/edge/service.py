@@ -59,7 +59,9 @@ def serve(
     Raises
     ------
     SettingError
-        If the app, the data or a limit cannot be had, or the state folder is another client's.
+        If the app, the data or a limit cannot be had.
+    FolderInUseError
+        If the state folder is another client's.
     DataError
         If the state folder cannot be used.
     """

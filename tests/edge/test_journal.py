@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedpress.client.edge.journal import Journal
 from fedpress.common import files
-from fedpress.common.errors import DataError, SettingError
+from fedpress.common.errors import DataError, FolderInUseError
 from fedpress.flower.mail import IncomingMessage, OutgoingReply
 
 RUN, SERIES = 7, 9
@@ -128,7 +128,7 @@ time.sleep(60)
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"has it\n"
-        with pytest.raises(SettingError, match="in use by another client"):
+        with pytest.raises(FolderInUseError):
             Journal(tmp_path)
         other.send_signal(signal.SIGKILL)
         other.wait()
