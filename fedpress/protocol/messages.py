@@ -27,6 +27,7 @@ LONGEST_NAME = 256  # characters of a node's name, and of the names of records a
 LONGEST_SPEC = 4096  # characters of a codec's spec
 RECORD_NAME = "fedpress"  # of the ConfigRecord that every message carries
 FRAME_STYPE = "fedpress.frame"  # type of an array of bytes that is frames
+MOST_FRAMES = 256  # of one request: each takes a node the time of a whole model
 LOSSLESS = "none"  # spec of the lossless codec
 RESERVED = frozenset({"base", "after", "lost", "frames"})  # names of records that no extension may have
 
@@ -134,6 +135,8 @@ class TrainRequest(ProtocolMessage, kind="train"):
                     f"{name} must have an item for each of {len(self.frame_lengths)} frames, "
                     f"got {len(getattr(self, name))}"
                 )
+        if len(self.frame_lengths) > MOST_FRAMES:
+            raise FrameError(f"a request must have at most {MOST_FRAMES} frames, got {len(self.frame_lengths)}")
         if min((0, *self.frame_lengths, self.weight_mask_length)) < 0:
             raise FrameError("frame_lengths and weight_mask_length must be at least 0")
         for name in ("round", "seed", "turn"):

@@ -163,11 +163,12 @@ def apply_frames(frames: ModelFrames, base: Update, layout: Layout, *, weight_ma
     return model
 
 
-def _version(model: Update, layout: Layout) -> bytes:
-    """Return the version of a model that is to be the base of a delta; raise FrameError if it lacks tensors."""
-    if Layout.of(model) != layout:
+def _whole(model: Update, layout: Layout) -> Update:
+    """Return a model's tensors in the order of its layout; raise FrameError if some are missing or others."""
+    ordered = {tensor.name: model[tensor.name] for tensor in layout.tensors if tensor.name in model}
+    if Layout.of(ordered) != layout:
         raise FrameError("a delta must start from a whole model")
-    return version_of(model, layout)
+    return ordered
 
 
 def _follow(frames: ModelFrames, base: Mapping[str, np.ndarray], layout: Layout, masks: WeightMasks) -> Update:
@@ -177,7 +178,8 @@ def _follow(frames: ModelFrames, base: Mapping[str, np.ndarray], layout: Layout,
         part = layout.part(mask)
         codec, is_delta = read_codec(spec), has_base(frame)
         if is_delta and not version:
-            version = _version(model, layout)
+            model = _whole(model, layout)
+            version = version_of(model, layout)
         with only_frame_errors(codec):
             update = codec.decode(frame, masks.unpruned(part), base=version)
         update = masks.restore(update, part)

@@ -17,8 +17,11 @@ class ServerSettings(Settings):
     rounds: int = option(minimum=1, help="rounds of training")
     per_round: int = option(minimum=1, adjustable=True, help="clients that train in a round")
     up: str = option(AUTO, help="codec of the clients' updates; auto: unbiased, with measured noise")
-    down: str = option(AUTO, help="codec of the model's deltas or steps; auto: low rank, or unbiased")
-    key: str = option("uniform(8) | ans", help="codec of whole models, for clients without an earlier one")
+    down: str = option(AUTO, help="codec of the model's deltas or steps; auto: low rank, for steps unbiased noise")
+    key: str = option(
+        "uniform(8) | ans",
+        help="codec of whole models, for clients without an earlier one; with steps, of the initial model",
+    )
     broadcast: str = option(
         AUTO,
         choices=(AUTO, STEPS, DELTAS),

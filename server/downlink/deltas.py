@@ -85,9 +85,6 @@ class DeltaDownlink(Downlink):
         self._hooks = hooks
         self._aim: Update | None = None  # the model that v's delta approximates, if not w
         self._newest: tuple[bytes, ModelFrames] | None = None  # the base of v's last delta, and the delta
-        self._frames: dict[
-            tuple[bytes, bool], ModelFrames
-        ] = {}  # (version held, whether a key frame is needed) -> frames
         self.initial = b""
         if shared_initial and str(codec) != LOSSLESS:
             self.initial = versions.put(self.exact)
@@ -114,12 +111,6 @@ class DeltaDownlink(Downlink):
             self._set_model(model)
             self._newest = old, replace(frames, version=self.version)
             self._frames[old, False] = self._newest[1]
-
-    def frames_for(self, held: bytes, *, key: bool = False) -> ModelFrames:
-        held = held or self.initial
-        if (held, key) not in self._frames:
-            self._frames[held, key] = self._make_frames(held, key=key)
-        return self._frames[held, key]
 
     def save(self) -> dict[str, Any]:
         newest = None if self._newest is None else [self._newest[0], *astuple(self._newest[1])]

@@ -58,18 +58,28 @@ class Downlink(ABC):
         self.prunes = prunes
         self.seed = seed
         self.round = 0
+        self._frames: dict[tuple[bytes, bool], ModelFrames] = {}  # by version held, and whether a key frame is needed
         self._set_exact(initial)
 
     @abstractmethod
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
         """Advance to `wanted`, the server's exact model after `round`."""
 
-    @abstractmethod
     def frames_for(self, held: bytes, *, key: bool = False) -> ModelFrames:
         """Return the frames of the newest model for a node that holds version `held`, empty for none.
 
-        With `key` they need no base.
+        With `key` they need no base. Nodes in the same state receive the same object.
         """
+        held = held or self.initial
+        if key or not self.starts_from(held):
+            held = b""
+        if (held, key) not in self._frames:
+            self._frames[held, key] = self._make_frames(held, key=key)
+        return self._frames[held, key]
+
+    @abstractmethod
+    def _make_frames(self, held: bytes, *, key: bool) -> ModelFrames:
+        """Return the frames for a node that holds version `held`, of those to start from, or key frames."""
 
     @abstractmethod
     def starts_from(self, version: bytes) -> bool:

@@ -1,9 +1,11 @@
-"""The round's steps, the same for all nodes: Sattler et al. 2019, https://arxiv.org/abs/1903.02891, section V.
+"""The round's steps, the same for all nodes, of which a node that was away is sent those that it missed.
 
 After each round the server codes how its model is to change, and takes the decoded step itself: nodes that receive
-every step hold the server's exact model. A node that was away is sent the steps that it missed.
+every step hold the server's exact model. Sending the missed steps is that of Sattler et al. 2019,
+https://arxiv.org/abs/1903.02891, section V; here steps are unbiased, and no residual is kept.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, replace
 from typing import Any
@@ -13,24 +15,29 @@ import numpy as np
 from fedpress.common.rng import derive
 from fedpress.compression import Codec, parse
 from fedpress.compression.updates import changed, representable
-from fedpress.protocol.messages import LOSSLESS
+from fedpress.protocol.messages import LOSSLESS, MOST_FRAMES
 from fedpress.protocol.model_frames import ModelFrames, Target, make_delta, make_key
 from fedpress.server.downlink.downlink import Downlink
 from fedpress.server.downlink.model_store import ModelStore
+
+_MOST = MOST_FRAMES - 2  # steps that are kept: key frames, which may precede them, are two
 
 
 class StepDownlink(Downlink):
     """Steps that the server's model and those of all nodes follow.
 
     Their error is in `exact` itself, where later rounds correct it, so that it has to be unbiased, and may be large.
-    Steps are kept until they take more bytes than the model.
+    Steps are kept until they take more bytes than the model, or there are too many for a request. A node that cannot
+    start from them is sent the whole model, without loss.
 
     Parameters
     ----------
-    codec, key, initial, seed, versions
+    codec, initial, seed, versions
         As of `Downlink`.
+    key : Codec
+        The codec of matrices in the initial model's key frames; unused with `shared_initial`.
     shared_initial : bool
-        Whether every node has `initial` before its first message; else all start from what its key frame decodes to.
+        Whether every node has `initial` before its first message; else all start from what its key frames decode to.
     """
 
     keep = True
@@ -46,15 +53,17 @@ class StepDownlink(Downlink):
         shared_initial: bool = False,
     ) -> None:
         super().__init__(codec, key, initial, seed, versions)
-        self._key: ModelFrames | None = None  # of the initial model
-        self._steps: list[ModelFrames] = []  # each from the version of the one before
-        self._frames: dict[tuple[bytes, bool], ModelFrames] = {}  # (version held, whether a key frame is needed)
-        if not shared_initial:
-            self._key, start = make_key(self.target, key, derive(seed, "key", 0))
-            self._set_exact(start)
-        self._follow()
+        self._start: ModelFrames | None = None  # key frames of the model before the first step that is kept
+        self._steps: deque[ModelFrames] = deque()  # one frame each, from the version of the one before
+        self._nbytes = 0  # of the steps
+        if shared_initial:
+            self._follow()
+        else:
+            start, model = make_key(self.target, key, derive(seed, "key", 0))
+            self._set_exact(model)
+            self._follow()
+            self._start = replace(start, version=self.version)
         self.initial = self.version if shared_initial else b""
-        self._key = self._key and replace(self._key, version=self.version)
 
     def advance(self, wanted: Mapping[str, np.ndarray], round: int) -> None:
         self.round = round
@@ -67,47 +76,55 @@ class StepDownlink(Downlink):
         step, model = make_delta(target, self.exact, self.version, self.codec, rng)
         self._set_exact(model)
         self._follow()
-        self._steps.append(replace(step, version=self.version))
-        while sum(one.nbytes for one in self._steps) > self.layout.nbytes:
-            self._key = None
-            del self._steps[0]
-
-    def frames_for(self, held: bytes, *, key: bool = False) -> ModelFrames:
-        held = held or self.initial
-        if (held, key) not in self._frames:
-            self._frames[held, key] = self._make_frames(held, key=key)
-        return self._frames[held, key]
+        self._keep(replace(step, version=self.version))
+        while self._nbytes > self.layout.nbytes or len(self._steps) > _MOST:
+            self._start = None
+            self._nbytes -= self._steps.popleft().nbytes
 
     def starts_from(self, version: bytes) -> bool:
         return version == self.version or any(step.base == version for step in self._steps)
 
     def save(self) -> dict[str, Any]:
-        key = None if self._key is None else list(astuple(self._key))
-        return {"w": self.exact, "key": key, "steps": [list(astuple(step)) for step in self._steps]}
+        steps = self._steps
+        return {
+            "w": self.exact,
+            "start": None if self._start is None else list(astuple(self._start)),
+            "frames": np.frombuffer(b"".join(step.data for step in steps), np.uint8),
+            "steps": [[step.nbytes, step.specs[0], step.tensors[0], step.base, step.version] for step in steps],
+        }
 
     def resume(self, saved: Mapping[str, Any], round: int) -> None:
         self.round = round
         self._frames.clear()
         self._set_exact(saved["w"])
         self._follow()
-        self._key = None if saved["key"] is None else ModelFrames(*saved["key"])
-        self._steps = [ModelFrames(*step) for step in saved["steps"]]
+        self._start = None if saved["start"] is None else ModelFrames(*saved["start"])
+        self._steps.clear()
+        self._nbytes, data = 0, saved["frames"].tobytes()
+        for nbytes, spec, tensors, base, version in saved["steps"]:
+            frame = data[self._nbytes : self._nbytes + nbytes]
+            self._keep(ModelFrames((frame,), (spec,), (tensors,), base, version=version))
+
+    def _keep(self, step: ModelFrames) -> None:
+        self._steps.append(step)
+        self._nbytes += step.nbytes
 
     def _follow(self) -> None:
-        """Let the nodes' model be the exact one."""
+        """Set the nodes' model to the exact one."""
         self.model = self.exact
         self.version = self.versions.put(self.model)
 
     def _make_frames(self, held: bytes, *, key: bool) -> ModelFrames:
-        if not key and held == self.version:
+        if held == self.version:
             return ModelFrames((), (), (), version=held)
-        if not key and self.starts_from(held):
-            first = next(place for place, step in enumerate(self._steps) if step.base == held)
-            return _joined(self._steps[first:])
+        steps = list(self._steps)
+        if held:
+            first = next(place for place, step in enumerate(steps) if step.base == held)
+            return _joined(steps[first:])
         whole = replace(make_key(self.target, parse(LOSSLESS), derive(self.seed))[0], version=self.version)
-        if self._key is None:
+        if self._start is None or key:  # a node that asks for key frames may be unable to follow steps
             return whole
-        return min(_joined([self._key, *self._steps]), whole, key=lambda frames: frames.nbytes)
+        return min(_joined([self._start, *steps]), whole, key=lambda frames: frames.nbytes)
 
 
 def _joined(steps: Iterable[ModelFrames]) -> ModelFrames:

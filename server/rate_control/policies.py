@@ -34,8 +34,8 @@ class RateContext:
 
 _log = logging.getLogger(LOGGER)
 
-# Noise of the mean update over its signal, both squared norms. A delta of the model has to carry the noise too; a step
-# does not, since its error is in proportion to the noise as to the signal.
+# Noise of the mean update over its signal, both squared norms. A delta takes more bytes the more noise it carries, a
+# step does not.
 TOLERATED = {DELTAS: 1.0, STEPS: 3.0}
 MOST_NOISE = 64.0  # of one update: beyond it frames hardly become smaller
 LEAST = 256  # bytes, more than a frame whose values all become zero

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import FedAvgM, Result, Strategy
 
 from fedpress.common.errors import SettingError
 from fedpress.common.logs import LOGGER
@@ -19,7 +19,7 @@ from fedpress.compression import Layout, Update, parse_stateless
 from fedpress.protocol.messages import LOSSLESS
 from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.aggregation.consistency import model_key
+from fedpress.server.aggregation.consistency import innermost, model_key
 from fedpress.server.aggregation.contribution_bounds import ContributionBounds
 from fedpress.server.checkpointing.recovery import Recovery, Stateful
 from fedpress.server.downlink.deltas import DeltaDownlink
@@ -135,7 +135,7 @@ class Compressed(Strategy):
             raise SettingError("strategy must not be Compressed itself")
         if resume and checkpoint is None:
             raise SettingError("resume must go with checkpoint, the folder to continue from")
-        require(broadcast in (STEPS, DELTAS), "broadcast", f"{STEPS} or {DELTAS}", broadcast)
+        require(broadcast in (STEPS, DELTAS), "broadcast", f"{STEPS!r} or {DELTAS!r}", broadcast)
         if isinstance(exclude, str):
             raise SettingError(
                 f"exclude must be a sequence of patterns, got the text {exclude!r}: write ({exclude!r},)"
@@ -370,12 +370,15 @@ class Compressed(Strategy):
         """Raise SettingError if all nodes cannot follow the same steps."""
         if self.broadcast != STEPS:
             return
-        unfit = [one.name for one in extensions if one.removes & {Property.ONE_MODEL, Property.FREE_WEIGHTS}]
-        reasons = [*unfit, *(["stateless"] if self._stateless else [])]
+        reasons = [one.name for one in extensions if one.removes & {Property.ONE_MODEL, Property.FREE_WEIGHTS}]
+        if self._stateless:
+            reasons.append("stateless")
         if str(self.down) == LOSSLESS:
-            reasons.append(f"down, {LOSSLESS!r}")
+            reasons.append(f"down {LOSSLESS!r}")
+        if isinstance(innermost(self.strategy), FedAvgM):
+            reasons.append("FedAvgM, which keeps a model of its own: it would take the error of a step for an update")
         if reasons:
-            raise SettingError(f"broadcast must be {DELTAS} with {reasons[0]}, got {STEPS}")
+            raise SettingError(f"broadcast must be {DELTAS!r}, got {STEPS!r}, with {reasons[0]}")
 
     def _lacks(self) -> dict[Property, str]:
         """Return the properties that the federation does not have, each with the reason."""
@@ -393,8 +396,9 @@ class Compressed(Strategy):
         return lacks
 
     def _check_trees(self) -> None:
-        given = self._terms["up"], self._terms["down"]
-        plain = all(codec in (AUTO, LOSSLESS, describe(Automatic()), describe(Fixed(LOSSLESS))) for codec in given)
+        plain = self._terms["down"] in (AUTO, LOSSLESS) and (
+            isinstance(self.up, Automatic) or self.up == Fixed(LOSSLESS)
+        )
         if not plain or self._checkpoint or self._observers or self.extensions.extensions:
             raise SettingError(
                 f"the models of {type(self.strategy).__name__} are trees, which are passed through: "

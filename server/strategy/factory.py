@@ -1,23 +1,18 @@
 """The strategy that a run's settings describe."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
-
-from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvgM, FedYogi, Strategy
 
 from fedpress.common.task import Task
 from fedpress.extensions import load
-from fedpress.server.aggregation import privacy
 from fedpress.server.aggregation.client_update import FederationLimits
-from fedpress.server.aggregation.consistency import innermost
 from fedpress.server.extension import BuildContext, Extension
 from fedpress.server.rate_control.policies import TOLERATED, build_policy
 from fedpress.server.run.recorder import CHECKPOINT
 from fedpress.server.strategy.compressed import Compressed
 from fedpress.server.strategy.flower_strategies import build_strategy
 from fedpress.settings import RunSettings
-from fedpress.settings.codecs import AUTO, DELTAS, STEPS, down_codec
+from fedpress.settings.codecs import down_codec
 
 
 def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Compressed:
@@ -45,11 +40,10 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
     server, run = settings.server, settings.run
     context = BuildContext(task, run.seed, settings.clients, run.device, folder)
     strategy, extensions = build_strategy(settings), build_extensions(settings, context)
-    broadcast, subspace = _broadcast(settings, strategy, extensions), settings.training.subspace
-    tolerated = TOLERATED[broadcast]
+    broadcast, subspace = settings.broadcast, settings.training.subspace
     return Compressed(
         strategy,
-        up=build_policy(settings.policy, server.up, subspace, tolerated=tolerated),
+        up=build_policy(settings.policy, server.up, subspace, tolerated=TOLERATED[broadcast]),
         down=str(down_codec(server.down, subspace, broadcast)),
         broadcast=broadcast,
         key=server.key,
@@ -69,22 +63,6 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
         resume=bool(folder) and run.resume,
         extensions=extensions,
     )
-
-
-def _broadcast(settings: RunSettings, strategy: Strategy, extensions: Sequence[Extension]) -> str:
-    """Return what nodes are sent, steps or deltas.
-
-    Steps are chosen where half of the nodes or more take part in a round, since a node is sent all that it missed; and
-    where the server's model moves by means of updates alone: momentum, adaptive steps and private noise would make
-    much of their error.
-    """
-    server = settings.server
-    if server.broadcast != AUTO:
-        return server.broadcast
-    often = 2 * server.per_round >= settings.clients
-    plain = server.down == AUTO and not (server.stateless or extensions or privacy.is_private(strategy))
-    moves = isinstance(innermost(strategy), FedAvgM | FedAdagrad | FedAdam | FedYogi)
-    return STEPS if often and plain and not moves else DELTAS
 
 
 def build_extensions(settings: RunSettings, context: BuildContext) -> list[Extension]:

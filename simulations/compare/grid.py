@@ -137,7 +137,7 @@ def check(cells: Iterable[Cell]) -> None:
             layout = Layout.of(initial)
             left_out = strategy.excluded(layout)
             names = {tensor.name for tensor in layout.part(left_out).tensors} if left_out else set()
-            _measure_coding(cell.candidate, {name: array for name, array in initial.items() if name not in names})
+            _measure_coding(cell, {name: array for name, array in initial.items() if name not in names})
         except FedpressError as error:
             raise SettingError(f"candidate {cell.candidate.name!r} on {cell.workload}: {error}") from error
 
@@ -175,7 +175,7 @@ def _measure_paces(cells: Sequence[Cell], known: dict[str, list[float]]) -> None
         name = f"{cell.workload}: {cell.candidate.name}"
         if name not in known:
             trainings = [pace[0] for key, pace in known.items() if key.startswith(f"{cell.workload}: ")]
-            coding = _measure_coding(cell.candidate, task(cell.settings).initial())
+            coding = _measure_coding(cell, task(cell.settings).initial())
             known[name] = [trainings[0] if trainings else _measure_training(cell), coding]
 
 
@@ -204,12 +204,13 @@ def _measure_training(cell: Cell) -> float:
     return statistics.median(seconds)
 
 
-def _measure_coding(candidate: Candidate, initial: Update) -> float:
+def _measure_coding(cell: Cell, initial: Update) -> float:
     """Return the seconds for decoding a model's delta and encoding an update, both random."""
     layout, rng = Layout.of(initial), derive(0, "trial")
     update = {t.name: _noise(t.shape, t.dtype, rng) if t.floating else initial[t.name] for t in layout.tensors}
     seconds = 0.0
-    for codec, way in ((up_codec(candidate.up), "up"), (down_codec(candidate.down), "down")):
+    down = down_codec(cell.candidate.down, broadcast=cell.settings.server.broadcast)
+    for codec, way in ((up_codec(cell.candidate.up), "up"), (down, "down")):
         began = time.perf_counter()
         frame, _ = codec.encode(update, codec.init(layout), rng)
         between = time.perf_counter()

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.serverapp.strategy import FedAvg
+from flwr.serverapp.strategy import FedAvg, FedAvgM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,17 +25,18 @@ from fedpress.simulations.workloads import task
 
 STEP, KEY = "crosspolytope(noise=4.0)", "uniform(8) | ans"
 RNG = np.random.default_rng(0)
-MODEL: Update = {
-    "weight": RNG.normal(size=(20, 30)).astype(np.float32),
+MODEL: Update = {  # key frames hold matrices first
     "bias": np.ones(30, np.float32),
+    "weight": RNG.normal(size=(20, 30)).astype(np.float32),
     "count": np.array(3),
+    "head": RNG.normal(size=(5, 20)).astype(np.float32),
 }
 LAYOUT = Layout.of(MODEL)
 
 
 def moved(model: Update, rng: np.random.Generator) -> Update:
     weight = model["weight"] + rng.normal(0, 0.1, (20, 30)).astype(np.float32)
-    return {"weight": weight, "bias": model["bias"] * np.float32(1.01), "count": model["count"] + 1}
+    return {**model, "weight": weight, "bias": model["bias"] * np.float32(1.01), "count": model["count"] + 1}
 
 
 def link(folder: Path, *, shared: bool = True, seed: int = 0) -> StepDownlink:
@@ -134,16 +135,18 @@ def test_steps_that_are_changed_or_out_of_order_are_refused(tmp_path: Path) -> N
 
 def test_nodes_hold_what_is_evaluated_and_a_resumed_run_has_the_same_bits(make_grid, model, tmp_path: Path) -> None:
     def run(rounds: int, *, resume: bool = False, folder: str, grid: Any) -> Update:
-        seen = []
         inner = FedAvg(fraction_train=0.5, fraction_evaluate=0.0)
         strategy = Compressed(inner, broadcast="steps", checkpoint=tmp_path / folder, resume=resume)
-        strategy.observe(seen.append).start(grid, model_record(model), num_rounds=rounds)
-        return dict(seen[-1].model)
+        strategy.observe(lambda done: evaluated.append(dict(done.model)))
+        strategy.start(grid, model_record(model), num_rounds=rounds)
+        return evaluated[-1]
+
+    evaluated: list[Update] = []
 
     grid = make_grid(6)
     whole = run(4, folder="whole", grid=grid)
     kept = {ClientState.load(context.state).version for context in grid.contexts.values()} - {b""}
-    assert len(kept) <= 4
+    assert kept <= {version_of(one, Layout.of(model)) for one in evaluated}
     half = make_grid(6)
     run(2, folder="half", grid=half)
     resumed = run(4, resume=True, folder="half", grid=half)
@@ -160,10 +163,22 @@ def test_biased_steps_are_warned_of(
     assert any(record.getMessage().startswith("down, ") for record in caplog.records) == warned
 
 
-@pytest.mark.parametrize("given", [{"stateless": True}, {"down": "none"}])
+@pytest.mark.parametrize("given", [{"stateless": True}, {"down": "none"}, {"strategy": FedAvgM()}])
 def test_what_steps_cannot_go_with_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(SettingError, match="broadcast"):
-        Compressed(FedAvg(), broadcast="steps", **given)
+        Compressed(**{"strategy": FedAvg(), "broadcast": "steps", **given})
+
+
+def test_unknown_versions_and_key_frames_are_coded_once(tmp_path: Path) -> None:
+    downlink = link(tmp_path)
+    downlink.advance(moved(downlink.exact, np.random.default_rng(5)), 1)
+    assert downlink.frames_for(b"unknown1") is downlink.frames_for(b"unknown2")
+    assert downlink.frames_for(b"unknown1", key=True) is downlink.frames_for(downlink.initial, key=True)
+
+
+def test_a_run_that_is_resumed_with_fewer_nodes_a_round_keeps_to_steps() -> None:
+    run = resolve({"clients": 8, "per-round": 4})
+    assert resolve({**run.to_config(), "server.per-round": 2}).server.broadcast == run.server.broadcast == "steps"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +190,7 @@ def test_what_steps_cannot_go_with_is_refused(given: dict[str, Any]) -> None:
         ({"clients": 4, "per-round": 4, "down": "lowrank(nmse=0.3) | ans"}, "deltas"),
         ({"clients": 4, "per-round": 4, "stateless": True}, "deltas"),
         ({"clients": 4, "per-round": 4, "strategy.name": "FedAvgM"}, "deltas"),
+        ({"clients": 4, "per-round": 4, "strategy.name": "FedProx", "strategy.proximal-mu": 0.1}, "steps"),
         ({"clients": 4, "per-round": 4, "strategy.name": "FedAdam"}, "deltas"),
         ({"clients": 4, "per-round": 4, "sparsity.target": 0.5}, "deltas"),
         ({"clients": 9, "per-round": 4, "broadcast": "steps"}, "steps"),
