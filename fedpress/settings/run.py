@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fedpress.common.errors import SettingError
 from fedpress.common.settings import Schema, Settings, Value
 from fedpress.extensions import EXTENSIONS
-from fedpress.settings.codecs import AUTO, DELTAS, STEPS, down_codec, up_codec
+from fedpress.settings.codecs import down_codec, up_codec
 from fedpress.settings.deployment import DeploymentSettings, TaskSettings
 from fedpress.settings.execution import ExecutionSettings
 from fedpress.settings.extension import ExtensionSettings, NodeModel
@@ -19,8 +19,6 @@ from fedpress.settings.registry import extension_sections
 from fedpress.settings.server import PolicySettings, ServerSettings, StrategySettings
 from fedpress.settings.simulation import SimulationSettings
 from fedpress.settings.training import TrainingSettings
-
-_MEANS = ("FedAvg", "FedProx")  # strategies whose models are means of replies, and that keep none of their own
 
 S = TypeVar("S", bound=Settings)
 
@@ -137,23 +135,8 @@ class RunSettings:
         """The number of nodes."""
         return self.deployment.nodes or self.simulation.clients
 
-    @property
-    def broadcast(self) -> str:
-        """What nodes are sent, "deltas" or "steps".
-
-        `auto` is steps where half of the nodes or more take part in a round, since a node is sent all that it missed,
-        and where the server's model moves by the mean of updates alone: other strategies may keep a model of their own,
-        and would take the error of steps for updates.
-        """
-        server = self.server
-        if server.broadcast != AUTO:
-            return server.broadcast
-        often = 2 * server.per_round >= self.clients
-        plain = server.down == AUTO and not server.stateless and not any(one.active for one in self.extensions)
-        return STEPS if often and plain and self.strategy.name in _MEANS else DELTAS
-
     def completed(self) -> "RunSettings":
-        """Return these settings with those that the others imply; `broadcast` is then never `auto`.
+        """Return these settings with those that the extensions' settings imply.
 
         Raises
         ------
@@ -164,7 +147,6 @@ class RunSettings:
         run = self
         for extension in self.extensions:
             run = extension.complete(run)
-        run = run.change("server", broadcast=run.broadcast)
         share, server = run.training.subspace, run.server
         codecs = {"up": up_codec(server.up, share), "down": down_codec(server.down, share, server.broadcast)}
         for way, codec in codecs.items():

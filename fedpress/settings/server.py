@@ -23,10 +23,9 @@ class ServerSettings(Settings):
         help="codec of whole models, for clients without an earlier one; with steps, of the initial model",
     )
     broadcast: str = option(
-        AUTO,
-        choices=(AUTO, STEPS, DELTAS),
-        help="what clients are sent: a delta each, or the round's steps, which the server takes too; auto: steps where "
-        "at least half of the clients train in a round",
+        DELTAS,
+        choices=(DELTAS, STEPS),
+        help="what clients are sent: a delta each, or the rounds' steps, which the server takes too",
     )
     shared_initial: bool = option(True, help="clients compute the initial model themselves from the seed")
     stateless: bool = option(False, help="clients keep no state between rounds")

@@ -40,7 +40,7 @@ def build(settings: RunSettings, task: Task, folder: Path | None = None) -> Comp
     server, run = settings.server, settings.run
     context = BuildContext(task, run.seed, settings.clients, run.device, folder)
     strategy, extensions = build_strategy(settings), build_extensions(settings, context)
-    broadcast, subspace = settings.broadcast, settings.training.subspace
+    broadcast, subspace = server.broadcast, settings.training.subspace
     return Compressed(
         strategy,
         up=build_policy(settings.policy, server.up, subspace, tolerated=TOLERATED[broadcast]),

@@ -19,9 +19,6 @@ from fedpress.protocol.model_frames import ModelFrames, apply_frames
 from fedpress.server import Compressed
 from fedpress.server.downlink.model_store import ModelStore
 from fedpress.server.downlink.steps import StepDownlink
-from fedpress.server.strategy.factory import build
-from fedpress.simulations.settings import resolve
-from fedpress.simulations.workloads import task
 
 STEP, KEY = "crosspolytope(noise=4.0)", "uniform(8) | ans"
 RNG = np.random.default_rng(0)
@@ -174,30 +171,3 @@ def test_unknown_versions_and_key_frames_are_coded_once(tmp_path: Path) -> None:
     downlink.advance(moved(downlink.exact, np.random.default_rng(5)), 1)
     assert downlink.frames_for(b"unknown1") is downlink.frames_for(b"unknown2")
     assert downlink.frames_for(b"unknown1", key=True) is downlink.frames_for(downlink.initial, key=True)
-
-
-def test_a_run_that_is_resumed_with_fewer_nodes_a_round_keeps_to_steps() -> None:
-    run = resolve({"clients": 8, "per-round": 4})
-    assert resolve({**run.to_config(), "server.per-round": 2}).server.broadcast == run.server.broadcast == "steps"
-
-
-@pytest.mark.parametrize(
-    ("given", "chosen"),
-    [
-        ({"clients": 4, "per-round": 4}, "steps"),
-        ({"clients": 8, "per-round": 4}, "steps"),
-        ({"clients": 9, "per-round": 4}, "deltas"),
-        ({"clients": 4, "per-round": 4, "down": "lowrank(nmse=0.3) | ans"}, "deltas"),
-        ({"clients": 4, "per-round": 4, "stateless": True}, "deltas"),
-        ({"clients": 4, "per-round": 4, "strategy.name": "FedAvgM"}, "deltas"),
-        ({"clients": 4, "per-round": 4, "strategy.name": "FedProx", "strategy.proximal-mu": 0.1}, "steps"),
-        ({"clients": 4, "per-round": 4, "strategy.name": "FedAdam"}, "deltas"),
-        ({"clients": 4, "per-round": 4, "sparsity.target": 0.5}, "deltas"),
-        ({"clients": 9, "per-round": 4, "broadcast": "steps"}, "steps"),
-    ],
-)
-def test_steps_are_chosen_where_most_nodes_take_part_and_the_model_moves_by_updates_alone(
-    given: dict[str, Any], chosen: str
-) -> None:
-    run = resolve({"workload": "digits", "rounds": 20, **given})
-    assert build(run, task(run)).broadcast == chosen

@@ -40,7 +40,7 @@ OTHERS: dict[str, Any] = {
     "strategy.name": "FedAvgM",
     "up": "deadzone(nmse=0.1) | ans",
     "down": "fp16",
-    "broadcast": "deltas",
+    "broadcast": "steps",
     "key": "none",
     "shared-initial": False,
     "stateless": True,
